@@ -1,0 +1,27 @@
+"""What the emulator refuses to do, with the place in the array or in the program that asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from npuc.compiler.diagnostics import BackendError
+
+
+class EmulationError(BackendError):
+    """The program did something the machine cannot do, or something the emulator does not model.
+
+    message: one line. details: further lines, for instance who waits for what in a deadlock.
+    """
+
+    def __init__(self, message: str, *, details: Iterable[str] = (), place: str | None = None,
+                 remedy: str | None = None) -> None:
+        super().__init__(message, place=place, remedy=remedy)
+        self.details = list(details)
+
+
+class Deadlock(EmulationError):
+    """Nothing in the array can proceed and the runtime sequence has not ended."""
+
+
+class CycleLimit(BackendError):
+    """The run needed more cycles than it was allowed."""

@@ -1,0 +1,38 @@
+"""Byte-addressed memories of tiles, and the host buffers a run works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from npuc.runtime.emulator.errors import EmulationError
+
+
+class DataMemory:
+    """A tile's data memory: `data`, numpy uint8 of `size` bytes, and its view `words`, uint32.
+
+    Zero after reset (an assumption of the machine table). `name` is what errors call it.
+    """
+
+    def __init__(self, size: int = 65536, name: str = "data memory") -> None:
+        self.size = size
+        self.name = name
+        self.data = np.zeros(size, dtype=np.uint8)
+        self.words = self.data.view(np.uint32)
+
+    def check(self, address: int, count: int) -> None:
+        """Raises EmulationError when bytes address..address+count leave the memory."""
+        if address < 0 or address + count > self.size:
+            raise EmulationError(
+                f"access to {count} bytes at {address:#x} is outside the {self.size} bytes of {self.name}")
+
+    def read(self, address: int, count: int) -> bytes:
+        """count bytes from address. Raises EmulationError outside the memory."""
+        self.check(address, count)
+        return self.data[address:address + count].tobytes()
+
+    def write(self, address: int, data: bytes) -> None:
+        """Stores data at address. Raises EmulationError outside the memory."""
+        self.check(address, len(data))
+        self.data[address:address + len(data)] = np.frombuffer(data, dtype=np.uint8)
