@@ -1,0 +1,173 @@
+"""A kernel's arguments: arrays as users hold them, bytes as the kernel sees them, and back.
+
+The interface dtype is what the source says (`f32`, `f16`, `bf16`, `i8`, `i1`); the device dtype is what lies in the
+buffer. Rounding to bf16 is to nearest even, from float64 in one step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from npuc.compiler.diagnostics import InputError
+
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+
+INTERFACE_DTYPES: dict[str, np.dtype[Any]] = {
+    "bf16": BFLOAT16,
+    "f16": np.dtype(np.float16),
+    "f32": np.dtype(np.float32),
+    "i8": np.dtype(np.int8),
+    "i1": np.dtype(np.bool_),
+}
+DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
+    "bf16": BFLOAT16,
+    "f32": np.dtype(np.float32),
+    "i8": np.dtype(np.int8),
+    "i1": np.dtype(np.bool_),
+}
+
+
+@dataclass(frozen=True)
+class KernelArgument:
+    """One argument as the kernel's metadata declares it. `buffer` counts the data buffers of the runtime sequence."""
+
+    name: str
+    role: str
+    dtype: str
+    device_dtype: str
+    shape: tuple[int, ...]
+    direction: str
+    buffer: int
+
+    @staticmethod
+    def from_json(entry: Mapping[str, Any]) -> KernelArgument:
+        """Raises KeyError, TypeError or ValueError on an entry that is not one."""
+        argument = KernelArgument(
+            name=str(entry["name"]),
+            role=str(entry["role"]),
+            dtype=str(entry["dtype"]),
+            device_dtype=str(entry.get("device_dtype", entry["dtype"])),
+            shape=tuple(int(n) for n in entry["shape"]),
+            direction=str(entry["direction"]),
+            buffer=int(entry["buffer"]),
+        )
+        if argument.dtype not in INTERFACE_DTYPES or argument.device_dtype not in DEVICE_DTYPES:
+            raise ValueError(f"argument {argument.name} has dtype {argument.dtype} on {argument.device_dtype}")
+        if argument.direction not in ("in", "out") or argument.buffer < 0 or min(argument.shape, default=1) < 0:
+            raise ValueError(f"argument {argument.name} is malformed")
+        return argument
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffer on the device."""
+        return math.prod(self.shape) * DEVICE_DTYPES[self.device_dtype].itemsize
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'x'.join(str(n) for n in (*self.shape, self.dtype))}"
+
+
+def round_to_bf16(array: np.ndarray) -> np.ndarray:
+    """Any float array to bf16, nearest even in one rounding (ml_dtypes goes through float32 and rounds twice)."""
+    if array.dtype == np.float64:
+        array = _to_float32_odd(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return array.astype(BFLOAT16)
+
+
+def _to_float32_odd(array: np.ndarray) -> np.ndarray:
+    """float64 to float32, rounding to odd: a later rounding to fewer bits then equals a single one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = array.astype(np.float32)
+        back = single.astype(np.float64)
+        inexact = np.isfinite(single) & (back != array)
+        too_far = inexact & (np.abs(back) > np.abs(array))
+    bits = single.view(np.uint32) - too_far.astype(np.uint32)
+    return (bits | inexact.astype(np.uint32)).view(np.float32)
+
+
+def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
+    """An array as a user gives it -> the argument's shape in its interface dtype (floats are not yet on the device).
+
+    bf16 and f32 take float16, float32, float64 and bfloat16; bf16 also uint16 (its bits) and 2-byte voids (bf16 as
+    .npy keeps it). i8 takes int8, i1 takes bool. Raises InputError naming argument, expected and got.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
+        array = array.view(BFLOAT16) if argument.dtype == "bf16" else array
+    if array.shape != argument.shape:
+        raise InputError(f"argument {argument.name} expects shape {list(argument.shape)}, got {list(array.shape)}")
+    floats = array.dtype in (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64), BFLOAT16)
+    if argument.dtype == "bf16" and floats:
+        return round_to_bf16(array)
+    if argument.dtype == "bf16" and array.dtype == np.uint16:
+        return array.view(BFLOAT16)
+    if argument.dtype in ("f16", "f32") and floats:
+        with np.errstate(over="ignore"):
+            return array.astype(INTERFACE_DTYPES[argument.dtype])
+    if argument.dtype in ("i8", "i1") and array.dtype == INTERFACE_DTYPES[argument.dtype]:
+        return array
+    raise InputError(f"argument {argument.name} expects {_accepted(argument.dtype)}, got {array.dtype}")
+
+
+def _accepted(dtype: str) -> str:
+    return {
+        "bf16": "float32, float64, float16, bfloat16 or uint16 (bf16 bits)",
+        "f16": "float16, float32, float64 or bfloat16",
+        "f32": "float32, float64, float16 or bfloat16",
+        "i8": "int8",
+        "i1": "bool",
+    }[dtype]
+
+
+def to_device(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
+    """An array of the interface dtype -> the device dtype."""
+    if argument.device_dtype == "bf16":
+        return round_to_bf16(array)
+    return array.astype(DEVICE_DTYPES[argument.device_dtype])
+
+
+def to_buffer(argument: KernelArgument, array: np.ndarray) -> bytearray:
+    """An array of the interface dtype -> the bytes the kernel reads, row-major."""
+    return bytearray(np.ascontiguousarray(to_device(argument, array)).tobytes())
+
+
+def from_buffer(argument: KernelArgument, data: bytes | bytearray) -> np.ndarray:
+    """The bytes in a buffer -> an array of the device dtype in the argument's shape (a copy)."""
+    dtype = DEVICE_DTYPES[argument.device_dtype]
+    return np.frombuffer(bytes(data[: argument.nbytes]), dtype=dtype).reshape(argument.shape)
+
+
+def to_user(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
+    """A device array -> what files and calls hand out: f16 as float16, bf16 and f32 as float32, i8 as int8."""
+    if argument.dtype in ("bf16", "f32"):
+        return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        return array.astype(INTERFACE_DTYPES[argument.dtype])
+
+
+def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarray]:
+    """Inputs by name as `--random SEED` draws them, in argument order from numpy's default_rng(seed).
+
+    Floats: float64 standard normal, rounded to the argument's type. i8: integers -127..127. i1 masks: true with
+    probability 0.8, the first key always.
+    """
+    generator = np.random.default_rng(seed)
+    drawn: dict[str, np.ndarray] = {}
+    for argument in arguments:
+        if argument.direction != "in":
+            continue
+        if argument.dtype == "i8":
+            drawn[argument.name] = generator.integers(-127, 128, size=argument.shape, dtype=np.int8)
+        elif argument.dtype == "i1":
+            keep = generator.random(argument.shape) < 0.8
+            keep[..., :1] = True
+            drawn[argument.name] = keep
+        else:
+            drawn[argument.name] = from_user(argument, generator.standard_normal(argument.shape))
+    return drawn
