@@ -1,0 +1,166 @@
+# ruff: noqa: E501 (one instruction a line)
+"""Instructions of slot `st`: stores, shift-round-saturate, packing, stream writes, in decoding order.
+
+Columns are explained in `instructions.py`.
+"""
+
+TABLE = """
+# instruction                      | syntax                                       | operands              | bits                  | itinerary                                                  | implicit
+NOPS                               | nops                                         |                       | 000000000000000000000 | II_NOP()                                                   |
+MOV_mv_scl2ms                      | mov ms, $src                                 | <mSclMS               | 0000001111000aaaaaaa0 | II_ST_MS(src)                                              |
+VMOV_mv_mcd                        | vmov MCD, $src                               | <mMvBMXDst            | 0000111110000aaaaaa10 | II_VMOV_CASCADE_WRITE(src)                                 | <crMCDEn
+MOV_TLAST_mv_scl2ms                | mov.tlast ms, $src                           | <mSclMS               | 0010001111000aaaaaaa0 | II_ST_MS(src)                                              |
+MOV_mv_scl2ms_doTlast_reg          | mov ms, $src, $tlast                         | <mSclMS <=r28         | 0100001111000aaaaaaa0 | II_ST_MS(src, r28)                                         |
+MOV_NB_mv_scl2ms                   | mov.nb ms, $src                              | <mSclMS               | 1000001111000aaaaaaa0 | II_ST_MS_NB(src)                                           | >srMS0
+MOV_NB_TLAST_mv_scl2ms             | mov.nb.tlast ms, $src                        | <mSclMS               | 1010001111000aaaaaaa0 | II_ST_MS_NB(src)                                           | >srMS0
+MOV_NB_mv_scl2ms_doTlast_reg       | mov.nb ms, $src, $tlast                      | <mSclMS <=r28         | 1100001111000aaaaaaa0 | II_ST_MS_NB_TLAST_REG(src, r28)                            | >srMS0
+VST_3D_SRS_D8_S32                  | vst.3d.srs.d8.s32 $src, $shft, [$ptr], $mod  | <mCMs <mSs ~eP ~eDS   | ccc0dd000bb00aaaa0010 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D8_S32_ag_idx              | vst.srs.d8.s32 $src, $shft, [$ptr, $dj]      | <mCMs <mSs <eP <eDJ   | cccddd100bb00aaaa0010 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D8_S32_ag_pstm_nrm_imm     | vst.srs.d8.s32 $src, $shft, [$ptr], $imm     | <mCMs <mSs ~eP <s4x32 | cccdddd01bb00aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D8_S32_ag_pstm_nrm         | vst.srs.d8.s32 $src, $shft, [$ptr], $mod     | <mCMs <mSs ~eP <eM    | cccddd010bb00aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_2D_SRS_D8_S32                  | vst.2d.srs.d8.s32 $src, $shft, [$ptr], $mod  | <mCMs <mSs ~eP ~eD    | cccddd110bb00aaaa0010 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D8_S32_ag_idx_imm          | vst.srs.d8.s32 $src, $shft, [$ptr, $imm]     | <mCMs <mSs <eP <s3x32 | cccddd011bb00aaaa0010 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D8_S32_mv_w_srs               | vsrs.d8.s32 $dst, $src, $shft                | >mWa <mCMs <mSs       | aaaaa0111cc00bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D16_S32_mv_x_srs              | vsrs.d16.s32 $dst, $src, $shft               | >mXa <mCMs <mSs       | aaaa01111cc00bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+VST_3D_PACK_D4_D8                  | vst.3d.pack.d4.d8 $src, [$ptr], $mod         | <mXs ~eP ~eDS         | bbb0cc0000000aaaa1010 | II_VST_3D_PACK(ptr, mod.dc, mod.dc_hi, ptr, mod, src)      | <crSat <crPackSign
+VST_PACK_D4_D8_ag_idx              | vst.pack.d4.d8 $src, [$ptr, $dj]             | <mXs <eP <eDJ         | bbbccc1000000aaaa1010 | II_VST_PACK(ptr, dj, src)                                  | <crSat <crPackSign
+VST_3D_PACK_D8_D16                 | vst.3d.pack.d8.d16 $src, [$ptr], $mod        | <mXs ~eP ~eDS         | bbb0cc0000100aaaa1010 | II_VST_3D_PACK(ptr, mod.dc, mod.dc_hi, ptr, mod, src)      | <crSat <crPackSign
+VST_PACK_D8_D16_ag_idx             | vst.pack.d8.d16 $src, [$ptr, $dj]            | <mXs <eP <eDJ         | bbbccc1000100aaaa1010 | II_VST_PACK(ptr, dj, src)                                  | <crSat <crPackSign
+VST_3D_PACK_S4_S8                  | vst.3d.pack.s4.s8 $src, [$ptr], $mod         | <mXs ~eP ~eDS         | bbb0cc0001000aaaa1010 | II_VST_3D_PACK(ptr, mod.dc, mod.dc_hi, ptr, mod, src)      | <crSat
+VST_PACK_S4_S8_ag_idx              | vst.pack.s4.s8 $src, [$ptr, $dj]             | <mXs <eP <eDJ         | bbbccc1001000aaaa1010 | II_VST_PACK(ptr, dj, src)                                  | <crSat
+VST_3D_PACK_S8_S16                 | vst.3d.pack.s8.s16 $src, [$ptr], $mod        | <mXs ~eP ~eDS         | bbb0cc0001100aaaa1010 | II_VST_3D_PACK(ptr, mod.dc, mod.dc_hi, ptr, mod, src)      | <crSat
+VST_PACK_S8_S16_ag_idx             | vst.pack.s8.s16 $src, [$ptr, $dj]            | <mXs <eP <eDJ         | bbbccc1001100aaaa1010 | II_VST_PACK(ptr, dj, src)                                  | <crSat
+VST_PACK_D4_D8_ag_pstm_nrm_imm     | vst.pack.d4.d8 $src, [$ptr], $imm            | <mXs ~eP <s4x32       | bbbcccc010000aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, imm, src)                    | <crSat <crPackSign
+VST_PACK_D8_D16_ag_pstm_nrm_imm    | vst.pack.d8.d16 $src, [$ptr], $imm           | <mXs ~eP <s4x32       | bbbcccc010100aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, imm, src)                    | <crSat <crPackSign
+VST_PACK_S4_S8_ag_pstm_nrm_imm     | vst.pack.s4.s8 $src, [$ptr], $imm            | <mXs ~eP <s4x32       | bbbcccc011000aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, imm, src)                    | <crSat
+VST_PACK_S8_S16_ag_pstm_nrm_imm    | vst.pack.s8.s16 $src, [$ptr], $imm           | <mXs ~eP <s4x32       | bbbcccc011100aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, imm, src)                    | <crSat
+VST_PACK_D4_D8_ag_pstm_nrm         | vst.pack.d4.d8 $src, [$ptr], $mod            | <mXs ~eP <eM          | bbbccc0100000aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, mod, src)                    | <crSat <crPackSign
+VST_2D_PACK_D4_D8                  | vst.2d.pack.d4.d8 $src, [$ptr], $mod         | <mXs ~eP ~eD          | bbbccc1100000aaaa1010 | II_VST_2D_PACK(ptr, mod.dc, ptr, mod, src)                 | <crSat <crPackSign
+VST_PACK_D8_D16_ag_pstm_nrm        | vst.pack.d8.d16 $src, [$ptr], $mod           | <mXs ~eP <eM          | bbbccc0100100aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, mod, src)                    | <crSat <crPackSign
+VST_2D_PACK_D8_D16                 | vst.2d.pack.d8.d16 $src, [$ptr], $mod        | <mXs ~eP ~eD          | bbbccc1100100aaaa1010 | II_VST_2D_PACK(ptr, mod.dc, ptr, mod, src)                 | <crSat <crPackSign
+VST_PACK_S4_S8_ag_pstm_nrm         | vst.pack.s4.s8 $src, [$ptr], $mod            | <mXs ~eP <eM          | bbbccc0101000aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, mod, src)                    | <crSat
+VST_2D_PACK_S4_S8                  | vst.2d.pack.s4.s8 $src, [$ptr], $mod         | <mXs ~eP ~eD          | bbbccc1101000aaaa1010 | II_VST_2D_PACK(ptr, mod.dc, ptr, mod, src)                 | <crSat
+VST_PACK_S8_S16_ag_pstm_nrm        | vst.pack.s8.s16 $src, [$ptr], $mod           | <mXs ~eP <eM          | bbbccc0101100aaaa1010 | II_VST_PACK_POSTINC(ptr, ptr, mod, src)                    | <crSat
+VST_2D_PACK_S8_S16                 | vst.2d.pack.s8.s16 $src, [$ptr], $mod        | <mXs ~eP ~eD          | bbbccc1101100aaaa1010 | II_VST_2D_PACK(ptr, mod.dc, ptr, mod, src)                 | <crSat
+VST_PACK_D4_D8_ag_idx_imm          | vst.pack.d4.d8 $src, [$ptr, $imm]            | <mXs <eP <s3x32       | bbbccc0110000aaaa1010 | II_VST_PACK(ptr, imm, src)                                 | <crSat <crPackSign
+VPACK_D4_D8                        | vpack.d4.d8 $dst, $src                       | >mWa <mXs             | aaaaa11110000bbbb1010 | II_VPACK(dst, src)                                         | <crSat <crPackSign
+VST_PACK_D8_D16_ag_idx_imm         | vst.pack.d8.d16 $src, [$ptr, $imm]           | <mXs <eP <s3x32       | bbbccc0110100aaaa1010 | II_VST_PACK(ptr, imm, src)                                 | <crSat <crPackSign
+VPACK_D8_D16                       | vpack.d8.d16 $dst, $src                      | >mWa <mXs             | aaaaa11110100bbbb1010 | II_VPACK(dst, src)                                         | <crSat <crPackSign
+VST_PACK_S4_S8_ag_idx_imm          | vst.pack.s4.s8 $src, [$ptr, $imm]            | <mXs <eP <s3x32       | bbbccc0111000aaaa1010 | II_VST_PACK(ptr, imm, src)                                 | <crSat
+VPACK_S4_S8                        | vpack.s4.s8 $dst, $src                       | >mWa <mXs             | aaaaa11111000bbbb1010 | II_VPACK(dst, src)                                         | <crSat
+VST_PACK_S8_S16_ag_idx_imm         | vst.pack.s8.s16 $src, [$ptr, $imm]           | <mXs <eP <s3x32       | bbbccc0111100aaaa1010 | II_VST_PACK(ptr, imm, src)                                 | <crSat
+VPACK_S8_S16                       | vpack.s8.s16 $dst, $src                      | >mWa <mXs             | aaaaa11111100bbbb1010 | II_VPACK(dst, src)                                         | <crSat
+MOV_mv_cph2ms                      | mov.cph ms, $addr, $nw, $op, $id             | <eM <u2 <u2 <eR       | 000aaaccbb100ddddd000 | II_MOV_CPH_B(addr, nw, op, id)                             |
+MOV_TLAST_mv_cph2ms                | mov.cph.tlast ms, $addr, $nw, $op, $id       | <eM <u2 <u2 <eR       | 001aaaccbb100ddddd000 | II_MOV_CPH_B(addr, nw, op, id)                             |
+MOV_mv_cph2ms_doTlast_reg          | mov.cph ms, $addr, $nw, $op, $id, $tlast     | <eM <u2 <u2 <eR <=r28 | 010aaaccbb100ddddd000 | II_MOV_CPH_B(addr, nw, op, id, r28)                        |
+MOV_NB_mv_cph2ms                   | mov.cph.nb ms, $addr, $nw, $op, $id          | <eM <u2 <u2 <eR       | 100aaaccbb100ddddd000 | II_MOV_CPH_NB(addr, nw, op, id)                            | >srMS0
+MOV_NB_TLAST_mv_cph2ms             | mov.cph.nb.tlast ms, $addr, $nw, $op, $id    | <eM <u2 <u2 <eR       | 101aaaccbb100ddddd000 | II_MOV_CPH_NB(addr, nw, op, id)                            | >srMS0
+MOV_NB_mv_cph2ms_doTlast_reg       | mov.cph.nb ms, $addr, $nw, $op, $id, $tlast  | <eM <u2 <u2 <eR <=r28 | 110aaaccbb100ddddd000 | II_MOV_CPH_NB_TLAST_REG(addr, nw, op, id, r28)             | >srMS0
+MOV_mv_ph2ms                       | mov.ph ms, $id, $pcktType                    | <eR <u3               | 000000bbb0100aaaaa100 | II_MOV_PH_B(id, pcktType)                                  |
+MOV_TLAST_mv_ph2ms                 | mov.ph.tlast ms, $id, $pcktType              | <eR <u3               | 001000bbb0100aaaaa100 | II_MOV_PH_B(id, pcktType)                                  |
+MOV_mv_ph2ms_doTlast_reg           | mov.ph ms, $id, $pcktType, $tlast            | <eR <u3 <=r28         | 010000bbb0100aaaaa100 | II_MOV_PH_B(id, pcktType, r28)                             |
+MOV_NB_mv_ph2ms                    | mov.ph.nb ms, $id, $pcktType                 | <eR <u3               | 100000bbb0100aaaaa100 | II_MOV_PH_NB(id, pcktType)                                 | >srMS0
+MOV_NB_TLAST_mv_ph2ms              | mov.ph.nb.tlast ms, $id, $pcktType           | <eR <u3               | 101000bbb0100aaaaa100 | II_MOV_PH_NB(id, pcktType)                                 | >srMS0
+MOV_NB_mv_ph2ms_doTlast_reg        | mov.ph.nb ms, $id, $pcktType, $tlast         | <eR <u3 <=r28         | 110000bbb0100aaaaa100 | II_MOV_PH_NB_TLAST_REG(id, pcktType, r28)                  | >srMS0
+VST_3D_SRS_D16_S32                 | vst.3d.srs.d16.s32 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eDS   | ccc0dd000bb00aaaaa110 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S32_ag_idx             | vst.srs.d16.s32 $src, $shft, [$ptr, $dj]     | <mBMs <mSs <eP <eDJ   | cccddd100bb00aaaaa110 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S32_ag_pstm_nrm_imm    | vst.srs.d16.s32 $src, $shft, [$ptr], $imm    | <mBMs <mSs ~eP <s4x32 | cccdddd01bb00aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S32_ag_pstm_nrm        | vst.srs.d16.s32 $src, $shft, [$ptr], $mod    | <mBMs <mSs ~eP <eM    | cccddd010bb00aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_2D_SRS_D16_S32                 | vst.2d.srs.d16.s32 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eD    | cccddd110bb00aaaaa110 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S32_ag_idx_imm         | vst.srs.d16.s32 $src, $shft, [$ptr, $imm]    | <mBMs <mSs <eP <s3x32 | cccddd011bb00aaaaa110 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D16_S32_mv_w_srs              | vsrs.d16.s32 $dst, $src, $shft               | >mWa <mBMs <mSs       | aaaaa0111cc00bbbbb110 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+ST_TM                              | st.tm $mSclSt, [$ptr]                        | <mSclSt <eP           | bbb1001111000aaaaaaa0 | II_ST_TM(mSclSt, ptr)                                      |
+ST_3D_dmv_sts_q                    | st.3d $src, [$ptr], $mod                     | <mQQa ~eP ~eDS        | bbb0cc0000010aa101010 | II_ST_3D_Q(ptr, mod.dc, mod.dc_hi, src, ptr, mod)          |
+ST_dmv_sts_q_ag_pstm_nrm           | st $src, [$ptr], $mod                        | <mQQa ~eP <eM         | bbbccc0100010aa101010 | II_ST_POSTINC_Q(ptr, src, ptr, mod)                        |
+ST_dmv_sts_q_ag_idx                | st $src, [$ptr, $dj]                         | <mQQa <eP <eDJ        | bbbccc1000010aa101010 | II_ST_Q(src, ptr, dj)                                      |
+ST_2D_dmv_sts_q                    | st.2d $src, [$ptr], $mod                     | <mQQa ~eP ~eD         | bbbccc1100010aa101010 | II_ST_2D_Q(ptr, mod.dc, src, ptr, mod)                     |
+ST_dmv_sts_q_ag_idx_imm            | st $src, [$ptr, $imm]                        | <mQQa <eP <s6x16      | bbbcccccc1010aa101010 | II_ST_Q(src, ptr, imm)                                     |
+ST_dmv_sts_q_ag_pstm_nrm_imm       | st $src, [$ptr], $imm                        | <mQQa ~eP <s7x16      | bbbccccccc110aa101010 | II_ST_POSTINC_Q(ptr, src, ptr, imm)                        |
+VST_3D_SRS_D16_S64                 | vst.3d.srs.d16.s64 $src, $shft, [$ptr], $mod | <mCMs <mSs ~eP ~eDS   | ccc0dd000bb10aaaa0010 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S64_ag_idx             | vst.srs.d16.s64 $src, $shft, [$ptr, $dj]     | <mCMs <mSs <eP <eDJ   | cccddd100bb10aaaa0010 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S64_ag_pstm_nrm_imm    | vst.srs.d16.s64 $src, $shft, [$ptr], $imm    | <mCMs <mSs ~eP <s4x32 | cccdddd01bb10aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S64_ag_pstm_nrm        | vst.srs.d16.s64 $src, $shft, [$ptr], $mod    | <mCMs <mSs ~eP <eM    | cccddd010bb10aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_2D_SRS_D16_S64                 | vst.2d.srs.d16.s64 $src, $shft, [$ptr], $mod | <mCMs <mSs ~eP ~eD    | cccddd110bb10aaaa0010 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D16_S64_ag_idx_imm         | vst.srs.d16.s64 $src, $shft, [$ptr, $imm]    | <mCMs <mSs <eP <s3x32 | cccddd011bb10aaaa0010 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D16_S64_mv_w_srs              | vsrs.d16.s64 $dst, $src, $shft               | >mWa <mCMs <mSs       | aaaaa0111cc10bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D32_S64_mv_x_srs              | vsrs.d32.s64 $dst, $src, $shft               | >mXa <mCMs <mSs       | aaaa01111cc10bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+VST_3D_SRS_D32_S64                 | vst.3d.srs.d32.s64 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eDS   | ccc0dd000bb10aaaaa110 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D32_S64_ag_idx             | vst.srs.d32.s64 $src, $shft, [$ptr, $dj]     | <mBMs <mSs <eP <eDJ   | cccddd100bb10aaaaa110 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D32_S64_ag_pstm_nrm_imm    | vst.srs.d32.s64 $src, $shft, [$ptr], $imm    | <mBMs <mSs ~eP <s4x32 | cccdddd01bb10aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D32_S64_ag_pstm_nrm        | vst.srs.d32.s64 $src, $shft, [$ptr], $mod    | <mBMs <mSs ~eP <eM    | cccddd010bb10aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd <crSRSSign
+VST_2D_SRS_D32_S64                 | vst.2d.srs.d32.s64 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eD    | cccddd110bb10aaaaa110 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd <crSRSSign
+VST_SRS_D32_S64_ag_idx_imm         | vst.srs.d32.s64 $src, $shft, [$ptr, $imm]    | <mBMs <mSs <eP <s3x32 | cccddd011bb10aaaaa110 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd <crSRSSign
+VSRS_D32_S64_mv_w_srs              | vsrs.d32.s64 $dst, $src, $shft               | >mWa <mBMs <mSs       | aaaaa0111cc10bbbbb110 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd <crSRSSign
+ST_3D_dms_sts                      | st.3d $mSclSt, [$ptr], $mod                  | <mSclSt ~eP ~eDS      | bbb0cc0000010aaaaaaa0 | II_ST_POST_3D(ptr, mod.dc, mod.dc_hi, mSclSt, ptr, mod)    |
+ST_dms_sts_pstm_nrm                | st $mSclSt, [$ptr], $mod                     | <mSclSt ~eP <eM       | bbbccc0100010aaaaaaa0 | II_ST_POST_1D(ptr, mSclSt, ptr, mod)                       |
+ST_dms_sts_idx                     | st $mSclSt, [$ptr, $dj]                      | <mSclSt <eP <eDJ      | bbbccc1000010aaaaaaa0 | II_ST(mSclSt, ptr, dj)                                     |
+ST_2D_dms_sts                      | st.2d $mSclSt, [$ptr], $mod                  | <mSclSt ~eP ~eD       | bbbccc1100010aaaaaaa0 | II_ST_POST_2D(ptr, mod.dc, mSclSt, ptr, mod)               |
+ST_dms_sts_idx_imm                 | st $mSclSt, [$ptr, $imm]                     | <mSclSt <eP <s6x4d    | bbbcccccc1010aaaaaaa0 | II_ST(mSclSt, ptr, imm)                                    |
+ST_dms_sts_pstm_nrm_imm            | st $mSclSt, [$ptr], $imm                     | <mSclSt ~eP <s7x4d    | bbbccccccc110aaaaaaa0 | II_ST_POST_1D(ptr, mSclSt, ptr, imm)                       |
+VST_3D_SRS_S8_S32                  | vst.3d.srs.s8.s32 $src, $shft, [$ptr], $mod  | <mCMs <mSs ~eP ~eDS   | ccc0dd000bb01aaaa0010 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd
+VST_SRS_S8_S32_ag_idx              | vst.srs.s8.s32 $src, $shft, [$ptr, $dj]      | <mCMs <mSs <eP <eDJ   | cccddd100bb01aaaa0010 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd
+VST_3D_SRS_S16_S32                 | vst.3d.srs.s16.s32 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eDS   | ccc0dd000bb01aaaaa110 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S32_ag_idx             | vst.srs.s16.s32 $src, $shft, [$ptr, $dj]     | <mBMs <mSs <eP <eDJ   | cccddd100bb01aaaaa110 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd
+VST_SRS_S8_S32_ag_pstm_nrm_imm     | vst.srs.s8.s32 $src, $shft, [$ptr], $imm     | <mCMs <mSs ~eP <s4x32 | cccdddd01bb01aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S32_ag_pstm_nrm_imm    | vst.srs.s16.s32 $src, $shft, [$ptr], $imm    | <mBMs <mSs ~eP <s4x32 | cccdddd01bb01aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd
+VST_SRS_S8_S32_ag_pstm_nrm         | vst.srs.s8.s32 $src, $shft, [$ptr], $mod     | <mCMs <mSs ~eP <eM    | cccddd010bb01aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd
+VST_2D_SRS_S8_S32                  | vst.2d.srs.s8.s32 $src, $shft, [$ptr], $mod  | <mCMs <mSs ~eP ~eD    | cccddd110bb01aaaa0010 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S32_ag_pstm_nrm        | vst.srs.s16.s32 $src, $shft, [$ptr], $mod    | <mBMs <mSs ~eP <eM    | cccddd010bb01aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd
+VST_2D_SRS_S16_S32                 | vst.2d.srs.s16.s32 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eD    | cccddd110bb01aaaaa110 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd
+VST_SRS_S8_S32_ag_idx_imm          | vst.srs.s8.s32 $src, $shft, [$ptr, $imm]     | <mCMs <mSs <eP <s3x32 | cccddd011bb01aaaa0010 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd
+VSRS_S8_S32_mv_w_srs               | vsrs.s8.s32 $dst, $src, $shft                | >mWa <mCMs <mSs       | aaaaa0111cc01bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+VSRS_S16_S32_mv_x_srs              | vsrs.s16.s32 $dst, $src, $shft               | >mXa <mCMs <mSs       | aaaa01111cc01bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S32_ag_idx_imm         | vst.srs.s16.s32 $src, $shft, [$ptr, $imm]    | <mBMs <mSs <eP <s3x32 | cccddd011bb01aaaaa110 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd
+VSRS_S16_S32_mv_w_srs              | vsrs.s16.s32 $dst, $src, $shft               | >mWa <mBMs <mSs       | aaaaa0111cc01bbbbb110 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+VST_3D_SRS_S16_S64                 | vst.3d.srs.s16.s64 $src, $shft, [$ptr], $mod | <mCMs <mSs ~eP ~eDS   | ccc0dd000bb11aaaa0010 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S64_ag_idx             | vst.srs.s16.s64 $src, $shft, [$ptr, $dj]     | <mCMs <mSs <eP <eDJ   | cccddd100bb11aaaa0010 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd
+VST_3D_SRS_S32_S64                 | vst.3d.srs.s32.s64 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eDS   | ccc0dd000bb11aaaaa110 | II_VST_3D_SRS(ptr, mod.dc, mod.dc_hi, ptr, mod, src, shft) | >srSRS_of <crSat <crRnd
+VST_SRS_S32_S64_ag_idx             | vst.srs.s32.s64 $src, $shft, [$ptr, $dj]     | <mBMs <mSs <eP <eDJ   | cccddd100bb11aaaaa110 | II_VST_SRS(ptr, dj, src, shft)                             | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S64_ag_pstm_nrm_imm    | vst.srs.s16.s64 $src, $shft, [$ptr], $imm    | <mCMs <mSs ~eP <s4x32 | cccdddd01bb11aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd
+VST_SRS_S32_S64_ag_pstm_nrm_imm    | vst.srs.s32.s64 $src, $shft, [$ptr], $imm    | <mBMs <mSs ~eP <s4x32 | cccdddd01bb11aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, imm, src, shft)               | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S64_ag_pstm_nrm        | vst.srs.s16.s64 $src, $shft, [$ptr], $mod    | <mCMs <mSs ~eP <eM    | cccddd010bb11aaaa0010 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd
+VST_2D_SRS_S16_S64                 | vst.2d.srs.s16.s64 $src, $shft, [$ptr], $mod | <mCMs <mSs ~eP ~eD    | cccddd110bb11aaaa0010 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd
+VST_SRS_S32_S64_ag_pstm_nrm        | vst.srs.s32.s64 $src, $shft, [$ptr], $mod    | <mBMs <mSs ~eP <eM    | cccddd010bb11aaaaa110 | II_VST_POSTINC_SRS(ptr, ptr, mod, src, shft)               | >srSRS_of <crSat <crRnd
+VST_2D_SRS_S32_S64                 | vst.2d.srs.s32.s64 $src, $shft, [$ptr], $mod | <mBMs <mSs ~eP ~eD    | cccddd110bb11aaaaa110 | II_VST_2D_SRS(ptr, mod.dc, ptr, mod, src, shft)            | >srSRS_of <crSat <crRnd
+VST_SRS_S16_S64_ag_idx_imm         | vst.srs.s16.s64 $src, $shft, [$ptr, $imm]    | <mCMs <mSs <eP <s3x32 | cccddd011bb11aaaa0010 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd
+VSRS_S16_S64_mv_w_srs              | vsrs.s16.s64 $dst, $src, $shft               | >mWa <mCMs <mSs       | aaaaa0111cc11bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+VSRS_S32_S64_mv_x_srs              | vsrs.s32.s64 $dst, $src, $shft               | >mXa <mCMs <mSs       | aaaa01111cc11bbbb0010 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+VST_SRS_S32_S64_ag_idx_imm         | vst.srs.s32.s64 $src, $shft, [$ptr, $imm]    | <mBMs <mSs <eP <s3x32 | cccddd011bb11aaaaa110 | II_VST_SRS(ptr, imm, src, shft)                            | >srSRS_of <crSat <crRnd
+VSRS_S32_S64_mv_w_srs              | vsrs.s32.s64 $dst, $src, $shft               | >mWa <mBMs <mSs       | aaaaa0111cc11bbbbb110 | II_VSRS(dst, src, shft)                                    | >srSRS_of <crSat <crRnd
+ST_dmv_sts_q_ag_spill              | st $src, [sp, $imm]                          | <mQQa <n12x16         | bbbbbbbbbbbb1aa101010 | II_ST_Q(src, imm)                                          | <sp@1
+ST_dms_spill                       | st $mSclSt, [sp, $imm]                       | <mSclSt <s12x4d       | bbbbbbbbbbbb1aaaaaaa0 | II_ST(mSclSt, imm)                                         | <sp@1
+PADDS_3D                           | padds.3d [$ptr], $mod                        | ~eP ~eDS              | aaa0bb000----11--0101 | II_PADD_3D(ptr, mod.dc, mod.dc_hi, ptr, mod)               |
+PADDS_st_ptr_inc_idx               | padds [$ptr], $mod                           | ~eP <eM               | aaabbb010----11--0101 | II_PADD(ptr, ptr, mod)                                     |
+PADDS_2D                           | padds.2d [$ptr], $mod                        | ~eP ~eD               | aaabbb110----11--0101 | II_PADD_2D(ptr, mod.dc, ptr, mod)                          |
+PADDS_st_ptr_inc_idx_imm           | padds [$ptr], $imm                           | ~eP <s10x4d           | aaabbbbbbbbbb11--1101 | II_PADD(ptr, ptr, imm)                                     |
+VFLOOR_S32_BF16_mFl2FxSrc_W        | vfloor.s32.bf16 $dst, $src, $shft            | >mXa <mWs <mSs        | aaaa00000cc00bbbbb-01 | II_VFLOORs32bf16_W(dst, src, shft)                         | >srF2IFlags <crF2IMask
+VFLOOR_S32_BF16_mFl2FxSrc_AM       | vfloor.s32.bf16 $dst, $src, $shft            | >mXa <mAMs <mSs       | aaaa10000cc00bbbbbb01 | II_VFLOORs32bf16_AM(dst, src, shft)                        | >srF2IFlags <crF2IMask
+VST_3D_dmw_sts_am                  | vst.3d $src, [$ptr], $mod                    | <mAMs ~eP ~eDS        | bbb0cc0000010aaaaaa01 | II_VST_3D_AM(ptr, mod.dc, mod.dc_hi, src, ptr, mod)        |
+VST_dmw_sts_am_ag_pstm_nrm         | vst $src, [$ptr], $mod                       | <mAMs ~eP <eM         | bbbccc0100010aaaaaa01 | II_VST_POSTINC_AM(ptr, src, ptr, mod)                      |
+VST_dmw_sts_am_ag_idx              | vst $src, [$ptr, $dj]                        | <mAMs <eP <eDJ        | bbbccc1000010aaaaaa01 | II_VST_AM(src, ptr, dj)                                    |
+VST_2D_dmw_sts_am                  | vst.2d $src, [$ptr], $mod                    | <mAMs ~eP ~eD         | bbbccc1100010aaaaaa01 | II_VST_2D_AM(ptr, mod.dc, src, ptr, mod)                   |
+VST_dmw_sts_am_ag_idx_imm          | vst $src, [$ptr, $imm]                       | <mAMs <eP <s6x32      | bbbcccccc1010aaaaaa01 | II_VST_AM(src, ptr, imm)                                   |
+VST_dmw_sts_am_ag_pstm_nrm_imm     | vst $src, [$ptr], $imm                       | <mAMs ~eP <s7x32      | bbbccccccc110aaaaaa01 | II_VST_POSTINC_AM(ptr, src, ptr, imm)                      |
+VST_dmw_sts_am_ag_spill            | vst $src, [sp, $imm]                         | <mAMs <n12x32         | bbbbbbbbbbbb1aaaaaa01 | II_VST_AM(src, imm)                                        | <sp@1
+VST_3D_128                         | vst.3d.128 $src, [$ptr], $mod                | <mWs ~eP ~eDS         | bbb0cc0000010aaaaa011 | II_VST_3D_W(ptr, mod.dc, mod.dc_hi, src, ptr, mod)         |
+VST_128_ag_pstm_nrm                | vst.128 $src, [$ptr], $mod                   | <mWs ~eP <eM          | bbbccc0100010aaaaa011 | II_VST_POSTINC_W(ptr, src, ptr, mod)                       |
+VST_128_ag_idx                     | vst.128 $src, [$ptr, $dj]                    | <mWs <eP <eDJ         | bbbccc1000010aaaaa011 | II_VST_W(src, ptr, dj)                                     |
+VST_2D_128                         | vst.2d.128 $src, [$ptr], $mod                | <mWs ~eP ~eD          | bbbccc1100010aaaaa011 | II_VST_2D_W(ptr, mod.dc, src, ptr, mod)                    |
+VST_128_ag_idx_imm                 | vst.128 $src, [$ptr, $imm]                   | <mWs <eP <s6x32       | bbbcccccc1010aaaaa011 | II_VST_W(src, ptr, imm)                                    |
+VST_128_ag_pstm_nrm_imm            | vst.128 $src, [$ptr], $imm                   | <mWs ~eP <s7x32       | bbbccccccc110aaaaa011 | II_VST_POSTINC_W(ptr, src, ptr, imm)                       |
+VST_128_ag_spill                   | vst.128 $src, [sp, $imm]                     | <mWs <n12x32          | bbbbbbbbbbbb1aaaaa011 | II_VST_W(src, imm)                                         | <sp@1
+VCONV_BF16_FP32                    | vconv.bf16.fp32 $dst, $src                   | >mWa <mBMs            | aaaaa00000000bbbbb111 | II_VCONV(dst, src)                                         | >srF2FFlags <crF2FMask <crRnd
+VST_3D_dmw_sts_w                   | vst.3d $src, [$ptr], $mod                    | <mWs ~eP ~eDS         | bbb0cc0000010aaaaa111 | II_VST_3D_W(ptr, mod.dc, mod.dc_hi, src, ptr, mod)         |
+VST_dmw_sts_w_ag_pstm_nrm          | vst $src, [$ptr], $mod                       | <mWs ~eP <eM          | bbbccc0100010aaaaa111 | II_VST_POSTINC_W(ptr, src, ptr, mod)                       |
+VST_dmw_sts_w_ag_idx               | vst $src, [$ptr, $dj]                        | <mWs <eP <eDJ         | bbbccc1000010aaaaa111 | II_VST_W(src, ptr, dj)                                     |
+VST_2D_dmw_sts_w                   | vst.2d $src, [$ptr], $mod                    | <mWs ~eP ~eD          | bbbccc1100010aaaaa111 | II_VST_2D_W(ptr, mod.dc, src, ptr, mod)                    |
+VST_dmw_sts_w_ag_idx_imm           | vst $src, [$ptr, $imm]                       | <mWs <eP <s6x32       | bbbcccccc1010aaaaa111 | II_VST_W(src, ptr, imm)                                    |
+VST_CONV_3D_BF16_FP32              | vst.3d.conv.bf16.fp32 $src, [$ptr], $mod     | <mBMs ~eP ~eDS        | bbb0cc0000100aaaaa111 | II_VST_3D_CONV(ptr, mod.dc, mod.dc_hi, ptr, mod, src)      | >srF2FFlags <crF2FMask <crRnd
+VST_CONV_BF16_FP32_ag_idx          | vst.conv.bf16.fp32 $src, [$ptr, $dj]         | <mBMs <eP <eDJ        | bbbccc1000100aaaaa111 | II_VST_CONV(ptr, dj, src)                                  | >srF2FFlags <crF2FMask <crRnd
+VST_CONV_BF16_FP32_ag_pstm_nrm_imm | vst.conv.bf16.fp32 $src, [$ptr], $imm        | <mBMs ~eP <s4x32      | bbbcccc010100aaaaa111 | II_VST_CONV_POSTINC(ptr, ptr, imm, src)                    | >srF2FFlags <crF2FMask <crRnd
+VST_CONV_BF16_FP32_ag_pstm_nrm     | vst.conv.bf16.fp32 $src, [$ptr], $mod        | <mBMs ~eP <eM         | bbbccc0100100aaaaa111 | II_VST_CONV_POSTINC(ptr, ptr, mod, src)                    | >srF2FFlags <crF2FMask <crRnd
+VST_CONV_2D_BF16_FP32              | vst.2d.conv.bf16.fp32 $src, [$ptr], $mod     | <mBMs ~eP ~eD         | bbbccc1100100aaaaa111 | II_VST_2D_CONV(ptr, mod.dc, ptr, mod, src)                 | >srF2FFlags <crF2FMask <crRnd
+VST_CONV_BF16_FP32_ag_idx_imm      | vst.conv.bf16.fp32 $src, [$ptr, $imm]        | <mBMs <eP <s3x32      | bbbccc0110100aaaaa111 | II_VST_CONV(ptr, imm, src)                                 | >srF2FFlags <crF2FMask <crRnd
+VST_dmw_sts_w_ag_pstm_nrm_imm      | vst $src, [$ptr], $imm                       | <mWs ~eP <s7x32       | bbbccccccc110aaaaa111 | II_VST_POSTINC_W(ptr, src, ptr, imm)                       |
+VST_dmw_sts_w_ag_spill             | vst $src, [sp, $imm]                         | <mWs <n12x32          | bbbbbbbbbbbb1aaaaa111 | II_VST_W(src, imm)                                         | <sp@1
+"""
