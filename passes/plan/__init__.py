@@ -1,1 +1,1 @@
-
+"""Choice of tiles, columns and memory maps: Attention -> Plan."""

@@ -1,0 +1,134 @@
+"""Memory maps and locks of core tiles and memory tiles for one choice of tile sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.plan.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Buffer
+
+ALIGNMENT = 64  # one 512-bit vector
+BANK = geometry.CORE_MEMORY_SIZE // geometry.CORE_COMPILER_BANKS  # 256-bit accesses occupy both 8 KiB siblings
+PARAMETER_BYTES = 64
+CONSTANT_BYTES = 1024
+
+# Buffers that one bundle of the kernel may read and write together belong in different banks, in this order; a
+# group longer than its bank runs into the next one's.
+BANK_GROUPS = (("v0", "v1"), ("o",), ("k0", "k1"), ("q", "scores"))
+FILLERS = ("state", "constants", "params")
+
+CORE_LOCKS = {
+    "k_empty": 2,
+    "k_full": 0,
+    "v_empty": 2,
+    "v_full": 0,
+    "q_empty": 1,
+    "q_full": 0,
+    "o_empty": 1,
+    "o_full": 0,
+    "start": 0,
+}  # name -> initial value, ids in this order
+
+
+def core_buffer_sizes(head_dim: int, query_block: int, key_block: int) -> dict[str, int]:
+    """Bytes of each core buffer.
+
+    v*: one block and, behind it, the constant tile of ones for the row sums, which no DMA writes (64 bytes for every
+    8 keys).  o: fp32 accumulators in 4x4 tiles, one column of tiles for the row sums; the bf16 result is left compacted
+    at its start.  state: 192 bytes for each four rows (running maximum and rescaling).
+    """
+    key_bytes = key_block * head_dim * ELEMENT_BYTES
+    value_bytes = key_bytes + key_block // 8 * 64
+    return {
+        "params": PARAMETER_BYTES,
+        "constants": CONSTANT_BYTES,
+        "q": query_block * head_dim * ELEMENT_BYTES,
+        "k0": key_bytes,
+        "k1": key_bytes,
+        "v0": value_bytes,
+        "v1": value_bytes,
+        "scores": query_block * key_block * 4,
+        "o": query_block // 4 * (head_dim // 4 + 1) * 64,
+        "state": query_block // 4 * 192,
+    }
+
+
+def _aligned(address: int, unit: int) -> int:
+    return -(-address // unit) * unit
+
+
+def _place(sizes: Mapping[str, int], group_unit: int) -> dict[str, Buffer]:
+    """Groups in order, each from the next multiple of group_unit; fillers into the first gap that holds them."""
+    placed: dict[str, Buffer] = {}
+    end = 0
+    for group in BANK_GROUPS:
+        end = _aligned(end, group_unit)
+        for name in group:
+            placed[name] = Buffer(_aligned(end, ALIGNMENT), sizes[name])
+            end = placed[name].end
+    for name in FILLERS:
+        placed[name] = Buffer(_first_gap(placed, sizes[name]), sizes[name])
+    return placed
+
+
+def _first_gap(placed: Mapping[str, Buffer], size: int) -> int:
+    address = 0
+    for buffer in sorted(placed.values()):
+        if address + size <= buffer.address:
+            return address
+        address = max(address, _aligned(buffer.end, ALIGNMENT))
+    return address
+
+
+def core_memory(head_dim: int, query_block: int, key_block: int) -> dict[str, Buffer]:
+    """Core memory map, spread over the four compiler banks where that fits, else first fit.
+
+    Raises ResourceError naming the first buffer beyond the 64 KiB.
+    """
+    sizes = core_buffer_sizes(head_dim, query_block, key_block)
+    for unit in (BANK, ALIGNMENT):
+        placed = _place(sizes, unit)
+        if all(buffer.end <= geometry.CORE_MEMORY_SIZE for buffer in placed.values()):
+            return {name: placed[name] for name in sizes}
+    beyond = next(name for name in sizes if placed[name].end > geometry.CORE_MEMORY_SIZE)
+    raise ResourceError(
+        f"core data memory holds {geometry.CORE_MEMORY_SIZE:,} bytes, {query_block} queries of head size {head_dim} "
+        f"with blocks of {key_block} keys need {sum(sizes.values()):,}: {beyond} ({sizes[beyond]:,}) does not fit",
+        remedy="fewer queries a core: --option query_block=N",
+    )
+
+
+def core_locks() -> tuple[dict[str, int], dict[str, int]]:
+    """(name -> id, name -> initial value) of a core tile's locks."""
+    return {name: lock for lock, name in enumerate(CORE_LOCKS)}, dict(CORE_LOCKS)
+
+
+def memtile_memory(head_dim: int, query_block: int, key_block: int) -> dict[str, Buffer]:
+    """Memory tile map: rings of two for K and V, two buffers per core for Q and for O.
+
+    Raises ResourceError when the 512 KiB do not hold them.
+    """
+    key_bytes = key_block * head_dim * ELEMENT_BYTES
+    query_bytes = query_block * head_dim * ELEMENT_BYTES
+    sizes = {name: key_bytes for name in ("k0", "k1", "v0", "v1")}
+    for half in range(2):
+        sizes.update({f"q{core}.{half}": query_bytes for core in range(CORES_PER_COLUMN)})
+    for half in range(2):
+        sizes.update({f"o{core}.{half}": query_bytes for core in range(CORES_PER_COLUMN)})
+    placed: dict[str, Buffer] = {}
+    end = 0
+    for name, size in sizes.items():
+        placed[name] = Buffer(_aligned(end, ALIGNMENT), size)
+        end = placed[name].end
+    if end > geometry.MEMTILE_MEMORY_SIZE:
+        raise ResourceError(f"memory tile holds {geometry.MEMTILE_MEMORY_SIZE:,} bytes, the kernel needs {end:,}")
+    return placed
+
+
+def memtile_locks() -> tuple[dict[str, int], dict[str, int]]:
+    """(name -> id, name -> initial value) of a memory tile's locks."""
+    initial = {"k_empty": 2, "k_full": 0, "v_empty": 2, "v_full": 0}
+    for core in range(CORES_PER_COLUMN):
+        initial.update({f"q{core}_empty": 2, f"q{core}_full": 0, f"o{core}_empty": 2, f"o{core}_full": 0})
+    return {name: lock for lock, name in enumerate(initial)}, initial
