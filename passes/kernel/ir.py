@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Union
 
 # Parts of one register of each file, in order, and the groups of parts operands may name.
 # A part of a group is itself a register the assembler can name (facts/isa/aie2_registers.json).
@@ -109,7 +108,7 @@ class Label:
         return f".{self.name}"
 
 
-Operand = Union[Reg, Part, Label, int, str]
+Operand = Reg | Part | Label | int | str
 
 
 @dataclass(frozen=True)
@@ -180,7 +179,7 @@ class Barrier:
     """Nothing moves across; everything in flight lands."""
 
 
-Statement = Union[Op, HardwareLoop, CountedLoop, IfNonzero, Forever, Barrier]
+Statement = Op | HardwareLoop | CountedLoop | IfNonzero | Forever | Barrier
 
 
 @dataclass(eq=False)
