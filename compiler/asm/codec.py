@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import InputError
@@ -80,9 +80,7 @@ def _register_field(instruction: Instruction, operand: Operand, value: str | int
 
 
 def _place(operand: Operand, field: int) -> int:
-    return sum(
-        ((field >> piece.operand_lsb) & ((1 << piece.bits) - 1)) << piece.slot_lsb for piece in operand.fields
-    )
+    return sum(((field >> piece.operand_lsb) & ((1 << piece.bits) - 1)) << piece.slot_lsb for piece in operand.fields)
 
 
 def encode_slot(instruction: Instruction, operands: Sequence[str | int]) -> int:
@@ -115,7 +113,7 @@ class _Candidates(NamedTuple):
     by_value: dict[int, tuple[Instruction, ...]]
 
 
-@lru_cache(maxsize=None)
+@cache
 def _slot_candidates(slot: str) -> tuple[_Candidates, ...]:
     groups: dict[int, dict[int, tuple[Instruction, ...]]] = {}
     for i in INSTRUCTIONS.values():
@@ -178,9 +176,9 @@ def _decode_slot(slot: str, word: int) -> Decoded:
 # ---- bundles
 
 
-@lru_cache(maxsize=None)
+@cache
 def _formats_holding(slots: frozenset[str]) -> tuple[Format, ...]:
-    """The formats with these slots, one a size and the shortest first; the one with least to fill when there are two."""
+    """The formats with these slots, one a size and the shortest first; of two of a size the one with least to fill."""
     unknown = slots - SLOTS.keys()
     if unknown:
         raise EncodeError(f"no slot {' '.join(sorted(unknown))}", remedy=f"slots are {' '.join(SLOTS)}")
@@ -196,7 +194,7 @@ def bundle_sizes(slots: Iterable[str]) -> tuple[int, ...]:
     return tuple(form.size for form in _formats_holding(frozenset(slots)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _nop_word(slot: str) -> int:
     return INSTRUCTIONS[NOPS[slot]].value
 
@@ -227,13 +225,16 @@ def encode_bundle(slots: Mapping[str, Sequence], size: int | None = None) -> byt
     return bundle.to_bytes(chosen[0].size, "little")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _formats_of_size(size: int) -> tuple[Format, ...]:
     return tuple(form for form in FORMATS if form.size == size)
 
 
 def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address: int | None = None) -> Bundle:
-    """The bundle at `offset` of `data`; its address is `offset` unless given.  Raises DecodeError naming the address."""
+    """The bundle at `offset` of `data`; its address is `offset` unless given.
+
+    Raises DecodeError naming the address.
+    """
     address = offset if address is None else address
     if not 0 <= offset < len(data):
         raise DecodeError(f"no code at 0x{address:x}")
@@ -245,7 +246,9 @@ def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address
         if word & form.mask == form.value:
             break
     else:
-        raise DecodeError(f"bundle at 0x{address:x}: no format of {size} bytes has these fixed bits: 0x{word:0{2 * size}x}")
+        raise DecodeError(
+            f"bundle at 0x{address:x}: no format of {size} bytes has these fixed bits: 0x{word:0{2 * size}x}"
+        )
     try:
         slots = {slot: decode_slot(slot, (word >> lsb) & ((1 << bits) - 1)) for slot, lsb, bits in form.places}
     except DecodeError as error:

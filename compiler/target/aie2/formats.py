@@ -1,7 +1,7 @@
 """Bundle formats: which slots share a bundle of which size, and where they lie (facts/isa/aie2_formats.json).
 
-A bundle is a little-endian integer; a line of `TABLE` reads from its most significant bit to bit 0: slots by name (their
-widths are in `SLOTS`) and fixed bits.  The order of slots is also the order in which they are printed.
+A bundle is a little-endian integer; a line of `TABLE` reads from its most significant bit to bit 0: slots by name
+(their widths are in `SLOTS`) and fixed bits.  The order of slots is also the order in which they are printed.
 """
 
 from __future__ import annotations

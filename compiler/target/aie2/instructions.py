@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
-from . import isa_alu, isa_lda, isa_ldb, isa_lng, isa_mv, isa_nop, isa_st, isa_vec
-from .formats import NOPS
-from .immediates import IMMEDIATES
-from .itineraries import TABLE as ITINERARY_TABLE
+from npuc.compiler.target.aie2 import isa_alu, isa_lda, isa_ldb, isa_lng, isa_mv, isa_nop, isa_st, isa_vec
+from npuc.compiler.target.aie2.formats import NOPS
+from npuc.compiler.target.aie2.immediates import IMMEDIATES
+from npuc.compiler.target.aie2.itineraries import TABLE as ITINERARY_TABLE
 
 TABLES: dict[str, str] = {
     "alu": isa_alu.TABLE,
@@ -52,10 +52,12 @@ class Field(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """An access to data memory: kind `load`, `store` or `load+store`, and the stages in which it happens."""
+    """An access to data memory, or to the register bus of the tile (`bus`): kind `load`, `store` or `load+store`, and
+    the stages in which it happens."""
 
     kind: str
     stages: tuple[int, ...]
+    bus: bool = False
 
 
 class Implicit(NamedTuple):
@@ -146,14 +148,15 @@ class _Effects(NamedTuple):
 def _effects() -> dict[str, _Effects]:
     found = {}
     for name, places, _, access, effect in rows(ITINERARY_TABLE):
-        kind, _, stages = access.partition("@")
-        memory = Memory(kind, tuple(map(int, stages.split(",")))) if kind else None
+        kind, _, when = access.partition("@")
+        stages, _, where = when.partition(" ")
+        memory = Memory(kind, tuple(map(int, stages.split(","))), where == "bus") if kind else None
         branch = effect == "branch"
         found[name] = _Effects(places, memory, branch, None if branch else effect or None)
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _fields(bits: str) -> dict[str, tuple[Field, ...]]:
     """Operand letter -> its pieces, lowest first."""
     pieces: dict[str, list[Field]] = {}
@@ -165,7 +168,7 @@ def _fields(bits: str) -> dict[str, tuple[Field, ...]]:
     return {letter: tuple(found) for letter, found in pieces.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _operand(name: str, token: str, fields: tuple[Field, ...]) -> Operand:
     direction, (kind, _, other) = _DIRECTIONS[token[0]], token[1:].partition("=")
     if not kind:
@@ -202,7 +205,7 @@ def _operands(syntax: str, tokens: list[str], bits: str) -> tuple[Operand, ...]:
     return tuple(operands)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _implicit(column: str) -> tuple[Implicit, ...]:
     found = []
     for token in column.split():

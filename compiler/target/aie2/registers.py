@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import NamedTuple
 
 
@@ -174,7 +174,7 @@ REGISTERS: frozenset[str] = frozenset(
 """Every register of the hardware, by name."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def file(register: str) -> str:
     """The letters of a register's name; a pair of scalar registers is of file `l`."""
     if ":" in register:
