@@ -1,0 +1,258 @@
+"""Compiles one decoded instruction into the functions that carry it out stage by stage.
+
+Each instruction becomes a chain of small functions, one per pipeline stage in which it reads a register or touches
+data memory. A stage's function reads its operands, then either queues the next one for its own cycle or computes and
+queues the results for the cycle in which they land. The source text of a chain depends only on its shape, so it is
+compiled once for all instructions of that shape. All stages come from the schedule tables.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from npuc.compiler.target.aie2 import registers as target
+from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar, vector_place
+from npuc.runtime.emulator.semantics import NUMPY, Address, effect
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.core import Core
+
+WHEEL = 16
+"""Cycles a result can be under way: more than the last stage of any instruction (11)."""
+
+_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle"}
+_WIDTH_OF = "width."
+
+
+@lru_cache(maxsize=None)
+def _code(source: str) -> CodeType:
+    return compile(source, "<pipeline stages>", "exec")
+
+
+class _Chain:
+    """The source of one instruction's stages and the names it refers to."""
+
+    def __init__(self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int) -> None:
+        self.core = core
+        self.effect = effect(instruction.name)
+        self.instruction = instruction
+        self.operands = {operand.name: operand.register if operand.kind == "fixed_register" else value
+                         for operand, value in zip(instruction.operands, operands, strict=True)}
+        self.when: dict[tuple[str, str, bool], tuple[int, str | None]] = {}  # operand, part, written -> stage, bypass
+        for each in operand_accesses(instruction, operand_registers(instruction, operands)):
+            for part in each.registers:
+                self.when[each.operand, part, each.writes] = each.stage, each.bypass
+        for operand in instruction.operands:
+            if operand.kind == "fixed_register" and (operand.register, operand.register, False) in self.when:
+                self.when[operand.name, operand.register, False] = self.when[operand.register, operand.register, False]
+        self.names: dict[str, Any] = {
+            "core": core, "R": core.registers.scalar, "SL": core.scalar_landings, "VL": core.vector_landings,
+            "BL": core.bypass_landings, "LATE": core.late, "v": NUMPY, "f": self.effect.function, "pc": pc,
+            "stores": core.stores, "load": core.load, "load_word": core.load_word, "DL": core.defined_landings,
+            "check": core.check_defined,
+        }
+        self.stages: dict[int, list[str]] = {1: []}
+        self.variables: list[tuple[int, str]] = []  # stage in which it is set, name
+
+    def bind(self, prefix: str, value: Any) -> str:
+        """A name for a constant of this instruction."""
+        name = f"{prefix}{sum(key.startswith(prefix) and key[len(prefix):].isdigit() for key in self.names)}"
+        self.names[name] = value
+        return name
+
+    def line(self, stage: int, text: str) -> None:
+        self.stages.setdefault(stage, []).append(text)
+
+    def assign(self, stage: int, text: str) -> str:
+        """A variable that the stage sets and later stages may use."""
+        name = f"a{len(self.variables)}"
+        self.variables.append((stage, name))
+        self.line(stage, f"{name} = {text}")
+        return name
+
+    # operands
+
+    def _scalar(self, register: str) -> str:
+        terms = []
+        for position, part in enumerate(target.parts(register)):
+            if part in STICKY_FLAGS or part in ("srMS0", "srSS0"):
+                raise EmulationError(f"the value of {part} is not modelled: when its bits are set is not known")
+            slot = f"R[{self.bind('i', SCALAR_INDEX[part])}]"
+            terms.append(f"({slot} << {32 * position})" if position else slot)
+        return " | ".join(terms)
+
+    def read(self, operand: str, register: str) -> str:
+        """Reads an operand's register in its own stage; the variable that holds the value."""
+        parts = target.parts(register)
+        stage, bypass = self.when[operand, parts[0], False]
+        if self.core.strict:
+            self.line(stage, f"check({self.bind('p', parts)}, pc)")
+        if is_scalar(register):
+            return self.assign(stage, self._scalar(register))
+        offset, size = vector_place(register)
+        forwarded = bypass is not None and bypass == bypass_of(register)
+        buffer = self.core.registers.bypassed if forwarded else self.core.registers.plain
+        return self.assign(stage, f"{self.bind('x', buffer[offset:offset + size])}.copy()")
+
+    def input(self, name: str) -> str:
+        """The variable or constant for an input of the effect."""
+        if name in _PSEUDO_READS:
+            return self.assign(1, _PSEUDO_READS[name])
+        if name.startswith(_WIDTH_OF):
+            return self.bind("k", target.width(self.operands[name[len(_WIDTH_OF):]]))
+        value = self.operands.get(name, name)
+        return self.bind("k", value) if isinstance(value, int) else self.read(name, value)
+
+    def write(self, stage: int, operand: str, register: str, value: str) -> None:
+        """Queues a value computed in `stage` for the cycle in which the operand's register is written."""
+        parts = target.parts(register)
+        lands, bypass = self.when[operand, parts[0], True]
+        delay = lands - stage
+        assert delay >= 0, (self.instruction, register)
+        when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
+        if self.core.strict:
+            self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc))")
+        if is_scalar(register):
+            self._write_scalar(stage, parts, when, value)
+            return
+        offset, size = vector_place(register)
+        plain = self.bind("x", self.core.registers.plain[offset:offset + size])
+        bypassed = self.bind("x", self.core.registers.bypassed[offset:offset + size])
+        if bypass is not None and bypass == bypass_of(register):
+            assert delay >= 1, (self.instruction, register)
+            early = f"(t + {delay - 1}) & {WHEEL - 1}"
+            self.line(stage, f"BL[{early}].append(({bypassed}, {value}))")
+            self.line(stage, f"VL[{when}].append(({plain}, {value}))")
+        else:
+            self.line(stage, f"VL[{when}].append(({plain}, {value}))")
+            self.line(stage, f"VL[{when}].append(({bypassed}, {value}))")
+
+    def _write_scalar(self, stage: int, parts: tuple[str, ...], when: str, value: str) -> None:
+        for position, part in enumerate(parts):
+            slot = self.bind("i", SCALAR_INDEX[part])
+            shifted = f"({value} >> {32 * position})" if position else value
+            masked = value if part == "srCarry" else f"{shifted} & {(1 << target.width(part)) - 1:#x}"
+            self.line(stage, f"SL[{when}].append(({slot}, {masked}))")
+
+    # addresses
+
+    def address(self, form: Address) -> str:
+        """Forms the address in stage 1 and queues the update of the address registers."""
+        base = self.operands.get(form.base, form.base)
+        pointer = self.read(form.base, base)
+        if form.offset is not None:
+            return self.assign(1, f"({pointer} + {self.input(form.offset)}) & 0xFFFFF")
+        if form.update == "add":
+            assert form.step is not None
+            self.write(1, form.base, base, f"({pointer} + {self.input(form.step)})")
+        elif form.update:
+            self._step(form, pointer)
+        return pointer
+
+    def _step(self, form: Address, pointer: str) -> None:
+        """The 2D and 3D updates of facts/semantics/vector_misc.md section 4."""
+        modifier = form.step
+        assert modifier is not None
+        number = int(self.operands[modifier][1:])
+        m, size, step, count = (self.read(modifier, f"{file}{number}") for file in ("m", "dn", "dj", "dc"))
+        if form.update == "2d":
+            chosen = self.assign(1, f"({step}, {count} + 1) if {count} < {size} else ({m}, 0)")
+        else:
+            size2, step2, count2 = (self.read(modifier, f"{file}{number + 4}") for file in ("dn", "dj", "dc"))
+            chosen = self.assign(1, f"({step}, {count} + 1, {count2}) if {count} < {size} else "
+                                    f"({step2}, 0, {count2} + 1) if {count2} < {size2} else ({m}, 0, 0)")
+            self.write(1, modifier, f"dc{number + 4}", f"{chosen}[2]")
+        self.write(1, form.base, self.operands[form.base], f"({pointer} + {chosen}[0])")
+        self.write(1, modifier, f"dc{number}", f"{chosen}[1]")
+
+    # whole instructions
+
+    def build(self) -> None:
+        """Lays out the stages of the instruction."""
+        if self.instruction.mnemonic == "vmov" and len({target.width(register) for register in
+                                                        self.operands.values()}) > 1:
+            raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths is not described")
+        access, form = self.effect.access, self.effect.address_update
+        place = self.address(form) if form else None
+        memory = self.instruction.memory.stages if access else ()
+        inputs: list[str] = []
+        if access and access.kind == "load":
+            call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes})"
+            inputs.append(self.assign(memory[0], call))
+        inputs += [self.input(name) for name in self.effect.inputs]
+        stage = max([set_in for set_in, _ in self.variables], default=1)
+        call = f"f({', '.join(['v', *inputs])})"
+        if access is None or access.kind == "load":
+            if access is not None or self.effect.inputs or self.effect.outputs:
+                self._results(stage, call)
+        elif access.kind == "gather":
+            addresses = self.assign(stage, call)
+            fetched = self.assign(memory[0], f"core.gather({addresses})")
+            self._write_outputs(memory[0], self.effect.outputs, [fetched])
+        elif access.kind == "store":
+            value = self.assign(stage, call)
+            self.line(memory[0], f"stores.append(({place}, {access.bytes}, {value}, pc))")
+        else:  # a sub-word store reads the word that holds its bytes and writes it back later
+            word = self.assign(memory[0], f"core.load_around({place}, {access.bytes})")
+            value = self.assign(max(stage, memory[0]), f"core.merge({word}, {place}, {access.bytes}, {call})")
+            self.line(memory[1], f"stores.append(({place} & 0xFFFFC, 4, {value}, pc))")
+
+    def _results(self, stage: int, call: str) -> None:
+        outputs = self.effect.outputs
+        if not outputs:
+            return
+        results = [self.assign(stage, call)]
+        if len(outputs) > 1:
+            results = [f"{results[0]}[{i}]" for i in range(len(outputs))]
+        if outputs[0] == "lock.acquire":
+            self.line(stage, f"core.request_lock({', '.join(results)})")
+        elif outputs[-1] == "core.done":
+            self.line(stage, "core.finish()")
+        else:
+            if outputs[-1] == "pc.target":
+                self.line(stage, f"core.branch({results[-2]}, {results[-1]})")
+                outputs, results = outputs[:-2], results[:-2]
+            self._write_outputs(stage, outputs, results)
+
+    def _write_outputs(self, stage: int, outputs: tuple[str, ...], results: list[str]) -> None:
+        for name, result in zip(outputs, results, strict=True):
+            self.write(stage, name, self.operands.get(name, name), result)
+
+    def _needed(self, stage: int) -> list[str]:
+        """The variables of earlier stages that this stage or a later one uses."""
+        text = "\n".join(line for each, lines in self.stages.items() if each >= stage for line in lines)
+        return [name for set_in, name in self.variables if set_in < stage and re.search(rf"\b{name}\b", text)]
+
+    def source(self) -> str:
+        """The text: stages last to first, so that each names the next."""
+        pieces: list[str] = []
+        order = sorted(stage for stage, lines in self.stages.items() if lines or stage == 1)
+        for position, stage in enumerate(order):
+            known = ", ".join(self._needed(stage))
+            body = self.stages[stage] or ["pass"]
+            if position + 1 < len(order):
+                later = order[position + 1]
+                carried = ", ".join(self._needed(later))
+                packed = f"({carried},)" if carried else "()"
+                body = [*body, f"LATE[(t + {later - stage}) & {WHEEL - 1}].append((stage{later}, {packed}))"]
+            pieces.append(f"def stage{stage}(t{', ' + known if known else ''}):\n    " + "\n    ".join(body) + "\n")
+        return "".join(reversed(pieces))
+
+
+def compile_action(core: Core, instruction: Any, operands: tuple[Any, ...], pc: int) -> Any:
+    """The function of the core's pipeline time that issues the instruction, or None when it has no effect.
+
+    Raises EmulationError when its semantics are not implemented.
+    """
+    chain = _Chain(core, instruction, operands, pc)
+    chain.build()
+    if not any(chain.stages.values()):
+        return None
+    namespace = chain.names
+    exec(_code(chain.source()), namespace)
+    return namespace["stage1"]

@@ -1,0 +1,174 @@
+"""The multiply-accumulate pipe: configuration word, geometries, sign rules (facts/semantics/vmac.md).
+
+Integer sums wrap in the accumulator lane. The bf16 sum is in `float_sum.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.semantics import float_sum
+from npuc.runtime.emulator.semantics.registry import rule
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A dense mode: element widths of A and B, accumulator lane width, matrix shape (columns 0: lane by lane)."""
+
+    a_bits: int
+    b_bits: int
+    lane_bits: int
+    rows: int
+    inner: int
+    columns: int
+
+    @property
+    def lanes(self) -> int:
+        return self.rows * max(self.columns, 1)
+
+
+# (amode, bmode, variant) -> geometry; lane-by-lane modes have columns = 0 and rows = output lanes. vmac_config.json.
+GEOMETRIES = {
+    (0, 0, 0): Geometry(8, 4, 32, 4, 16, 8),
+    (0, 1, 0): Geometry(8, 8, 32, 4, 8, 8),
+    (0, 1, 1): Geometry(8, 8, 32, 32, 2, 0),
+    (0, 2, 0): Geometry(16, 8, 32, 4, 4, 8),
+    (0, 3, 0): Geometry(16, 16, 32, 4, 2, 8),
+    (0, 3, 1): Geometry(16, 16, 32, 32, 1, 0),
+    (1, 0, 0): Geometry(32, 16, 64, 4, 2, 4),
+    (1, 2, 0): Geometry(16, 8, 64, 2, 8, 8),
+    (1, 2, 1): Geometry(16, 8, 64, 4, 8, 4),
+    (1, 3, 0): Geometry(16, 16, 64, 2, 4, 8),
+    (1, 3, 1): Geometry(16, 16, 64, 4, 4, 4),
+    (1, 3, 2): Geometry(16, 16, 64, 16, 2, 0),
+    (2, 3, 0): Geometry(16, 16, 32, 4, 8, 4),
+    (2, 3, 1): Geometry(16, 16, 32, 16, 2, 0),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration word, taken apart (facts/semantics/vmac.md section 2)."""
+
+    zero_acc1: bool
+    amode: int
+    geometry: Geometry | None
+    signed_a: bool
+    signed_b: bool
+    shift16: bool
+    negate_product: bool
+    negate_acc1: bool
+    negate_acc2: bool
+    flips: int
+
+
+@lru_cache(maxsize=256)
+def configuration(word: int) -> Configuration:
+    """The fields of a configuration word."""
+    amode = (word >> 1) & 3
+    return Configuration(bool(word & 1), amode, GEOMETRIES.get((amode, (word >> 3) & 3, (word >> 5) & 7)),
+                         bool(word >> 9 & 1), bool(word >> 8 & 1), bool(word >> 10 & 1), bool(word >> 11 & 1),
+                         bool(word >> 12 & 1), bool(word >> 13 & 1), word >> 16)
+
+
+# Signs of acc1, the product sum and acc2; 0 where the instruction has no such term (vmac.md section 4).
+SIGNS = {
+    "vmul": (0, 1, 0), "vnegmul": (0, -1, 0), "vmac": (1, 1, 0), "vmsc": (1, -1, 0), "vnegmac": (-1, -1, 0),
+    "vnegmsc": (-1, 1, 0), "vaddmac": (1, 1, 1), "vaddmsc": (1, -1, 1), "vsubmac": (1, 1, -1),
+    "vsubmsc": (1, -1, -1), "vadd": (1, 0, 1), "vsub": (1, 0, -1), "vnegadd": (-1, 0, -1), "vnegsub": (-1, 0, 1),
+    "vneg": (-1, 0, 0),
+}
+_ALL = "|".join(sorted(SIGNS))
+
+
+@lru_cache(maxsize=256)
+def multiplier(word: int, floating: bool) -> Configuration:
+    """The configuration for an instruction that multiplies. Raises EmulationError where no behaviour is known."""
+    known = configuration(word)
+    if known.geometry is None or (known.amode == 2) != floating or known.amode == 3:
+        raise EmulationError(f"configuration word {word:#x}: no dense {'float' if floating else 'integer'} multiply "
+                             "mode of that number is known")
+    if known.flips:
+        raise EmulationError(f"configuration word {word:#x}: the effect of its sub_mask is not known")
+    return known
+
+
+def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
+    shape = known.geometry
+    assert shape is not None
+
+    def operand(value: Any, bits: int, signed: bool, count: int) -> Any:
+        lanes = v.nibbles(value, signed) if bits == 4 else v.lanes(value, bits, signed)
+        return v.resize(v.part(lanes, 0, count), shape.lane_bits, True)
+
+    if shape.columns:
+        x = operand(a, shape.a_bits, known.signed_a, shape.rows * shape.inner)
+        y = operand(b, shape.b_bits, known.signed_b, shape.inner * shape.columns)
+        return v.sum_products(x, y, shape.rows, shape.inner, shape.columns)
+    count = shape.rows * shape.inner
+    return v.sum_by_lane(operand(a, shape.a_bits, known.signed_a, count),
+                         operand(b, shape.b_bits, known.signed_b, count), shape.inner)
+
+
+def _accumulators(mnemonic: str, known: Configuration, sources: list[Any]) -> list[tuple[Any, bool, bool]]:
+    """(value, negated, shifted left by 16) of each accumulator that takes part."""
+    first, _, second = SIGNS[mnemonic]
+    terms = []
+    if first and not known.zero_acc1:
+        terms.append((sources[0], (first < 0) != known.negate_acc1, known.shift16))
+    if second:
+        terms.append((sources[1], (second < 0) != known.negate_acc2, False))
+    return terms
+
+
+# Sparse forms (operand qxs2) do not match: their routing is not known.
+_DENSE = r"(\$s1, \$s2|\$acc[12]), \$c$"
+
+
+@rule(rf"(?P<op>{_ALL})", syntax=_DENSE)
+def integer(v: Any, *values: Any, op: str) -> Any:
+    """Integer multiply-accumulate and accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
+    word = values[-1]
+    has_product = SIGNS[op][1] != 0
+    known = multiplier(word, False) if has_product else configuration(word)
+    if known.amode > 1:
+        raise EmulationError(f"configuration word {word:#x}: a float mode in an integer instruction is not described")
+    width = 64 if known.amode == 1 else 32
+    result = None
+    if has_product:
+        result = _integer_products(v, known, values[-3], values[-2])
+        if (SIGNS[op][1] < 0) != known.negate_product:
+            result = -result
+    for source, negated, shifted in _accumulators(op, known, list(values)):
+        term = v.lanes(source, width, True)
+        if shifted:
+            term = term << 16
+        if result is None:
+            result = -term if negated else term
+        else:
+            result = result - term if negated else result + term
+    return v.zeros(1024) if result is None else v.bits(result)
+
+
+@rule(rf"(?P<op>{_ALL})\.f", syntax=_DENSE)
+def floating(v: Any, *values: Any, op: str) -> Any:
+    """bf16 multiply-accumulate and fp32 accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
+    word = values[-1]
+    sign = SIGNS[op][1]
+    known = multiplier(word, True) if sign else configuration(word)
+    accumulators = []
+    for source, negated, shifted in _accumulators(op, known, list(values)):
+        lanes = v.lanes(source, 32)
+        accumulators.append((lanes << 16 if shifted else lanes, negated))
+    if not sign:
+        return v.bits(float_sum.add(v, accumulators))
+    a, b = v.lanes(values[-3], 16), v.lanes(values[-2], 16)
+    return v.bits(float_sum.multiply_add(v, a, b, known.geometry, (sign < 0) != known.negate_product, accumulators))
+
+
+@rule(r"vclr", reads="width.dst")
+def clear(v: Any, width: int) -> Any:
+    return v.zeros(width)

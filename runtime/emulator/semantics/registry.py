@@ -1,0 +1,146 @@
+"""Which function says what an instruction does: rules over mnemonic families, expanded over the instruction table.
+
+A rule is a function of the lane operations `v`, its input values and (by keyword) the named groups of its pattern. Its
+inputs are the explicit input operands in assembly order, without those of the address, then the registers listed in
+`reads`; for a load the loaded bits come first. Its outputs are the explicit output operands, then `writes`.
+
+Pseudo registers in `reads` and `writes` belong to the core: `pc.taken`, `pc.target`, `pc.return`, `core.cycle`,
+`lock.acquire`, `lock.number`, `lock.value`, `lock.enabled`, `core.done`; `width.NAME` is the width in bits of operand
+NAME.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
+from npuc.runtime.emulator.errors import EmulationError
+
+ADDRESS_OPERANDS = ("ptr", "mod", "dj", "imm")
+
+
+@dataclass(frozen=True)
+class Address:
+    """How an address is formed and updated: base operand (`ptr` or `sp`), what is added before the access and after.
+
+    offset: operand added to the address, or None. update: None, `add` (operand `step` is added to the base after the
+    access), `2d` or `3d` (operand `step` is the d register).
+    """
+
+    base: str
+    offset: str | None
+    update: str | None
+    step: str | None
+
+
+@dataclass(frozen=True)
+class Access:
+    """A data-memory access: kind `load`, `store`, `load+store` (sub-word store) or `gather`; bytes moved; address."""
+
+    kind: str
+    bytes: int
+    address: Address | None
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one instruction does: outputs = function(v, *inputs); see the module text for the order."""
+
+    function: Callable[..., Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    access: Access | None = None
+    address_update: Address | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    pattern: re.Pattern[str]
+    syntax: re.Pattern[str]
+    function: Callable[..., Any]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    access: str | None
+    bytes: int
+
+
+RULES: list[Rule] = []
+
+
+def rule(pattern: str, *, syntax: str = "", reads: str = "", writes: str = "", access: str | None = None,
+         bytes: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Declares the decorated function to be the effect of every instruction whose mnemonic matches `pattern` whole
+    and whose syntax contains `syntax`. `reads`, `writes`: further registers, blank separated; implicit registers that
+    an instruction does not have are dropped (the sign registers of forms without a dynamic sign)."""
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        RULES.append(Rule(re.compile(pattern), re.compile(syntax), function, tuple(reads.split()),
+                          tuple(writes.split()), access, bytes))
+        return function
+
+    return declare
+
+
+def _address(syntax: str) -> Address | None:
+    """The address form, read off the assembly syntax."""
+    match = re.search(r"\[(\$ptr|sp)(?:, \$(\w+))?\](?:, \$(\w+))?", syntax)
+    if not match:
+        return None
+    base, offset, step = match[1].lstrip("$"), match[2], match[3]
+    if step is None:
+        return Address(base, offset, None, None)
+    dimension = re.search(r"\.([23]d)", syntax)
+    return Address(base, offset, dimension[1] if dimension else "add", step)
+
+
+def _literal(entry: Any) -> str | None:
+    """The register of a literal that is read, or None."""
+    if isinstance(entry, str):
+        return entry
+    register, direction = (entry["register"], entry["direction"]) if isinstance(entry, dict) else (
+        entry.register, entry.direction)
+    return register if "in" in direction else None
+
+
+@lru_cache(maxsize=None)
+def _effects() -> dict[str, Effect]:
+    found: dict[str, Effect] = {}
+    for name, instruction in INSTRUCTIONS.items():
+        for each in RULES:
+            match = each.pattern.fullmatch(instruction.mnemonic)
+            if match and each.syntax.search(instruction.syntax):
+                found[name] = _expand(each, match, instruction)
+                break
+    return found
+
+
+def _expand(each: Rule, match: re.Match[str], instruction: Any) -> Effect:
+    groups = {key: int(value) if value and value.isdigit() else value for key, value in match.groupdict().items()}
+    address = _address(instruction.syntax)
+    skipped = {address.base, address.offset, address.step} if address else set()
+    explicit = [operand for operand in instruction.operands if operand.name not in skipped]
+    inputs = [operand.name for operand in explicit if operand.direction != "out"]
+    outputs = [operand.name for operand in explicit if operand.direction != "in"]
+    known = set(instruction.implicit_uses) | set(instruction.implicit_defs)
+    extra = [name for name in each.reads if name in known or not name.startswith("cr")]
+    access = Access(each.access, each.bytes, address) if each.access else None
+    function = partial(each.function, **groups) if groups else each.function
+    return Effect(function, tuple(inputs + extra), tuple(outputs) + each.writes, access, address)
+
+
+def effect(name: str) -> Effect:
+    """The effect of the instruction of that name. Raises EmulationError when it is not implemented."""
+    try:
+        return _effects()[name]
+    except KeyError:
+        instruction = INSTRUCTIONS[name]
+        raise EmulationError(f"the semantics of '{instruction.syntax}' ({name}) are not implemented") from None
+
+
+def missing() -> list[str]:
+    """The names of all instructions without semantics, sorted."""
+    return sorted(set(INSTRUCTIONS) - set(_effects()))
