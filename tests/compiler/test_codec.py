@@ -155,7 +155,7 @@ def test_an_instruction_stays_in_its_slot() -> None:
 def test_operands_that_do_not_fit_are_refused_by_name() -> None:
     load = INSTRUCTIONS["VLDA_dmw_lda_w_ag_idx_imm"]
     assert encode_slot(load, ("wl0", "p0", 992)) >= 0
-    for operands, message in [
+    refused: list[tuple[Operands, str]] = [
         (("wl0", "p0", 1024), "immediate imm = 1024 does not fit its 6 bits.*-1024 to 992 in steps of 32"),
         (("wl0", "p0", 16), "immediate imm = 16"),
         (("wl0", "r0", 0), r"operand ptr \(eP, 3 bits\) cannot be r0.*p0 p1"),
@@ -163,7 +163,8 @@ def test_operands_that_do_not_fit_are_refused_by_name() -> None:
         (("wl0", "p0", "m0"), "operand imm is an immediate"),
         (("wl0", 3, 0), "operand ptr .* cannot be 3"),
         (("wl0", "p0"), "2 operands, not 3"),
-    ]:
+    ]
+    for operands, message in refused:
         with pytest.raises(EncodeError, match=message):
             encode_slot(load, operands)
 

@@ -95,15 +95,16 @@ def fact_accesses(name: str, registers: dict[str, str]) -> dict[str, set]:
 
 def fact_units(name: str, registers: dict[str, str]) -> set:
     entry = facts()["instructions"][name]
-    bound = {x["index"]: x.get("fixed") or registers.get(x.get("name")) for x in entry["operands"]}
+    bound = {x["index"]: x.get("fixed") or registers.get(x.get("name"), "") for x in entry["operands"]}
     found = set()
     for unit in fact_class(name, registers)["resources"]:
         only = unit.get("observed_only_if")
         if only and letters(bound[only["operand"]]) not in only["files"]:
             continue
-        shared, halves = None, [""]
+        shared: str | None = None
+        halves = [""]
         if "observed_per_half" in unit:
-            shared = bound[unit["observed_per_half"]["operand"]]
+            shared = str(bound[unit["observed_per_half"]["operand"]])
             halves = {"bml": [".l"], "aml": [".l"], "bmh": [".h"], "amh": [".h"]}.get(shared[:3], [".l", ".h"])
         found |= {(unit["unit"] + h, unit["cycle"], unit["len"], unit["kind"], shared) for h in halves}
     return found

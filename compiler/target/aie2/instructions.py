@@ -200,8 +200,9 @@ def _operands(syntax: str, tokens: list[str], bits: str) -> tuple[Operand, ...]:
     letters = dict(zip(names, "abcdefgh", strict=False))
     operands = []
     for name, token in zip(names, tokens, strict=True):
-        tied_to = token[1:].partition("=")[2]
-        operands.append(_operand(name, token, fields.get(letters.get(tied_to, letters[name]), ())))
+        other = token.partition("=")[2]  # an earlier operand, or the register of a fixed one
+        letter = letters[other if other in letters else name]
+        operands.append(_operand(name, token, fields.get(letter, ())))
     return tuple(operands)
 
 

@@ -261,7 +261,8 @@ def _units(instruction: Instruction, registers: Mapping[str, str], rules: tuple[
 
 def _timing(instruction: Instruction, registers: Mapping[str, str]) -> Timing:
     chosen = itinerary_class(itinerary_name(instruction, registers))
-    reads, writes = [], []
+    reads: list[Access] = []
+    writes: list[Access] = []
     for access in operand_accesses(instruction, registers):
         into = writes if access.writes else reads
         into.extend(Access(part, access.stage, access.bypass) for part in access.registers)
