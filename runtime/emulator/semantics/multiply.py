@@ -134,8 +134,7 @@ def integer(v: Any, *values: Any, op: str) -> Any:
     word = values[-1]
     has_product = SIGNS[op][1] != 0
     known = multiplier(word, False) if has_product else configuration(word)
-    if known.amode > 1:
-        raise EmulationError(f"configuration word {word:#x}: a float mode in an integer instruction is not described")
+    # Accumulate-only instructions take every amode but 1 as 32-bit lanes (goldens accumulator_int).
     width = 64 if known.amode == 1 else 32
     result = None
     if has_product:
@@ -159,6 +158,8 @@ def floating(v: Any, *values: Any, op: str) -> Any:
     word = values[-1]
     sign = SIGNS[op][1]
     known = multiplier(word, True) if sign else configuration(word)
+    if known.amode == 1:
+        raise EmulationError(f"configuration word {word:#x}: 64-bit lanes in a float instruction are not described")
     accumulators = []
     for source, negated, shifted in _accumulators(op, known, list(values)):
         lanes = v.lanes(source, 32)
