@@ -1,0 +1,224 @@
+"""What the stages of the attention kernel share: shapes, addresses, constants and register shorthands."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.kernel.ir import Builder, Operand, Part, Reg
+
+# Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
+CORE_MEMORY = 0x70000
+LOCK_BASE = 48
+
+TILE = 64  # bytes of a 4x8 bf16 tile, of a 4x4 fp32 tile, and of an x or bm register
+HALF = 32  # bytes of one vector load or store
+
+# Configuration words of the MAC (facts/semantics/vmac.md section 3).
+MATMUL_4X8X4 = 0x01C
+ELEMENTWISE = 0x03C
+
+# vshuffle modes (facts/semantics/vector_misc.md section 1).
+SHUFFLE_EVEN_16 = 2
+SHUFFLE_8X4_TO_4X8 = 28
+SHUFFLE_4X8_TO_8X4 = 29
+SHUFFLE_TRANSPOSE_4X4_32 = 34
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the work of one core: queries and keys per block, head size; and the softmax factor in base 2."""
+
+    queries: int
+    keys: int
+    head_dim: int
+    factor: float
+
+    @property
+    def groups(self) -> int:
+        """Groups of four queries."""
+        return self.queries // 4
+
+    @property
+    def key_tiles(self) -> int:
+        return self.keys // 4
+
+    @property
+    def depth_steps(self) -> int:
+        """Tiles of eight dimensions along the head."""
+        return self.head_dim // 8
+
+    @property
+    def value_tiles(self) -> int:
+        """Output tiles of four dimensions in a group."""
+        return self.head_dim // 4
+
+    @property
+    def output_tiles(self) -> int:
+        """Accumulator tiles in a group: the output and, last, the row sums."""
+        return self.value_tiles + 1
+
+
+class ConstantPool:
+    """64-byte vectors in data memory, each stored once."""
+
+    def __init__(self, address: int, limit: int) -> None:
+        self.address = address
+        self.limit = limit
+        self._offsets: dict[bytes, int] = {}
+
+    def offset(self, vector: bytes) -> int:
+        """Offset of `vector` from the pool's start."""
+        if len(vector) != TILE:
+            raise ValueError(f"constant of {len(vector)} bytes, want {TILE}")
+        offset = self._offsets.setdefault(vector, TILE * len(self._offsets))
+        if offset + TILE > self.limit:
+            raise ResourceError(
+                f"constants need more than the {self.limit} bytes of core data memory set aside for them"
+            )
+        return offset
+
+    def data(self) -> bytes:
+        return b"".join(self._offsets)
+
+
+def f32x16(value: float) -> bytes:
+    return struct.pack("<f", value) * 16
+
+
+def u32x16(value: int) -> bytes:
+    return struct.pack("<I", value) * 16
+
+
+def bf16_bits(value: float) -> int:
+    """Round to nearest even (finite values)."""
+    bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+
+
+def bf16_value(bits: int) -> float:
+    return struct.unpack("<f", struct.pack("<I", bits << 16))[0]
+
+
+def bf16_pair(low: float, high: float) -> bytes:
+    """16 lanes of `low`, then 16 lanes of `high`: an operand [low|high] of the elementwise mode."""
+    return struct.pack("<H", bf16_bits(low)) * 16 + struct.pack("<H", bf16_bits(high)) * 16
+
+
+def bf16_split(value: float, parts: int) -> tuple[float, ...]:
+    """`value` as a sum of bf16 numbers, largest first."""
+    result = []
+    for _ in range(parts):
+        piece = bf16_value(bf16_bits(value))
+        result.append(piece)
+        value -= piece
+    return tuple(result)
+
+
+@dataclass
+class Context:
+    """The builder, the shape, where buffers lie and the registers that live through the whole program."""
+
+    b: Builder
+    shape: Shape
+    buffers: dict[str, int]
+    locks: dict[str, int]
+    pool: ConstantPool
+    registers: dict[str, Reg] = field(default_factory=dict)
+
+    def address(self, buffer: str, offset: int = 0) -> int:
+        """Core address of a place in a buffer."""
+        return CORE_MEMORY + self.buffers[buffer] + offset
+
+    def pointer(self, buffer: str, offset: int = 0, name: str = "") -> Reg:
+        """A fresh pointer to a place in a buffer."""
+        p = self.b.p(name or f"p_{buffer}")
+        self.b.constant(p, self.address(buffer, offset))
+        return p
+
+    def pointer_from(self, source: Reg, name: str) -> Reg:
+        p = self.b.p(name)
+        self.b.op("MOV_mv_scl", p, source)
+        return p
+
+    def scalar(self, value: int, name: str) -> Reg:
+        r = self.b.r(name)
+        self.b.constant(r, value)
+        return r
+
+    def acquire(self, lock: str) -> None:
+        self.b.acquire(LOCK_BASE + self.locks[lock], self.registers["minus_one"])
+
+    def release(self, lock: str) -> None:
+        self.b.release(LOCK_BASE + self.locks[lock], self.registers["one"])
+
+    # vectors
+
+    def constant_x(self, vector: bytes, name: str) -> Reg:
+        """An x register holding a constant: broadcast when all its words are equal, else from the pool."""
+        x = self.b.x(name)
+        if vector == vector[:4] * 16:
+            word = self.scalar(int.from_bytes(vector[:4], "little"), f"{name}_word")
+            self.b.op("VBCST_32", x, word)
+            return x
+        p, offset = self.registers["pool"], self.pool.offset(vector)
+        self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.lo, p, offset, region="constants")
+        self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.hi, p, offset + HALF, region="constants")
+        return x
+
+    def constant_bm(self, vector: bytes, name: str) -> Reg:
+        """An accumulator half holding a constant."""
+        bm = self.b.bm(name)
+        self.move(bm, self.constant_x(vector, f"{name}_x"))
+        return bm
+
+    def load_x(
+        self, x: Reg, p: Reg, region: str, *, port: str = "a", step: Operand = HALF, carried: bool = True
+    ) -> None:
+        """x = the 64 bytes at p; p moves on by 32 + step bytes (an immediate or an m register)."""
+        self._load(x.lo, p, HALF, region, port, carried)
+        self._load(x.hi, p, step, region, port, carried)
+
+    def _load(self, half: Part, p: Reg, step: Operand, region: str, port: str, carried: bool) -> None:
+        unit = {"a": "VLDA_dmw_lda_w", "b": "VLDB_dmw_ldb"}[port]
+        form = "imm" if isinstance(step, int) else None
+        name = f"{unit}_ag_pstm_nrm" + (f"_{form}" if form else "")
+        self.b.op(name, half, p, step, region=region, carried=carried)
+
+    def load_bm(self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
+        """bm = the 64 bytes at p; p moves on by 32 + step bytes."""
+        self.b.op("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm.lo, p, HALF, region=region, carried=carried)
+        self.b.op("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm.hi, p, step, region=region, carried=carried)
+
+    def store_bm(self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
+        self.b.op("VST_dmw_sts_am_ag_pstm_nrm_imm", bm.lo, p, HALF, region=region, carried=carried)
+        self.b.op("VST_dmw_sts_am_ag_pstm_nrm_imm", bm.hi, p, step, region=region, carried=carried)
+
+    def store_x(self, x: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
+        self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.lo, p, HALF, region=region, carried=carried)
+        self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.hi, p, step, region=region, carried=carried)
+
+    def multiply(self, name: str, *operands: Operand) -> None:
+        """An elementwise operation of the MAC: vmul.f, vmac.f, vmsc.f or vnegmul.f."""
+        self.b.op(f"{name}_F_vmac_bm_core_dense", *operands, self.registers["elementwise"])
+
+    def add(self, dst: Operand, a: Operand, b: Operand) -> None:
+        """fp32 accumulator addition."""
+        self.b.op("VADD_F", dst, a, b, self.registers["matmul"])
+
+    def subtract(self, dst: Operand, a: Operand, b: Operand) -> None:
+        self.b.op("VSUB_F", dst, a, b, self.registers["matmul"])
+
+    def to_bf16(self, half: Operand, bm: Operand) -> None:
+        """16 fp32 lanes to bf16 by crRnd."""
+        self.b.op("VCONV_BF16_FP32", half, bm)
+
+    def move(self, dst: Operand, src: Operand) -> None:
+        """512 bits between x and bm registers."""
+        self.b.op("VMOV_mv_x", dst, src)
+
+    def zero_x(self, name: str) -> Reg:
+        x = self.b.x(name)
+        self.b.op("VBCST_32", x, self.registers["zero"])
+        return x

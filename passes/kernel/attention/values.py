@@ -1,0 +1,46 @@
+"""O += P V for one block of keys; the last tile of V is all ones, so its column of O collects the row sums.
+
+Two groups of four queries together: their probabilities stay in eight registers while the inner loop
+walks over the output tiles, each V tile serving both groups.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.kernel.attention.context import HALF, TILE, Context
+from npuc.passes.kernel.ir import Reg
+
+
+def accumulate_values(k: Context, values: Reg) -> None:
+    """Add the block of values whose address is in `values`."""
+    b, shape = k.b, k.shape
+    steps = shape.keys // 8
+    group_bytes = shape.output_tiles * TILE
+    probabilities = k.pointer("scores", name="p_p")
+    outputs = b.r("o_address")
+    b.constant(outputs, k.address("o"))
+    group_stride = k.scalar(group_bytes, "o_stride")
+    pairs = k.scalar(shape.groups // 2, "pairs")
+    with b.counted_loop(pairs, "value_pairs"):
+        p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
+        for g in range(2):
+            for s in range(steps):
+                k.load_x(p[g][s], probabilities, "scores", port="ab"[s % 2])
+        v = k.pointer_from(values, "p_v")
+        load, store = [], []
+        for g in range(2):
+            load.append(k.pointer_from(outputs, f"p_o{g}_load"))
+            store.append(k.pointer_from(outputs, f"p_o{g}_store"))
+            b.op("ADD", outputs, outputs, group_stride)
+        with b.hardware_loop(shape.output_tiles, "values"):
+            o = [b.bm(f"o{g}") for g in range(2)]
+            for g in range(2):
+                k.load_bm(o[g], load[g], "o", carried=False)
+            for s in range(steps):
+                tile = b.x("v")
+                k.b.op("VLDA_dmw_lda_w_ag_pstm_nrm_imm", tile.lo, v, HALF, region="v",
+                       alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",))
+                k.b.op("VLDB_dmw_ldb_ag_pstm_nrm_imm", tile.hi, v, HALF, region="v")
+                for g in range(2):
+                    b.op("VMAC_F_vmac_bm_core_dense", o[g], o[g], p[g][s], tile, k.registers["matmul"])
+            for g in range(2):
+                k.store_bm(o[g], store[g], "o", carried=False)
