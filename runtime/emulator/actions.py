@@ -9,7 +9,8 @@ compiled once for all instructions of that shape. All stages come from the sched
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ _PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cyc
 _WIDTH_OF = "width."
 
 
-@lru_cache(maxsize=None)
+@cache
 def _code(source: str) -> CodeType:
     return compile(source, "<pipeline stages>", "exec")
 
@@ -179,8 +180,10 @@ class _Chain:
             raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths is not described")
         access, form = self.effect.access, self.effect.address_update
         place = self.address(form) if form else None
-        memory = self.instruction.memory.stages if access else ()
+        memory: Sequence[int] = self.instruction.memory.stages if access else ()
         inputs: list[str] = []
+        if access and self.core.strict:
+            self.line(memory[0], "core.accessing = pc")
         if access and access.kind == "load":
             call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes})"
             inputs.append(self.assign(memory[0], call))

@@ -31,8 +31,6 @@ PROGRAM_BYTES = 16384
 OWN_MEMORY = 0x70000
 # The 64 KiB windows of the data address space, by address bits 16 and up (facts/platform/device_npu1.md).
 _WINDOWS = {4: "south", 5: "west", 6: "north"}
-# A lock instruction meets the lock unit in stage 2 (facts/schedule/aie2_hazards.md section 7).
-_DRAIN = WHEEL
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,7 @@ class Core:
         self._issues: dict[int, _Issue] = {}
         self._bytes = data_memory.data
         self._reported: set[tuple[int, str]] = set()
+        self.accessing = 0  # address of the bundle whose load takes place, for reports
         self.reset()
 
     # state
@@ -152,7 +151,7 @@ class Core:
             self._branch_target = target
 
     def request_lock(self, acquire: int, number: int, value: int, enabled: int) -> None:
-        """A lock instruction issues; it reaches the lock unit in the next cycle."""
+        """A lock instruction issues; it reaches the lock unit in its stage 2 (facts/schedule/aie2_hazards.md section 7)."""
         if enabled:
             self._lock = (acquire, number, value)
 
@@ -182,7 +181,7 @@ class Core:
     def _loaded(self, offset: int, size: int) -> None:
         written = getattr(self.data_memory, "written", None)
         if written is not None and not written[offset:offset + size].all():
-            self.report(self.pc, f"a load of {size} bytes at {OWN_MEMORY + offset:#x} reads memory never written")
+            self.report(self.accessing, f"a load of {size} bytes at {OWN_MEMORY + offset:#x} reads memory never written")
 
     def load(self, address: int, size: int) -> np.ndarray:
         """A vector from data memory."""
@@ -220,7 +219,7 @@ class Core:
             offset = self._offset(address & 0xFFFF0, 16)
             piece = self._bytes[offset + start:offset + min(start + 8, 16)]
             if self.strict and start > 8:
-                self.report(self.pc, f"a gather at {address & 0xFFFFF:#x} reads past the end of a 16-byte half")
+                self.report(self.accessing, f"a gather at {address & 0xFFFFF:#x} reads past the end of a 16-byte half")
             result[8 * lane:8 * lane + piece.size] = piece
         return result
 
@@ -355,7 +354,7 @@ class Core:
     def _drain(self) -> Done:
         """Lets what is under way at `done` reach memory and registers."""
         issued = self.cycle - 1
-        for _ in range(_DRAIN):
+        for _ in range(WHEEL):
             slot = self._time & (WHEEL - 1)
             for stage, values in self.late[slot]:
                 stage(self._time, *values)

@@ -56,7 +56,7 @@ def bypass_of(register: str) -> str | None:
 
 
 class RegisterFile:
-    """`scalar`: list of ints by SCALAR_INDEX. `plain`, `bypassed`: VECTOR_BYTES bytes each. `defined`: parts written."""
+    """`scalar`: ints by SCALAR_INDEX. `plain`, `bypassed`: VECTOR_BYTES bytes each. `defined`: parts ever written."""
 
     def __init__(self) -> None:
         self.scalar: list[Any] = [0] * len(_WORDS)

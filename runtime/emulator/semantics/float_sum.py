@@ -27,25 +27,10 @@ def _finish(v: Any, values: Any, places: Any, signed_zero: bool) -> Any:
 
 def multiply_add(v: Any, a: Any, b: Any, geometry: Any, negate: bool, accumulators: Sequence[tuple[Any, bool]]) -> Any:
     """Products of bf16 lanes a, b (uint16) plus fp32 accumulators (uint32 lanes, negated or not); fp32 patterns."""
-    x, x_place = v.bf16_terms(a)
-    y, y_place = v.bf16_terms(b)
-    if geometry.columns:
-        shape = (geometry.rows, geometry.inner, geometry.columns)
-        values, places = v.products(x, y, *shape), v.products(x_place, y_place, *shape)
-    else:
-        values, places = v.products_by_lane(x, y, geometry.inner), v.products_by_lane(x_place, y_place, geometry.inner)
-    if negate:
-        values = -values
-    if accumulators:
-        value_rows, place_rows = [values], [places]
-        for lanes, negated in accumulators:
-            value, place = v.fp32_terms(lanes)
-            value_rows.append(-value if negated else value)
-            place_rows.append(place)
-        values, places = v.stack(value_rows), v.stack(place_rows)
+    values, places = v.float_terms(a, b, (geometry.rows, geometry.inner, geometry.columns), negate, accumulators)
     total = _finish(v, values, places, False)
     result = v.to_fp32(total)
-    if v.any_nan(total):
+    if v.any_special(total):
         _redo(result, total, lambda lane: exact_lane(_factors(a, b, geometry, lane), negate, [
             (int(lanes[lane]), negated) for lanes, negated in accumulators]))
     return result
@@ -55,14 +40,10 @@ def add(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> Any:
     """The sum of fp32 accumulators (uint32 lanes, negated or not); fp32 patterns. No term: zeros."""
     if not accumulators:
         return v.lanes(v.zeros(512), 32)
-    value_rows, place_rows = [], []
-    for lanes, negated in accumulators:
-        value, place = v.fp32_terms(lanes)
-        value_rows.append(-value if negated else value)
-        place_rows.append(place)
-    total = _finish(v, v.stack(value_rows), v.stack(place_rows), True)
+    values, places = v.fp32_terms(accumulators)
+    total = _finish(v, values, places, True)
     result = v.to_fp32(total)
-    if v.any_nan(total):
+    if v.any_special(total):
         _redo(result, total, lambda lane: exact_lane([], False, [
             (int(lanes[lane]), negated) for lanes, negated in accumulators], signed_zero=True))
     return result

@@ -14,7 +14,7 @@ a translator may turn them into a switch or specialise on a known word.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -46,8 +46,10 @@ def _bf16_tables() -> tuple[np.ndarray, np.ndarray]:
     return values, places
 
 
-BF16_VALUE, BF16_PLACE = _bf16_tables()
-SMALLEST_PLACE = np.float32(2.0 ** -126)
+BF16_TERMS = np.stack(_bf16_tables())
+_SMALLEST_PLACE = np.float32(2.0 ** -126)
+_EXPONENT = np.uint32(0x7F800000)
+_ONES = [np.ones(count) for count in range(16)]
 
 
 class NumpyLanes:
@@ -195,16 +197,6 @@ class NumpyLanes:
     # sums of products
 
     @staticmethod
-    def products(a: np.ndarray, b: np.ndarray, rows: int, inner: int, columns: int) -> np.ndarray:
-        """All products of a rows x inner matrix with an inner x columns matrix, shape (inner, rows * columns)."""
-        return (a.reshape(rows, inner).T[:, :, None] * b.reshape(inner, 1, columns)).reshape(inner, rows * columns)
-
-    @staticmethod
-    def products_by_lane(a: np.ndarray, b: np.ndarray, inner: int) -> np.ndarray:
-        """Lane-wise products, shape (inner, lanes / inner): product h of output lane L is at lane L + h * outputs."""
-        return (a * b).reshape(inner, -1)
-
-    @staticmethod
     def sum_products(a: np.ndarray, b: np.ndarray, rows: int, inner: int, columns: int) -> np.ndarray:
         """The matrix product, wrapping, as one row of rows * columns lanes."""
         return np.matmul(a.reshape(rows, inner), b.reshape(inner, columns)).reshape(-1)
@@ -216,21 +208,42 @@ class NumpyLanes:
         return product if inner == 1 else product.reshape(inner, -1).sum(axis=0, dtype=product.dtype)
 
     @staticmethod
-    def bf16_terms(lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """bf16 bit patterns (uint16) to their float64 values and places (2^exponent; 0 for zero, inf for specials)."""
-        return BF16_VALUE.take(lanes), BF16_PLACE.take(lanes)
+    def float_terms(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int], negate: bool,
+                    accumulators: Sequence[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        """All products of bf16 lanes (uint16), then the fp32 accumulators (uint32 lanes, negated or not), as rows.
+
+        shape: rows, inner, columns of the matrix product; columns 0: lane by lane with `rows` outputs. Two float64
+        arrays of shape (inner + accumulators, outputs): the values, negated where asked, and their places
+        (2^exponent; of a product the sum of exponents; 0 for zero, inf for infinity and NaN).
+        """
+        rows, inner, columns = shape
+        x, y = BF16_TERMS.take(a, axis=1), BF16_TERMS.take(b, axis=1)
+        if columns:
+            terms = np.empty((2, inner + len(accumulators), rows * columns))
+            np.multiply(x.reshape(2, rows, inner).transpose(0, 2, 1)[:, :, :, None], y.reshape(2, inner, 1, columns),
+                        out=terms.reshape(2, -1, rows, columns)[:, :inner])
+        else:
+            terms = np.empty((2, inner + len(accumulators), rows))
+            np.multiply(x.reshape(2, inner, rows), y.reshape(2, inner, rows), out=terms[:, :inner])
+        if negate:
+            np.negative(terms[0, :inner], out=terms[0, :inner])
+        NumpyLanes._add_accumulators(terms, inner, accumulators)
+        return terms[0], terms[1]
 
     @staticmethod
-    def fp32_terms(lanes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """fp32 bit patterns (uint32) to their float64 values and places."""
-        values = lanes.view(np.float32)
-        places = np.maximum((lanes & 0x7F800000).view(np.float32), SMALLEST_PLACE * (values != 0))
-        return values.astype(np.float64), places.astype(np.float64)
+    def fp32_terms(accumulators: Sequence[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of `float_terms` for accumulators alone."""
+        terms = np.empty((2, len(accumulators), accumulators[0][0].size))
+        NumpyLanes._add_accumulators(terms, 0, accumulators)
+        return terms[0], terms[1]
 
     @staticmethod
-    def stack(rows: list[np.ndarray]) -> np.ndarray:
-        """Rows of terms under each other."""
-        return np.concatenate([row if row.ndim == 2 else row[None] for row in rows])
+    def _add_accumulators(terms: np.ndarray, row: int, accumulators: Sequence[tuple[np.ndarray, bool]]) -> None:
+        for lanes, negated in accumulators:
+            value = lanes.view(np.float32)
+            terms[0, row] = -value if negated else value
+            np.maximum((lanes & _EXPONENT).view(np.float32), (value != 0) * _SMALLEST_PLACE, out=terms[1, row])
+            row += 1
 
     @staticmethod
     def fold_max(rows: np.ndarray) -> np.ndarray:
@@ -239,8 +252,8 @@ class NumpyLanes:
 
     @staticmethod
     def fold_add(rows: np.ndarray) -> np.ndarray:
-        """The sum of each column (exact here: the terms share a grid of at most 32 bits)."""
-        return np.add.reduce(rows)
+        """The sum of each column, in any order: the caller's terms share a grid of at most 32 bits, so it is exact."""
+        return _ONES[len(rows)].dot(rows)
 
     @staticmethod
     def to_fp32(values: np.ndarray) -> np.ndarray:
@@ -248,10 +261,9 @@ class NumpyLanes:
         return values.astype(np.float32).view(np.uint32)
 
     @staticmethod
-    def any_nan(values: np.ndarray) -> bool:
-        """Whether any value is a NaN."""
-        total = values.sum()
-        return bool(total != total)
+    def any_special(values: np.ndarray) -> bool:
+        """Whether any value is a NaN or an infinity."""
+        return bool(values.dot(values * 0.0) != 0.0)
 
 
 NUMPY = NumpyLanes()

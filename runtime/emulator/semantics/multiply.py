@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.semantics import float_sum
@@ -113,15 +113,27 @@ def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
                          operand(b, shape.b_bits, known.signed_b, count), shape.inner)
 
 
-def _accumulators(mnemonic: str, known: Configuration, sources: list[Any]) -> list[tuple[Any, bool, bool]]:
-    """(value, negated, shifted left by 16) of each accumulator that takes part."""
-    first, _, second = SIGNS[mnemonic]
+class _Plan(NamedTuple):
+    """What one mnemonic does with one word: product sign, and (input, negated, shifted by 16) of each accumulator."""
+
+    word: Configuration
+    product: bool
+    negate_product: bool
+    terms: tuple[tuple[int, bool, bool], ...]
+
+
+@lru_cache(maxsize=1024)
+def _plan(mnemonic: str, word: int, floating: bool) -> _Plan:
+    first, product, second = SIGNS[mnemonic]
+    known = multiplier(word, floating) if product else configuration(word)
+    if floating and known.amode == 1:
+        raise EmulationError(f"configuration word {word:#x}: 64-bit lanes in a float instruction are not described")
     terms = []
     if first and not known.zero_acc1:
-        terms.append((sources[0], (first < 0) != known.negate_acc1, known.shift16))
+        terms.append((0, (first < 0) != known.negate_acc1, known.shift16))
     if second:
-        terms.append((sources[1], (second < 0) != known.negate_acc2, False))
-    return terms
+        terms.append((1, (second < 0) != known.negate_acc2, False))
+    return _Plan(known, product != 0, (product < 0) != known.negate_product, tuple(terms))
 
 
 # Sparse forms (operand qxs2) do not match: their routing is not known.
@@ -131,18 +143,16 @@ _DENSE = r"(\$s1, \$s2|\$acc[12]), \$c$"
 @rule(rf"(?P<op>{_ALL})", syntax=_DENSE)
 def integer(v: Any, *values: Any, op: str) -> Any:
     """Integer multiply-accumulate and accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
-    word = values[-1]
-    has_product = SIGNS[op][1] != 0
-    known = multiplier(word, False) if has_product else configuration(word)
+    plan = _plan(op, values[-1], False)
     # Accumulate-only instructions take every amode but 1 as 32-bit lanes (goldens accumulator_int).
-    width = 64 if known.amode == 1 else 32
+    width = 64 if plan.word.amode == 1 else 32
     result = None
-    if has_product:
-        result = _integer_products(v, known, values[-3], values[-2])
-        if (SIGNS[op][1] < 0) != known.negate_product:
+    if plan.product:
+        result = _integer_products(v, plan.word, values[-3], values[-2])
+        if plan.negate_product:
             result = -result
-    for source, negated, shifted in _accumulators(op, known, list(values)):
-        term = v.lanes(source, width, True)
+    for position, negated, shifted in plan.terms:
+        term = v.lanes(values[position], width, True)
         if shifted:
             term = term << 16
         if result is None:
@@ -155,19 +165,15 @@ def integer(v: Any, *values: Any, op: str) -> Any:
 @rule(rf"(?P<op>{_ALL})\.f", syntax=_DENSE)
 def floating(v: Any, *values: Any, op: str) -> Any:
     """bf16 multiply-accumulate and fp32 accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
-    word = values[-1]
-    sign = SIGNS[op][1]
-    known = multiplier(word, True) if sign else configuration(word)
-    if known.amode == 1:
-        raise EmulationError(f"configuration word {word:#x}: 64-bit lanes in a float instruction are not described")
+    plan = _plan(op, values[-1], True)
     accumulators = []
-    for source, negated, shifted in _accumulators(op, known, list(values)):
-        lanes = v.lanes(source, 32)
+    for position, negated, shifted in plan.terms:
+        lanes = v.lanes(values[position], 32)
         accumulators.append((lanes << 16 if shifted else lanes, negated))
-    if not sign:
+    if not plan.product:
         return v.bits(float_sum.add(v, accumulators))
-    a, b = v.lanes(values[-3], 16), v.lanes(values[-2], 16)
-    return v.bits(float_sum.multiply_add(v, a, b, known.geometry, (sign < 0) != known.negate_product, accumulators))
+    return v.bits(float_sum.multiply_add(v, v.lanes(values[-3], 16), v.lanes(values[-2], 16), plan.word.geometry,
+                                         plan.negate_product, accumulators))
 
 
 @rule(r"vclr", reads="width.dst")

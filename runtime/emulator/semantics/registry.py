@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
@@ -97,16 +97,7 @@ def _address(syntax: str) -> Address | None:
     return Address(base, offset, dimension[1] if dimension else "add", step)
 
 
-def _literal(entry: Any) -> str | None:
-    """The register of a literal that is read, or None."""
-    if isinstance(entry, str):
-        return entry
-    register, direction = (entry["register"], entry["direction"]) if isinstance(entry, dict) else (
-        entry.register, entry.direction)
-    return register if "in" in direction else None
-
-
-@lru_cache(maxsize=None)
+@cache
 def _effects() -> dict[str, Effect]:
     found: dict[str, Effect] = {}
     for name, instruction in INSTRUCTIONS.items():

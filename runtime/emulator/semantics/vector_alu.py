@@ -78,8 +78,7 @@ def extreme_bf16(v: Any, a: Any, b: Any, *, op: str) -> Any:
     ordered = ~(_is_nan(v, a) | _is_nan(v, b))
     x, y = _order(v, a), _order(v, b)
     mask = (x < y if op == "max_lt" else x >= y) & ordered
-    second = mask if op == "max_lt" else mask
-    return v.bits(v.select(second, v.lanes(b, 16), v.lanes(a, 16))), v.mask_to_scalar(mask)
+    return v.bits(v.select(mask, v.lanes(b, 16), v.lanes(a, 16))), v.mask_to_scalar(mask)
 
 
 @rule(r"vsub_(?P<op>lt|ge)\.(?P<kind>s|d)(?P<width>8|16|32)", reads="crVaddSign")
