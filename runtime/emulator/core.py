@@ -151,7 +151,7 @@ class Core:
             self._branch_target = target
 
     def request_lock(self, acquire: int, number: int, value: int, enabled: int) -> None:
-        """A lock instruction issues; it reaches the lock unit in its stage 2 (facts/schedule/aie2_hazards.md section 7)."""
+        """A lock instruction issues; it meets the lock unit in stage 2 (facts/schedule/aie2_hazards.md section 7)."""
         if enabled:
             self._lock = (acquire, number, value)
 
@@ -181,7 +181,8 @@ class Core:
     def _loaded(self, offset: int, size: int) -> None:
         written = getattr(self.data_memory, "written", None)
         if written is not None and not written[offset:offset + size].all():
-            self.report(self.accessing, f"a load of {size} bytes at {OWN_MEMORY + offset:#x} reads memory never written")
+            where = f"{size} bytes at {OWN_MEMORY + offset:#x}"
+            self.report(self.accessing, f"loads {where}, memory never written")
 
     def load(self, address: int, size: int) -> np.ndarray:
         """A vector from data memory."""

@@ -151,10 +151,10 @@ def narrow_fp32(v: Any, source: Any, rounding: int) -> Any:
     def build(mode: int) -> Any:
         value = v.lanes(source, 32)
         quotient, rest = value >> 16, value & 0xFFFF
-        if mode:
-            quotient = quotient + _grows(mode, value, quotient, rest)
+        if mode == 12:  # half to even, written short because every kernel uses it
+            quotient = (value + (0x7FFF + (quotient & 1))) >> 16
         else:
-            quotient = quotient + ((rest > 0) & (value >= 0x80000000))
+            quotient = quotient + _grows(mode, value, quotient, rest)
         magnitude = value & 0x7FFFFFFF
         nan = (value >> 16) | ((value & 0x7F0000) == 0)
         return v.bits(v.resize(v.select(magnitude > 0x7F800000, nan, quotient), 16))
@@ -165,6 +165,8 @@ def narrow_fp32(v: Any, source: Any, rounding: int) -> Any:
 def _grows(mode: int, value: Any, quotient: Any, rest: Any) -> Any:
     """Whether the magnitude is rounded up: modes name directions of the signed value, see _goes_up."""
     some, negative = rest > 0, value >= 0x80000000
+    if mode == 0:
+        return some & negative
     above, tie = rest > 0x8000, rest == 0x8000
     if mode == 1:
         return some & ~negative
@@ -180,7 +182,7 @@ def _grows(mode: int, value: Any, quotient: Any, rest: Any) -> Any:
         return above
     if mode == 11:
         return above | tie
-    return above | (tie & ((quotient & 1) == (1 if mode == 12 else 0)))
+    return above | (tie & ((quotient & 1) == 0))
 
 
 rule(r"vconv\.bf16\.fp32", reads="crRnd")(narrow_fp32)
