@@ -106,7 +106,8 @@ class _MemtileBuilder:
 def memtile_program(plan: Plan) -> DmaProgram:
     """K and V in turn, in as they lie and out in tiles to all cores; Q and O through two buffers for each core."""
     rows = plan.row_words
-    keys = packed_tiles(plan.key_block, rows, *LEFT_TILE)
+    # A core reads the two halves of a key block through its two load ports: half by half, then dimension by dimension.
+    keys = packed_tiles(plan.key_block, rows, plan.key_block // 2, LEFT_TILE[1])
     values = packed_tile_columns(plan.key_block, rows, *RIGHT_TILE)
     queries = packed_tiles(plan.query_block, rows, *LEFT_TILE)
     outputs = packed_tiles(plan.query_block, rows, *RESULT_TILE)
