@@ -1,0 +1,196 @@
+"""The attn dialect: `attn.sdpa`, declared in IRDL and verified here where IRDL has no words for a rule.
+
+IRDL checks the number of operands and results and that they are tensors. It knows neither optional attributes nor
+relations between shapes; `verify_sdpa` checks those, and the attributes, which it returns as Python values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from npuc.compiler.frontend.attention import ALIGNMENTS, PRECISIONS, RECIPES, mask_shape_problem, scale_problem
+from npuc.compiler.frontend.place import Blocked
+
+SDPA = "attn.sdpa"
+
+_DIALECT = """
+// One constraint a place: a shared one would demand the same type everywhere.
+irdl.dialect @attn {
+  irdl.operation @sdpa {
+    %query = irdl.base "!builtin.tensor"
+    %key = irdl.base "!builtin.tensor"
+    %value = irdl.base "!builtin.tensor"
+    %mask = irdl.base "!builtin.tensor"
+    %attended = irdl.base "!builtin.tensor"
+    irdl.operands(query: %query, key: %key, value: %value, mask: optional %mask)
+    irdl.results(attended: %attended)
+  }
+}
+"""
+
+FLOAT_TYPES = ("bf16", "f16", "f32")
+ELEMENT_TYPES = (*FLOAT_TYPES, "i8")
+MASK_TYPES = (*FLOAT_TYPES, "i1")
+
+
+def load_dialect(context: Any) -> None:
+    """Make `attn` known to an MLIR context."""
+    from mlir import ir
+    from mlir.dialects import irdl
+
+    with context, ir.Location.unknown():
+        irdl.load_dialects(ir.Module.parse(_DIALECT))
+
+
+def verify_sdpa(operation: Any) -> dict[str, Any]:
+    """Check one attn.sdpa and return the attributes that are present, as Python values.
+
+    Raises Blocked: shapes or types that do not fit, unknown attributes, attributes of the wrong kind or value.
+    """
+    _verify_shapes(operation)
+    found: dict[str, Any] = {}
+    for name in operation.attributes:
+        if name not in _ATTRIBUTES:
+            raise Blocked(operation, f"unknown attribute {name!r}", f"known: {', '.join(_ATTRIBUTES)}")
+        expected, read = _ATTRIBUTES[name]
+        value = read(operation.attributes[name])
+        if value is None:
+            raise Blocked(operation, f"attribute {name} = {operation.attributes[name]} is not {expected}")
+        found[name] = value
+    return found
+
+
+def _verify_shapes(operation: Any) -> None:
+    types = [operand.type for operand in operation.operands]
+    result = operation.results[0].type
+    for what, type_ in zip(("q", "k", "v"), types, strict=False):
+        if not getattr(type_, "has_rank", False) or type_.rank != 4:
+            raise Blocked(operation, f"{what} is {type_}, not a ranked tensor of four dimensions [B, H, S, D]")
+    q, k, v = (tuple(type_.shape) for type_ in types[:3])
+    problem = (
+        _kv_problem(q, k, v)
+        or _element_problem([str(type_.element_type) for type_ in types[:3]], result)
+        or _result_problem(types[0], result)
+        or (_mask_problem(types[3], q, k) if len(types) == 4 else None)
+    )
+    if problem:
+        raise Blocked(operation, problem)
+
+
+def _kv_problem(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> str | None:
+    if k[:3] != v[:3]:
+        return f"k {_shape(k)} and v {_shape(v)} differ in batch, heads or length"
+    if q[0] != k[0]:
+        return f"q has batch {_size(q[0])}, k and v have {_size(k[0])}"
+    if q[3] != k[3]:
+        return f"head size of q is {_size(q[3])}, of k {_size(k[3])}"
+    if v[3] != q[3]:
+        return f"head size of v is {_size(v[3])}, of q and k {_size(q[3])}; they must be equal"
+    if q[1] > 0 and k[1] > 0 and q[1] % k[1]:
+        return f"{q[1]} heads of q are not a multiple of the {k[1]} heads of k and v"
+    return None
+
+
+def _element_problem(elements: list[str], result: Any) -> str | None:
+    if len(set(elements)) != 1:
+        return f"q, k and v have different element types: {', '.join(elements)}"
+    if elements[0] not in ELEMENT_TYPES:
+        return f"element type {elements[0]} is none of {', '.join(ELEMENT_TYPES)}"
+    if str(result.element_type) not in (elements[0], "f32"):
+        return f"the result's element type {result.element_type} is neither that of q, {elements[0]}, nor f32"
+    return None
+
+
+def _result_problem(q: Any, result: Any) -> str | None:
+    if not result.has_rank or tuple(result.shape) != tuple(q.shape):
+        return f"the result is {result}, but must have the shape of q, {_shape(tuple(q.shape))}"
+    return None
+
+
+def _mask_problem(mask: Any, q: tuple[int, ...], k: tuple[int, ...]) -> str | None:
+    if not mask.has_rank:
+        return f"the mask is {mask}, not a ranked tensor"
+    if str(mask.element_type) not in MASK_TYPES:
+        return f"the mask's element type {mask.element_type} is none of {', '.join(MASK_TYPES)}"
+    return mask_shape_problem(tuple(mask.shape), (q[0], q[1], q[2], k[2]))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(_size, shape)) + "]"
+
+
+def _size(size: int) -> str:
+    return str(size) if size >= 0 else "?"
+
+
+def _bool(attribute: Any) -> bool | None:
+    from mlir import ir
+
+    return bool(attribute.value) if isinstance(attribute, ir.BoolAttr) else None
+
+
+def _positive_integer(attribute: Any) -> int | None:
+    from mlir import ir
+
+    if not isinstance(attribute, ir.IntegerAttr) or str(attribute.type) != "i64":
+        return None
+    return attribute.value if attribute.value > 0 else None
+
+
+def _positive_float(attribute: Any) -> float | None:
+    from mlir import ir
+
+    if not isinstance(attribute, ir.FloatAttr) or str(attribute.type) != "f64":
+        return None
+    return attribute.value if math.isfinite(attribute.value) and attribute.value > 0 else None
+
+
+def _scale(attribute: Any) -> float | None:
+    value = _positive_float(attribute)
+    return None if value is None or scale_problem(value) else value
+
+
+def _positive_floats(attribute: Any) -> tuple[float, ...] | None:
+    from mlir import ir
+
+    if isinstance(attribute, ir.DenseF64ArrayAttr):
+        values: list[float | None] = [v if math.isfinite(v) and v > 0 else None for v in attribute]
+    elif isinstance(attribute, ir.ArrayAttr):
+        values = [_positive_float(item) for item in attribute]
+    else:
+        values = [_positive_float(attribute)]
+    known = tuple(v for v in values if v is not None)
+    return known if known and len(known) == len(values) else None
+
+
+def _choice(known: tuple[str, ...]) -> Callable[[Any], str | None]:
+    def read(attribute: Any) -> str | None:
+        from mlir import ir
+
+        return attribute.value if isinstance(attribute, ir.StringAttr) and attribute.value in known else None
+
+    return read
+
+
+def _one_of(known: tuple[str, ...]) -> str:
+    return "one of " + ", ".join(f'"{name}"' for name in known)
+
+
+_FACTORS = ("a positive f64 or an array of them", _positive_floats)
+
+# Every attribute: what it must be, in words, and how it is read (None: it is not that).
+_ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "causal": ("true or false", _bool),
+    "scale": ("a finite, positive f64 in the range of float32", _scale),
+    "window": ("a positive i64", _positive_integer),
+    "softcap": ("a finite, positive f64", _positive_float),
+    "align": (_one_of(ALIGNMENTS), _choice(ALIGNMENTS)),
+    "precision": (_one_of(PRECISIONS), _choice(PRECISIONS)),
+    "recipe": (_one_of(RECIPES), _choice(RECIPES)),
+    "q_scale": _FACTORS,
+    "k_scale": _FACTORS,
+    "v_scale": _FACTORS,
+    "o_scale": _FACTORS,
+}

@@ -1,0 +1,114 @@
+"""Moving axes through reshapes and indexing maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npuc.compiler.frontend.values import Atom, Axes, Axis
+
+
+class AxisError(Exception):
+    """A reshape or map that the axes cannot follow; the text says why."""
+
+
+def extent(axis: Axis) -> int:
+    result = 1
+    for atom in axis:
+        result *= atom.extent
+    return result
+
+
+def named_axes(labels: Sequence[str], shape: Sequence[int]) -> Axes:
+    """An axis a dimension; dimensions of one element have none."""
+    return tuple((Atom(label, size),) if size != 1 else () for label, size in zip(labels, shape, strict=True))
+
+
+def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
+    """Axes over a loop nest's dimensions of a tensor that is read through `map_` (an affine map).
+
+    Dimensions the map does not use get (). Raises AxisError for maps that are no projected permutation.
+    """
+    from mlir import ir
+
+    found: list[Axis] = [()] * dimensions
+    used: set[int] = set()
+    for axis, expression in zip(axes, map_.results, strict=True):
+        if isinstance(expression, ir.AffineDimExpr):
+            if expression.position in used:
+                raise AxisError("its indexing map reads a diagonal")
+            used.add(expression.position)
+            found[expression.position] = axis
+        elif axis or not _is_zero(expression):
+            raise AxisError(f"its indexing map reads ({expression})")
+    return tuple(found)
+
+
+def result_axes(axes: Axes, map_: Any) -> Axes:
+    """Axes of a tensor written through `map_` from a loop nest whose dimensions have `axes`."""
+    from mlir import ir
+
+    written = []
+    for expression in map_.results:
+        if isinstance(expression, ir.AffineDimExpr):
+            written.append(expression.position)
+        elif not _is_zero(expression):
+            raise AxisError(f"its result's indexing map is ({expression})")
+    if len(set(written)) != len(written):
+        raise AxisError("its result's indexing map writes a diagonal")
+    return tuple(axes[e.position] if isinstance(e, ir.AffineDimExpr) else () for e in map_.results)
+
+
+def written_dimensions(map_: Any) -> set[int]:
+    """The loop dimensions that a map uses."""
+    from mlir import ir
+
+    return {e.position for e in map_.results if isinstance(e, ir.AffineDimExpr)}
+
+
+def _is_zero(expression: Any) -> bool:
+    from mlir import ir
+
+    return isinstance(expression, ir.AffineConstantExpr) and expression.value == 0
+
+
+def collapse(axes: Axes, shape: Sequence[int], groups: Sequence[Sequence[int]]) -> Axes:
+    """Axes after tensor.collapse_shape of a tensor of `shape`."""
+    result = []
+    for group in groups:
+        joined = tuple(atom for dimension in group for atom in axes[dimension])
+        size = 1
+        for dimension in group:
+            size *= shape[dimension]
+        if joined and extent(joined) != size:
+            raise AxisError("it merges a repeated dimension with another (grouped heads are not recognised here)")
+        result.append(joined)
+    return tuple(result)
+
+
+def expand(axes: Axes, groups: Sequence[Sequence[int]], shape: Sequence[int]) -> Axes:
+    """Axes after tensor.expand_shape to `shape`: atoms must fall whole into the new dimensions."""
+    result: list[Axis] = [()] * len(shape)
+    for axis, group in zip(axes, groups, strict=True):
+        atoms = list(axis)
+        for dimension in group if axis else ():
+            taken: list[Atom] = []
+            while extent(tuple(taken)) < shape[dimension] and atoms:
+                taken.append(atoms.pop(0))
+            if extent(tuple(taken)) != shape[dimension]:
+                raise AxisError(f"it splits the axis {label(axis)} of {extent(axis)} elements")
+            result[dimension] = tuple(taken)
+        if atoms:
+            raise AxisError(f"it splits the axis {label(axis)} of {extent(axis)} elements")
+    return tuple(result)
+
+
+def label(axis: Axis) -> str:
+    return "*".join(atom.label for atom in axis) or "of one element"
+
+
+def row_aligned(row: Axes, full: Axes, key: str) -> bool:
+    """Whether `row` has the axes of `full` but for `key`, along which it does not vary."""
+    if len(row) != len(full):
+        return False
+    return all(r == f or (r == () and [a.label for a in f] == [key]) for r, f in zip(row, full, strict=True))

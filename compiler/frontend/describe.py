@@ -1,0 +1,155 @@
+"""From the value a function returns to the Attention it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, default_scale
+from npuc.compiler.frontend.axes import named_axes
+from npuc.compiler.frontend.interpret import run
+from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.recognise_sdpa import LABELS
+from npuc.compiler.frontend.values import LEFT, Attended, Opaque, Sdpa, Value, describe
+
+# Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
+SCALE_ROUNDING = 2.0**-21
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """Types of a function, and where to point for each."""
+
+    name: str
+    function: Any
+    block: Any
+    result: Any
+
+    def shape(self, number: int) -> tuple[int, ...]:
+        return tuple(self.block.arguments[number].type.shape)
+
+    def dtype(self, number: int) -> str:
+        return str(self.block.arguments[number].type.element_type)
+
+
+def attention_of(name: str, function: Any) -> Attention:
+    """The attention that a func.func operation computes. Raises Blocked where it is anything else."""
+    signature = _signature(name, function)
+    values = run(function)
+    value = values[0]
+    if isinstance(value, Opaque):
+        raise Blocked(value.operation, value.reason, value.remedy)
+    if not isinstance(value, Attended | Sdpa):
+        operations = signature.block.operations
+        raise Blocked(operations[len(operations) - 1], f"the function returns {describe(value)}, not softmax(Q K^T) V")
+    return _described(signature, value)
+
+
+def _signature(name: str, function: Any) -> _Signature:
+    from mlir import ir
+
+    type_ = function.attributes["function_type"].value
+    block = function.regions[0].blocks[0]
+    if len(type_.results) != 1:
+        raise Blocked(function, f"function @{name} returns {len(type_.results)} values; attention returns one tensor")
+    for number, argument in enumerate(block.arguments):
+        _check_tensor(argument, f"argument {number}", argument.type)
+    _check_tensor(function, f"the result of @{name}", type_.results[0])
+    if not isinstance(function, ir.Operation):
+        function = function.operation
+    return _Signature(name, function, block, type_.results[0])
+
+
+def _check_tensor(blame: Any, what: str, type_: Any) -> None:
+    from mlir import ir
+
+    if not isinstance(type_, ir.RankedTensorType):
+        raise Blocked(blame, f"{what} is {type_}, not a ranked tensor")
+    if not type_.has_static_shape:
+        raise Blocked(blame, f"{what} is {type_}: lengths that are not known are not supported", "give them numbers")
+    if str(type_.element_type) not in DTYPES:
+        raise Blocked(blame, f"{what} is {type_}: element types are {', '.join(DTYPES)}")
+
+
+def _described(signature: _Signature, value: Attended | Sdpa) -> Attention:
+    if isinstance(value, Sdpa):
+        roles = {"q": value.query, "k": value.key, "v": value.value}
+        if value.mask is not None:
+            roles["mask"] = value.mask
+        attributes = dict(value.attributes)
+    else:
+        product = value.softmax.product
+        query, key = (product.right, product.left) if value.softmax.key == LEFT else (product.left, product.right)
+        roles = {"q": query, "k": key, "v": value.value}
+        attributes = {"scale": value.softmax.scale}
+    _check_arguments(signature, roles)
+    _check_result(signature, value, roles)
+    return _attention(signature, roles, attributes)
+
+
+def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
+    for number, argument in enumerate(signature.block.arguments):
+        if number not in roles.values():
+            raise Blocked(argument, f"argument {number} ({argument.type}) has no part in the attention", "remove it")
+    dtypes = {role: signature.dtype(roles[role]) for role in ("q", "k", "v")}
+    if len(set(dtypes.values())) != 1:
+        raise Blocked(signature.function, f"Q, K and V have different element types: {', '.join(dtypes.values())}")
+    result = str(signature.result.element_type)
+    if result not in (dtypes["q"], "f32"):
+        raise Blocked(signature.function, f"the result is of {result}, Q, K and V of {dtypes['q']}")
+
+
+def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) -> None:
+    """The result must lie in memory as Q does."""
+    assert isinstance(value, Attended | Sdpa)
+    block = signature.block
+    back = block.operations[len(block.operations) - 1]
+    q, result = signature.shape(roles["q"]), tuple(signature.result.shape)
+    if len(q) not in (3, 4):
+        raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D] or [H, S, D]")
+    if result == q and value.axes == named_axes(LABELS[4 - len(q) :], q):
+        return
+    sizes = f"{list(result)} against {list(q)}"
+    raise Blocked(back, f"the result is transposed or reshaped: it must lie as Q does, [B, H, S, D] ({sizes})")
+
+
+def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[str, Any]) -> Attention:
+    batch, heads, query_length, head_dim = _four(signature.shape(roles["q"]))
+    _, kv_heads, key_length, _ = _four(signature.shape(roles["k"]))
+    scale = attributes.pop("scale", default_scale(head_dim))
+    if abs(scale / default_scale(head_dim) - 1.0) < SCALE_ROUNDING:
+        scale = default_scale(head_dim)
+    if signature.dtype(roles["q"]) == "i8":
+        attributes.setdefault("precision", "int8")
+    mask = None
+    if "mask" in roles:
+        mask = "keep" if signature.dtype(roles["mask"]) == "i1" else "add"
+    return Attention(
+        function=signature.name,
+        arguments=_arguments(signature, roles),
+        batch=batch,
+        heads=heads,
+        kv_heads=kv_heads,
+        query_length=query_length,
+        key_length=key_length,
+        head_dim=head_dim,
+        scale=scale,
+        mask=mask,
+        **attributes,
+    )
+
+
+def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    full = (1,) * (4 - len(shape)) + shape
+    return full[0], full[1], full[2], full[3]
+
+
+def _arguments(signature: _Signature, roles: dict[str, int]) -> tuple[Argument, ...]:
+    found = []
+    for number in range(len(signature.block.arguments)):
+        first, *also = [role for role, played in roles.items() if played == number]
+        name = ROLE_NAMES[first]
+        found.append(Argument(name, signature.dtype(number), signature.shape(number), first, tuple(also)))
+    result = signature.result
+    found.append(Argument(ROLE_NAMES["out"], str(result.element_type), tuple(result.shape), "out"))
+    return tuple(found)

@@ -1,0 +1,165 @@
+"""What one elementwise operation does to the values of the matcher, inside a linalg body or on whole tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npuc.compiler.frontend import recognise_decomposed as decomposed
+from npuc.compiler.frontend.attention import scale_problem
+from npuc.compiler.frontend.values import (
+    Attended,
+    Exponentials,
+    Opaque,
+    Operand,
+    OperandProduct,
+    Probabilities,
+    RowMaximum,
+    Scores,
+    Sdpa,
+    Shifted,
+    Splat,
+    Value,
+    describe,
+)
+
+FLOATS = ("bf16", "f16", "f32", "f64")
+MASK_REMEDY = "write attn.sdpa with causal, window or a mask operand"
+
+Rule = Callable[[Any, Sequence[Value]], "Value | None"]
+
+
+def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
+    """The result of an arith or math operation; Opaque, naming it, where it is no step of attention."""
+    rule = RULES.get(operation.name)
+    result = rule(operation, operands) if rule else None
+    if result is not None:
+        return result
+    blocked = next((v for v in operands if isinstance(v, Opaque)), None)
+    if blocked is not None:
+        return blocked
+    subject = next((v for v in operands if not isinstance(v, Splat)), None)
+    if isinstance(subject, Attended | Sdpa):
+        return Opaque(operation, "it changes the attention result", "return the attention result itself")
+    if operation.name == "linalg.index":
+        return Opaque(operation, "computing with positions (causal masks, windows) is not recognised", MASK_REMEDY)
+    what = f" on {describe(subject)}" if subject is not None else ""
+    return Opaque(operation, f"no step of attention that is recognised{what}")
+
+
+def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
+    """Conversions between float types keep a value's meaning; the target's precision is the compiler's choice."""
+    (value,) = operands
+    types = (element_type(operation.operands[0].type), element_type(operation.results[0].type))
+    return value if all(t in FLOATS for t in types) else None
+
+
+def element_type(type_: Any) -> str:
+    """`f32` of f32 or tensor<4xf32>."""
+    return str(getattr(type_, "element_type", type_))
+
+
+def _integer_to_float(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return operands[0] if isinstance(operands[0], Splat) else None
+
+
+def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
+    left, right = operands
+    if isinstance(left, Splat) and isinstance(right, Splat):
+        return Splat(left.value * right.value)
+    if isinstance(left, Splat):
+        return _times(operation, right, left.value)
+    if isinstance(right, Splat):
+        return _times(operation, left, right.value)
+    weights = decomposed.multiply(operation, left, right)
+    if weights is not None:
+        return weights
+    factors = (Operand, Exponentials, Probabilities)
+    if isinstance(left, factors) and isinstance(right, factors):
+        return OperandProduct(left, right)
+    for value, other in ((left, right), (right, left)):
+        if isinstance(value, Operand | Scores | Shifted) and _is_constant(other):
+            return Opaque(operation, f"it multiplies {describe(value)} by a constant that is not one number everywhere")
+    return None
+
+
+def _is_constant(value: Value) -> bool:
+    return isinstance(value, Opaque) and value.operation.name == "arith.constant"
+
+
+def _times(operation: Any, value: Value, factor: float) -> Value | None:
+    if not isinstance(value, Operand | Scores | Shifted | RowMaximum):
+        return None
+    problem = scale_problem(factor)
+    if problem:
+        return Opaque(operation, problem)
+    if isinstance(value, Operand):
+        return Operand(value.axes, value.argument, (*value.factors, factor))
+    # A positive factor commutes with the maximum and the subtraction.
+    product = value.product.times(factor)
+    if isinstance(value, Scores):
+        return Scores(value.axes, product)
+    return type(value)(value.axes, product, value.key)
+
+
+def _divide(operation: Any, operands: Sequence[Value]) -> Value | None:
+    left, right = operands
+    step = decomposed.divide(operation, left, right)
+    if step is not None or not isinstance(right, Splat):
+        return step
+    if right.value == 0 or not math.isfinite(right.value):
+        return Opaque(operation, f"it divides by {right.value:g}")
+    return Splat(left.value / right.value) if isinstance(left, Splat) else _times(operation, left, 1.0 / right.value)
+
+
+def _subtract(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return decomposed.subtract(operation, *operands)
+
+
+def _add(operation: Any, operands: Sequence[Value]) -> Value | None:
+    for value in operands:
+        if isinstance(value, Scores):
+            return Opaque(operation, "it adds to the scores; masks and biases are not recognised here", MASK_REMEDY)
+    return None
+
+
+def _exponential(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return decomposed.exponential(operation, operands[0])
+
+
+def _compare(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return decomposed.compare(operation, operation.attributes["predicate"].value, *operands)
+
+
+def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
+    if any(isinstance(v, Scores) for v in operands):
+        return Opaque(operation, "it replaces some scores; masks are not recognised here", MASK_REMEDY)
+    return decomposed.select(operation, *operands)
+
+
+def _fold(function: Callable[[float], float]) -> Rule:
+    def rule(operation: Any, operands: Sequence[Value]) -> Value | None:
+        value = operands[0]
+        return Splat(function(value.value)) if isinstance(value, Splat) and value.value > 0 else None
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "arith.extf": _convert,
+    "arith.truncf": _convert,
+    "arith.sitofp": _integer_to_float,
+    "arith.uitofp": _integer_to_float,
+    "arith.mulf": _multiply,
+    "arith.divf": _divide,
+    "arith.subf": _subtract,
+    "arith.addf": _add,
+    "arith.cmpf": _compare,
+    "arith.select": _select,
+    "arith.negf": _fold(lambda x: -x),
+    "math.sqrt": _fold(math.sqrt),
+    "math.rsqrt": _fold(lambda x: 1.0 / math.sqrt(x)),
+    "math.exp": _exponential,
+    "math.exp2": _exponential,
+}

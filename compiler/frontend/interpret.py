@@ -1,0 +1,138 @@
+"""One function, executed on the matcher's values from its arguments to its result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from npuc.compiler.dialects.attn import SDPA
+from npuc.compiler.frontend.axes import AxisError, collapse, expand, named_axes
+from npuc.compiler.frontend.elementwise import elementwise
+from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.recognise_sdpa import LABELS, sdpa
+from npuc.compiler.frontend.recognise_softmax import softmax_operation
+from npuc.compiler.frontend.structured import structured
+from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
+
+# Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
+PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
+LINALG_REMEDY = "lower the module to linalg on tensors, or write attn.sdpa"
+
+
+def run(function: Any) -> list[Value]:
+    """The values a func.func returns. Raises Blocked for operations that may do more than compute a result."""
+    blocks = list(function.regions[0].blocks)
+    if len(blocks) != 1:
+        raise Blocked(blocks[0].operations[len(blocks[0].operations) - 1], "control flow is not recognised")
+    block = blocks[0]
+    refuse_effects(block)
+    values: dict[Any, Value] = {}
+    for number, argument in enumerate(block.arguments):
+        values[argument] = argument_value(number, argument.type)
+    for operation in block.operations:
+        if operation.name == "func.return":
+            return [values[operand] for operand in operation.operands]
+        results = execute(operation.operation, values.__getitem__)
+        for result, value in zip(operation.results, results, strict=True):
+            values[result] = value
+    raise AssertionError("a function body ends in func.return")
+
+
+def refuse_effects(block: Any) -> None:
+    for operation in block.operations:
+        dialect = operation.name.partition(".")[0]
+        if dialect not in PURE_DIALECTS and operation.name != "func.return":
+            raise Blocked(operation, f"operations of the dialect {dialect} are not recognised", LINALG_REMEDY)
+        for region in operation.regions:
+            for inner in region.blocks:
+                refuse_effects(inner)
+
+
+def argument_value(number: int, type_: Any) -> Value:
+    """Argument `number` as an operand; of other ranks than [H, S, D] and [B, H, S, D] its axes match nothing."""
+    shape = list(type_.shape)
+    names = LABELS[4 - len(shape) :] if len(shape) in (3, 4) else [f"{number}.{i}" for i in range(len(shape))]
+    return Operand(named_axes(names, shape), number)
+
+
+def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
+    """The results of one operation of the function's body."""
+    from mlir.dialects import linalg
+
+    rule = _RULES.get(operation.name)
+    if rule is not None:
+        return [rule(operation, read)]
+    dialect = operation.name.partition(".")[0]
+    maps = linalg.get_indexing_maps(operation) if dialect == "linalg" else None
+    if maps is not None:
+        return structured(operation, [map_.value for map_ in maps], read)
+    if dialect in ("arith", "math") and len(operation.results) == 1:
+        return [_whole_tensors(operation, read)]
+    blocked = next((v for v in map(read, operation.operands) if isinstance(v, Opaque)), None)
+    return [blocked or Opaque(operation, "no step of attention that is recognised")] * len(operation.results)
+
+
+def _whole_tensors(operation: Any, read: Callable[[Any], Value]) -> Value:
+    """An elementwise operation outside linalg: on scalars, or on whole tensors of one shape."""
+    value = elementwise(operation, [read(operand) for operand in operation.operands])
+    if isinstance(value, OperandProduct):
+        return Opaque(operation, "it multiplies two tensors element by element")
+    return value
+
+
+def _constant(operation: Any, read: Callable[[Any], Value]) -> Value:
+    from mlir import ir
+
+    attribute = operation.attributes["value"]
+    if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:
+        attribute = attribute.get_splat_value()
+    if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.IntegerAttr):
+        return Splat(float(attribute.value))
+    return Opaque(operation, "a constant that is not one number everywhere has no part in attention")
+
+
+def _empty(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return Empty()
+
+
+def _collapse(operation: Any, read: Callable[[Any], Value]) -> Value:
+    shape = operation.operands[0].type.shape
+    return _moved(operation, read, lambda axes: collapse(axes, shape, _groups(operation)))
+
+
+def _expand(operation: Any, read: Callable[[Any], Value]) -> Value:
+    shape = operation.results[0].type.shape
+    return _moved(operation, read, lambda axes: expand(axes, _groups(operation), shape))
+
+
+def _moved(operation: Any, read: Callable[[Any], Value], move: Callable[[Any], Any]) -> Value:
+    value = read(operation.operands[0])
+    axes = axes_of(value)
+    if axes is None:
+        return value
+    try:
+        return with_axes(value, move(axes))
+    except AxisError as error:
+        return Opaque(operation, str(error))
+
+
+def _groups(operation: Any) -> list[list[int]]:
+    return [[dimension.value for dimension in group] for group in operation.attributes["reassociation"]]
+
+
+def _softmax(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return softmax_operation(operation, read(operation.operands[0]), operation.attributes["dimension"].value)
+
+
+def _sdpa(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return sdpa(operation, [read(operand) for operand in operation.operands])
+
+
+_RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
+    "arith.constant": _constant,
+    "tensor.empty": _empty,
+    "tensor.collapse_shape": _collapse,
+    "tensor.expand_shape": _expand,
+    "linalg.softmax": _softmax,
+    SDPA: _sdpa,
+}

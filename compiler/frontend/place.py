@@ -1,0 +1,56 @@
+"""MLIR locations as places in a source file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npuc.compiler.diagnostics import InputError, Place
+
+# The name MLIR gives to text that is parsed from memory.
+MEMORY_BUFFER = "-"
+
+
+def place_of(location: Any, file: str) -> Place:
+    """file:line:col of a location; where the source names another file (`loc("model.py":3:1)`), that file's.
+
+    A location that holds no line at all gives the file alone.
+    """
+    at = _file_location(location)
+    if at is None:
+        return Place(file)
+    return Place(file if at.filename == MEMORY_BUFFER else at.filename, at.start_line, at.start_col)
+
+
+def _file_location(location: Any) -> Any:
+    if location.is_a_file():
+        return location
+    if location.is_a_name():
+        return _file_location(location.child_loc)
+    if location.is_a_callsite():
+        return _file_location(location.callee)
+    if location.is_a_fused():
+        return next((at for at in map(_file_location, location.locations) if at is not None), None)
+    return None
+
+
+def _with_place(operation: Any) -> Any:
+    """The operation itself, or the innermost around it that has a line: bodies of named linalg operations have none."""
+    while _file_location(operation.location) is None and getattr(operation, "parent", None) is not None:
+        operation = operation.parent
+    return operation
+
+
+class Blocked(Exception):
+    """Recognition stops here: the operation and why. Becomes an InputError where the file's name is known."""
+
+    def __init__(self, operation: Any, reason: str, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.operation = operation
+        self.reason = reason
+        self.remedy = remedy
+
+    def error(self, file: str) -> InputError:
+        operation = _with_place(self.operation)
+        name = getattr(operation, "name", None)
+        message = f"{name}: {self.reason}" if isinstance(name, str) else self.reason
+        return InputError(message, place=place_of(operation.location, file), remedy=self.remedy)

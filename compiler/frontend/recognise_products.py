@@ -1,0 +1,129 @@
+"""The two contractions of attention: Q K^T over D, and probabilities times V over the keys.
+
+They may be any linalg contraction (matmul, batch_matmul with or without transposes, contract, generic): only the
+indexing maps count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.values import (
+    BATCH,
+    DEPTH,
+    HEAD,
+    LEFT,
+    LENGTH,
+    RIGHT,
+    Atom,
+    Attended,
+    Axis,
+    Exponentials,
+    Opaque,
+    Operand,
+    OperandProduct,
+    Probabilities,
+    Product,
+    Scores,
+    Splat,
+    Value,
+    describe,
+)
+
+
+def contract(operation: Any, product: OperandProduct, initial: Value, reduced: Collection[int]) -> Value:
+    """Sum of a product over the loop dimensions `reduced`; axes of operands and result are those of the loop nest."""
+    if initial != Splat(0.0):
+        return Opaque(operation, f"its accumulator starts from {_content(initial)}, not from zeros")
+    left, right = product.left, product.right
+    if len(reduced) != 1:
+        return Opaque(operation, f"it sums over {len(reduced)} dimensions, not one")
+    (dimension,) = reduced
+    if isinstance(left, Operand) and isinstance(right, Operand):
+        return _scores(operation, left, right, dimension)
+    if isinstance(left, Operand):
+        left, right = right, left
+    if isinstance(left, Exponentials) or isinstance(right, Exponentials):
+        return Opaque(operation, "it multiplies exponentials that were not divided by their row sum")
+    if isinstance(left, Probabilities) and isinstance(right, Operand):
+        return _attended(operation, left, right, dimension)
+    return Opaque(operation, f"it multiplies {describe(left)} with {describe(right)}")
+
+
+def _content(value: Value) -> str:
+    return f"{value.value:g}" if isinstance(value, Splat) else describe(value)
+
+
+def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Value:
+    if not _is(left.axes[dimension], DEPTH) or left.axes[dimension] != right.axes[dimension]:
+        return Opaque(
+            operation,
+            f"it contracts axis {label(left.axes[dimension])} of argument {left.argument} with axis "
+            f"{label(right.axes[dimension])} of argument {right.argument}; Q and K of [B, H, S, D] meet along D",
+        )
+    result: list[Axis] = []
+    for index, (a, b) in enumerate(zip(left.axes, right.axes, strict=True)):
+        if index == dimension:
+            result.append(())
+        elif a == b and _is_batch(a):
+            result.append(a)
+        elif _is(a, LENGTH) and b == ():
+            result.append((Atom(LEFT, a[0].extent),))
+        elif a == () and _is(b, LENGTH):
+            result.append((Atom(RIGHT, b[0].extent),))
+        else:
+            return Opaque(operation, _unmatched(left, a, right, b))
+    factors = (*left.factors, *right.factors)
+    depth = left.axes[dimension][0].extent
+    return Scores(tuple(result), Product(left.argument, right.argument, depth, factors))
+
+
+def _attended(operation: Any, weights: Probabilities, value: Operand, dimension: int) -> Value:
+    key = weights.softmax.key
+    if value.factors:
+        return Opaque(operation, f"argument {value.argument} was multiplied before it is used as V")
+    if not _is(value.axes[dimension], LENGTH):
+        return Opaque(
+            operation,
+            f"it sums over axis {label(value.axes[dimension])} of argument {value.argument} as V, not over its length",
+        )
+    if not _is(weights.axes[dimension], key):
+        return Opaque(operation, "the softmax runs along another axis than the one that V is summed over")
+    result: list[Axis] = []
+    for index, (a, b) in enumerate(zip(weights.axes, value.axes, strict=True)):
+        if index == dimension:
+            result.append(())
+        elif a == b and _is_batch(a):
+            result.append(a)
+        elif _is(a, LEFT if key == RIGHT else RIGHT) and b == ():
+            result.append((Atom(LENGTH, a[0].extent),))
+        elif a == () and _is(b, DEPTH):
+            result.append(b)
+        else:
+            return Opaque(operation, f"batch and head axes of V do not meet those of the scores: {_pair(a, b)}")
+    return Attended(tuple(result), weights.softmax, value.argument)
+
+
+def _is(axis: Axis, name: str) -> bool:
+    return len(axis) == 1 and axis[0].label == name
+
+
+def _is_batch(axis: Axis) -> bool:
+    return all(atom.label in (BATCH, HEAD) for atom in axis)
+
+
+def _pair(a: Axis, b: Axis) -> str:
+    return f"{label(a)} against {label(b)}"
+
+
+def _unmatched(left: Operand, a: Axis, right: Operand, b: Axis) -> str:
+    if {x.label for x in (*a, *b)} <= {BATCH, HEAD}:
+        return (
+            f"batch and head axes of arguments {left.argument} and {right.argument} differ: {_pair(a, b)}"
+            " (grouped or repeated heads are not recognised in this form)"
+        )
+    return (
+        f"axes of arguments {left.argument} and {right.argument} do not pair up as Q K^T of [B, H, S, D]: {_pair(a, b)}"
+    )

@@ -1,0 +1,33 @@
+"""attn.sdpa: what it computes is said outright; its operands must be whole arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from npuc.compiler.dialects.attn import verify_sdpa
+from npuc.compiler.frontend.axes import named_axes
+from npuc.compiler.frontend.values import BATCH, DEPTH, HEAD, LENGTH, Opaque, Operand, Sdpa, Value, describe
+
+LABELS = BATCH + HEAD + LENGTH + DEPTH
+
+
+def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
+    """The value of an attn.sdpa. Raises Blocked where the operation is malformed."""
+    attributes = verify_sdpa(operation)
+    arguments: list[int] = []
+    for role, value, operand in zip(("q", "k", "v", "mask"), operands, operation.operands, strict=False):
+        if isinstance(value, Opaque):
+            return value
+        if not isinstance(value, Operand) or value.factors:
+            what = "an argument that was multiplied" if isinstance(value, Operand) else describe(value)
+            return Opaque(operation, f"its {role} is {what}, not an argument of the function")
+        # A mask's axes carry names of their own: unchanged is all it may be.
+        axes = value.axes if role == "mask" else named_axes(LABELS, operand.type.shape)
+        if value.axes != axes:
+            return Opaque(operation, f"its {role} is an argument whose dimensions were reordered or merged")
+        arguments.append(value.argument)
+    query, key, kv, *rest = arguments
+    shape = operation.results[0].type.shape
+    mask = rest[0] if rest else None
+    return Sdpa(named_axes(LABELS, shape), query, key, kv, mask, tuple(sorted(attributes.items())))

@@ -1,0 +1,218 @@
+"""What a tensor means to the matcher: which attention step it is, and which attention axis each dimension walks.
+
+Recognition is an abstract execution of the function. Every SSA value gets one of the values below; they are plain
+data and compare by structure, so "the same tensor" means "the same function of the arguments", through any number of
+reshapes, transposes and float conversions. Operations outside the rules give an `Opaque`, which names them.
+
+A dimension's axis is a tuple of atoms, outermost first: () for a dimension of one element, or along which the tensor
+does not vary; two atoms where dimensions were collapsed, as (B, H).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
+LEFT, RIGHT = "L", "R"  # the length axes of a product of two arguments, before it is known which is Q
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One attention axis and its extent."""
+
+    label: str
+    extent: int
+
+
+Axis: TypeAlias = "tuple[Atom, ...]"
+Axes: TypeAlias = "tuple[Axis, ...]"
+
+
+@dataclass(frozen=True)
+class Product:
+    """Q K^T or K Q^T: arguments by number, their products summed over D (`depth` elements), times every factor."""
+
+    left: int
+    right: int
+    depth: int
+    factors: tuple[float, ...]
+
+    def times(self, factor: float) -> Product:
+        return replace(self, factors=(*self.factors, factor))
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """A softmax of a product over the length axis `key` (LEFT or RIGHT), with the exponential's base folded in.
+
+    scale: what the bare product of the arguments is multiplied by under the natural exponential.
+    """
+
+    product: Product
+    key: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Splat:
+    """One number everywhere."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Empty:
+    """Storage without contents."""
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """Not understood: the operation that blocked and why."""
+
+    operation: Any
+    reason: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A function argument, reshaped, transposed, converted between float types, multiplied by factors."""
+
+    axes: Axes
+    argument: int
+    factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class OperandProduct:
+    """Elementwise product inside a contraction's body, before it is summed."""
+
+    left: Operand | Exponentials | Probabilities
+    right: Operand | Exponentials | Probabilities
+
+
+@dataclass(frozen=True)
+class Scores:
+    axes: Axes
+    product: Product
+
+
+@dataclass(frozen=True)
+class RowMaximum:
+    """The scores' maximum over the axis `key`."""
+
+    axes: Axes
+    product: Product
+    key: str
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Scores less their row maximum, then multiplied by further factors."""
+
+    axes: Axes
+    product: Product
+    key: str
+
+
+@dataclass(frozen=True)
+class Exponentials:
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class RowSum:
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class RowReciprocal:
+    """1 / RowSum."""
+
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class ScoreIsMinusInfinity:
+    """i1: which scores are -inf."""
+
+    axes: Axes
+    product: Product
+
+
+@dataclass(frozen=True)
+class RowIsMinusInfinity:
+    """i1: rows that are -inf all along the axis `key`."""
+
+    axes: Axes
+    product: Product
+    key: str
+
+
+@dataclass(frozen=True)
+class Attended:
+    """softmax(scale Q K^T) V; arguments by number."""
+
+    axes: Axes
+    softmax: Softmax
+    value: int
+
+
+@dataclass(frozen=True)
+class Sdpa:
+    """The result of an attn.sdpa operation; arguments by number, attributes as verified."""
+
+    axes: Axes
+    query: int
+    key: int
+    value: int
+    mask: int | None
+    attributes: tuple[tuple[str, Any], ...]
+
+
+Value: TypeAlias = (
+    "Splat | Empty | Opaque | Operand | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
+    " | RowReciprocal | Probabilities | ScoreIsMinusInfinity | RowIsMinusInfinity | Attended | Sdpa"
+)
+
+_NAMES = {
+    Splat: "a constant",
+    Empty: "an uninitialised tensor",
+    Operand: "an argument",
+    OperandProduct: "a product of two tensors",
+    Scores: "the scores",
+    RowMaximum: "the row maximum of the scores",
+    Shifted: "the scores less their row maximum",
+    Exponentials: "the exponentials",
+    RowSum: "the row sum of the exponentials",
+    RowReciprocal: "the reciprocal of the row sum",
+    Probabilities: "the probabilities",
+    ScoreIsMinusInfinity: "the test for scores of -inf",
+    RowIsMinusInfinity: "the test for rows of -inf",
+    Attended: "the attention result",
+    Sdpa: "the attention result",
+}
+
+
+def describe(value: Value) -> str:
+    """The value in the words of an error message."""
+    return _NAMES.get(type(value), "a tensor that is not understood")
+
+
+def axes_of(value: Value) -> Axes | None:
+    """The axes, or None for values that are the same whatever their shape."""
+    return getattr(value, "axes", None)
+
+
+def with_axes(value: Any, axes: Axes) -> Any:
+    return replace(value, axes=axes) if axes_of(value) is not None else value
