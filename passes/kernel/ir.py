@@ -141,12 +141,16 @@ class Op:
 
 @dataclass(eq=False)
 class HardwareLoop:
-    """`body` runs `count` times by the zero-overhead loop; straight code only."""
+    """`body` runs `count` times by the zero-overhead loop; straight code only.
+
+    pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).
+    """
 
     count: int
     name: str
     body: list[Statement]
     pipelined: bool = True
+    max_stages: int | None = None
 
 
 @dataclass(eq=False)
@@ -297,10 +301,12 @@ class Builder:
     # control
 
     @contextmanager
-    def hardware_loop(self, count: int, name: str, pipelined: bool = True) -> Iterator[None]:
+    def hardware_loop(
+        self, count: int, name: str, pipelined: bool = True, max_stages: int | None = None
+    ) -> Iterator[None]:
         if count < 1:
             raise ValueError(f"hardware loop {name}: trip count {count}")
-        loop = HardwareLoop(count, name, [], pipelined)
+        loop = HardwareLoop(count, name, [], pipelined, max_stages)
         with self._body(loop, loop.body):
             yield
         if not all(isinstance(s, Op) for s in loop.body):

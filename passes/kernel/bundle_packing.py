@@ -1,0 +1,59 @@
+"""Scheduled operations with their registers -> machine code and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from npuc.compiler.asm.codec import encode_bundle
+from npuc.compiler.target.aie2.instructions import Instruction
+from npuc.passes.kernel.emission import Emission
+from npuc.passes.kernel.ir import Label, Operand, Part, Reg
+from npuc.passes.kernel.list_schedule import Placed
+from npuc.passes.kernel.nodes import part_name
+
+_SLOT_ORDER = ("lda", "ldb", "alu", "mv", "lng", "st", "vec", "nop")
+
+
+def pack(
+    emission: Emission, registers: Mapping[Reg, str], addresses: list[int]
+) -> tuple[bytes, list[tuple[int, int, str]]]:
+    """The program's bytes, and (address, size, text) of every bundle."""
+    labels = {name: addresses[position] for name, position in emission.labels.items()}
+    code = bytearray()
+    listing = []
+    for position, bundle in enumerate(emission.bundles):
+        size = addresses[position + 1] - addresses[position]
+        slots = {}
+        texts = []
+        for slot in _SLOT_ORDER:
+            if slot in bundle:
+                instruction, operands = bound(bundle[slot], registers, labels)
+                slots[slot] = (instruction, operands)
+                texts.append(_text(instruction, operands, bundle[slot].node.op.comment))
+        code += encode_bundle(slots, size=size)
+        listing.append((addresses[position], size, "; ".join(texts) or "nop"))
+    return bytes(code), listing
+
+
+def bound(
+    placed: Placed, registers: Mapping[Reg, str], labels: Mapping[str, int]
+) -> tuple[Instruction, tuple[str | int, ...]]:
+    """The instruction with physical registers and addresses."""
+    return placed.choice.instruction, tuple(_value(o, registers, labels) for o in placed.node.op.operands)
+
+
+def _value(operand: Operand, registers: Mapping[Reg, str], labels: Mapping[str, int]) -> str | int:
+    if isinstance(operand, Label):
+        return labels[operand.name]
+    if isinstance(operand, Reg):
+        return operand.fixed or registers[operand]
+    if isinstance(operand, Part):
+        return part_name(operand.reg.file, operand.reg.fixed or registers[operand.reg], operand.which)
+    return operand
+
+
+def _text(instruction: Instruction, operands: tuple[str | int, ...], comment: str) -> str:
+    text = instruction.syntax
+    for operand, value in sorted(zip(instruction.operands, operands, strict=True), key=lambda pair: -len(pair[0].name)):
+        text = text.replace(f"${operand.name}", f"#{value}" if isinstance(value, int) else value)
+    return f"{text} // {comment}" if comment else text

@@ -1,0 +1,117 @@
+"""Machine-level program -> the bytes of one core's program memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.compiler.diagnostics import InternalError, ResourceError
+from npuc.passes.kernel.bundle_packing import pack
+from npuc.passes.kernel.emission import Choices, Emission, Emitter
+from npuc.passes.kernel.ir import Program, Reg
+from npuc.passes.kernel.layout import bundle_addresses
+from npuc.passes.kernel.liveness import analyse
+from npuc.passes.kernel.modulo_schedule import ModuloSchedule
+from npuc.passes.kernel.register_allocation import AllocationFailed, allocate
+
+PROGRAM_MEMORY = 16384  # bytes (facts/schedule/aie2_timing_hw.md)
+_RESCHEDULES = 24
+
+
+@dataclass(frozen=True)
+class CoreProgram:
+    """Machine code loaded at 0.  bundles: (address, size, text); symbols: (address, name)."""
+
+    code: bytes
+    bundles: list[tuple[int, int, str]]
+    symbols: tuple[tuple[int, str], ...]
+    hardware_loops: int
+    statistics: dict[str, Any]
+
+    @property
+    def listing(self) -> str:
+        """The bundles as text, with labels."""
+        names: dict[int, list[str]] = {}
+        for address, name in self.symbols:
+            names.setdefault(address, []).append(name)
+        lines = []
+        for address, size, text in self.bundles:
+            lines += [f"{name}:" for name in names.get(address, [])]
+            lines.append(f"  {address:5x} {size:2}  {text}")
+        return "\n".join(lines) + "\n"
+
+
+def generate(program: Program) -> CoreProgram:
+    """Schedule, allocate registers, encode.  The result is the same for the same program.
+
+    Raises ResourceError for a program that does not fit the registers or the program memory, InternalError
+    for one that is not well formed.
+    """
+    emission, registers, attempts = _schedule(program)
+    addresses = bundle_addresses(emission)
+    if addresses[-1] > PROGRAM_MEMORY:
+        largest = max(emission.loops, key=lambda loop: loop.schedule.stages * loop.schedule.interval, default=None)
+        raise ResourceError(
+            f"{program.name}: program of {addresses[-1]} bytes does not fit the {PROGRAM_MEMORY} of program memory",
+            remedy=f"unroll less or limit the stages of loop {largest.name}" if largest else None,
+        )
+    code, listing = pack(emission, registers, addresses)
+    symbols = tuple(sorted({(addresses[position], name) for position, name in emission.symbols}))
+    looped = [loop for loop in emission.loops if loop.looped]
+    return CoreProgram(code, listing, symbols, len(looped), _statistics(emission, addresses, attempts))
+
+
+def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:
+    """Schedules until the registers suffice: the loop where too many are alive gets a longer interval."""
+    least: dict[str, int] = {}
+    in_order = False
+    cache: dict[tuple[str, int], ModuloSchedule] = {}
+    for attempt in range(_RESCHEDULES):
+        emission = Emitter(Choices(least, in_order), cache).run(program)
+        live = analyse(emission.trace)
+        if live.never_written:
+            raise InternalError(f"{program.name}: read but never written: {_names(live.never_written)}")
+        try:
+            return emission, allocate((node for _, node in emission.trace.operations), live), attempt + 1
+        except AllocationFailed as failed:
+            failure = failed
+        loop = next((name for name, first, last in emission.trace.loops if first <= failure.cycle <= last), None)
+        if loop is not None:
+            interval = next(record.schedule.interval for record in emission.loops if record.name == loop)
+            least = {**least, loop: interval + max(1, interval // 24)}
+        elif not in_order:
+            in_order = True
+        else:
+            break
+    where = f"in loop {loop}" if loop else "in straight code"
+    raise ResourceError(
+        f"{program.name}: {failure.wanted} registers of file {failure.reg.file} wanted at once {where}, "
+        f"{failure.limit} exist (no place for {failure.reg})",
+        remedy="use smaller tiles",
+    )
+
+
+def _names(locations: list[str]) -> str:
+    return " ".join(sorted({name.rpartition(".")[0] if name.startswith("%") else name for name in locations}))
+
+
+def _statistics(emission: Emission, addresses: list[int], attempts: int) -> dict[str, Any]:
+    loops = []
+    for record in emission.loops:
+        schedule = record.schedule
+        loops.append(
+            {
+                "name": record.name,
+                "trip_count": record.count,
+                "interval": schedule.interval,
+                "resource_bound": schedule.resource_bound,
+                "resource": schedule.resource,
+                "recurrence_bound": schedule.recurrence_bound,
+                "stages": schedule.stages,
+                "operations": len(schedule.times),
+                "bundles": record.last - record.first,
+                "bytes": addresses[record.last] - addresses[record.first],
+                "hardware_loop": record.looped,
+            }
+        )
+    return {"bundles": len(emission.bundles), "bytes": addresses[-1], "attempts": attempts, "loops": loops}

@@ -1,0 +1,71 @@
+"""List scheduling of straight code into what is already placed: critical path first, exact distances."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from npuc.passes.kernel.dependence import Graph, dependences
+from npuc.passes.kernel.nodes import Choice, Node
+from npuc.passes.kernel.reservation import ReservationTable
+
+
+class Placed(NamedTuple):
+    """An operation carried out by `choice` in the bundle at `position`."""
+
+    node: Node
+    choice: Choice
+    position: int
+
+
+def heights(graph: Graph, weights: Sequence[int]) -> list[int]:
+    """Longest way from each operation to the end, within one pass; weights: an operation's own time to land."""
+    result = list(weights)
+    for (source, target, passes), latency in sorted(graph.edges.items(), reverse=True):
+        if not passes:  # edges of a pass lead forward, so targets are final when their sources come up
+            result[source] = max(result[source], latency + result[target])
+    return result
+
+
+def list_schedule(
+    nodes: Sequence[Node],
+    table: ReservationTable,
+    *,
+    before: Sequence[Placed] = (),
+    floor: int = 0,
+    in_order: bool = False,
+) -> list[Placed]:
+    """Positions >= floor for `nodes`, which follow `before` in program order; `table` is filled.
+
+    in_order: take operations as they were written instead of by critical path, which keeps fewer values alive.
+    """
+    offset = len(before)
+    graph = dependences([*(p.node for p in before), *nodes], first=offset)
+    successors: list[list[tuple[int, int]]] = [[] for _ in nodes]
+    waiting = [0] * len(nodes)
+    earliest = [floor] * len(nodes)
+    for (source, target, _), latency in graph.edges.items():
+        if source < offset:
+            earliest[target - offset] = max(earliest[target - offset], before[source].position + latency)
+        else:
+            successors[source - offset].append((target - offset, latency))
+            waiting[target - offset] += 1
+    height = heights(graph, [0] * offset + [n.reach for n in nodes])[offset:]
+    ready = [(0 if in_order else -height[i], i) for i, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    placed: dict[int, Placed] = {}
+    while ready:
+        _, i = heapq.heappop(ready)
+        position, choice = earliest[i], table.pick(nodes[i], earliest[i])
+        while choice is None:
+            position += 1
+            choice = table.pick(nodes[i], position)
+        table.take(i, choice, position)
+        placed[i] = Placed(nodes[i], choice, position)
+        for target, latency in successors[i]:
+            earliest[target] = max(earliest[target], position + latency)
+            waiting[target] -= 1
+            if not waiting[target]:
+                heapq.heappush(ready, (0 if in_order else -height[target], target))
+    return [placed[i] for i in range(len(nodes))]

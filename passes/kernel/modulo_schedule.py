@@ -1,0 +1,323 @@
+"""Software pipelining: lifetime-sensitive iterative modulo scheduling.
+
+Slack scheduling after Huff ("Lifetime-sensitive modulo scheduling", 1993): the operation with least freedom goes next,
+late when that shortens the life of what it writes, early when it ends the life of what it reads; operations in the way
+are taken out and placed anew, as in Rau's iterative modulo scheduling (1994).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.passes.kernel.dependence import Graph, dependences
+from npuc.passes.kernel.list_schedule import list_schedule
+from npuc.passes.kernel.nodes import Choice, Node
+from npuc.passes.kernel.reservation import ReservationTable
+
+_FAR = -(1 << 20)
+_TRIES_PER_OPERATION = 8
+_SUBWORD_CLEARANCE = 7  # bundles from a sub-word store to the loop's end (facts/schedule/aie2_hazards.md section 6)
+
+
+@dataclass(frozen=True)
+class ModuloSchedule:
+    """Issue times of one pass, from 0; pass k runs k * interval later."""
+
+    interval: int
+    times: tuple[int, ...]
+    choices: tuple[Choice, ...]
+    resource_bound: int
+    resource: str
+    recurrence_bound: int
+
+    @property
+    def stages(self) -> int:
+        return max(self.times, default=0) // self.interval + 1
+
+
+def resource_bound(nodes: Sequence[Node]) -> tuple[int, str]:
+    """The least interval the units allow, and the unit that sets it."""
+    load: Counter[str] = Counter()
+    for node in sorted(nodes, key=lambda n: len(n.choices)):
+        used = [_uses(choice) for choice in node.choices]
+        load.update(min(used, key=lambda units: max((load[u] + n for u, n in units.items()), default=0)))
+    unit = max(load, key=lambda u: (load[u], u), default="")
+    return max(1, load[unit]), unit
+
+
+def _uses(choice: Choice) -> Counter[str]:
+    return Counter(c.unit for c in choice.claims if c.kind == "use" and c.shared is None)
+
+
+def _longest_ways(graph: Graph, interval: int) -> Any | None:
+    """Longest distances between all pairs at an interval; None when a recurrence does not fit into it."""
+    import numpy as np
+
+    ways = np.full((graph.size, graph.size), _FAR, dtype=np.int32)
+    np.fill_diagonal(ways, 0)
+    for (source, target, passes), latency in graph.edges.items():
+        ways[source, target] = max(ways[source, target], latency - interval * passes)
+    for k in range(graph.size):
+        column = ways[:, k]
+        rows = np.nonzero(column > _FAR // 2)[0]
+        np.maximum(ways, column[:, None] + ways[None, k, :], out=ways) if len(rows) > graph.size // 2 else None
+        if len(rows) <= graph.size // 2:
+            ways[rows] = np.maximum(ways[rows], column[rows][:, None] + ways[None, k, :])
+        if (ways.diagonal() > 0).any():
+            return None
+    return ways
+
+
+def recurrence_bound(graph: Graph, least: int = 1) -> int:
+    """The least interval >= least that all recurrences fit into."""
+    low, high = least, least
+    while _longest_ways(graph, high) is None:
+        low, high = high + 1, high * 2
+    while low < high:
+        middle = (low + high) // 2
+        if _longest_ways(graph, middle) is None:
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
+def modulo_schedule(
+    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = 1 << 20, pipelined: bool = True
+) -> ModuloSchedule:
+    """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
+
+    Falls back to passes that do not overlap.
+    """
+    graph = dependences(nodes, cyclic=True)
+    resource, unit = resource_bound(nodes)
+    recurrence = recurrence_bound(graph)
+    plain = _plain_schedule(nodes, graph, minimum)
+    subword = any(n.memory is not None and n.memory.kind == "load+store" for n in nodes)
+    if pipelined and not subword and most_stages > 1:
+        interval = max(resource, recurrence, minimum)
+        while interval < plain[0]:
+            found = _at_interval(nodes, graph, interval, most_stages)
+            if found is not None:
+                return ModuloSchedule(interval, *found, resource, unit, recurrence)
+            interval += 1
+    if subword:
+        last = max(t for t, n in zip(plain[1], nodes, strict=True) if n.memory and n.memory.kind == "load+store")
+        plain = (max(plain[0], last + 1 + _SUBWORD_CLEARANCE), *plain[1:])
+    return ModuloSchedule(*plain, resource, unit, recurrence)
+
+
+def _plain_schedule(
+    nodes: Sequence[Node], graph: Graph, minimum: int
+) -> tuple[int, tuple[int, ...], tuple[Choice, ...]]:
+    """Passes one after the other."""
+    placed = list_schedule(nodes, ReservationTable())
+    times = [p.position for p in placed]
+    interval = max(minimum, max(times, default=0) + 1)
+    for (source, target, passes), latency in graph.edges.items():
+        if passes:
+            interval = max(interval, math.ceil((times[source] + latency - times[target]) / passes))
+    while not _fits([p.choice for p in placed], times, interval):
+        interval += 1
+    return interval, tuple(times), tuple(p.choice for p in placed)
+
+
+def _fits(choices: Sequence[Choice], times: Sequence[int], interval: int) -> bool:
+    table = ReservationTable(interval)
+    for i, (choice, time) in enumerate(zip(choices, times, strict=True)):
+        if not table.free(choice, time):
+            return False
+        table.take(i, choice, time)
+    return True
+
+
+def _at_interval(
+    nodes: Sequence[Node], graph: Graph, interval: int, most_stages: int
+) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
+    ways = _longest_ways(graph, interval)
+    assert ways is not None
+    length = int(ways.max(axis=0).max()) + 1
+    stages = -(-length // interval)
+    for count in (stages, stages + 1):
+        if count <= most_stages:
+            found = _SlackScheduler(nodes, graph, interval, ways, count * interval).run()
+            if found is not None:
+                return found
+    return None
+
+
+class _SlackScheduler:
+    """One try at one interval; `ways` are the longest distances, times end before `horizon`."""
+
+    def __init__(self, nodes: Sequence[Node], graph: Graph, interval: int, ways: Any, horizon: int) -> None:
+        import numpy as np
+
+        self.np = np
+        self.nodes, self.interval, self.ways = nodes, interval, ways
+        self.table = ReservationTable(interval)
+        self.times: dict[int, int] = {}
+        self.choices: dict[int, Choice] = {}
+        self.latest_try: dict[int, int] = {}
+        self.base_early = np.maximum(ways.max(axis=0), 0)
+        self.base_late = horizon - 1 - np.maximum(ways.max(axis=1), 0)
+        self.early, self.late = self.base_early.copy(), self.base_late.copy()
+        self.prefers_late = _prefers_late(nodes, graph)
+        self.crowding = _crowding(nodes)
+
+    def run(self) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
+        count = len(self.nodes)
+        for _ in range(_TRIES_PER_OPERATION * count + 1):
+            if len(self.times) == count:
+                self._tighten()
+                first = min(self.times.values(), default=0)
+                return tuple(self.times[i] - first for i in range(count)), tuple(self.choices[i] for i in range(count))
+            i = self._next()
+            found = self._place(i)
+            if found is None:
+                found = self._force(i)
+                if found is None:
+                    return None
+            self._set(i, *found)
+        return None
+
+    def _next(self) -> int:
+        """The operation with least freedom, crowded units counting double."""
+        np = self.np
+        freedom = (self.late - self.early).astype(np.float64) * self.crowding
+        if self.times:
+            freedom[list(self.times)] = np.inf
+        return int(freedom.argmin())
+
+    def _place(self, i: int) -> tuple[int, Choice] | None:
+        early, late = int(self.early[i]), int(self.late[i])
+        last = min(late, early + self.interval - 1)
+        times: range = range(early, last + 1)
+        if self.prefers_late[i]:
+            times = range(late, max(early, late - self.interval + 1) - 1, -1)
+        for time in times:
+            choice = self.table.pick(self.nodes[i], time)
+            if choice is not None:
+                return time, choice
+        return None
+
+    def _force(self, i: int) -> tuple[int, Choice] | None:
+        """Take out what is in the way of `i`, at a time it was not forced to before."""
+        early, late = int(self.early[i]), int(self.late[i])
+        time = max(early, self.latest_try.get(i, early - 1) + 1)
+        if time > int(self.base_late[i]):
+            time = min(max(early, int(self.base_early[i])), late)
+        self.latest_try[i] = time
+        found: tuple[int, set[int], Choice] | None = None
+        for choice in self.nodes[i].choices:
+            collisions = self.table.collisions(choice, time)
+            if collisions is not None and (found is None or len(collisions) < found[0]):
+                found = (len(collisions), collisions, choice)
+        if found is None:
+            return None
+        leaving = set(found[1])
+        for j, t in self.times.items():
+            if t - time < self.ways[i, j] or time - t < self.ways[j, i]:
+                leaving.add(j)
+        for j in sorted(leaving):
+            self.table.release(j, self.choices[j], self.times[j])
+            del self.times[j], self.choices[j]
+        if leaving:
+            self._bounds()
+        return time, found[2]
+
+    def _bounds(self) -> None:
+        np = self.np
+        placed = list(self.times)
+        self.early, self.late = self.base_early.copy(), self.base_late.copy()
+        if placed:
+            at = np.array([self.times[j] for j in placed], dtype=np.int32)
+            self.early = np.maximum(self.early, (at[:, None] + self.ways[placed, :]).max(axis=0))
+            self.late = np.minimum(self.late, (at[None, :] - self.ways[:, placed]).min(axis=1))
+
+    def _set(self, i: int, time: int, choice: Choice) -> None:
+        np = self.np
+        self.table.take(i, choice, time)
+        self.times[i], self.choices[i] = time, choice
+        np.maximum(self.early, time + self.ways[i, :], out=self.early)
+        np.minimum(self.late, time - self.ways[:, i], out=self.late)
+
+    def _tighten(self) -> None:
+        """Move operations, one by one, towards where lifetimes are shorter."""
+        np = self.np
+        count = len(self.nodes)
+        times = np.array([self.times[i] for i in range(count)], dtype=np.int32)
+        for _ in range(2):
+            moved = False
+            for i in sorted(range(count), key=lambda k: -int(times[k]) if self.prefers_late[k] else int(times[k])):
+                others = np.arange(count) != i
+                early = max(int(self.base_early[i]), int((times + self.ways[:, i])[others].max(initial=0)))
+                late = min(int(self.base_late[i]), int((times - self.ways[i, :])[others].min(initial=1 << 20)))
+                now = int(times[i])
+                better = range(late, now, -1) if self.prefers_late[i] else range(early, now)
+                self.table.release(i, self.choices[i], now)
+                for time in better:
+                    choice = self.table.pick(self.nodes[i], time)
+                    if choice is not None:
+                        times[i] = self.times[i] = time
+                        self.choices[i] = choice
+                        moved = True
+                        break
+                self.table.take(i, self.choices[i], self.times[i])
+            if not moved:
+                return
+
+
+# Weight of a location by the scarcity of its file: parts of vector and accumulator registers above scalars.
+_SCARCITY = (("w", 4.0), ("x", 4.0), ("am", 4.0), ("bm", 4.0), ("cm", 4.0), ("p", 3.0))
+
+
+def _weight(node: Node, location: str) -> float:
+    file = _files(node).get(location, "r")
+    return next((weight for letters, weight in _SCARCITY if file.startswith(letters)), 1.0)
+
+
+def _files(node: Node) -> dict[str, str]:
+    from npuc.passes.kernel.ir import Part, Reg
+    from npuc.passes.kernel.nodes import locations
+
+    found = {}
+    for operand in node.op.operands:
+        reg = operand.reg if isinstance(operand, Part) else operand
+        if isinstance(reg, Reg):
+            found.update(dict.fromkeys(locations(reg), reg.file))
+    return found
+
+
+def _prefers_late(nodes: Sequence[Node], graph: Graph) -> list[bool]:
+    """Whether an operation's place sways the life of what it writes more than of what it reads."""
+    readers: Counter[tuple[int, str]] = Counter()
+    inward: dict[int, list[tuple[int, str]]] = {}
+    outward: dict[int, set[str]] = {}
+    for (source, target, _), found in graph.flows.items():
+        if source != target:
+            for location in found:
+                readers[source, location] += 1
+                inward.setdefault(target, []).append((source, location))
+                outward.setdefault(source, set()).add(location)
+    result = []
+    for i, node in enumerate(nodes):
+        ends = sum(_weight(node, at) / readers[source, at] for source, at in sorted(inward.get(i, [])))
+        starts = sum(_weight(node, at) for at in sorted(outward.get(i, set())))
+        result.append(starts > ends)
+    return result
+
+
+def _crowding(nodes: Sequence[Node]) -> Any:
+    """Factor on the freedom of each operation: less for users of the busiest units."""
+    import numpy as np
+
+    load: Counter[str] = Counter()
+    for node in nodes:
+        load.update(_uses(node.choices[0]))
+    most = max(load.values(), default=1)
+    shares = [max((load[u] for u in _uses(n.choices[0])), default=0) / most for n in nodes]
+    return np.array([1.0 - 0.5 * share for share in shares])
