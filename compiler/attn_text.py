@@ -10,45 +10,53 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 
-def tensor_type(shape: Sequence[int | None], dtype: str) -> str:
-    """`tensor<1x8x?x64xbf16>`; a dimension that is None or negative is dynamic."""
-    return "tensor<" + "".join("?x" if n is None or n < 0 else f"{n}x" for n in shape) + dtype + ">"
+def tensor_type(shape: Sequence[int], dtype: str) -> str:
+    """For instance `tensor<1x8x256x64xbf16>`."""
+    return "tensor<" + "".join(f"{n}x" for n in shape) + dtype + ">"
 
 
 def sdpa_module(
-    function: str, arguments: Sequence[tuple[str, str]], result: str, attributes: Mapping[str, Any]
+    function: str,
+    arguments: Sequence[tuple[str, str]],
+    operands: Sequence[str],
+    result: str,
+    attributes: Mapping[str, Any],
 ) -> str:
-    """A module with one function over arguments (name, type). Attributes that are None are left out."""
-    values = [f"%{name}" for name, _ in arguments]
-    types = ", ".join(type_ for _, type_ in arguments)
-    parameters = ", ".join(f"{value}: {type_}" for value, (_, type_) in zip(values, arguments, strict=True))
+    """A module with one function over arguments (name, type), some of them operands of attn.sdpa.
+
+    Attributes that are None are left out.
+    """
+    types = dict(arguments)
+    parameters = ", ".join(f"%{name}: {type_}" for name, type_ in arguments)
     written = ", ".join(f"{key} = {_attribute(value)}" for key, value in attributes.items() if value is not None)
     return (
         f"func.func @{_symbol(function)}({parameters}) -> {result} {{\n"
-        f'  %attended = "attn.sdpa"({", ".join(values)}) {{{written}}}\n'
-        f"       : ({types}) -> {result}\n"
+        f'  %attended = "attn.sdpa"({", ".join("%" + name for name in operands)}) {{{written}}}\n'
+        f"       : ({', '.join(types[name] for name in operands)}) -> {result}\n"
         f"  return %attended : {result}\n"
         "}\n"
     )
 
 
 def attention_module(attention: Attention) -> str:
-    """The recognised attention, written in the attn dialect."""
-    inputs = [a for a in attention.arguments if a.role != "out"]
-    (output,) = [a for a in attention.arguments if a.role == "out"]
+    """The recognised attention, written in the attn dialect; attributes at their defaults are left out."""
+    output = attention.argument("out")
+    roles = ("q", "k", "v") if attention.mask is None else ("q", "k", "v", "mask")
+    attributes = {
+        "causal": attention.causal or None,
+        "scale": attention.scale,
+        "window": attention.window,
+        "softcap": attention.softcap,
+    }
+    defaults = {"align": "top-left", "precision": "bf16", "recipe": "balanced"}
+    attributes |= {key: getattr(attention, key) for key, value in defaults.items() if getattr(attention, key) != value}
+    attributes |= {key: getattr(attention, key) for key in ("q_scale", "k_scale", "v_scale", "o_scale")}
     return sdpa_module(
         attention.function,
-        [(_identifier(a.name), tensor_type(a.shape, a.dtype)) for a in inputs],
+        [(_identifier(a.name), tensor_type(a.shape, a.dtype)) for a in attention.inputs],
+        [_identifier(attention.argument(role).name) for role in roles],
         tensor_type(output.shape, output.dtype),
-        {
-            "causal": True if attention.causal else None,
-            "scale": attention.scale,
-            "window": attention.window,
-            "softcap": attention.softcap,
-            "align": attention.align if attention.align != "top-left" else None,
-            "precision": attention.precision if attention.precision != "bf16" else None,
-            "recipe": attention.recipe,
-        },
+        attributes,
     )
 
 
@@ -62,6 +70,8 @@ def _attribute(value: Any) -> str:
         mantissa, _, exponent = repr(value).partition("e")
         mantissa = mantissa if "." in mantissa else mantissa + ".0"
         return f"{mantissa}e{exponent} : f64" if exponent else f"{mantissa} : f64"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_attribute(float(item)) for item in value) + "]"
     return '"' + str(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

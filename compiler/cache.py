@@ -127,7 +127,7 @@ def write(key: str, entry: Entry) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Delete entries, those used longest ago first, and what killed writers left, until the rest is within the limit."""
+    """Delete entries and what killed writers left, those used longest ago first, until the rest is within the limit."""
     entries = []
     for path in folder.iterdir():
         if not ENTRY_NAME.fullmatch(path.name):

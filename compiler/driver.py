@@ -99,7 +99,13 @@ class Compiled:
 
 def compile_file(path: str, settings: Settings = Settings()) -> Compiled:  # noqa: B008 (frozen)
     """Compile a file of MLIR (`-`: standard input). Raises InputError, UsageError, ResourceError."""
-    return compile_source(_text(read_bytes(path), path), "<stdin>" if path == "-" else path, settings)
+    return compile_bytes(read_bytes(path), path, settings)
+
+
+def compile_bytes(data: bytes, path: str, settings: Settings = Settings()) -> Compiled:  # noqa: B008
+    """Compile the contents of a file that was read already."""
+    file = "<stdin>" if path == "-" else path
+    return compile_source(_text(data, file), file, settings)
 
 
 def compile_source(text: str, file: str = "<string>", settings: Settings = Settings()) -> Compiled:  # noqa: B008

@@ -1,1 +1,74 @@
+"""What runs a kernel: the NPU through XRT, the emulator, numpy, PyTorch. Each opens one KernelFile.
 
+A backend takes the kernel's data buffers, in the order of the runtime sequence, and fills the output ones in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from npuc.compiler.diagnostics import UsageError
+
+if TYPE_CHECKING:
+    from npuc.runtime.kernel_file import KernelFile
+    from npuc.runtime.statistics import RunReport
+
+BACKENDS = ("xrt", "emulator", "reference", "gpu")
+MACHINES = ("phoenix", "8700g")
+DEFAULT_MAX_CYCLES = 10_000_000_000
+
+
+@dataclass(frozen=True)
+class BackendSettings:
+    """machine, max_cycles and strict concern the emulator only."""
+
+    machine: str = "phoenix"
+    max_cycles: int = DEFAULT_MAX_CYCLES
+    strict: bool = False
+
+
+class Backend(Protocol):
+    """One kernel, opened on one device."""
+
+    name: str
+
+    def run(self, buffers: Sequence[bytearray]) -> RunReport:
+        """Run once. Raises BackendError when the device fails."""
+        ...
+
+    def close(self) -> None:
+        """Give the device back."""
+        ...
+
+
+def open_backend(name: str, kernel: KernelFile, settings: BackendSettings) -> Backend:
+    """Open `kernel` on the backend of that name. Raises BackendError where it is not available."""
+    if name == "xrt":
+        from npuc.runtime.backends.xrt import XrtBackend
+
+        return XrtBackend(kernel)
+    if name == "emulator":
+        from npuc.runtime.backends.emulator import EmulatorBackend
+
+        return EmulatorBackend(kernel, settings)
+    if name == "reference":
+        from npuc.runtime.backends.reference_backend import ReferenceBackend
+
+        return ReferenceBackend(kernel)
+    if name == "gpu":
+        from npuc.runtime.backends.gpu import GpuBackend
+
+        return GpuBackend(kernel)
+    raise UsageError(f"backend {name!r} is unknown", remedy=f"one of auto, {', '.join(BACKENDS)}")
+
+
+def choose_automatically() -> tuple[str, str]:
+    """The backend that `auto` means on this machine, and one line saying which and why."""
+    from npuc.runtime.backends.xrt import unavailable_reason
+
+    reason = unavailable_reason()
+    if reason is None:
+        return "xrt", "running on the NPU through XRT"
+    return "emulator", f"no NPU to run on ({reason}); running emulated"

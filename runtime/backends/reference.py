@@ -86,7 +86,7 @@ def attention(
     scale defaults to 1/sqrt(D). float64 is the oracle; float32 is the fast path.  Raises InputError on shapes that
     do not belong together.
     """
-    _check_shapes(q, k, v)
+    check_shapes(q, k, v)
     q, k, v = (np.asarray(x).astype(dtype, copy=False) for x in (q, k, v))
     batch, heads, query_length, head_dim = q.shape
     kv_heads, key_length = k.shape[1], k.shape[2]
@@ -132,7 +132,8 @@ def broadcast_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         raise InputError(f"mask has shape {list(np.shape(mask))}, which does not broadcast to {list(shape)}") from None
 
 
-def _check_shapes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+def check_shapes(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
+    """Raises InputError where q [B, H, S, D] and k, v [B, Hkv, Skv, D] do not belong together."""
     for name, array in (("q", q), ("k", k), ("v", v)):
         if np.ndim(array) != 4:
             raise InputError(f"{name} has {np.ndim(array)} dimensions, expected 4: [batch, heads, length, head size]")

@@ -1,3 +1,75 @@
-"""npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2)."""
+"""npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2).
+
+Public names: compile, load, attention, Attention, Kernel, Executable, and the errors of npuc.compiler.diagnostics.
+They are imported on first use, for numpy and the compiler take longer to import than `npuc --help` should.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# In a source tree the three packages are symbolic links, which zip archives and some clones turn into text files.
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "compiler")):
+    raise ImportError("npuc was unpacked without its symbolic links (src/npuc/compiler): clone it with links enabled")
+
+if TYPE_CHECKING:
+    from npuc.compiler.diagnostics import (
+        BackendError,
+        CheckFailed,
+        InputError,
+        InternalError,
+        NpucError,
+        ResourceError,
+        UsageError,
+    )
+    from npuc.compiler.frontend.attention import Attention
+    from npuc.runtime.executor import Executable, Kernel, compile, load
+    from npuc.runtime.on_demand import attention
+
+_HOMES = {
+    "Attention": "npuc.compiler.frontend.attention",
+    "Executable": "npuc.runtime.executor",
+    "Kernel": "npuc.runtime.executor",
+    "attention": "npuc.runtime.on_demand",
+    "compile": "npuc.runtime.executor",
+    "load": "npuc.runtime.executor",
+    "BackendError": "npuc.compiler.diagnostics",
+    "CheckFailed": "npuc.compiler.diagnostics",
+    "InputError": "npuc.compiler.diagnostics",
+    "InternalError": "npuc.compiler.diagnostics",
+    "NpucError": "npuc.compiler.diagnostics",
+    "ResourceError": "npuc.compiler.diagnostics",
+    "UsageError": "npuc.compiler.diagnostics",
+}
+
+__all__ = [
+    "Attention",
+    "BackendError",
+    "CheckFailed",
+    "Executable",
+    "InputError",
+    "InternalError",
+    "Kernel",
+    "NpucError",
+    "ResourceError",
+    "UsageError",
+    "__version__",
+    "attention",
+    "compile",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'npuc' has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

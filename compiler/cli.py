@@ -1,0 +1,105 @@
+"""The npuc command: options in, exit codes and one-line errors out. Everything heavy is imported inside commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from npuc import __version__
+from npuc.compiler.diagnostics import CheckFailed, InternalError, NpucError, UsageError
+
+EPILOG = (
+    "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
+    "or failed; 5 npuc's own fault."
+)
+
+
+class LazyGroup(click.Group):
+    """Finds a command in its module on use, so that `npuc --help` imports none of them."""
+
+    commands_by_name = {
+        "compile": ("npuc.compiler.commands.compile", "Compile attention in MLIR to an xclbin."),
+        "run": ("npuc.compiler.commands.run", "Run a kernel on the NPU or emulated."),
+        "inspect": ("npuc.compiler.commands.inspect", "Show what a binary file holds."),
+        "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
+        "version": ("npuc.compiler.commands.version", "Print the version."),
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands_by_name)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands_by_name:
+            return None
+        import importlib
+
+        return importlib.import_module(self.commands_by_name[cmd_name][0]).command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.commands_by_name.items()])
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="npuc", message="%(prog)s %(version)s")
+def group() -> None:
+    """Attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: run the command, turn what it raises into one line and an exit code, and exit."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_exit_code(words))
+
+
+def _exit_code(words: list[str]) -> int:
+    try:
+        group.main(args=words, prog_name="npuc", standalone_mode=False)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as request:
+        return request.exit_code
+    except click.ClickException as error:
+        return _report(_usage_error(error), words)
+    except NpucError as error:
+        return _report(error, words)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say, nor for the interpreter to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("NPUC_DEBUG") == "1":
+            raise
+        text = (str(error).strip() or "no message").splitlines()[0]
+        fault = InternalError(
+            f"npuc's own fault: {type(error).__name__}: {text}", remedy="NPUC_DEBUG=1 shows where; please report it"
+        )
+        return _report(fault, words)
+
+
+def _usage_error(error: click.ClickException) -> UsageError:
+    context = getattr(error, "ctx", None)
+    remedy = f"see {context.command_path} --help" if context is not None else None
+    return UsageError(error.format_message().strip().rstrip(".").replace("\n", " "), remedy=remedy)
+
+
+def _report(error: NpucError, words: list[str]) -> int:
+    print("error: " + " ".join(str(error).splitlines()), file=sys.stderr)
+    # A failed check is part of the report that was printed.
+    if "--json" in words and not isinstance(error, CheckFailed):
+        print(json.dumps({"error": error_json(error)}))
+    return error.exit_code
+
+
+def error_json(error: NpucError) -> dict[str, Any]:
+    """What `--json` says of an error."""
+    place = None if error.place is None else str(error.place)
+    return {"message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code}

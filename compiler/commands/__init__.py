@@ -1,0 +1,1 @@
+"""The commands of npuc, one a module; each offers `command`."""

@@ -1,0 +1,145 @@
+"""npuc run."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from npuc.compiler.diagnostics import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from npuc.runtime.check import CheckResult
+    from npuc.runtime.executor import Executable
+    from npuc.runtime.summary import RunSummary
+
+
+@click.command("run")
+@click.argument("file", metavar="FILE")
+@click.option("--kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
+@click.option("--input", "inputs", metavar="NAME=X.npy", multiple=True, help="An input, repeatable; or one .npz or "
+              ".safetensors file with all of them. bf16 is given as float32, float64 or uint16 bits.")
+@click.option("--random", "seed", type=click.IntRange(0), metavar="SEED", help="Draw the inputs that are not given "
+              "(without any input: --random 0).")
+@click.option("--output", "outputs", metavar="NAME=Y.npy", multiple=True, help="Write an output, repeatable; bf16 as "
+              "float32.")
+@click.option("--backend", type=click.Choice(["auto", "xrt", "emulator", "reference"]), default="auto",
+              show_default=True, help="auto: the NPU when one works, else the emulator.")
+@click.option("--machine", type=click.Choice(["phoenix", "8700g"]), default="phoenix", show_default=True,
+              help="Which machine's clock and memory are emulated.")
+@click.option("--max-cycles", type=click.IntRange(1), help="Give up when the emulation takes longer.")
+@click.option("--strict", is_flag=True, help="Emulator: also refuse what hardware leaves undefined.")
+@click.option("--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside "
+              "tolerance.")
+@click.option("--profile", is_flag=True, help="Print tables per core and per DMA channel.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
+def command(
+    file: str,
+    kernel: str | None,
+    inputs: tuple[str, ...],
+    seed: int | None,
+    outputs: tuple[str, ...],
+    backend: str,
+    machine: str,
+    max_cycles: int | None,
+    strict: bool,
+    wants_check: bool,
+    profile: bool,
+    as_json: bool,
+) -> None:
+    """Run a kernel: .xclbin, .npua (on the emulator), or .mlir, which is compiled first."""
+    from npuc.runtime.executor import load
+
+    files = _named(outputs, "--output")
+    if as_json and "-" in files.values():
+        raise UsageError("--json and --output NAME=- both want standard output")
+    with load(
+        file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict
+    ) as executable:
+        if executable.notice:
+            print(f"note: {executable.notice}", file=sys.stderr)
+        _require_outputs(executable, files)
+        given = _inputs(executable, inputs, seed)
+        summary = _run(executable, given, files, wants_check)
+    for warning in summary.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if as_json:
+        click.echo(json.dumps(summary.to_json()))
+    else:
+        # With an array on standard output the text moves aside.
+        text = summary.text() + (summary.profile() if profile else "")
+        click.echo(text, nl=False, err="-" in files.values())
+    _fail_unless_passed(summary.check)
+
+
+def _named(options: tuple[str, ...], option: str) -> dict[str, str]:
+    named = {}
+    for text in options:
+        name, separator, path = text.partition("=")
+        if not separator or not name or not path:
+            raise UsageError(f"{option} {text}: expected NAME=FILE")
+        if name in named:
+            raise UsageError(f"{option} {name} is given twice")
+        named[name] = path
+    return named
+
+
+def _require_outputs(executable: Executable, files: dict[str, str]) -> None:
+    names = [a.name for a in executable.kernel.outputs]
+    for name in files:
+        if name not in names:
+            raise UsageError(f"--output {name}: the kernel has no such output", remedy=f"there is {', '.join(names)}")
+
+
+def _inputs(executable: Executable, options: tuple[str, ...], seed: int | None) -> dict[str, np.ndarray]:
+    from npuc.runtime.arguments import draw
+    from npuc.runtime.array_files import read_array, read_arrays
+
+    archives = [text for text in options if "=" not in text]
+    single = _named(tuple(text for text in options if "=" in text), "--input")
+    given: dict[str, np.ndarray] = {}
+    for path in archives:
+        names = [a.name for a in executable.kernel.inputs]
+        given.update({name: array for name, array in read_arrays(path).items() if name in names})
+    given.update({name: read_array(path) for name, path in single.items()})
+    if seed is None and not options:
+        seed = 0
+    if seed is not None:
+        given = {**draw(executable.kernel.arguments, seed), **given}
+    return executable.prepare(given)
+
+
+def _run(
+    executable: Executable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool
+) -> RunSummary:
+    from npuc.runtime.arguments import to_device, to_user
+    from npuc.runtime.array_files import write_array
+    from npuc.runtime.check import compare, expected, multiply_accumulates
+    from npuc.runtime.summary import RunSummary
+
+    kernel = executable.kernel
+    raw = executable.run(given)
+    outputs = {a.name: to_user(a, raw[a.name]) for a in kernel.outputs}
+    seen = {a.name: to_device(a, given[a.name]) for a in kernel.inputs}
+    result = None
+    if wants_check:
+        (output,) = kernel.outputs
+        result = compare(raw[output.name], expected(kernel.attention, seen))
+    for name, path in files.items():
+        write_array(path, outputs[name])
+    assert executable.stats is not None
+    macs = multiply_accumulates(kernel.attention, seen)
+    report, warnings = executable.stats, executable.warnings
+    return RunSummary(kernel.name, kernel.attention, report, outputs, files, macs, result, warnings)
+
+
+def _fail_unless_passed(result: CheckResult | None) -> None:
+    if result is None or result.passed:
+        return
+    from npuc.runtime.summary import check_line
+
+    raise CheckFailed(f"check {check_line(result)}")

@@ -1,0 +1,230 @@
+"""The public API: compile, load, attention."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npuc.compiler import driver
+from npuc.compiler.diagnostics import BackendError, InputError, UsageError
+from npuc.compiler.files import read_bytes, write_bytes
+from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_user
+from npuc.runtime.backends import BACKENDS, Backend, BackendSettings, choose_automatically, open_backend
+from npuc.runtime.kernel_file import KernelFile, is_kernel_file, read_kernel
+from npuc.runtime.statistics import RunReport
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.attention import Attention
+
+logger = logging.getLogger("npuc")
+
+DEFAULT_FALLBACK = ("reference",)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A compiled kernel. result: everything the compilation made."""
+
+    result: driver.Compiled
+
+    @property
+    def xclbin(self) -> bytes:
+        """The XCLBIN file's bytes."""
+        return self.result.xclbin
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the xclbin (by the suffix .npua or .pdi: that file). Raises InputError when it cannot be written."""
+        stage = driver.STAGE_OF_SUFFIX.get(os.path.splitext(os.fspath(path))[1], "xclbin")
+        if stage not in ("xclbin", "npua", "pdi"):
+            raise UsageError(f"a kernel is not saved as {os.fspath(path)}", remedy="use .xclbin, .npua or .pdi")
+        write_bytes(os.fspath(path), self.result.stage(stage))
+
+    def load(self, **settings: Any) -> Executable:
+        """The kernel, ready to call; settings as in `load`."""
+        return load(self, **settings)
+
+
+def compile(  # noqa: A001 (the public name)
+    source: str | os.PathLike[str] | Attention,
+    *,
+    function: str | None = None,
+    columns: int | None = None,
+    precision: str | None = None,
+    options: Mapping[str, str] | None = None,
+    use_cache: bool = True,
+) -> Kernel:
+    """Compile a file of MLIR, MLIR text, or an Attention description, for npu1.
+
+    A str that holds a line break or `func.func` is text, any other a file's path. Raises InputError (file:line:col
+    where there is one), UsageError, ResourceError.
+    """
+    settings = driver.Settings(
+        function=function, columns=columns, precision=precision, options=dict(options or {}), use_cache=use_cache
+    )
+    if isinstance(source, os.PathLike):
+        return Kernel(driver.compile_file(os.fspath(source), settings))
+    if isinstance(source, str):
+        if "\n" in source or "func.func" in source:
+            return Kernel(driver.compile_source(source, settings=settings))
+        return Kernel(driver.compile_file(source, settings))
+    return Kernel(driver.compile_description(source, settings))
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | Kernel,
+    *,
+    backend: str = "auto",
+    fallback: Sequence[str] = DEFAULT_FALLBACK,
+    kernel: str | None = None,
+    machine: str = "phoenix",
+    max_cycles: int | None = None,
+    strict: bool = False,
+) -> Executable:
+    """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
+
+    backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
+    fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
+    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict: the emulator's.
+    Raises InputError, UsageError, BackendError.
+    """
+    opened = _open(source, kernel)
+    settings = BackendSettings(machine=machine, strict=strict)
+    if max_cycles is not None:
+        settings = BackendSettings(machine=machine, strict=strict, max_cycles=max_cycles)
+    return Executable(opened, backend=backend, fallback=fallback, settings=settings)
+
+
+def _open(source: str | os.PathLike[str] | bytes | Kernel, name: str | None) -> KernelFile:
+    if isinstance(source, Kernel):
+        return read_kernel(source.xclbin, name=name)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return read_kernel(bytes(source), name=name)
+    path = os.fspath(source)
+    data = read_bytes(path)
+    if is_mlir(path, data):
+        compiled = driver.compile_bytes(data, path, driver.Settings(function=name))
+        return read_kernel(compiled.xclbin, path)
+    return read_kernel(data, path, name)
+
+
+def is_mlir(path: str, data: bytes) -> bool:
+    """Whether a file is MLIR text, by its suffix, else by its first bytes."""
+    suffix = os.path.splitext(path)[1]
+    return suffix == ".mlir" or (suffix not in (".xclbin", ".npua") and not is_kernel_file(data))
+
+
+class Executable:
+    """A loaded kernel: call it with arrays. Not safe to call from several threads at once."""
+
+    def __init__(self, kernel: KernelFile, *, backend: str, fallback: Sequence[str], settings: BackendSettings) -> None:
+        unknown = [name for name in (backend, *fallback) if name not in ("auto", *BACKENDS)] + [
+            name for name in fallback if name in ("auto", "xrt")
+        ]
+        if isinstance(fallback, str) or unknown:
+            raise UsageError(
+                f"backend {backend!r} with fallback {fallback!r} is not possible",
+                remedy=f"backend is one of auto, {', '.join(BACKENDS)}; fallback a tuple of gpu, reference, emulator",
+            )
+        self.kernel = kernel
+        self.notice: str | None = None
+        if backend == "auto":
+            backend, self.notice = choose_automatically()
+            logger.info(self.notice)
+        self._settings = settings
+        self._names = tuple(dict.fromkeys((backend, *fallback)))
+        self._opened: dict[str, Backend] = {}
+        self._closed = False
+        self.stats: RunReport | None = None
+        self.warnings: list[str] = []
+        self._first_that(self._backend)
+
+    def __enter__(self) -> Executable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the devices back."""
+        for backend in self._opened.values():
+            backend.close()
+        self._opened.clear()
+        self._closed = True
+
+    def __call__(self, *arrays: Any, **named: Any) -> np.ndarray:
+        """Run once. Inputs in argument order or by name; returns the output, `stats` tells what it took.
+
+        bf16 inputs are float arrays (rounded to nearest even), ml_dtypes bfloat16, or uint16 bits. A bf16 output is
+        bfloat16 when the first array is, else float32. Raises InputError on a wrong shape or dtype, BackendError.
+        """
+        inputs = self.kernel.inputs
+        if len(arrays) > len(inputs):
+            raise InputError(f"{self.kernel.name} takes {len(inputs)} arrays, got {len(arrays)}")
+        given = {argument.name: array for argument, array in zip(inputs, arrays, strict=False)}
+        twice = given.keys() & named.keys()
+        if twice:
+            raise InputError(f"argument {min(twice)} is given twice")
+        given.update(named)
+        (output,) = self.kernel.outputs
+        result = self.run(given)[output.name]
+        keep = output.dtype == "bf16" and np.asarray(given[inputs[0].name]).dtype == BFLOAT16
+        return result if keep else to_user(output, result)
+
+    def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run once with inputs by name; outputs by name in device dtypes. `warnings` holds what is odd about it."""
+        if self._closed:
+            raise BackendError("the kernel was closed")
+        arrays = self.prepare(given)
+        self.warnings = [
+            f"argument {name} holds values that are not finite"
+            for name, array in arrays.items()
+            if array.dtype.kind not in "biu" and not np.isfinite(array).all()
+        ]
+        for warning in self.warnings:
+            logger.warning(warning)
+        buffers = self._first_that(lambda name: self._run_on(name, arrays))
+        assert self.stats is not None
+        self.warnings += self.stats.warnings
+        return {a.name: from_buffer(a, buffers[a.buffer]) for a in self.kernel.outputs}
+
+    def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
+        names = [a.name for a in self.kernel.inputs]
+        for name in given:
+            if name not in names:
+                raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(names)}")
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise InputError(f"argument {', '.join(missing)} of {self.kernel.name} is missing")
+        return {a.name: from_user(a, given[a.name]) for a in self.kernel.inputs}
+
+    def _backend(self, name: str) -> Backend:
+        if name not in self._opened:
+            self._opened[name] = open_backend(name, self.kernel, self._settings)
+        return self._opened[name]
+
+    def _run_on(self, name: str, arrays: Mapping[str, np.ndarray]) -> list[bytearray]:
+        # Fresh buffers on each try: a backend that failed half way may have written into its own.
+        buffers = [bytearray() for _ in range(self.kernel.buffer_count)]
+        for argument in self.kernel.inputs:
+            buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
+        for argument in self.kernel.outputs:
+            buffers[argument.buffer] = bytearray(argument.nbytes)
+        self.stats = self._backend(name).run(buffers)
+        return buffers
+
+    def _first_that(self, act: Any) -> Any:
+        """The result of `act` on the first backend that can, each fallback with a logged reason."""
+        for name, following in zip(self._names, (*self._names[1:], None), strict=True):
+            try:
+                return act(name)
+            except BackendError as error:
+                if following is None:
+                    raise
+                logger.warning("%s cannot serve %s: %s; falling back to %s", name, self.kernel.name, error, following)
+        raise AssertionError("unreachable: there is at least one backend")

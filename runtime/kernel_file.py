@@ -1,0 +1,133 @@
+"""A compiled kernel as it lies in a file: XCLBIN or standalone NPUA -> what a backend needs to run it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from npuc.compiler.diagnostics import InputError, UsageError
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime.arguments import KernelArgument
+
+if TYPE_CHECKING:
+    from npuc.compiler.emit.npua import ControlTemplate, Npua
+
+XCLBIN_MAGIC = b"xclbin2\0"
+NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
+
+
+@dataclass(frozen=True)
+class KernelFile:
+    """name: the kernel's name in metadata. entry: its name in the xclbin, None for a standalone NPUA.
+
+    xclbin: the whole file's bytes, which XRT loads; None for a standalone NPUA.
+    """
+
+    name: str
+    entry: str | None
+    arguments: tuple[KernelArgument, ...]
+    attention: Attention
+    metadata: Mapping[str, Any]
+    columns: int
+    control: ControlTemplate
+    pdi: bytes
+    xclbin: bytes | None
+
+    @property
+    def inputs(self) -> tuple[KernelArgument, ...]:
+        return tuple(a for a in self.arguments if a.direction == "in")
+
+    @property
+    def outputs(self) -> tuple[KernelArgument, ...]:
+        return tuple(a for a in self.arguments if a.direction == "out")
+
+    @property
+    def buffer_count(self) -> int:
+        return 1 + max(a.buffer for a in self.arguments)
+
+    def sequence(self) -> bytes:
+        """The runtime sequence as a TXN binary."""
+        return bytes(self.control.instantiate({}))
+
+
+def is_kernel_file(data: bytes) -> bool:
+    """Whether the bytes begin as an XCLBIN or an NPUA does."""
+    return data.startswith((XCLBIN_MAGIC, NPUA_MAGIC))
+
+
+def read_kernel(data: bytes, file: str = "<bytes>", name: str | None = None) -> KernelFile:
+    """The kernel of that name (None: the only one). Raises InputError, UsageError on a name that is not there."""
+    try:
+        if not data:
+            raise InputError("is empty")
+        if data.startswith(NPUA_MAGIC):
+            return _from_npua(data, name)
+        return _from_xclbin(data, name)
+    except (InputError, UsageError) as error:
+        if error.place is not None:
+            raise
+        raise type(error)(error.message, place=file, remedy=error.remedy) from error
+
+
+def _from_npua(data: bytes, name: str | None) -> KernelFile:
+    from npuc.compiler.emit.npua import read_npua
+
+    npua = read_npua(data)
+    if npua.pdi is None:
+        raise InputError("NPUA without an array image", remedy="give the xclbin it belongs to")
+    return _kernel(npua, npua.pdi, None, None, None, name)
+
+
+def _from_xclbin(data: bytes, name: str | None) -> KernelFile:
+    from npuc.compiler.emit.npua import read_npua
+    from npuc.compiler.emit.xclbin import read_xclbin
+
+    xclbin = read_xclbin(data)
+    entries = [entry for entry in xclbin.kernels if entry.npua]
+    if not entries:
+        raise InputError("carries no npuc metadata", remedy="only kernels that npuc compiled can be run")
+    names = [entry.name for entry in entries]
+    if name is None and len(entries) > 1:
+        raise UsageError(f"{len(entries)} kernels: {', '.join(names)}", remedy="choose one with --kernel")
+    if name is not None and name not in names:
+        raise UsageError(f"no kernel {name!r}", remedy=f"there is {', '.join(names)}")
+    entry = entries[0 if name is None else names.index(name)]
+    return _kernel(read_npua(entry.npua), xclbin.pdi, entry.name, xclbin.columns, data, name)
+
+
+def _require_same_arguments(kernel: KernelFile) -> None:
+    declared = [(a.name, a.dtype, a.shape) for a in kernel.arguments]
+    described = [(a.name, a.dtype, a.shape) for a in kernel.attention.arguments]
+    if declared != described:
+        raise ValueError("its arguments are not those of its attention")
+
+
+def _kernel(
+    npua: Npua, pdi: bytes, entry: str | None, columns: int | None, xclbin: bytes | None, wanted: str | None
+) -> KernelFile:
+    if hashlib.sha256(pdi).digest() != npua.pdi_sha256:
+        raise InputError("the program was changed: its array image is not the one the metadata was made for")
+    metadata = npua.metadata
+    try:
+        kernel = KernelFile(
+            name=str(metadata["kernel"]),
+            entry=entry,
+            arguments=tuple(KernelArgument.from_json(a) for a in metadata["arguments"]),
+            attention=Attention.from_json(metadata["attention"]),
+            metadata=metadata,
+            columns=int(metadata["columns"]),
+            control=npua.control,
+            pdi=pdi,
+            xclbin=xclbin,
+        )
+        _require_same_arguments(kernel)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"broken metadata: {what}") from error
+    if columns is not None and columns != kernel.columns:
+        raise InputError(f"metadata says {kernel.columns} columns, the xclbin {columns}")
+    if entry is None and wanted not in (None, kernel.name):
+        raise UsageError(f"no kernel {wanted!r}", remedy=f"there is {kernel.name}")
+    return kernel

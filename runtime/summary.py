@@ -1,0 +1,117 @@
+"""One run as people and programs read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime import check
+from npuc.runtime.check import CheckResult
+from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """outputs: as users get them, by name. files: output name -> file it was written to. check: None if not asked."""
+
+    kernel: str
+    attention: Attention
+    report: RunReport
+    outputs: Mapping[str, np.ndarray]
+    files: Mapping[str, str]
+    macs: int
+    check: CheckResult | None
+    warnings: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields of `run --json`; null where the backend does not count."""
+        report = self.report
+        outputs = {
+            name: {"shape": list(array.shape), "dtype": str(array.dtype), "file": self.files.get(name)}
+            for name, array in self.outputs.items()
+        }
+        return {
+            "kernel": self.kernel,
+            "backend": report.backend,
+            "emulated": report.emulated,
+            "outputs": outputs,
+            "cycles": report.cycles,
+            "clock_hz": report.clock_hz,
+            "seconds": report.seconds,
+            "bundles": report.bundles,
+            "macs": self.macs,
+            "utilization": report.utilization(self.macs, self.attention.precision),
+            "cores": [asdict(core) for core in report.cores],
+            "dma": list(report.dma),
+            "check": None if self.check is None else self.check.to_json(),
+            "warnings": list(self.warnings),
+        }
+
+    def text(self) -> str:
+        """A few lines for a terminal; every emulated figure says so."""
+        report = self.report
+        mark = " (emulated)" if report.emulated else ""
+        lines = [f"kernel       {self.kernel}: {describe(self.attention)}", f"backend      {report.backend}{mark}"]
+        if report.cycles is not None and report.clock_hz is not None:
+            lines.append(f"cycles       {report.cycles:,}{mark}")
+            lines.append(f"time         {milliseconds(report.seconds)} at {report.clock_hz / 1e9:g} GHz{mark}")
+            peak = PEAK_MACS_PER_CYCLE[self.attention.precision]
+            share = report.utilization(self.macs, self.attention.precision)
+            lines.append(f"utilization  {share:.1%} of 16 cores' {peak:,} MACs a cycle{mark}")
+        else:
+            lines.append(f"time         {milliseconds(report.seconds)}, measured")
+        if self.check is not None:
+            lines.append(f"check        {check_line(self.check)}")
+        lines += [f"written      {name} to {file}" for name, file in self.files.items()]
+        return "\n".join(lines) + "\n"
+
+    def profile(self) -> str:
+        """Tables per core and per DMA channel."""
+        if not self.report.cores:
+            return f"no profile: {self.report.backend} does not count cycles\n"
+        mark = " (emulated)" if self.report.emulated else ""
+        cores = [asdict(core) for core in self.report.cores]
+        text = f"cores{mark}\n{table(cores)}"
+        return text + (f"DMA channels{mark}\n{table(self.report.dma)}" if self.report.dma else "")
+
+
+def describe(attention: Attention) -> str:
+    """Shape and rules of an attention on one line."""
+    parts = [
+        f"batch {attention.batch}, {attention.heads} heads"
+        + (f" ({attention.kv_heads} of K and V)" if attention.kv_heads != attention.heads else ""),
+        f"{attention.query_length} queries, {attention.key_length} keys, head size {attention.head_dim}",
+        attention.precision,
+    ]
+    parts += ["causal"] if attention.causal else []
+    parts += [f"window {attention.window}"] if attention.window is not None else []
+    parts += [f"softcap {attention.softcap:g}"] if attention.softcap is not None else []
+    parts += ["masked"] if attention.mask is not None else []
+    return ", ".join(parts)
+
+
+def check_line(result: CheckResult) -> str:
+    """What the check found, with the limits it used."""
+    return (
+        f"{'passed' if result.passed else 'FAILED'} against {result.reference}: "
+        f"mean relative L1 {result.mean_rel_l1:.2e} (limit {check.MEAN_RELATIVE_L1_LIMIT:g}), "
+        f"{result.outside:,} of {result.elements:,} outside rtol {check.RELATIVE_TOLERANCE:g} + "
+        f"atol {check.ABSOLUTE_TOLERANCE:g}, largest difference {result.max_abs:.2e}"
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Seconds as milliseconds with four digits."""
+    return f"{seconds * 1e3:.4g} ms"
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as aligned columns under their names."""
+    names = list(rows[0])
+    cells = [names] + [[f"{row[n]:,}" if isinstance(row[n], int) else str(row[n]) for n in names] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "".join("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) + "\n" for line in cells)
