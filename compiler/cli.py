@@ -45,7 +45,12 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in self.commands_by_name.items()])
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="npuc", message="%(prog)s %(version)s")
 def group() -> None:
     """Attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2)."""

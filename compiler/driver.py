@@ -110,9 +110,7 @@ def compile_bytes(data: bytes, path: str, settings: Settings = Settings()) -> Co
 
 def compile_source(text: str, file: str = "<string>", settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile MLIR text; `file` names it in messages only."""
-    if not text.strip():
-        raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
-    return _cached({"source": text}, settings, lambda: _one_attention(text, file, settings.function))
+    return _cached({"source": text}, settings, lambda: _recognise(text, file, settings.function))
 
 
 def compile_description(attention: Attention, settings: Settings = Settings()) -> Compiled:  # noqa: B008
@@ -128,16 +126,11 @@ def _text(data: bytes, file: str) -> str:
         raise InputError("is not text", place=place, remedy="MLIR text is expected") from error
 
 
-def _one_attention(text: str, file: str, function: str | None) -> Attention:
+def _recognise(text: str, file: str, function: str | None) -> Attention:
     from npuc.compiler import frontend
 
-    found: Sequence[Attention] = frontend.load(text, file, function)
-    if not found:
-        raise InputError("no attention function found", place=file)
-    if len(found) > 1:
-        names = ", ".join(a.function for a in found)
-        raise UsageError(f"{len(found)} attention functions: {names}", place=file, remedy="choose one with --func")
-    return found[0]
+    (attention,) = frontend.load(text, file, function)
+    return attention
 
 
 def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], Attention]) -> Compiled:
@@ -192,14 +185,14 @@ def _show_passes(passes: Sequence[tuple[str, str]], settings: Settings) -> None:
 
 
 def _files(kernel: CompiledKernel) -> dict[str, bytes]:
-    from npuc.compiler.attn_text import attention_module
+    from npuc.compiler.frontend.print_attn import to_attn_module
 
     listing = "".join(
         f"// core {column},{row}\n{program.listing.rstrip()}\n\n"
         for (column, row), program in sorted(kernel.programs.items())
     )
     files = {
-        "attn.mlir": attention_module(kernel.attention).encode(),
+        "attn.mlir": to_attn_module(kernel.attention).encode(),
         "plan.txt": (kernel.plan.describe().rstrip() + "\n").encode(),
         "plan.json": (json.dumps(kernel.plan.to_json(), indent=2, sort_keys=True) + "\n").encode(),
         "kernel.s": listing.encode(),

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from npuc.compiler.attn_text import sdpa_module, tensor_type
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.frontend.attention import Argument, Attention, default_scale
 from npuc.runtime import executor
 from npuc.runtime.arguments import BFLOAT16, INTERFACE_DTYPES
 from npuc.runtime.backends import reference
@@ -45,20 +45,10 @@ def attention(
     """
     arrays = [_as_interface(name, x) for name, x in (("q", q), ("k", k), ("v", v), ("mask", mask)) if x is not None]
     reference.check_shapes(*arrays[:3])
-    rules = {"causal": causal or None, "scale": None if scale is None else float(scale), "window": window}
-    rules |= {"softcap": None if softcap is None else float(softcap)}
-    rules |= {"align": None if align == "top-left" else align}
-    names = ("q", "k", "v", "mask")[: len(arrays)]
-    types = [tensor_type(x.shape, MLIR_DTYPES[x.dtype]) for x in arrays]
-    source = sdpa_module(
-        "attention",
-        list(zip(names, types, strict=True)),
-        names,
-        tensor_type((*arrays[0].shape[:3], arrays[2].shape[3]), MLIR_DTYPES[arrays[0].dtype]),
-        rules,
-    )
+    scale, softcap = (None if factor is None else float(factor) for factor in (scale, softcap))
+    rules = (scale, bool(causal), window, softcap, align)
     try:
-        kernel = _loaded(source, backend, tuple(fallback))
+        kernel = _loaded(tuple((x.shape, MLIR_DTYPES[x.dtype]) for x in arrays), rules, backend, tuple(fallback))
     except InputError as error:
         if "reference" not in fallback:
             raise
@@ -71,8 +61,37 @@ def attention(
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _loaded(source: str, backend: str, fallback: tuple[str, ...]) -> executor.Executable:
-    return executor.compile(source).load(backend=backend, fallback=fallback)
+def _loaded(
+    tensors: tuple[tuple[tuple[int, ...], str], ...], rules: tuple[Any, ...], backend: str, fallback: tuple[str, ...]
+) -> executor.Executable:
+    return executor.compile(_described(tensors, rules)).load(backend=backend, fallback=fallback)
+
+
+def _described(tensors: tuple[tuple[tuple[int, ...], str], ...], rules: tuple[Any, ...]) -> Attention:
+    """tensors: shape and dtype of q, k, v and perhaps the mask; rules: scale, causal, window, softcap, align."""
+    (q, q_dtype), (k, _), (v, _) = tensors[:3]
+    if v[3] != q[3]:
+        raise InputError(f"heads of V are {v[3]} wide, of Q {q[3]}", remedy="pad the narrower one with zeros")
+    names = ("q", "k", "v", "mask")
+    arguments = [Argument(name, dtype, shape, name) for name, (shape, dtype) in zip(names, tensors, strict=False)]
+    mask = None if len(tensors) == 3 else "keep" if tensors[3][1] == "i1" else "add"
+    scale, causal, window, softcap, align = rules
+    return Attention(
+        function="attention",
+        arguments=(*arguments, Argument("o", q_dtype, q, "out")),
+        batch=q[0],
+        heads=q[1],
+        kv_heads=k[1],
+        query_length=q[2],
+        key_length=k[2],
+        head_dim=q[3],
+        scale=default_scale(q[3]) if scale is None else scale,
+        causal=causal,
+        window=window,
+        softcap=softcap,
+        align=align,
+        mask=mask,
+    )
 
 
 def _as_interface(name: str, value: Any) -> np.ndarray:

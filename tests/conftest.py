@@ -1,0 +1,42 @@
+"""What all tests share: the fact sheets' place, the seed, a compile cache of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_SEED = 20240
+SEED = int(os.environ.get("NPUC_TEST_SEED", DEFAULT_SEED))
+
+
+def pytest_report_header() -> str:
+    return f"npuc: seed {SEED} (NPUC_TEST_SEED)"
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a random test; printed, so that a failure shows it."""
+    print(f"seed {SEED}")
+    return SEED
+
+
+@pytest.fixture(scope="session")
+def facts_dir() -> Path:
+    """The fact sheets, NPUC_FACTS or ../shared/facts; a test that needs them is skipped where they are not."""
+    folder = Path(os.environ.get("NPUC_FACTS", REPOSITORY.parent / "shared" / "facts"))
+    if not folder.is_dir():
+        pytest.skip("fact sheets not present (NPUC_FACTS)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One compile cache for the session, never the user's."""
+    folder = tmp_path_factory.mktemp("npuc-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPUC_CACHE_DIR", str(folder))
+        yield folder
