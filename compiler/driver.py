@@ -148,12 +148,13 @@ def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], 
 
 
 def _compile(attention: Attention, settings: Settings) -> cache.Entry:
-    from npuc.passes.pipeline import compile_attention
     from npuc.passes.tensor.supported import check_supported
 
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
     check_supported(attention)
+    from npuc.passes.pipeline import compile_attention
+
     passes: list[tuple[str, str]] = []
     watch = settings.dump_folder or settings.print_ir_after
     options = Options(
