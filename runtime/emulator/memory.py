@@ -1,8 +1,6 @@
-"""Byte-addressed memories of tiles, and the host buffers a run works on."""
+"""Byte-addressed memories of tiles."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +10,8 @@ from npuc.runtime.emulator.errors import EmulationError
 class DataMemory:
     """A tile's data memory: `data`, numpy uint8 of `size` bytes, and its view `words`, uint32.
 
-    Zero after reset (an assumption of the machine table). `name` is what errors call it.
+    Zero after reset (an assumption of the machine table). `name` is what errors call it. `written`: in strict mode,
+    which bytes were ever written.
     """
 
     def __init__(self, size: int = 65536, name: str = "data memory") -> None:
@@ -20,6 +19,7 @@ class DataMemory:
         self.name = name
         self.data = np.zeros(size, dtype=np.uint8)
         self.words = self.data.view(np.uint32)
+        self.written: np.ndarray | None = None
 
     def check(self, address: int, count: int) -> None:
         """Raises EmulationError when bytes address..address+count leave the memory."""
@@ -36,3 +36,11 @@ class DataMemory:
         """Stores data at address. Raises EmulationError outside the memory."""
         self.check(address, len(data))
         self.data[address:address + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        if self.written is not None:
+            self.written[address:address + len(data)] = True
+
+    def store_words(self, places: np.ndarray, words: np.ndarray) -> None:
+        """Scatter 32-bit words to word addresses, which the caller has checked."""
+        self.words[places] = words
+        if self.written is not None:
+            self.written.reshape(-1, 4)[places] = True

@@ -1,0 +1,29 @@
+"""The one clock of the array: a queue of what happens when."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+
+class Clock:
+    """Events in order of cycle, then rank (controller, tiles by column and row, units in a tile), then insertion."""
+
+    def __init__(self) -> None:
+        self.cycle = 0
+        self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._count = 0
+
+    def at(self, cycle: int, rank: int, action: Callable[[], None]) -> None:
+        """Run `action` at `cycle` (not before the present one)."""
+        self._count += 1
+        heapq.heappush(self._queue, (max(cycle, self.cycle), rank, self._count, action))
+
+    def next_cycle(self) -> int | None:
+        """When the next event is due; None when there is none."""
+        return self._queue[0][0] if self._queue else None
+
+    def step(self) -> None:
+        """Advance to the next event and run it."""
+        self.cycle, _, _, action = heapq.heappop(self._queue)
+        action()

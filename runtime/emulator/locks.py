@@ -1,0 +1,55 @@
+"""Locks of one tile: 6-bit counters with waiters (facts/platform/device_npu1.md, "Locks")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.errors import EmulationError
+
+Wake = Callable[[], None]
+
+
+class Locks:
+    """values: the counters.  Waiters are woken, in the order they came, whenever their lock changes."""
+
+    def __init__(self, count: int, name: str, strict: bool, warn: Callable[[str], None]) -> None:
+        self.values = [0] * count
+        self.writers = ["reset"] * count
+        self.name = name
+        self._strict = strict
+        self._warn = warn
+        self._waiters: dict[int, list[Wake]] = {}
+
+    def try_acquire(self, lock: int, value: int, who: str) -> bool:
+        """value < 0: when the counter is at least -value, subtract it.  value >= 0: when it is equal, subtract it."""
+        current = self.values[lock]
+        if (current < -value) if value < 0 else (current != value):
+            return False
+        self._set(lock, current - abs(value), who)
+        return True
+
+    def release(self, lock: int, value: int, who: str) -> None:
+        """Add the signed value; beyond 0..63 is misuse: an error in strict mode, else a warning and the limit."""
+        total = self.values[lock] + value
+        if not 0 <= total <= geometry.LOCK_MAXIMUM:
+            text = f"lock {lock} of {self.name} leaves 0..{geometry.LOCK_MAXIMUM}: {total} after {who} releases {value}"
+            if self._strict:
+                raise EmulationError(text)
+            self._warn(text)
+            total = min(max(total, 0), geometry.LOCK_MAXIMUM)
+        self._set(lock, total, who)
+
+    def write(self, lock: int, value: int, who: str) -> None:
+        """A direct write of the value register."""
+        self._set(lock, value & geometry.LOCK_MAXIMUM, who)
+
+    def wait(self, lock: int, wake: Wake) -> None:
+        """Call `wake` once, when the lock next changes."""
+        self._waiters.setdefault(lock, []).append(wake)
+
+    def _set(self, lock: int, value: int, who: str) -> None:
+        self.values[lock] = value
+        self.writers[lock] = who
+        for wake in self._waiters.pop(lock, []):
+            wake()

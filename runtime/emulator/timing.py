@@ -1,0 +1,43 @@
+"""What things cost on the modelled machine, in cycles of the array clock; every constant with its basis.
+
+H measured on hardware, M manual, T toolchain, A assumed here; the tables are facts/silicon/silicon.md and
+facts/schedule/aie2_timing_hw.md.  Deterministic: the same run costs the same cycles, always.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MachineTable:
+    name: str
+    clock_hz: int  # H: silicon.md section 8
+    ddr_read_bytes: float  # per cycle, whole array; H: 26 GB/s (section 7)
+    ddr_write_bytes: float  # H: 13 GB/s
+    write: int = 100  # H: a register write of the runtime sequence (section 9)
+    block_write: int = 203  # H: of 8 words
+    block_write_word: int = 13  # H: each further word
+    block_write_words: int = 8
+    masked_write: int = 210  # H
+    ddr_patch: int = 100  # A
+    push_gap: int = 2850  # H: between two pushes to one channel
+    completion: int = 8000  # H, coarse: from the data to the sequence seeing it
+    shim_mm2s_first: int = 747  # H: first word of a task read from DDR (section 7)
+    shim_s2mm_first: int = 171  # H
+    shim_mm2s_word: float = 1.05  # H: cycles a word unless DDR binds
+    shim_s2mm_word: float = 1.0  # H
+    task_start: int = 4  # A
+    next_descriptor: int = 1  # H: section 5, BD restart bubble
+    lock_stall: int = 1  # H: uncontended acquire or release by a core
+    lock_visible: int = 1  # A: a release is seen in the next cycle
+    lock_resume: int = 2  # A: from seeing the lock to the waiting core's next bundle
+    local_to_local: int = 3  # M: stream switch crossings (section 6)
+    local_to_external: int = 4
+    external_to_local: int = 3
+    external_to_external: int = 4
+
+
+PHOENIX = MachineTable("phoenix", 1_000_000_000, 26.0, 13.0)
+M8700G = MachineTable("8700g", 1_800_000_000, 14.4, 7.2)
+MACHINES = {machine.name: machine for machine in (PHOENIX, M8700G)}
