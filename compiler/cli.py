@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_code(words: list[str]) -> int:
     try:
-        group.main(args=words, prog_name="npuc", standalone_mode=False)
+        # Not group.main: it ends a broken pipe with exit code 1, which here means that a check failed.
+        with group.make_context("npuc", list(words)) as context:
+            group.invoke(context)
         sys.stdout.flush()
         return 0
     except click.exceptions.Exit as request:
@@ -108,3 +110,7 @@ def error_json(error: NpucError) -> dict[str, Any]:
     """What `--json` says of an error."""
     place = None if error.place is None else str(error.place)
     return {"message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code}
+
+
+if __name__ == "__main__":
+    main()
