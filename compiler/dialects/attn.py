@@ -35,6 +35,11 @@ ELEMENT_TYPES = (*FLOAT_TYPES, "i8")
 MASK_TYPES = (*FLOAT_TYPES, "i1")
 
 
+def result_types(element: str) -> tuple[str, ...]:
+    """Element types the result may have where q, k and v are of `element`."""
+    return ("i8", *FLOAT_TYPES) if element == "i8" else tuple(dict.fromkeys((element, "f32")))
+
+
 def load_dialect(context: Any) -> None:
     """Make `attn` known to an MLIR context."""
     from mlir import ir
@@ -98,8 +103,9 @@ def _element_problem(elements: list[str], result: Any) -> str | None:
         return f"q, k and v have different element types: {', '.join(elements)}"
     if elements[0] not in ELEMENT_TYPES:
         return f"element type {elements[0]} is none of {', '.join(ELEMENT_TYPES)}"
-    if str(result.element_type) not in (elements[0], "f32"):
-        return f"the result's element type {result.element_type} is neither that of q, {elements[0]}, nor f32"
+    allowed = result_types(elements[0])
+    if str(result.element_type) not in allowed:
+        return f"the result's element type {result.element_type} is none of {', '.join(allowed)}"
     return None
 
 

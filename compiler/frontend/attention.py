@@ -125,7 +125,7 @@ class Attention:
         mask: str | None = None,
         **attributes: Any,
     ) -> Attention:
-        """A description from numbers alone: arguments q, k, v, mask ([B, 1, S, Skv]), in this order; scale 1/sqrt(D)."""
+        """A description from numbers alone; arguments q, k, v, mask [B, 1, S, Skv] in this order, scale 1/sqrt(D)."""
         keys = query_length if key_length is None else key_length
         groups = heads if kv_heads is None else kv_heads
         q = (batch, heads, query_length, head_dim)

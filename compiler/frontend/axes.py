@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from npuc.compiler.frontend.values import Atom, Axes, Axis
+from npuc.compiler.frontend.values import LABELS, Atom, Axes, Axis
 
 
 class AxisError(Exception):
@@ -22,6 +22,12 @@ def extent(axis: Axis) -> int:
 def named_axes(labels: Sequence[str], shape: Sequence[int]) -> Axes:
     """An axis a dimension; dimensions of one element have none."""
     return tuple((Atom(label, size),) if size != 1 else () for label, size in zip(labels, shape, strict=True))
+
+
+def argument_axes(number: int, shape: Sequence[int]) -> Axes:
+    """The axes of argument `number`; of other ranks than [H, S, D] and [B, H, S, D] they match no other's."""
+    rank = len(shape)
+    return named_axes(LABELS[4 - rank :] if rank in (3, 4) else [f"{number}.{i}" for i in range(rank)], shape)
 
 
 def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.dialects.attn import result_types
 from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, default_scale
 from npuc.compiler.frontend.axes import named_axes
 from npuc.compiler.frontend.interpret import run
 from npuc.compiler.frontend.place import Blocked
-from npuc.compiler.frontend.recognise_sdpa import LABELS
-from npuc.compiler.frontend.values import LEFT, Attended, Opaque, Sdpa, Value, describe
+from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Opaque, Sdpa, Value, describe
 
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
 SCALE_ROUNDING = 2.0**-21
@@ -95,7 +95,7 @@ def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
     if len(set(dtypes.values())) != 1:
         raise Blocked(signature.function, f"Q, K and V have different element types: {', '.join(dtypes.values())}")
     result = str(signature.result.element_type)
-    if result not in (dtypes["q"], "f32"):
+    if result not in result_types(dtypes["q"]):
         raise Blocked(signature.function, f"the result is of {result}, Q, K and V of {dtypes['q']}")
 
 

@@ -48,6 +48,17 @@ def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
     return Opaque(operation, f"no step of attention that is recognised{what}")
 
 
+def _constant(operation: Any, operands: Sequence[Value]) -> Value | None:
+    from mlir import ir
+
+    attribute = operation.attributes["value"]
+    if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:
+        attribute = attribute.get_splat_value()
+    if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.IntegerAttr):
+        return Splat(float(attribute.value))
+    return Opaque(operation, "a constant that is not one number everywhere has no part in attention")
+
+
 def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
     """Conversions between float types keep a value's meaning; the target's precision is the compiler's choice."""
     (value,) = operands
@@ -75,7 +86,7 @@ def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
     weights = decomposed.multiply(operation, left, right)
     if weights is not None:
         return weights
-    factors = (Operand, Exponentials, Probabilities)
+    factors = (Operand, Scores, Exponentials, Probabilities)
     if isinstance(left, factors) and isinstance(right, factors):
         return OperandProduct(left, right)
     for value, other in ((left, right), (right, left)):
@@ -147,6 +158,7 @@ def _fold(function: Callable[[float], float]) -> Rule:
 
 
 RULES: dict[str, Rule] = {
+    "arith.constant": _constant,
     "arith.extf": _convert,
     "arith.truncf": _convert,
     "arith.sitofp": _integer_to_float,

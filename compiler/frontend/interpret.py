@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from npuc.compiler.dialects.attn import SDPA
-from npuc.compiler.frontend.axes import AxisError, collapse, expand, named_axes
+from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.place import Blocked
-from npuc.compiler.frontend.recognise_sdpa import LABELS, sdpa
+from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.structured import structured
-from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
+from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Value, axes_of, with_axes
 
 # Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
 PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
@@ -28,7 +28,7 @@ def run(function: Any) -> list[Value]:
     refuse_effects(block)
     values: dict[Any, Value] = {}
     for number, argument in enumerate(block.arguments):
-        values[argument] = argument_value(number, argument.type)
+        values[argument] = Operand(argument_axes(number, argument.type.shape), number)
     for operation in block.operations:
         if operation.name == "func.return":
             return [values[operand] for operand in operation.operands]
@@ -46,13 +46,6 @@ def refuse_effects(block: Any) -> None:
         for region in operation.regions:
             for inner in region.blocks:
                 refuse_effects(inner)
-
-
-def argument_value(number: int, type_: Any) -> Value:
-    """Argument `number` as an operand; of other ranks than [H, S, D] and [B, H, S, D] its axes match nothing."""
-    shape = list(type_.shape)
-    names = LABELS[4 - len(shape) :] if len(shape) in (3, 4) else [f"{number}.{i}" for i in range(len(shape))]
-    return Operand(named_axes(names, shape), number)
 
 
 def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
@@ -78,17 +71,6 @@ def _whole_tensors(operation: Any, read: Callable[[Any], Value]) -> Value:
     if isinstance(value, OperandProduct):
         return Opaque(operation, "it multiplies two tensors element by element")
     return value
-
-
-def _constant(operation: Any, read: Callable[[Any], Value]) -> Value:
-    from mlir import ir
-
-    attribute = operation.attributes["value"]
-    if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:
-        attribute = attribute.get_splat_value()
-    if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.IntegerAttr):
-        return Splat(float(attribute.value))
-    return Opaque(operation, "a constant that is not one number everywhere has no part in attention")
 
 
 def _empty(operation: Any, read: Callable[[Any], Value]) -> Value:
@@ -129,7 +111,6 @@ def _sdpa(operation: Any, read: Callable[[Any], Value]) -> Value:
 
 
 _RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
-    "arith.constant": _constant,
     "tensor.empty": _empty,
     "tensor.collapse_shape": _collapse,
     "tensor.expand_shape": _expand,

@@ -8,6 +8,7 @@ dimension, and returns None where the operation is not the step it looks for.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.axes import label, row_aligned
@@ -24,6 +25,7 @@ from npuc.compiler.frontend.values import (
     ScoreIsMinusInfinity,
     Scores,
     Shifted,
+    Softmax,
     Splat,
     Value,
     describe,
@@ -65,6 +67,8 @@ def subtract(operation: Any, left: Value, right: Value) -> Value | None:
         if not row_aligned(right.axes, left.axes, right.key):
             return Opaque(operation, "it subtracts a row maximum along the wrong axes")
         return Shifted(left.axes, left.product, right.key)
+    if isinstance(right, Opaque):
+        return right
     return Opaque(operation, f"it subtracts {describe(right)} from the scores, not their row maximum")
 
 
@@ -95,6 +99,8 @@ def multiply(operation: Any, left: Value, right: Value) -> Value | None:
 
 
 def _normalise(operation: Any, left: Exponentials, right: Value, type_: type[RowSum] | type[RowReciprocal]) -> Value:
+    if isinstance(right, Opaque):
+        return right
     if not isinstance(right, type_):
         return Opaque(operation, f"it divides the exponentials by {describe(right)}, not by their row sum")
     if right.softmax != left.softmax:
@@ -102,6 +108,13 @@ def _normalise(operation: Any, left: Exponentials, right: Value, type_: type[Row
     if not row_aligned(right.axes, left.axes, left.softmax.key):
         return Opaque(operation, "it divides the exponentials by a row sum along the wrong axes")
     return Probabilities(left.axes, left.softmax)
+
+
+def _same_rows(condition: RowIsMinusInfinity, softmax: Softmax) -> bool:
+    """Whether the rows tested are those of the softmax, before or after its last (positive) factors."""
+    tested, used = condition.product, softmax.product
+    same_tensor = replace(tested, factors=()) == replace(used, factors=())
+    return condition.key == softmax.key and same_tensor and used.factors[: len(tested.factors)] == tested.factors
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:
@@ -117,10 +130,11 @@ def select(operation: Any, condition: Value, left: Value, right: Value) -> Value
     """The safe tail: rows of nothing but -inf give zeros, all others the probabilities."""
     if not isinstance(right, Probabilities):
         return None
+    if isinstance(condition, Opaque):
+        return condition
     if not isinstance(condition, RowIsMinusInfinity) or left != Splat(0.0):
         return Opaque(operation, f"it replaces probabilities by {describe(left)} where {describe(condition)} holds")
     softmax = right.softmax
-    same_rows = condition.product == softmax.product and condition.key == softmax.key
-    if not same_rows or not row_aligned(condition.axes, right.axes, softmax.key):
+    if not _same_rows(condition, softmax) or not row_aligned(condition.axes, right.axes, softmax.key):
         return Opaque(operation, "it replaces probabilities where other rows than their own are -inf")
     return right

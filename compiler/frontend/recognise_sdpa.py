@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from npuc.compiler.dialects.attn import verify_sdpa
-from npuc.compiler.frontend.axes import named_axes
-from npuc.compiler.frontend.values import BATCH, DEPTH, HEAD, LENGTH, Opaque, Operand, Sdpa, Value, describe
-
-LABELS = BATCH + HEAD + LENGTH + DEPTH
+from npuc.compiler.frontend.axes import argument_axes, named_axes
+from npuc.compiler.frontend.values import LABELS, Opaque, Operand, Sdpa, Value, describe
 
 
 def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
@@ -22,9 +20,7 @@ def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
         if not isinstance(value, Operand) or value.factors:
             what = "an argument that was multiplied" if isinstance(value, Operand) else describe(value)
             return Opaque(operation, f"its {role} is {what}, not an argument of the function")
-        # A mask's axes carry names of their own: unchanged is all it may be.
-        axes = value.axes if role == "mask" else named_axes(LABELS, operand.type.shape)
-        if value.axes != axes:
+        if value.axes != argument_axes(value.argument, operand.type.shape):
             return Opaque(operation, f"its {role} is an argument whose dimensions were reordered or merged")
         arguments.append(value.argument)
     query, key, kv, *rest = arguments

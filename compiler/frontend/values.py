@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
+LABELS = BATCH + HEAD + LENGTH + DEPTH
 LEFT, RIGHT = "L", "R"  # the length axes of a product of two arguments, before it is known which is Q
 
 
@@ -88,8 +89,8 @@ class Operand:
 class OperandProduct:
     """Elementwise product inside a contraction's body, before it is summed."""
 
-    left: Operand | Exponentials | Probabilities
-    right: Operand | Exponentials | Probabilities
+    left: Operand | Scores | Exponentials | Probabilities
+    right: Operand | Scores | Exponentials | Probabilities
 
 
 @dataclass(frozen=True)

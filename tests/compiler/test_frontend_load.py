@@ -1,0 +1,236 @@
+"""Loading: every form gives the right numbers, real front ends' files too, and every failure is an InputError."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from npuc.compiler.diagnostics import InputError, NpucError, UsageError
+from npuc.compiler.frontend import Attention, load, load_file, to_attn_module
+from npuc.passes.tensor.supported import check_supported
+
+ROOT = Path(__file__).resolve().parents[2]
+FACTS = Path(os.environ.get("NPUC_FACTS", ROOT.parent / "shared" / "facts"))
+INPUTS = FACTS.parent / "inputs"
+
+# name: heads, query length, key length, head size, element type
+PLAIN = {
+    "sdpa_b1h1s256d64_bf16": (1, 256, 256, 64, "bf16"),
+    "sdpa_b1h1s256d128_f32": (1, 256, 256, 128, "f32"),
+    "sdpa_b1h8s256d64_bf16": (8, 256, 256, 64, "bf16"),
+    "sdpa_b1h8s256d64_f32": (8, 256, 256, 64, "f32"),
+    "sdpa_b1h8s1024d64_bf16": (8, 1024, 1024, 64, "bf16"),
+    "sdpa_b1h8s1024d64_f16": (8, 1024, 1024, 64, "f16"),
+    "sdpa_cross_b1h4s128sk256d64_f32": (4, 128, 256, 64, "f32"),
+    "manual_b1h4s256d64_bf16": (4, 256, 256, 64, "bf16"),
+    "sdpa_nodecomp_b1h8s256d128_bf16": (8, 256, 256, 128, "bf16"),
+    "sdpa_decode_b1h8s1sk256d128_bf16": (8, 1, 256, 128, "bf16"),
+}
+
+# name: what the refusal must say, and the line it points at (None: not checked)
+REFUSED = {
+    "hf_gemma_attention_eager_nomask_s128_f32.mlir.gz": ("linalg.matmul: it multiplies an argument by a constant", 22),
+    "hf_llama_attention_sdpa_mask_s128_f32.mlir.gz": ("linalg.matmul: it multiplies an argument by a constant", 25),
+    "jax_dpa_b1s128h8d64_bf16.stablehlo_jax.mlir": ("stablehlo.reshape: operations of the dialect stablehlo", 3),
+    "jax_dpa_b1s128h8d64_f32.linalg_from_jax.mlir": ("do not pair up as Q K^T of [B, H, S, D]", 22),
+    "jax_dpa_window_b1s128h8d64_bf16.stablehlo_jax.mlir": ("stablehlo.constant: operations of the dialect", 3),
+    "jax_dpa_window_b1s128h8d64_f32.stablehlo_jax.mlir": ("stablehlo.constant: operations of the dialect", 3),
+    "manual_b1h2s128d64_f32.tosa.mlir": ("tosa.const_shape: operations of the dialect tosa", 3),
+    "manual_causal_b1h4s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 69),
+    "manual_causal_b1h4s256d64_f16.mlir": ("arith.addf: it adds to the scores", 69),
+    "sdpa_b1h2s128d64_f32.tosa.mlir": ("tosa.const: operations of the dialect tosa", 3),
+    "sdpa_b1h4s256d64_bf16.stablehlo.mlir": ("stablehlo.constant: operations of the dialect", 3),
+    "sdpa_causal_b1h4s256d64_f16.stablehlo.mlir": ("stablehlo.constant: operations of the dialect", 3),
+    "sdpa_causal_b1h8s128d128_bf16.mlir": ("arith.addf: it adds to the scores", 91),
+    "sdpa_causal_b1h8s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 93),
+    "sdpa_causal_b2h4s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 93),
+    "sdpa_dynamic_b1h4d64_f32.mlir": ("tensor<1x4x?x64xf32>: lengths that are not known", 6),
+    "sdpa_gqa_b1h8hk2s128d64_bf16.mlir": ("tensor.collapse_shape: it merges a repeated dimension", 43),
+    "sdpa_gqa_causal_b1h8hk2s300d64_bf16.mlir": ("tensor.collapse_shape: it merges a repeated dimension", 84),
+    "sdpa_mask_add_b1h4s300d64_bf16.mlir": ("arith.addf: it adds to the scores", 54),
+    "sdpa_mask_add_full_b2h4s300d64_f16.mlir": ("arith.addf: it adds to the scores", 53),
+    "sdpa_mask_bool_b1h2s128d64_f32.mlir": ("arith.addf: it adds to the scores", 47),
+    "sdpa_mask_bool_b1h4s128d64_bf16.tosa.mlir": ("tosa.const: operations of the dialect tosa", 3),
+    "sdpa_nodecomp_causal_b1h8s256d128_f16.mlir": ("tm_tensor.attention: operations of the dialect", 22),
+}
+
+
+def text_of(name: str) -> str:
+    path = INPUTS / name
+    if not path.exists():
+        pytest.skip(f"{name} is not in {INPUTS}")
+    data = path.read_bytes()
+    return (gzip.decompress(data) if name.endswith(".gz") else data).decode()
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_attention_of_a_front_end_loads_with_its_numbers(name: str) -> None:
+    (found,) = load(text_of(f"{name}.mlir"), name)
+    heads, query_length, key_length, head_dim, dtype = PLAIN[name]
+    expected = Attention.make(
+        heads=heads,
+        query_length=query_length,
+        key_length=key_length,
+        head_dim=head_dim,
+        dtype=dtype,
+        function="main",
+        scale=found.scale,
+    )
+    assert found == expected
+    assert math.isclose(found.scale, 1 / math.sqrt(head_dim), rel_tol=1e-12)
+    assert load(to_attn_module(found), "printed") == (found,)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_recognised_yet_is_refused_at_the_blocking_operation(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(text_of(name), name)
+    reason, line = REFUSED[name]
+    assert reason in str(caught.value)
+    assert caught.value.place is not None and caught.value.place.file == name
+    assert caught.value.place.line == line and caught.value.place.column
+
+
+def test_no_file_of_a_front_end_is_left_out_of_these_tests() -> None:
+    if not INPUTS.is_dir():
+        pytest.skip(f"no {INPUTS}")
+    present = {path.name for path in INPUTS.iterdir() if ".mlir" in path.name}
+    assert present <= {*REFUSED, *(f"{name}.mlir" for name in PLAIN)}
+
+
+def test_one_query_against_a_cache_is_recognised_but_not_supported() -> None:
+    (found,) = load(text_of("sdpa_decode_b1h8s1sk256d128_bf16.mlir"), "decode")
+    with pytest.raises(InputError, match="query length 1 is not a multiple of 64"):
+        check_supported(found)
+
+
+EXAMPLES = {
+    "attention.mlir": Attention.make(heads=4, query_length=256, head_dim=64),
+    "attention_linalg.mlir": Attention.make(heads=4, query_length=128, key_length=256, head_dim=64),
+    "attention_torch.mlir": Attention.make(heads=2, query_length=128, head_dim=64, dtype="f32"),
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_load_and_are_supported(name: str) -> None:
+    (found,) = load_file(ROOT / "examples" / name)
+    assert found == EXAMPLES[name]
+    check_supported(found)
+    assert load(to_attn_module(found), "printed") == (found,)
+    assert Attention.from_json(found.to_json()) == found
+
+
+def function(name: str, visibility: str = "") -> str:
+    type_ = "tensor<1x2x64x64xbf16>"
+    return f"""func.func {visibility} @{name}(%a: {type_}, %b: {type_}, %c: {type_}) -> {type_} {{
+      %o = "attn.sdpa"(%a, %b, %c) : ({type_}, {type_}, {type_}) -> {type_}
+      return %o : {type_}
+    }}
+    """
+
+
+def test_several_functions_need_a_choice_that_names_them() -> None:
+    text = function("first") + function("second")
+    with pytest.raises(InputError, match=r"holds 2 functions: @first, @second \(choose with --func\)"):
+        load(text, "two.mlir")
+    assert load(text, "two.mlir", "second")[0].function == "second"
+    with pytest.raises(UsageError, match="holds no function @third .*@first, @second"):
+        load(text, "two.mlir", "third")
+
+
+def test_private_functions_and_declarations_are_no_choice() -> None:
+    text = function("helper", "private") + function("main") + "func.func private @extern(tensor<2xf32>)"
+    assert load(text, "x.mlir")[0].function == "main"
+
+
+@pytest.mark.parametrize(
+    "text, place, reason",
+    [
+        ("", "x.mlir", "is empty"),
+        (" \n\n", "x.mlir", "is empty"),
+        ("module {}", "x.mlir", "holds no function with a body"),
+        ("// nothing\n", "x.mlir", "holds no function with a body"),
+        ("garbage", "x.mlir:1:1", "custom op 'garbage' is unknown"),
+        ("func.func @f(", "x.mlir:1:13", "expected"),
+        ("func.func @f() { return }", "x.mlir:1:1", "function @f returns 0 values"),
+        ("func.func @f(%x: i32) -> i32 { return %x : i32 }", "x.mlir:1:14", "argument 0 is i32, not a ranked tensor"),
+        ("\x00\x01", "x.mlir:1:2", ""),
+        ("\ud800", "x.mlir", "is not text"),
+    ],
+)
+def test_text_that_is_no_attention_is_refused_in_one_line_with_its_place(text: str, place: str, reason: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(text, "x.mlir")
+    assert str(caught.value.place) == place
+    assert reason in caught.value.message and "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_file(tmp_path / "missing.mlir")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_file(tmp_path)
+    (tmp_path / "binary.mlir").write_bytes(b"ML\xefR\x0d\xff\x00")
+    with pytest.raises(InputError, match="is not text"):
+        load_file(tmp_path / "binary.mlir")
+
+
+def test_a_place_inside_another_file_is_kept() -> None:
+    text = function("f").replace(": (tensor", "{window = 0 : i64} : (tensor", 1)
+    text = text.replace(
+        "-> tensor<1x2x64x64xbf16>\n      return", '-> tensor<1x2x64x64xbf16> loc("model.py":7:3)\n return'
+    )
+    with pytest.raises(InputError, match=r"^model.py:7:3: attn.sdpa: attribute window"):
+        load(text, "x.mlir")
+
+
+def test_broken_text_never_raises_anything_but_our_errors() -> None:
+    seed = 20
+    print(f"seed {seed}")
+    random_ = random.Random(seed)
+    sources = [(ROOT / "examples" / name).read_text() for name in EXAMPLES]
+    for _ in range(120):
+        text = list(random_.choice(sources))
+        for _ in range(random_.randint(1, 4)):
+            at = random_.randrange(len(text))
+            kind = random_.randrange(3)
+            if kind == 0:
+                del text[at : at + random_.randint(1, 40)]
+            elif kind == 1:
+                text[at] = random_.choice('%<>(){}[]:,0123456789xabf#@"\\ \n')
+            else:
+                other = random_.randrange(len(text))
+                text[at : at + 8] = text[other : other + 8]
+        try:
+            load("".join(text), "broken.mlir")
+        except NpucError as error:
+            assert "\n" not in str(error)
+
+
+def test_the_largest_file_loads_fast_and_silently() -> None:
+    text_of("sdpa_b1h8s1024d64_bf16.mlir")
+    path = INPUTS / "sdpa_b1h8s1024d64_bf16.mlir"
+    script = f"from npuc.compiler.frontend import load_file; load_file({str(path)!r})"
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begin
+    print(f"load in a new process: {seconds:.2f} s")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert seconds < 1.5 * 4  # 1.5 s on an idle machine
+
+
+def test_errors_leave_no_noise_and_importing_loads_no_mlir() -> None:
+    script = (
+        "import sys\nfrom npuc.compiler.frontend import load\nassert 'mlir' not in sys.modules\n"
+        "try: load('func.func @f(', 'x')\nexcept Exception as e: print(type(e).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "InputError\n", "")

@@ -1,0 +1,438 @@
+"""What is nearly attention is refused at the operation that makes it something else."""
+
+from __future__ import annotations
+
+import pytest
+from edited_examples import AFTER_SCORES, LINALG, PARALLEL4, Q4, S3, S4, TORCH, Edit, before, edited, refusal
+
+SQUARE = ("x128", "x64")  # makes lengths equal to the head size, so that types cannot tell axes apart
+SQUARE_SHAPES = (", 128", ", 64")
+AFTER_WEIGHTS = "%bit_storage = tensor.empty()"
+RETURN = f"return %o : {Q4}"
+
+NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
+    "softmax over the queries": (
+        LINALG,
+        [("dimension(2)", "dimension(1)")],
+        "linalg.batch_matmul: the softmax runs along another axis than the one that V is summed over",
+    ),
+    "softmax over the heads": (
+        LINALG,
+        [("dimension(2)", "dimension(0)")],
+        "linalg.softmax: it normalises along axis H, not along the keys",
+    ),
+    "maximum over the queries": (
+        TORCH,
+        [
+            SQUARE,
+            SQUARE_SHAPES,
+            ("#row = affine_map<(b, h, i, j) -> (b, h, i)>", "#row = affine_map<(b, h, i, j) -> (b, h, j)>"),
+            (
+                "#row, #row],\n                             "
+                'iterator_types = ["parallel", "parallel", "parallel", "reduction"]',
+                '#row, #row], iterator_types = ["parallel", "parallel", "reduction", "parallel"]',
+            ),
+        ],
+        "arith.subf: it subtracts a row maximum along the wrong axes",
+    ),
+    "sum over the queries": (
+        TORCH,
+        [
+            SQUARE,
+            SQUARE_SHAPES,
+            (
+                "%sum = linalg.generic {indexing_maps = [#all, #column],\n"
+                '                           iterator_types = ["parallel", "parallel", "parallel", "reduction"]}',
+                "%sum = linalg.generic {indexing_maps = [#all, affine_map<(b, h, i, j) -> (b, h, j, 0)>],\n"
+                'iterator_types = ["parallel", "parallel", "reduction", "parallel"]}',
+            ),
+        ],
+        "linalg.generic: it sums the exponentials along another axis than their maximum was taken",
+    ),
+    "V from another source": (
+        TORCH,
+        [
+            before("%p_heads = ", f"%other = math.tanh %value : {Q4}"),
+            ("collapse_shape %value", "collapse_shape %other"),
+        ],
+        "math.tanh: no step of attention that is recognised on an argument",
+    ),
+    "V of constants": (
+        TORCH,
+        [
+            before("%p_heads = ", f"%other = arith.constant dense<1.0> : {Q4}"),
+            ("collapse_shape %value", "collapse_shape %other"),
+        ],
+        "on the probabilities",
+    ),
+    "V multiplied": (
+        TORCH,
+        [
+            before(
+                "%p_heads = ", f"%half = arith.constant dense<0.5> : {Q4}", f"%other = arith.mulf %value, %half : {Q4}"
+            ),
+            ("collapse_shape %value", "collapse_shape %other"),
+        ],
+        "linalg.batch_matmul: argument 2 was multiplied before it is used as V",
+    ),
+    "V summed over its depth": (
+        TORCH,
+        [
+            SQUARE,
+            SQUARE_SHAPES,
+            (
+                "%o_heads = linalg.batch_matmul ins",
+                "%o_heads = linalg.batch_matmul indexing_maps = [affine_map<(h, i, d, j) -> (h, i, j)>,"
+                " affine_map<(h, i, d, j) -> (h, d, j)>, affine_map<(h, i, d, j) -> (h, i, d)>] ins",
+            ),
+        ],
+        "linalg.batch_matmul: it sums over axis D of argument 2 as V, not over its length",
+    ),
+    "sum of the shifted scores": (
+        TORCH,
+        [(f"ins(%power : {S4}) outs(%sum_start", f"ins(%shifted : {S4}) outs(%sum_start")],
+        "linalg.generic: it takes the sum of the scores less their row maximum",
+    ),
+    "division by the sum of other exponentials": (
+        TORCH,
+        [
+            before(
+                "%sum_storage = ",
+                f"%half = arith.constant dense<0.5> : {S4}",
+                f"%flat = arith.mulf %shifted, %half : {S4}",
+                f"%power_2 = math.exp %flat : {S4}",
+            ),
+            (f"ins(%power : {S4}) outs(%sum_start", f"ins(%power_2 : {S4}) outs(%sum_start"),
+        ],
+        "arith.divf: it divides the exponentials by the sum of another tensor",
+    ),
+    "division by the maximum": (
+        TORCH,
+        [("ins(%power, %sum :", "ins(%power, %max_column :")],
+        "arith.divf: it divides the exponentials by the row maximum of the scores, not by their row sum",
+    ),
+    "no normalisation": (
+        TORCH,
+        [("collapse_shape %safe", "collapse_shape %power")],
+        "linalg.batch_matmul: it multiplies exponentials that were not divided by their row sum",
+    ),
+    "no maximum": (
+        TORCH,
+        [(f"ins(%shifted : {S4})", f"ins(%s : {S4})")],
+        "math.exp: it exponentiates scores whose row maximum was not subtracted",
+    ),
+    "no softmax": (
+        TORCH,
+        [("collapse_shape %safe", "collapse_shape %s")],
+        "linalg.batch_matmul: it multiplies the scores with an argument",
+    ),
+    "scores used again": (
+        TORCH,
+        [
+            before("%p_heads = ", f"%more = arith.addf %safe, %s : {S4}"),
+            ("collapse_shape %safe", "collapse_shape %more"),
+        ],
+        "arith.addf: it adds to the scores",
+    ),
+    "scores returned too": (
+        TORCH,
+        [(f"-> {Q4} {{\n    %zero", f"-> ({Q4}, {S4}) {{\n    %zero"), (RETURN, f"return %o, %s : {Q4}, {S4}")],
+        "function @attention returns 2 values",
+    ),
+    "probabilities returned": (
+        LINALG,
+        [
+            ("-> tensor<1x4x128x64xbf16> {\n  %zero", f"-> {S3} {{\n  %zero"),
+            ("return %o : tensor<1x4x128x64xbf16>", f"return %weights : {S3}"),
+        ],
+        "the function returns the probabilities, not softmax(Q K^T) V",
+    ),
+    "output transposed": (
+        TORCH,
+        [
+            SQUARE,
+            SQUARE_SHAPES,
+            (
+                "return %o : tensor<1x2x64x64xf32>",
+                "%e = tensor.empty() : tensor<1x2x64x64xf32>\n"
+                "%t = linalg.transpose ins(%o : tensor<1x2x64x64xf32>) outs(%e : tensor<1x2x64x64xf32>)"
+                " permutation = [0, 1, 3, 2]\n    return %t : tensor<1x2x64x64xf32>",
+            ),
+        ],
+        "func.return: the result is transposed or reshaped",
+    ),
+    "output reshaped": (
+        TORCH,
+        [
+            (f"-> {Q4} {{\n    %zero", "-> tensor<2x128x64xf32> {\n    %zero"),
+            (RETURN, "return %o_heads : tensor<2x128x64xf32>"),
+        ],
+        "func.return: the result is transposed or reshaped",
+    ),
+    "maximum of another tensor": (
+        TORCH,
+        [
+            before(AFTER_SCORES, f"%two = arith.constant dense<2.0> : {S4}", f"%s_2 = arith.mulf %s, %two : {S4}"),
+            (f"ins(%s : {S4}) outs(%max_start", f"ins(%s_2 : {S4}) outs(%max_start"),
+        ],
+        "arith.subf: it subtracts the maximum of another tensor from the scores",
+    ),
+    "minimum": (TORCH, [("arith.maximumf", "arith.minimumf")], "arith.minimumf: this use of the running value"),
+    "scale that is not one number": (
+        TORCH,
+        [
+            before("%q_storage = ", "%each = arith.constant dense<[0.1, 0.2]> : tensor<2xf32>"),
+            ("#row = ", "#head = affine_map<(b, h, i, j) -> (h)>\n#row = "),
+            (
+                f"%q = linalg.generic {{indexing_maps = [#all, #all], {PARALLEL4}}}\n"
+                f"        ins(%query : {Q4}) outs(%q_storage : {Q4}) {{\n    ^bb0(%in: f32, %out: f32):\n"
+                "      %factor = arith.truncf %root : f64 to f32\n",
+                f"%q = linalg.generic {{indexing_maps = [#all, #head, #all], {PARALLEL4}}}\n"
+                f"        ins(%query, %each : {Q4}, tensor<2xf32>) outs(%q_storage : {Q4}) {{\n"
+                "    ^bb0(%in: f32, %factor: f32, %out: f32):\n",
+            ),
+        ],
+        "arith.mulf: it multiplies an argument by a constant that is not one number everywhere",
+    ),
+    "scale below zero": (LINALG, [("constant 0.125", "constant -0.125")], "arith.mulf: scale -0.125 is not a finite"),
+    "scale of zero": (
+        LINALG,
+        [("constant 0.125", "constant 0.0")],
+        "arith.mulf: scale 0 is not a finite number above zero",
+    ),
+    "infinite scale": (LINALG, [("constant 0.125", "constant 0x7F800000")], "arith.mulf: scale inf is not a finite"),
+    "maximum from zero": (
+        TORCH,
+        [("%lowest = arith.constant 0xFF800000", "%lowest = arith.constant 0.0")],
+        "linalg.generic: its max of the scores starts from 0, not from -inf",
+    ),
+    "maximum from a large negative number": (
+        TORCH,
+        [("%lowest = arith.constant 0xFF800000", "%lowest = arith.constant -1.0e+30")],
+        "linalg.generic: its max of the scores starts from -1e+30, not from -inf",
+    ),
+    "sum from one": (
+        TORCH,
+        [
+            before("%sum_start = ", "%one = arith.constant 1.0 : f32"),
+            ("%sum_start = linalg.fill ins(%zero", "%sum_start = linalg.fill ins(%one"),
+        ],
+        "linalg.generic: its sum of the exponentials starts from 1, not from 0",
+    ),
+    "product accumulated onto nothing defined": (
+        TORCH,
+        [("outs(%s_zero :", "outs(%s_storage :")],
+        "linalg.batch_matmul: its accumulator starts from an uninitialised tensor, not from zeros",
+    ),
+    "product accumulated onto ones": (
+        LINALG,
+        [
+            before("%sum_zero = ", "%one = arith.constant 1.0 : f32"),
+            ("%sum_zero = linalg.fill ins(%zero", "%sum_zero = linalg.fill ins(%one"),
+        ],
+        "linalg.batch_matmul: its accumulator starts from 1, not from zeros",
+    ),
+    "power of two without log2 e": (
+        TORCH,
+        [("math.exp ", "math.exp2 ")],
+        "math.exp2: it raises 2 to the scores without a factor of log2 e",
+    ),
+    "other function than the exponential": (
+        TORCH,
+        [("math.exp ", "math.expm1 ")],
+        "math.expm1: no step of attention that is recognised on the scores less their row maximum",
+    ),
+    "bias added to the scores": (
+        TORCH,
+        [
+            before("%less = ", "%biased = arith.addf %in, %zero : f32"),
+            ("arith.subf %in, %top", "arith.subf %biased, %top"),
+        ],
+        "arith.addf: it adds to the scores",
+    ),
+    "K contracted over its length": (
+        TORCH,
+        [SQUARE, SQUARE_SHAPES, ("permutation = [0, 1, 3, 2]", "permutation = [0, 1, 2, 3]")],
+        "linalg.batch_matmul: it contracts axis D of argument 0 with axis S of argument 1",
+    ),
+    "Q modified": (
+        TORCH,
+        [before("%q_storage = ", f"%bent = math.tanh %query : {Q4}"), (f"ins(%query : {Q4})", f"ins(%bent : {Q4})")],
+        "math.tanh: no step of attention that is recognised on an argument",
+    ),
+    "Q multiplied by another argument": (
+        TORCH,
+        [
+            (f"%value: {Q4})", f"%value: {Q4}, %w: {Q4})"),
+            before("%q_storage = ", f"%bent = arith.mulf %query, %w : {Q4}"),
+            (f"ins(%query : {Q4})", f"ins(%bent : {Q4})"),
+        ],
+        "arith.mulf: it multiplies two tensors element by element",
+    ),
+    "result modified": (
+        TORCH,
+        [(RETURN, f"%n = arith.negf %o : {Q4}\n    return %n : {Q4}")],
+        "arith.negf: it changes the attention result (return the attention result itself)",
+    ),
+    "result scaled": (
+        TORCH,
+        [(RETURN, f"%h = arith.constant dense<0.5> : {Q4}\n%n = arith.mulf %o, %h : {Q4}\n    return %n : {Q4}")],
+        "arith.mulf: it changes the attention result",
+    ),
+    "residual added": (
+        TORCH,
+        [(RETURN, f"%n = arith.addf %o, %query : {Q4}\n    return %n : {Q4}")],
+        "arith.addf: it changes the attention result",
+    ),
+    "empty rows become ones": (
+        TORCH,
+        [(f"%zeros = arith.constant dense<0.0> : {S4}", f"%zeros = arith.constant dense<1.0> : {S4}")],
+        "arith.select: it replaces probabilities by a constant",
+    ),
+    "columns become zeros": (
+        TORCH,
+        [
+            SQUARE,
+            SQUARE_SHAPES,
+            (
+                "%row_masked = linalg.generic {indexing_maps = [#all, #column],\n"
+                '                                  iterator_types = ["parallel", "parallel", "parallel", "reduction"]}',
+                "%row_masked = linalg.generic {indexing_maps = [#all, affine_map<(b, h, i, j) -> (b, h, j, 0)>],\n"
+                'iterator_types = ["parallel", "parallel", "reduction", "parallel"]}',
+            ),
+        ],
+        "arith.select: it replaces probabilities where other rows than their own are -inf",
+    ),
+    "other rows become zeros": (
+        TORCH,
+        [
+            before(AFTER_WEIGHTS, f"%two = arith.constant dense<2.0> : {S4}", f"%s_2 = arith.mulf %s, %two : {S4}"),
+            (f"ins(%s : {S4}) outs(%bit_storage", f"ins(%s_2 : {S4}) outs(%bit_storage"),
+        ],
+        "arith.select: it replaces probabilities where other rows than their own are -inf",
+    ),
+    "rows compared with zero": (
+        TORCH,
+        [("%lowest_f64 = arith.constant 0xFFF0000000000000", "%lowest_f64 = arith.constant 0.0")],
+        "arith.cmpf: no step of attention that is recognised on the scores",
+    ),
+    "rows with any score of -inf": (
+        TORCH,
+        [("arith.andi", "arith.ori")],
+        "arith.ori: this use of the running value of a reduction is not recognised",
+    ),
+    "causal by position": (
+        TORCH,
+        [
+            before(
+                "%less = ",
+                "%i = linalg.index 2 : index",
+                "%j = linalg.index 3 : index",
+                "%seen = arith.cmpi sge, %i, %j : index",
+                "%kept = arith.select %seen, %in, %lowest : f32",
+            ),
+            ("arith.subf %in, %top", "arith.subf %kept, %top"),
+        ],
+        "arith.select: it replaces some scores; masks are not recognised here (write attn.sdpa with causal",
+    ),
+    "index of the maximum used": (
+        TORCH,
+        [
+            before("%p_heads = ", "%wide = arith.sitofp %max#1 : tensor<1x2x128xi64> to tensor<1x2x128xf32>"),
+            before(
+                "%shifted = ",
+                "%best = arith.sitofp %max#1 : tensor<1x2x128xi64> to tensor<1x2x128xf32>",
+                "%best_column = tensor.expand_shape %best [[0], [1], [2, 3]] output_shape [1, 2, 128, 1]"
+                " : tensor<1x2x128xf32> into tensor<1x2x128x1xf32>",
+            ),
+            ("ins(%s, %max_column", "ins(%s, %best_column"),
+        ],
+        "arith.select: this use of the running value of a reduction is not recognised",
+    ),
+    "heads swapped with queries": (
+        TORCH,
+        [
+            ("x128x", "x2x"),
+            ("x128x", "x2x"),
+            ("128]", "2]"),
+            (", 128", ", 2"),
+            before(
+                "%p_heads = ",
+                "%v_e = tensor.empty() : tensor<1x2x2x64xf32>",
+                "%swapped = linalg.transpose ins(%value : tensor<1x2x2x64xf32>)"
+                " outs(%v_e : tensor<1x2x2x64xf32>) permutation = [0, 2, 1, 3]",
+            ),
+            ("collapse_shape %value", "collapse_shape %swapped"),
+        ],
+        "linalg.batch_matmul: it sums over axis H of argument 2 as V, not over its length",
+    ),
+    "assertion inside": (
+        TORCH,
+        [before("%p_heads = ", 'cf.assert %yes, "no effect is harmless"')],
+        "cf.assert: operations of the dialect cf are not recognised",
+    ),
+    "call inside": (
+        TORCH,
+        [
+            ("module {", "module {\n  func.func private @log()"),
+            before("%p_heads = ", "func.call @log() : () -> ()"),
+        ],
+        "func.call: operations of the dialect func are not recognised",
+    ),
+    "call inside a body": (
+        TORCH,
+        [("module {", "module {\n  func.func private @log()"), before("%share = ", "func.call @log() : () -> ()")],
+        "func.call: operations of the dialect func are not recognised",
+    ),
+    "branches": (
+        TORCH,
+        [(RETURN, f"cf.br ^done\n  ^done:\n    return %o : {Q4}")],
+        "cf.br: control flow is not recognised",
+    ),
+    "argument without use": (
+        TORCH,
+        [(f"%value: {Q4})", f"%value: {Q4}, %w: {Q4})")],
+        f"argument 3 ({Q4}) has no part in the attention (remove it)",
+    ),
+    "repeated K": (
+        LINALG,
+        [
+            ("tensor<1x4x256x64xbf16>", "tensor<1x1x256x64xbf16>"),
+            ("tensor<4x256x64xbf16>", "tensor<1x256x64xbf16>"),
+            (
+                "#right = affine_map<(head, query, key, depth) -> (head, key, depth)>",
+                "#right = affine_map<(head, query, key, depth) -> (0, key, depth)>",
+            ),
+            (
+                "%scores = linalg.batch_matmul indexing_maps = [#left, #right, #scores]",
+                "%scores = linalg.generic {indexing_maps = [#left, #right, #scores],"
+                ' iterator_types = ["parallel", "parallel", "parallel", "reduction"]}',
+            ),
+            (
+                f"outs(%scores_zero : {S3}) -> {S3}",
+                f"outs(%scores_zero : {S3}) {{\n^bb0(%a: bf16, %b: bf16, %c: f32):\n%d = arith.extf %a : bf16 to f32\n"
+                "%e = arith.extf %b : bf16 to f32\n%f = arith.mulf %d, %e : f32\n%g = arith.addf %c, %f : f32\n"
+                f"linalg.yield %g : f32 }} -> {S3}",
+            ),
+            (
+                "ins(%weights_bf16, %vh : tensor<4x128x256xbf16>, tensor<1x256x64xbf16>)",
+                "ins(%weights_bf16, %vx : tensor<4x128x256xbf16>, tensor<4x256x64xbf16>)",
+            ),
+            before("%sum_zero = ", "%vx = arith.constant dense<0.0> : tensor<4x256x64xbf16>"),
+        ],
+        "linalg.generic: batch and head axes of arguments 0 and 1 differ: H against of one element",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEAR_MISSES)
+def test_nearly_attention_is_refused(name: str) -> None:
+    example, edits, reason = NEAR_MISSES[name]
+    assert reason in str(refusal(edited(example, *edits)))
+
+
+def test_the_place_is_the_operation_that_blocks() -> None:
+    text = edited(TORCH, ("arith.divf", "arith.mulf"))
+    line = next(i for i, line in enumerate(text.splitlines(), 1) if "arith.mulf %in, %total" in line)
+    error = refusal(text)
+    assert (error.place.line, error.place.column) == (line, 16)  # type: ignore[union-attr]

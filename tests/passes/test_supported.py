@@ -1,0 +1,66 @@
+"""What is not supported is refused by name, with a remedy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.frontend import Attention
+from npuc.passes.tensor.supported import ELEMENT_TYPES, HEAD_SIZES, LENGTH_LIMIT, LENGTH_UNIT, check_supported
+
+PLAIN: dict[str, Any] = {"heads": 4, "query_length": 256, "head_dim": 64}
+
+
+@pytest.mark.parametrize("dtype", ELEMENT_TYPES)
+@pytest.mark.parametrize("head_dim", HEAD_SIZES)
+@pytest.mark.parametrize("lengths", [(LENGTH_UNIT, LENGTH_LIMIT), (LENGTH_LIMIT, LENGTH_UNIT), (128, 128)])
+def test_supported(dtype: str, head_dim: int, lengths: tuple[int, int]) -> None:
+    query, key = lengths
+    check_supported(
+        Attention.make(batch=2, heads=3, query_length=query, key_length=key, head_dim=head_dim, dtype=dtype, scale=0.3)
+    )
+
+
+@pytest.mark.parametrize(
+    "changes, problem",
+    [
+        ({"head_dim": 32}, "head size 32"),
+        ({"query_length": 100}, "query length 100 is not a multiple of 64"),
+        ({"key_length": 300}, "key length 300 is not a multiple of 64"),
+        ({"query_length": 2048}, "query length 2048 is above 1024"),
+        ({"key_length": 4096}, "key length 4096 is above 1024"),
+        ({"kv_heads": 2}, "4 query heads over 2 key heads"),
+        ({"causal": True}, "causal"),
+        ({"window": 64}, "window"),
+        ({"softcap": 30.0}, "softcap"),
+        ({"mask": "keep"}, "mask"),
+        ({"mask": "add"}, "mask"),
+        ({"precision": "int8"}, "precision int8"),
+        ({"dtype": "i8", "precision": "int8"}, "element type i8 of q"),
+        ({"q_scale": (0.5,)}, "q_scale"),
+        ({"recipe": "fast"}, "recipe 'fast'"),
+        ({"recipe": "accurate"}, "recipe 'accurate'"),
+    ],
+)
+def test_unsupported(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_supported(Attention.make(**{**PLAIN, **changes}))
+    assert problem in caught.value.message and "@attention" in caught.value.message
+    assert caught.value.remedy
+
+
+def test_a_result_of_another_type_is_not_supported() -> None:
+    made = Attention.make(**PLAIN)
+    *inputs, out = made.arguments
+    with pytest.raises(InputError, match="a result of f32 from bf16 arguments"):
+        check_supported(replace(made, arguments=(*inputs, replace(out, dtype="f32"))))
+
+
+def test_one_argument_in_two_roles_is_not_supported() -> None:
+    made = Attention.make(**PLAIN)
+    q, k, _, out = made.arguments
+    with pytest.raises(InputError, match="one argument serves as K, V"):
+        check_supported(replace(made, arguments=(q, replace(k, also=("v",)), out)))
