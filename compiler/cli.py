@@ -107,9 +107,11 @@ def _report(error: NpucError, words: list[str]) -> int:
 
 
 def error_json(error: NpucError) -> dict[str, Any]:
-    """What `--json` says of an error."""
+    """What `--json` says of an error; details are the further lines some errors have, as who waits in a deadlock."""
     place = None if error.place is None else str(error.place)
-    return {"message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code}
+    told = {"message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code}
+    details = getattr(error, "details", None)
+    return {**told, "details": details} if details else told
 
 
 if __name__ == "__main__":

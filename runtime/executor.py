@@ -93,9 +93,7 @@ def load(
     Raises InputError, UsageError, BackendError.
     """
     opened = _open(source, kernel)
-    settings = BackendSettings(machine=machine, strict=strict)
-    if max_cycles is not None:
-        settings = BackendSettings(machine=machine, strict=strict, max_cycles=max_cycles)
+    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict)
     return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 

@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from npuc.runtime.statistics import RunReport
 
 BACKENDS = ("xrt", "emulator", "reference", "gpu")
+# The emulator's machine tables (npuc.runtime.emulator.timing), named here so that --help need not load it.
 MACHINES = ("phoenix", "8700g")
-DEFAULT_MAX_CYCLES = 10_000_000_000
 
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """machine, max_cycles and strict concern the emulator only."""
+    """machine, max_cycles (None: no limit) and strict concern the emulator only."""
 
     machine: str = "phoenix"
-    max_cycles: int = DEFAULT_MAX_CYCLES
+    max_cycles: int | None = None
     strict: bool = False
 
 
@@ -50,6 +50,8 @@ def open_backend(name: str, kernel: KernelFile, settings: BackendSettings) -> Ba
 
         return XrtBackend(kernel)
     if name == "emulator":
+        if settings.machine not in MACHINES:
+            raise UsageError(f"machine {settings.machine!r} is unknown", remedy=f"one of {', '.join(MACHINES)}")
         from npuc.runtime.backends.emulator import EmulatorBackend
 
         return EmulatorBackend(kernel, settings)
