@@ -1,23 +1,24 @@
-"""CDO: the list of register writes that configures the array (facts/platform/pdi_cdo.md section 2)."""
+"""CDO: the register writes that configure the array.
+
+A 64-bit command whose upper address word is 0 reads as its 32-bit form (as the public packer rewrites it); an address
+beyond 32 bits is written as the 64-bit form.  Source: facts/platform/pdi_cdo.md section 2.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Union
 
-from npuc.compiler.emit.binary import Reader, checksum, pack_words
+from npuc.compiler.emit.layout import Layout, malformed, pack_words, take, take_words
 
-IDENTIFICATION = 0x004F4443
-VERSION = 0x00000200
-HEADER_BYTES = 20
-MODULE = 1
-LONG_PAYLOAD = 255  # this length in a command word means: the length is in the next word
+WHAT = "CDO"
+MAGIC = 0x004F4443
 
 
 @dataclass(frozen=True)
 class Write:
+    """Store one word."""
+
     address: int
     value: int
 
@@ -33,13 +34,22 @@ class MaskWrite:
 
 @dataclass(frozen=True)
 class DmaWrite:
+    """Store words at consecutive addresses."""
+
     address: int
     words: tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class Nop:
+    """Nothing, with filler words."""
+
+    words: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class MaskPoll:
-    """Wait until (register & mask) == value.  The NPU's loader does not know it; read only."""
+    """Wait until register & mask == value, at most `timeout` milliseconds.  The NPU's loader does not know it."""
 
     address: int
     mask: int
@@ -47,95 +57,109 @@ class MaskPoll:
     timeout: int
 
 
-@dataclass(frozen=True)
-class Nop:
-    words: tuple[int, ...] = ()
+Command = Write | MaskWrite | DmaWrite | Nop | MaskPoll
+
+MASK_POLL, MASK_WRITE, WRITE, DMA_WRITE, MASK_POLL64, MASK_WRITE64, WRITE64, NOP = 1, 2, 3, 5, 6, 7, 8, 0x11
+LONG = 255  # payload length in the command word that means: the length is in the next word
+_MODULE = 1
+_PAYLOAD_WORDS = {MASK_POLL: 4, MASK_WRITE: 3, WRITE: 2, MASK_POLL64: 5, MASK_WRITE64: 4, WRITE64: 3}
+
+HEADER = Layout(
+    "CDO header",
+    ("words", "I", 4), ("magic", "I", MAGIC), ("version", "I", 0x200), ("length", "I"), ("checksum", "I"),
+)  # fmt: skip
 
 
-Command = Union[Write, MaskWrite, DmaWrite, MaskPoll, Nop]
-
-# operation -> (words of payload, of which the first holds an upper address word)
-_MASK_POLL, _MASK_WRITE, _WRITE, _DMA_WRITE = 0x01, 0x02, 0x03, 0x05
-_MASK_POLL64, _MASK_WRITE64, _WRITE64, _NOP = 0x06, 0x07, 0x08, 0x11
-_PAYLOAD = {_MASK_POLL: 4, _MASK_WRITE: 3, _WRITE: 2, _MASK_POLL64: 5, _MASK_WRITE64: 4, _WRITE64: 3}
+def checksum(words: Iterable[int]) -> int:
+    """One's complement of the 32-bit sum, as CDO and PDI headers end with."""
+    return ~sum(words) & 0xFFFFFFFF
 
 
-def _command(operation: int, payload: Sequence[int]) -> list[int]:
-    head = operation | MODULE << 8
-    if len(payload) < LONG_PAYLOAD:
-        return [head | len(payload) << 16, *payload]
-    return [head | LONG_PAYLOAD << 16, len(payload), *payload]
+def _split(address: int) -> tuple[int, int]:
+    return address >> 32, address & 0xFFFFFFFF
 
 
-def _encode(command: Command) -> list[int]:
+def _command(short: int, wide: int, address: int, *values: int) -> tuple[int, list[int]]:
+    high, low = _split(address)
+    return (wide, [high, low, *values]) if high else (short, [low, *values])
+
+
+def _payload(command: Command) -> tuple[int, list[int]]:
     if isinstance(command, Write):
-        return _command(_WRITE, (command.address, command.value))
+        return _command(WRITE, WRITE64, command.address, command.value)
     if isinstance(command, MaskWrite):
-        return _command(_MASK_WRITE, (command.address, command.mask, command.value))
-    if isinstance(command, DmaWrite):
-        return _command(_DMA_WRITE, (0, command.address, *command.words))
+        return _command(MASK_WRITE, MASK_WRITE64, command.address, command.mask, command.value)
     if isinstance(command, MaskPoll):
-        return _command(_MASK_POLL, (command.address, command.mask, command.value, command.timeout))
-    return _command(_NOP, command.words)
+        return _command(MASK_POLL, MASK_POLL64, command.address, command.mask, command.value, command.timeout)
+    if isinstance(command, DmaWrite):
+        return DMA_WRITE, [*_split(command.address), *command.words]
+    return NOP, list(command.words)
 
 
-def write_cdo(commands: Sequence[Command]) -> bytes:
-    """Header and commands."""
-    body = [word for command in commands for word in _encode(command)]
-    header = [4, IDENTIFICATION, VERSION, len(body)]
-    return pack_words([*header, checksum(header), *body])
+def write_cdo(commands: Iterable[Command]) -> bytes:
+    """Header and commands, exactly those given."""
+    body = []
+    for command in commands:
+        operation, payload = _payload(command)
+        length = len(payload)
+        body.append(operation | _MODULE << 8 | min(length, LONG) << 16)
+        body += ([length] if length >= LONG else []) + payload
+    head = {"words": 4, "magic": MAGIC, "version": 0x200, "length": len(body)}
+    return HEADER.pack(**head, checksum=checksum(head.values())) + pack_words(body)
 
 
-def decode(reader: Reader, operation: int, payload: tuple[int, ...], offset: int) -> Command:
-    """One command from its operation and payload words; upper address words must be zero."""
-    if operation in (_WRITE64, _MASK_WRITE64, _MASK_POLL64, _DMA_WRITE):
-        reader.expect(len(payload) >= 2, offset, "command without an address")
-        reader.expect(payload[0] == 0, offset, f"upper address word {payload[0]:#x} is not zero")
-        payload = payload[1:]
-        operation = {_WRITE64: _WRITE, _MASK_WRITE64: _MASK_WRITE, _MASK_POLL64: _MASK_POLL}.get(operation, operation)
-    if operation == _DMA_WRITE:
-        return DmaWrite(payload[0], payload[1:])
-    wanted = _PAYLOAD.get(operation)
-    if wanted is not None:
-        reader.expect(len(payload) == wanted, offset, f"command {operation:#x} with {len(payload)} words of payload")
-    if operation == _WRITE:
-        return Write(*payload)
-    if operation == _MASK_WRITE:
-        return MaskWrite(*payload)
-    if operation == _MASK_POLL:
-        return MaskPoll(*payload)
-    reader.expect(operation == _NOP, offset, f"unknown CDO command {operation:#x}")
-    return Nop(payload)
+def make_command(operation: int, payload: tuple[int, ...], offset: int) -> Command:
+    """The command of an operation code and its payload words (NOP and DMA_WRITE with their data)."""
+    if operation == NOP:
+        return Nop(payload)
+    if operation == DMA_WRITE:
+        if len(payload) < 3:
+            raise malformed(WHAT, offset, "DMA_WRITE without data")
+        return DmaWrite(payload[0] << 32 | payload[1], payload[2:])
+    if operation not in _PAYLOAD_WORDS:
+        raise malformed(WHAT, offset, f"unknown command {operation:#x}")
+    if len(payload) != _PAYLOAD_WORDS[operation]:
+        raise malformed(WHAT, offset, f"command {operation:#x} with {len(payload)} payload words")
+    if operation in (MASK_POLL64, MASK_WRITE64, WRITE64):
+        payload = (payload[0] << 32 | payload[1], *payload[2:])
+    kind: Callable[..., Command] = {
+        WRITE: Write, WRITE64: Write, MASK_WRITE: MaskWrite, MASK_WRITE64: MaskWrite,
+        MASK_POLL: MaskPoll, MASK_POLL64: MaskPoll,
+    }[operation]  # fmt: skip
+    return kind(*payload)
 
 
-def read_header(reader: Reader) -> int:
-    """Words of the body.  InputError when identification, version or checksum are wrong."""
-    header = reader.words(0, 5)
-    reader.expect(header[0] == 4, 0, f"CDO header length {header[0]}")
-    reader.expect(header[1] == IDENTIFICATION, 4, "no CDO identification")
-    reader.expect(header[2] == VERSION, 8, f"CDO version {header[2]:#x}")
-    reader.expect(header[4] == checksum(header[:4]), 16, "CDO header checksum wrong")
-    return header[3]
+def read_header(data: bytes) -> int:
+    """Number of body words of the CDO at the start of `data`; InputError when the header is wrong."""
+    header = HEADER.unpack(data)
+    HEADER.expect(header, 0, "words", "magic", "version")
+    want = checksum((header["words"], header["magic"], header["version"], header["length"]))
+    if header["checksum"] != want:
+        raise malformed(WHAT, 16, f"header checksum {header['checksum']:#010x}, computed {want:#010x}")
+    return header["length"]
 
 
 def read_cdo(data: bytes) -> tuple[Command, ...]:
-    """All commands.  InputError with the offset for anything malformed."""
-    reader = Reader(data, "CDO")
-    end = HEADER_BYTES + 4 * read_header(reader)
-    reader.expect(end <= len(data), 12, f"CDO of {end} bytes in {len(data)}")
-    words = struct.unpack(f"<{end // 4}I", data[:end])
-    commands: list[Command] = []
-    position = HEADER_BYTES // 4
-    while position < len(words):
-        start, head = position, words[position]
-        length = head >> 16 & 0xFF
-        reader.expect(head >> 24 == 0, 4 * start, f"not a CDO command word: {head:#010x}")
-        position += 1
-        if length == LONG_PAYLOAD:
-            reader.expect(position < len(words), 4 * start, "CDO command cut off")
-            length = words[position]
-            position += 1
-        reader.expect(length <= len(words) - position, 4 * start, "CDO command longer than the CDO")
-        commands.append(decode(reader, head & 0xFF, words[position : position + length], 4 * start))
-        position += length
+    """Parse a CDO; zero bytes may follow it (PDI padding).  InputError with the offset otherwise."""
+    length = read_header(data)
+    end = HEADER.size + 4 * length
+    take(data, HEADER.size, 4 * length, WHAT)
+    if any(data[end:]):
+        raise malformed(WHAT, end, "bytes after the commands are not zero")
+    words = take_words(data, 0, end // 4, WHAT)
+    commands, at, end = [], HEADER.size // 4, end // 4
+    while at < end:
+        start, word = at, words[at]
+        operation, module, count = word & 0xFF, word >> 8 & 0xFF, word >> 16 & 0xFF
+        at += 1
+        if word >> 24 or module != _MODULE:
+            raise malformed(WHAT, 4 * start, f"command word {word:#010x}")
+        if count == LONG:
+            if at == end:
+                raise malformed(WHAT, 4 * start, "the length word of a long command is missing")
+            count, at = words[at], at + 1
+        if at + count > end:
+            raise malformed(WHAT, 4 * start, f"{count} payload words run past the end at {4 * end:#x}")
+        commands.append(make_command(operation, words[at : at + count], 4 * start))
+        at += count
     return tuple(commands)

@@ -1,145 +1,157 @@
-"""PDI: three fixed headers around one CDO (facts/platform/pdi_cdo.md sections 1 and 3)."""
+"""PDI: the container from which the NPU's firmware loads the array configuration.
+
+The loader jumps to fixed offsets, so the layout is one image, one partition, one CDO at 0x150.  The plain form is
+written; the regrouped ("transformed") form of shipped files is read too.  Source: facts/platform/pdi_cdo.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
+from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo
-from npuc.compiler.emit.binary import Reader, checksum, pack_words, padded
+from npuc.compiler.emit.layout import Layout, malformed, padded, take, take_words
 
-SYNC = (0x000000DD, 0x11223344, 0x55667788, 0x99AABBCC)
-IMAGE_TABLE, IMAGE, PARTITION, CDO = 0x10, 0x90, 0xD0, 0x150
-TABLE_WORDS, IMAGE_WORDS, PARTITION_WORDS = 32, 16, 32
-IMAGE_NAME = b"aie_image"
+WHAT = "PDI"
+SYNC = Layout(
+    "PDI bus-width words", ("w0", "I", 0xDD), ("w1", "I", 0x11223344), ("w2", "I", 0x55667788), ("w3", "I", 0x99AABBCC)
+)
+IMAGE_HEADER_TABLE = Layout(
+    "PDI image header table",
+    ("version", "I", 0x00040000), ("images", "I", 1), ("image_header", "I", 0x24), ("partitions", "I", 1),
+    ("partition_header", "I", 0x34), (None, "4x"), ("id_code", "I", 0x14CA8093), (None, "4x"), ("pdi_id", "I", 0),
+    ("parent", "I", 0), ("identification", "I", 0x50504449), ("header_sizes", "I", 0x00201020),
+    ("meta_header_words", "I", 0x30), (None, "16x"), ("extended_id_code", "I", 1), (None, "52x"), ("checksum", "I", 0),
+)  # fmt: skip
+IMAGE_HEADER = Layout(
+    "PDI image header",
+    ("partition_header", "I", 0x34), ("partitions", "I", 1), (None, "8x"), ("name", "16s", b"aie_image"),
+    ("image_id", "I", 0x1C000000), (None, "24x"), ("checksum", "I", 0),
+)  # fmt: skip
+PARTITION_HEADER = Layout(
+    "PDI partition header",
+    ("encrypted_words", "I"), ("words", "I"), ("total_words", "I"), (None, "12x"),
+    ("load_address", "Q", 0xFFFFFFFFFFFFFFFF), ("data_offset", "I", 0x54), ("attributes", "I", 0x02000006),
+    ("sections", "I", 1), (None, "68x"), ("transform_type", "I", 0), ("command_zone", "I", 0),
+    ("transform_mark", "I", 0), ("checksum", "I", 0),
+)  # fmt: skip
+IMAGE_HEADER_TABLE_OFFSET, IMAGE_HEADER_OFFSET, PARTITION_HEADER_OFFSET, CDO_OFFSET = 0x10, 0x90, 0xD0, 0x150
 TRANSFORM_MARK = 0x8866
-
-
-def _words(count: int, values: dict[int, int]) -> list[int]:
-    """`count` words, those named set, the last the checksum of the others."""
-    words = [values.get(i, 0) for i in range(count - 1)]
-    return [*words, checksum(words)]
-
-
-def _image_table() -> list[int]:
-    return _words(
-        TABLE_WORDS,
-        {
-            0: 0x00040000,  # version
-            1: 1,  # images
-            2: IMAGE // 4,
-            3: 1,  # partitions
-            4: PARTITION // 4,
-            6: 0x14CA8093,  # id code
-            10: 0x50504449,  # identification
-            11: 0x00201020,  # sizes of the three headers in words
-            12: 0x30,  # meta header length in words
-            17: 1,  # extended id
-        },
-    )
-
-
-def _image() -> list[int]:
-    name = padded(IMAGE_NAME, 16)
-    values = {0: PARTITION // 4, 1: 1, 8: 0x1C000000}
-    values |= {4 + i: int.from_bytes(name[4 * i : 4 * i + 4], "little") for i in range(4)}
-    return _words(IMAGE_WORDS, values)
-
-
-def _partition(exact_words: int, padded_words: int) -> list[int]:
-    return _words(
-        PARTITION_WORDS,
-        {
-            0: padded_words,
-            1: exact_words,
-            2: padded_words,
-            6: 0xFFFFFFFF,
-            7: 0xFFFFFFFF,
-            8: CDO // 4,
-            9: 0x02000006,  # owner PLM, type CDO
-            10: 1,
-        },
-    )
-
-
-def write_pdi(commands: Sequence[cdo.Command]) -> bytes:
-    """A plain PDI with one CDO."""
-    body = cdo.write_cdo(commands)
-    whole = padded(body, 16)
-    headers = [*SYNC, *_image_table(), *_image(), *_partition(len(body) // 4, len(whole) // 4)]
-    return pack_words(headers) + whole
+_GROUP = Layout("transformed PDI group", ("operation", "I"), ("count", "I"))
+_ARGUMENTS = {cdo.MASK_WRITE: 3, cdo.WRITE: 2, cdo.DMA_WRITE: 4, cdo.MASK_WRITE64: 4, cdo.WRITE64: 3}
+_EARLY_TOOL_LOSS = cdo.HEADER.size  # the tool of shipped files cut this many bytes off the last block
 
 
 @dataclass(frozen=True)
 class Pdi:
+    """What a PDI writes to the array; `missing` bytes at the end of the last block were cut off and read as zero."""
+
     commands: tuple[cdo.Command, ...]
     transformed: bool
-    image_name: str
-    size: int
+    image_name: str = "aie_image"
+    missing: int = 0
+
+
+def _checksum(header: bytes) -> int:
+    return cdo.checksum(struct.unpack(f"<{len(header) // 4 - 1}I", header[:-4]))
+
+
+def _signed(layout: Layout, **values: Any) -> bytes:
+    """The header with its checksum in the last word."""
+    header = layout.pack(**values)
+    return header[:-4] + struct.pack("<I", _checksum(header))
+
+
+def write_pdi(commands: Iterable[cdo.Command]) -> bytes:
+    """The plain PDI of these commands; one NOP is put in front when they do not start with one."""
+    commands = tuple(commands)
+    for command in commands:
+        if isinstance(command, cdo.MaskPoll):
+            raise InputError(f"PDI: the NPU's loader cannot poll (mask poll of {command.address:#x})")
+    if not commands or not isinstance(commands[0], cdo.Nop):
+        commands = (cdo.Nop(), *commands)
+    body = cdo.write_cdo(commands)
+    data = padded(body, 16)
+    total = len(data) // 4
+    partition = _signed(PARTITION_HEADER, encrypted_words=total, words=len(body) // 4, total_words=total)
+    return SYNC.pack() + _signed(IMAGE_HEADER_TABLE) + _signed(IMAGE_HEADER) + partition + data
+
+
+def _read_header(layout: Layout, data: bytes, offset: int, *fixed: str) -> dict[str, Any]:
+    """Read a checksummed header; in a transformed PDI the checksum leaves the transform words out."""
+    values = layout.unpack(data, offset)
+    raw = take(data, offset, layout.size, layout.what)
+    if values.get("transform_type"):
+        raw = raw[:-16] + bytes(12) + raw[-4:]
+    want = _checksum(raw)
+    if values["checksum"] != want:
+        raise malformed(layout.what, offset, f"checksum {values['checksum']:#010x}, computed {want:#010x}")
+    layout.expect(values, offset, *fixed)
+    return values
+
+
+def is_pdi(data: bytes) -> bool:
+    """Whether the data starts with the bus-width words of a PDI."""
+    return data[: SYNC.size] == SYNC.pack()
 
 
 def read_pdi(data: bytes) -> Pdi:
-    """A plain or transformed PDI.  InputError naming the header whose checksum or constant is wrong."""
-    reader = Reader(data, "PDI")
-    reader.expect(reader.words(0, 4) == SYNC, 0, "bus-width words wrong")
-    table = reader.words(IMAGE_TABLE, TABLE_WORDS)
-    image = reader.words(IMAGE, IMAGE_WORDS)
-    partition = reader.words(PARTITION, PARTITION_WORDS)
-    transformed = partition[28] != 0
-    checked = [*partition[:28], 0, 0, 0] if transformed else list(partition[:31])
-    for name, words, stored, offset in (
-        ("image header table", table[:31], table[31], IMAGE_TABLE),
-        ("image header", image[:15], image[15], IMAGE),
-        ("partition header", checked, partition[31], PARTITION),
-    ):
-        reader.expect(checksum(words) == stored, offset, f"checksum of the {name} wrong")
-    reader.expect(table[1] == 1 and table[3] == 1, IMAGE_TABLE, "not exactly one image and one partition")
-    reader.expect(table[2] * 4 == IMAGE and table[4] * 4 == PARTITION, IMAGE_TABLE, "headers not at their places")
-    if transformed:
-        commands = _read_transformed(reader, partition)
-    else:
-        end = CDO + 4 * partition[1]
-        reader.expect(end <= len(data), PARTITION, "partition longer than the PDI")
-        commands = cdo.read_cdo(data[CDO:end])
-    name = data[IMAGE + 16 : IMAGE + 32].split(b"\0", 1)[0].decode("utf-8", "replace")
-    return Pdi(commands, transformed, name, len(data))
+    """Parse a PDI of either kind, checking every checksum; InputError names what is wrong and where."""
+    if not is_pdi(data):
+        raise malformed(WHAT, 0, "does not start with the bus-width words")
+    _read_header(
+        IMAGE_HEADER_TABLE, data, IMAGE_HEADER_TABLE_OFFSET,
+        "version", "images", "image_header", "partitions", "partition_header", "identification",
+    )  # fmt: skip
+    image = _read_header(IMAGE_HEADER, data, IMAGE_HEADER_OFFSET, "partition_header", "partitions")
+    partition = _read_header(PARTITION_HEADER, data, PARTITION_HEADER_OFFSET, "data_offset")
+    name = image["name"].split(b"\0", 1)[0].decode("utf-8", "replace")
+    if partition["transform_type"] or partition["transform_mark"] or partition["command_zone"]:
+        commands, missing = _read_transformed(data, partition)
+        return Pdi(commands, True, name, missing)
+    words, total = partition["words"], partition["total_words"]
+    if partition["encrypted_words"] != total or total != (words + 3) // 4 * 4:
+        raise malformed(WHAT, PARTITION_HEADER_OFFSET, f"lengths of {words} and {total} words do not agree")
+    if len(data) != CDO_OFFSET + 4 * total:
+        raise malformed(WHAT, PARTITION_HEADER_OFFSET, f"{len(data)} bytes, headers say {CDO_OFFSET + 4 * total}")
+    body = data[CDO_OFFSET:]
+    if cdo.read_header(body) + cdo.HEADER.size // 4 != words:
+        raise malformed(WHAT, CDO_OFFSET, f"partition of {words} words, its CDO has another length")
+    return Pdi(cdo.read_cdo(body), False, name)
 
 
-def _read_transformed(reader: Reader, partition: tuple[int, ...]) -> tuple[cdo.Command, ...]:
-    """Groups of one operation each in a command zone, data of the block writes behind it."""
-    zone = partition[29]
-    kind = partition[28]
-    mark = TRANSFORM_MARK | (kind >> 8 & 0xFF | (kind & 0xFF) << 8) | (zone >> 16 | (zone & 0xFFFF) << 16)
-    reader.expect(partition[30] == mark & 0xFFFFFFFF, PARTITION + 120, "mark of a transformed PDI wrong")
-    start = CDO + cdo.HEADER_BYTES
-    reader.expect(zone % 4 == 0 and start + zone <= len(reader.data), PARTITION, "command zone outside the PDI")
-    words = reader.words(start, zone // 4)
-    data = reader.data[start + zone :]
+def _read_transformed(data: bytes, partition: dict[str, Any]) -> tuple[tuple[cdo.Command, ...], int]:
+    kind, zone = partition["transform_type"], partition["command_zone"]
+    swapped = (kind & 0xFF) << 8 | kind >> 8 & 0xFF | (zone & 0xFFFF) << 16 | zone >> 16
+    if kind != 1 or partition["transform_mark"] != TRANSFORM_MARK | swapped:
+        raise malformed(PARTITION_HEADER.what, PARTITION_HEADER_OFFSET, "is marked transformed, but the mark is wrong")
+    cdo.read_header(data[CDO_OFFSET : CDO_OFFSET + cdo.HEADER.size])
+    at = CDO_OFFSET + cdo.HEADER.size
+    end = at + zone
+    take(data, at, zone, "transformed PDI command zone")
+    # An early tool cut the file short: what is lost can only be the tail of the last block.
+    head, blocks = data[:end], data[end:] + bytes(_EARLY_TOOL_LOSS)
     commands: list[cdo.Command] = []
-    position = 0
-    while position < len(words):
-        offset = start + 4 * position
-        reader.expect(position + 2 <= len(words), offset, "command group cut off")
-        operation, count = words[position] & 0xFF, words[position + 1]
-        size = {2: 3, 3: 2, 5: 4, 7: 4, 8: 3}.get(operation)
-        reader.expect(size is not None, offset, f"unknown command group {words[position]:#x}")
-        assert size is not None
-        position += 2
-        reader.expect(count * size <= len(words) - position, offset, "command group longer than its zone")
-        for _ in range(count):
-            payload = words[position : position + size]
-            position += size
-            commands.append(_block(reader, payload, data, offset) if operation == 5 else
-                            cdo.decode(reader, operation, payload, offset))
-    return tuple(commands)
-
-
-def _block(reader: Reader, payload: tuple[int, ...], data: bytes, offset: int) -> cdo.DmaWrite:
-    high, low, place, size = payload
-    count = size & 0xFFFF
-    reader.expect(high == 0, offset, f"upper address word {high:#x} is not zero")
-    # Early files lack the last 20 bytes of their last block (facts/platform/pdi_cdo.md section 3).
-    piece = data[place : place + 4 * count]
-    reader.expect(place <= len(data) and len(piece) + cdo.HEADER_BYTES >= 4 * count, offset, "block outside the PDI")
-    piece = piece + bytes(4 * count - len(piece))
-    return cdo.DmaWrite(low, tuple(memoryview(piece).cast("I")))
+    used = 0
+    while at < end:
+        group = _GROUP.unpack(head, at)
+        operation, count = group["operation"], group["count"]
+        if operation not in _ARGUMENTS:
+            raise malformed(WHAT, at, f"unknown group command {operation:#x}")
+        width = _ARGUMENTS[operation]
+        words = take_words(head, at + _GROUP.size, count * width, "transformed PDI group")
+        for i in range(count):
+            arguments, where = words[i * width : (i + 1) * width], at + _GROUP.size + 4 * i * width
+            if operation == cdo.DMA_WRITE:
+                high, low, offset, length = arguments
+                if offset != used:  # blocks lie in order; reading one twice could ask for unbounded memory
+                    raise malformed(WHAT, where, f"block at {offset:#x} of the data zone, {used:#x} expected")
+                payload = take_words(blocks, offset, length & 0xFFFF, f"transformed PDI block of {where:#x}")
+                used += 4 * len(payload)
+                arguments = (high, low, *payload)
+            commands.append(cdo.make_command(operation, arguments, where))
+        at += _GROUP.size + 4 * count * width
+    return tuple(commands), max(0, end + used - len(data))

@@ -1,36 +1,42 @@
-"""TXN: the runtime sequence the NPU's controller executes (facts/platform/txn.md).  Version 0.1 is written."""
+"""The runtime instruction stream (TXN): version 0.1 written, 0.1 and 1.0 read.
+
+Addresses are partition-relative, directions are 's2mm' or 'mm2s', offsets and sizes are bytes.  Source:
+facts/platform/txn.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Union
+from typing import Any
 
-from npuc.compiler.emit.binary import Reader, pack_words
+from npuc.compiler.emit.layout import Layout, malformed, pack_words, take, take_words
+from npuc.compiler.target.npu1.geometry import DEVICE_GENERATION, DIRECTIONS, ROWS
 
-GENERATION = 3
-ROWS = 6
-MEMTILE_ROWS = 1
-HEADER_WORDS = 4
-(OP_WRITE, OP_BLOCK_WRITE, OP_MASK_WRITE, OP_MASK_POLL, OP_NOOP, OP_PREEMPT, OP_MASK_POLL_BUSY, OP_LOAD_PDI) = (
-    0, 1, 3, 4, 5, 6, 7, 8)
-OP_SYNC, OP_DDR_PATCH, OP_READ_REGISTERS, OP_RECORD_TIMER, OP_MERGE_SYNC = 0x80, 0x81, 0x82, 0x83, 0x84
+WHAT = "TXN"
 
 
 @dataclass(frozen=True)
 class Write:
+    """Store one word."""
+
     address: int
     value: int
 
 
 @dataclass(frozen=True)
 class BlockWrite:
+    """Store words at consecutive addresses."""
+
     address: int
     words: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class MaskWrite:
+    """register = register & ~mask | value & mask."""
+
     address: int
     mask: int
     value: int
@@ -38,18 +44,50 @@ class MaskWrite:
 
 @dataclass(frozen=True)
 class MaskPoll:
+    """Wait until register & mask == value."""
+
     address: int
     mask: int
     value: int
 
 
 @dataclass(frozen=True)
+class MaskPollBusy:
+    """As MaskPoll; opcode 7."""
+
+    address: int
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Noop:
+    """Nothing."""
+
+
+@dataclass(frozen=True)
+class Preempt:
+    """A place where the firmware may switch contexts."""
+
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class LoadPdi:
+    """Load another array configuration (ELF flow only)."""
+
+    pdi: int
+    size: int
+    address: int
+
+
+@dataclass(frozen=True)
 class Sync:
-    """Wait for a task-complete token of a channel.  direction: 0 S2MM, 1 MM2S."""
+    """Wait for one task-completion token of the channel from each tile of the rectangle."""
 
     column: int
     row: int
-    direction: int
+    direction: str
     channel: int
     columns: int = 1
     rows: int = 1
@@ -57,7 +95,7 @@ class Sync:
 
 @dataclass(frozen=True)
 class DdrPatch:
-    """Put the address of buffer argument + offset into the shim descriptor whose word 1 is at `address`."""
+    """Put address of buffer argument `argument` + `offset` into the descriptor words at `address` and `address` + 4."""
 
     address: int
     argument: int
@@ -65,129 +103,230 @@ class DdrPatch:
 
 
 @dataclass(frozen=True)
-class Noop:
-    pass
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An operation that is stepped over by its size: read only."""
+class Custom:
+    """An operation known only by its size (0x82 read registers, 0x83 record timer, 0x84 merge sync)."""
 
     opcode: int
-    words: tuple[int, ...]
+    data: bytes
 
 
-Operation = Union[Write, BlockWrite, MaskWrite, MaskPoll, Sync, DdrPatch, Noop, Skipped]
+Operation = (
+    Write | BlockWrite | MaskWrite | MaskPoll | MaskPollBusy | Noop | Preempt | LoadPdi | Sync | DdrPatch | Custom
+)
 
 
 @dataclass(frozen=True)
 class Txn:
+    """A stream for a partition of `columns`."""
+
     columns: int
     operations: tuple[Operation, ...]
     version: tuple[int, int] = (0, 1)
+    generation: int = DEVICE_GENERATION
 
 
-def _encode(operation: Operation) -> list[int]:
+HEADER = Layout(
+    "TXN header",
+    ("major", "B", 0), ("minor", "B", 1), ("generation", "B", DEVICE_GENERATION), ("rows", "B", ROWS),
+    ("columns", "B"), ("memtile_rows", "B", 1), (None, "2x"), ("operations", "I"), ("size", "I"),
+)  # fmt: skip
+
+# Operations of version 0.1.  The size word says how far the next operation is, whatever the structure holds.
+_WRITE = Layout(
+    "TXN WRITE", ("op", "I", 0), (None, "4x"), ("address", "I"), (None, "4x"), ("value", "I"), ("size", "I", 24)
+)
+_BLOCK = Layout("TXN BLOCKWRITE", ("op", "I", 1), ("hint", "I", 0), ("address", "I"), ("size", "I"))
+_MASK = Layout(
+    "TXN MASKWRITE",
+    ("op", "I", 3), (None, "4x"), ("address", "I"), (None, "4x"), ("value", "I"), ("mask", "I"), ("size", "I", 28),
+)  # fmt: skip
+_POLL = Layout(
+    "TXN MASKPOLL",
+    ("op", "I", 4), (None, "4x"), ("address", "I"), (None, "4x"), ("value", "I"), ("mask", "I"), ("size", "I", 32),
+    (None, "4x"),
+)  # fmt: skip
+_WORD = Layout("TXN one-word operation", ("op", "B"), ("level", "B", 0), (None, "2x"))
+_LOAD_PDI = Layout("TXN LOADPDI", ("op", "H", 8), ("pdi", "H"), ("length", "I"), ("address", "Q"))
+_SYNC = Layout(
+    "TXN sync",
+    ("op", "I", 0x80), ("size", "I", 16), ("direction", "B"), ("row", "B"), ("column", "B"), (None, "x"),
+    (None, "x"), ("rows", "B"), ("columns", "B"), ("channel", "B"),
+)  # fmt: skip
+_PATCH = Layout(
+    "TXN DDR patch",
+    ("op", "I", 0x81), ("size", "I", 48), (None, "12x"), ("action", "I", 0), ("address", "I"), (None, "4x"),
+    ("argument", "I"), (None, "4x"), ("offset", "Q"),
+)  # fmt: skip
+_CUSTOM = Layout("TXN custom operation", ("op", "I"), ("size", "I"))
+# Version 1.0 packs the common operations; the others are as above.
+_WRITE_1 = Layout("TXN 1.0 WRITE", ("op", "I", 0), ("address", "I"), ("value", "I"))
+_BLOCK_1 = Layout("TXN 1.0 BLOCKWRITE", ("op", "I", 1), ("address", "I"), ("size", "I"))
+_MASK_1 = Layout("TXN 1.0 MASKWRITE", ("op", "I", 3), ("address", "I"), ("value", "I"), ("mask", "I"))
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+def pack_operation(operation: Operation) -> bytes:
+    """One operation in version 0.1; AssertionError on a value that no field holds."""
+    try:
+        return _pack(operation)
+    except struct.error as error:
+        raise AssertionError(f"TXN operation {operation}: {error}") from error
+
+
+def _pack(operation: Operation) -> bytes:
     if isinstance(operation, Write):
-        return [OP_WRITE, 0, operation.address, 0, operation.value, 24]
+        return _WRITE.pack(address=operation.address, value=operation.value)
     if isinstance(operation, BlockWrite):
-        column, row = operation.address >> 25, operation.address >> 20 & 31
-        size = 16 + 4 * len(operation.words)
-        return [OP_BLOCK_WRITE, column | row << 8, operation.address, size, *operation.words]
+        data = pack_words(operation.words)
+        tile = operation.address >> 25 | (operation.address >> 20 & 31) << 8
+        return _BLOCK.pack(hint=tile, address=operation.address, size=_BLOCK.size + len(data)) + data
     if isinstance(operation, MaskWrite):
-        return [OP_MASK_WRITE, 0, operation.address, 0, operation.value, operation.mask, 28]
-    if isinstance(operation, MaskPoll):
-        return [OP_MASK_POLL, 0, operation.address, 0, operation.value, operation.mask, 32, 0]
-    if isinstance(operation, Sync):
-        place = operation.direction | operation.row << 8 | operation.column << 16
-        return [OP_SYNC, 16, place, operation.rows << 8 | operation.columns << 16 | operation.channel << 24]
-    if isinstance(operation, DdrPatch):
-        return [OP_DDR_PATCH, 48, 0, 0, 0, 0, operation.address, 0, operation.argument, 0, operation.offset, 0]
+        return _MASK.pack(address=operation.address, value=operation.value, mask=operation.mask)
+    if isinstance(operation, (MaskPoll, MaskPollBusy)):
+        op = 4 if isinstance(operation, MaskPoll) else 7
+        return _POLL.pack(op=op, address=operation.address, value=operation.value, mask=operation.mask)
     if isinstance(operation, Noop):
-        return [OP_NOOP]
-    return list(operation.words)
+        return _WORD.pack(op=5)
+    if isinstance(operation, Preempt):
+        return _WORD.pack(op=6, level=operation.level)
+    if isinstance(operation, LoadPdi):
+        return _LOAD_PDI.pack(pdi=operation.pdi, length=operation.size, address=operation.address)
+    if isinstance(operation, Sync):
+        return _SYNC.pack(
+            direction=DIRECTIONS.index(operation.direction), row=operation.row, column=operation.column,
+            rows=operation.rows, columns=operation.columns, channel=operation.channel,
+        )  # fmt: skip
+    if isinstance(operation, DdrPatch):
+        return _PATCH.pack(address=operation.address, argument=operation.argument, offset=operation.offset)
+    return _CUSTOM.pack(op=operation.opcode, size=_CUSTOM.size + len(operation.data)) + operation.data
 
 
-def write_txn(operations: Sequence[Operation], columns: int) -> bytes:
-    """Header and operations; columns: width of the partition."""
-    body = [word for operation in operations for word in _encode(operation)]
-    header = [
-        1 << 8 | GENERATION << 16 | ROWS << 24,
-        columns | MEMTILE_ROWS << 8,
-        len(operations),
-        4 * (HEADER_WORDS + len(body)),
-    ]
-    return pack_words(header + body)
+def write_txn(operations: Iterable[Operation], columns: int) -> bytes:
+    """The stream of version 0.1 for a partition of `columns` columns."""
+    packed = [pack_operation(operation) for operation in operations]
+    body = b"".join(packed)
+    return HEADER.pack(columns=columns, operations=len(packed), size=HEADER.size + len(body)) + body
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+def _sized(layout: Layout, data: bytes, at: int) -> tuple[dict[str, Any], int]:
+    values = layout.unpack(data, at)
+    size = values["size"]
+    if size < layout.size or size % 4:
+        raise malformed(layout.what, at, f"size word {size}, at least {layout.size} and a multiple of 4 expected")
+    take(data, at, size, layout.what)
+    return values, size
+
+
+def _read_write(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_WRITE, data, at)
+    return Write(values["address"], values["value"]), size
+
+
+def _read_block(layout: Layout) -> Callable[[bytes, int], tuple[Operation, int]]:
+    def read(data: bytes, at: int) -> tuple[Operation, int]:
+        values, size = _sized(layout, data, at)
+        words = take_words(data, at + layout.size, (size - layout.size) // 4, layout.what)
+        return BlockWrite(values["address"], words), size
+
+    return read
+
+
+def _read_mask_write(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_MASK, data, at)
+    return MaskWrite(values["address"], values["mask"], values["value"]), size
+
+
+def _read_poll(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_POLL, data, at)
+    kind = MaskPoll if values["op"] & 0xFF == 4 else MaskPollBusy
+    return kind(values["address"], values["mask"], values["value"]), size
+
+
+def _read_noop(data: bytes, at: int) -> tuple[Operation, int]:
+    return Noop(), _WORD.size
+
+
+def _read_preempt(data: bytes, at: int) -> tuple[Operation, int]:
+    return Preempt(_WORD.unpack(data, at)["level"]), _WORD.size
+
+
+def _read_load_pdi(data: bytes, at: int) -> tuple[Operation, int]:
+    values = _LOAD_PDI.unpack(data, at)
+    return LoadPdi(values["pdi"], values["length"], values["address"]), _LOAD_PDI.size
+
+
+def _read_sync(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_SYNC, data, at)
+    if values["direction"] >= len(DIRECTIONS):
+        raise malformed(_SYNC.what, at, f"direction {values['direction']}, 0 (S2MM) or 1 (MM2S) expected")
+    where = values["column"], values["row"], DIRECTIONS[values["direction"]], values["channel"]
+    return Sync(*where, values["columns"], values["rows"]), size
+
+
+def _read_patch(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_PATCH, data, at)
+    if values["action"]:
+        raise malformed(_PATCH.what, at, f"action {values['action']}, only 0 is known")
+    return DdrPatch(values["address"], values["argument"], values["offset"]), size
+
+
+def _read_custom(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_CUSTOM, data, at)
+    return Custom(values["op"] & 0xFF, take(data, at + _CUSTOM.size, size - _CUSTOM.size, WHAT)), size
+
+
+def _read_write_1(data: bytes, at: int) -> tuple[Operation, int]:
+    values = _WRITE_1.unpack(data, at)
+    return Write(values["address"], values["value"]), _WRITE_1.size
+
+
+def _read_mask_write_1(data: bytes, at: int) -> tuple[Operation, int]:
+    values = _MASK_1.unpack(data, at)
+    return MaskWrite(values["address"], values["mask"], values["value"]), _MASK_1.size
+
+
+_COMMON = {
+    4: _read_poll, 5: _read_noop, 6: _read_preempt, 7: _read_poll, 8: _read_load_pdi, 0x80: _read_sync,
+    0x81: _read_patch, 0x82: _read_custom, 0x83: _read_custom, 0x84: _read_custom,
+}  # fmt: skip
+_READERS: dict[tuple[int, int], dict[int, Callable[[bytes, int], tuple[Operation, int]]]] = {
+    (0, 1): {**_COMMON, 0: _read_write, 1: _read_block(_BLOCK), 3: _read_mask_write},
+    (1, 0): {**_COMMON, 0: _read_write_1, 1: _read_block(_BLOCK_1), 3: _read_mask_write_1},
+}
+
+
+def is_txn(data: bytes) -> bool:
+    """Whether the header is that of a stream of a known version whose size word agrees with the data."""
+    if len(data) < HEADER.size:
+        return False
+    header = HEADER.unpack(data)
+    return (header["major"], header["minor"]) in _READERS and HEADER.size <= header["size"] <= len(data)
 
 
 def read_txn(data: bytes) -> Txn:
-    """Version 0.1 or 1.0.  InputError with the offset for anything malformed."""
-    reader = Reader(data, "runtime sequence")
-    head, shape, count, size = reader.words(0, HEADER_WORDS)
-    version = (head & 0xFF, head >> 8 & 0xFF)
-    reader.expect(version in ((0, 1), (1, 0)), 0, f"version {version[0]}.{version[1]}, know 0.1 and 1.0")
-    reader.expect(size % 4 == 0 and 4 * HEADER_WORDS <= size <= len(data), 12, f"size {size} of {len(data)} bytes")
-    reader = Reader(data[:size], "runtime sequence")
-    operations: list[Operation] = []
-    position = 4 * HEADER_WORDS
-    for _ in range(count):
-        reader.expect(position < size, position, f"{count} operations announced, ends after {len(operations)}")
-        operation, length = _decode(reader, position, version == (1, 0))
+    """Parse a stream; InputError with the offset on anything the version does not define."""
+    header = HEADER.unpack(data)
+    version = header["major"], header["minor"]
+    if version not in _READERS:
+        raise malformed(WHAT, 0, f"version {version[0]}.{version[1]}, 0.1 or 1.0 expected")
+    end = header["size"]
+    if not HEADER.size <= end <= len(data) or end % 4:
+        raise malformed(WHAT, 12, f"size word {end}, the data has {len(data)} bytes")
+    if any(data[end:]):
+        raise malformed(WHAT, end, "bytes after the stream are not zero")
+    data, at = data[:end], HEADER.size
+    if header["operations"] > (end - at) // 4:
+        raise malformed(WHAT, 8, f"{header['operations']} operations do not fit {end - at} bytes")
+    operations = []
+    for _ in range(header["operations"]):
+        opcode = take(data, at, 4, WHAT)[0]
+        reader = _READERS[version].get(opcode)
+        if reader is None:
+            raise malformed(WHAT, at, f"unknown operation {opcode:#x}")
+        operation, size = reader(data, at)
         operations.append(operation)
-        position += length
-    reader.expect(position == size, position, f"{size - position} bytes behind the last operation")
-    return Txn(shape & 0xFF, tuple(operations), version)
-
-
-def _decode(reader: Reader, at: int, optimised: bool) -> tuple[Operation, int]:
-    """The operation at `at` and its size in bytes."""
-    opcode = reader.word(at) & 0xFF
-    if opcode == OP_NOOP:
-        return Noop(), 4
-    if opcode == OP_PREEMPT:
-        return Skipped(opcode, reader.words(at, 1)), 4
-    if opcode == OP_LOAD_PDI:
-        return Skipped(opcode, reader.words(at, 4)), 16
-    if opcode in (OP_SYNC, OP_DDR_PATCH, OP_READ_REGISTERS, OP_RECORD_TIMER, OP_MERGE_SYNC):
-        return _custom(reader, at, opcode)
-    if optimised:
-        return _optimised(reader, at, opcode)
-    size_word = {OP_WRITE: 5, OP_BLOCK_WRITE: 3, OP_MASK_WRITE: 6, OP_MASK_POLL: 6, OP_MASK_POLL_BUSY: 6}.get(opcode)
-    reader.expect(size_word is not None, at, f"unknown operation {opcode:#x}")
-    assert size_word is not None
-    size = reader.word(at + 4 * size_word)
-    reader.expect(size % 4 == 0 and size > 4 * size_word, at, f"operation of {size} bytes")
-    words = reader.words(at, size // 4)
-    if opcode == OP_WRITE:
-        return Write(words[2], words[4]), size
-    if opcode == OP_BLOCK_WRITE:
-        return BlockWrite(words[2], words[4:]), size
-    kind = MaskWrite if opcode == OP_MASK_WRITE else MaskPoll
-    return kind(words[2], mask=words[5], value=words[4]), size
-
-
-def _custom(reader: Reader, at: int, opcode: int) -> tuple[Operation, int]:
-    size = reader.word(at + 4)
-    reader.expect(size % 4 == 0 and size >= 8, at, f"operation of {size} bytes")
-    words = reader.words(at, size // 4)
-    if opcode == OP_SYNC:
-        reader.expect(size >= 16, at, f"sync of {size} bytes")
-        place, what = words[2], words[3]
-        return Sync(place >> 16 & 0xFF, place >> 8 & 0xFF, place & 0xFF, what >> 24, what >> 16 & 0xFF,
-                    what >> 8 & 0xFF), size
-    if opcode == OP_DDR_PATCH:
-        reader.expect(size >= 48, at, f"DDR patch of {size} bytes")
-        return DdrPatch(words[6], words[8], words[10]), size
-    return Skipped(opcode, words), size
-
-
-def _optimised(reader: Reader, at: int, opcode: int) -> tuple[Operation, int]:
-    if opcode == OP_WRITE:
-        return Write(*reader.words(at + 4, 2)), 12
-    if opcode == OP_MASK_WRITE:
-        address, value, mask = reader.words(at + 4, 3)
-        return MaskWrite(address, mask, value), 16
-    reader.expect(opcode == OP_BLOCK_WRITE, at, f"unknown operation {opcode:#x}")
-    address, size = reader.words(at + 4, 2)
-    reader.expect(size % 4 == 0 and size >= 12, at, f"operation of {size} bytes")
-    return BlockWrite(address, reader.words(at + 12, size // 4 - 3)), size
+        at += size
+    if at != end:
+        raise malformed(WHAT, at, f"operations end here, the size word says {end:#x}")
+    return Txn(header["columns"], tuple(operations), version, header["generation"])
