@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,8 @@ def _compile(attention: Attention, settings: Settings) -> cache.Entry:
 
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
+    if settings.precision is not None:
+        attention = replace(attention, precision=settings.precision)
     check_supported(attention)
     from npuc.passes.pipeline import compile_attention
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -117,7 +118,7 @@ def is_mlir(path: str, data: bytes) -> bool:
 
 
 class Executable:
-    """A loaded kernel: call it with arrays. Not safe to call from several threads at once."""
+    """A loaded kernel: call it with arrays. Calls from several threads take turns; `stats` is that of the last."""
 
     def __init__(self, kernel: KernelFile, *, backend: str, fallback: Sequence[str], settings: BackendSettings) -> None:
         unknown = [name for name in (backend, *fallback) if name not in ("auto", *BACKENDS)] + [
@@ -137,6 +138,7 @@ class Executable:
         self._names = tuple(dict.fromkeys((backend, *fallback)))
         self._opened: dict[str, Backend] = {}
         self._closed = False
+        self._turn = threading.Lock()
         self.stats: RunReport | None = None
         self.warnings: list[str] = []
         self._first_that(self._backend)
@@ -185,9 +187,10 @@ class Executable:
         ]
         for warning in self.warnings:
             logger.warning(warning)
-        buffers = self._first_that(lambda name: self._run_on(name, arrays))
-        assert self.stats is not None
-        self.warnings += self.stats.warnings
+        with self._turn:
+            buffers = self._first_that(lambda name: self._run_on(name, arrays))
+            assert self.stats is not None
+            self.warnings += self.stats.warnings
         return {a.name: from_buffer(a, buffers[a.buffer]) for a in self.kernel.outputs}
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -123,6 +123,12 @@ def test_an_unknown_pass_is_named_with_those_there_are(pipeline):
         driver.compile_source("text", settings=Settings(print_ir_after="nothing", show_ir=print))
 
 
+def test_a_precision_that_is_not_supported_is_refused_not_ignored(pipeline):
+    with pytest.raises(InputError, match="precision int8 is not supported"):
+        driver.compile_source("text", settings=Settings(precision="int8"))
+    assert pipeline.compilations == 0
+
+
 def test_a_source_that_is_not_text_says_where():
     with pytest.raises(InputError, match=r"k\.mlir:2: is not text"):
         driver.compile_bytes(b"module {\n\xff", "k.mlir")
