@@ -1,7 +1,7 @@
 """Stream routes: flows between tile ports -> connections inside each tile's switch.
 
-A flow is a circuit from one slave port to one or more master ports (a broadcast).  Each hop takes the free wire with the
-number it came in on, else the lowest free one, of those the switch can connect (geometry.circuit_is_legal).
+A flow is a circuit from one slave port to one or more master ports (a broadcast).  Each hop takes the free wire with
+the number it came in on, else the lowest free one, of those the switch can connect (geometry.circuit_is_legal).
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""Plan and core programs -> the register writes that set up the array.
+
+Order as compilers for the array write it (facts/platform/pdi_cdo.md section 4): core programs, then locks, descriptors,
+channels and streams, then core enables.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.compiler.emit import cdo
+from npuc.compiler.emit.elf import CoreImage
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array import dma
+from npuc.passes.array.descriptors import DmaProgram
+from npuc.passes.array.flows import SHIM_OUTPUT_CHANNEL, column_flows, token_route
+from npuc.passes.array.router import Connection, PacketConnection, route
+from npuc.passes.plan.plan import Plan
+
+Tile = tuple[int, int]
+CHANNEL_RESET = 1 << geometry.CHANNEL_RESET_BIT
+PACKET_ID_MASK = 0x1F
+# Shim mux and demux fields of the DMA ports hold this value (device_npu1.md, "Stream switch").
+DMA_SELECTED = geometry.SHIM_MUX_DMA
+
+
+def configure(plan: Plan, images: Mapping[Tile, CoreImage]) -> list[cdo.Command]:
+    """All commands; images: (column, row) -> what each core of the plan runs.
+
+    Raises ResourceError for a program beyond the 16 KiB of program memory or a stream without a route.
+    """
+    tiles = sorted(images)
+    assert tiles == core_tiles(plan)
+    commands: list[cdo.Command] = [cdo.Nop()]
+    for tile in tiles:
+        commands += _load_core(tile, images[tile])
+    for tile in tiles:
+        commands += _reset_core(tile)
+    commands += _initial_locks(plan)
+    core, memtile = dma.core_program(plan), dma.memtile_program(plan)
+    for column in range(plan.columns):
+        commands += _dma((column, geometry.MEMTILE_ROW), memtile)
+        for row in geometry.CORE_ROWS:
+            commands += _dma((column, row), core)
+    flows = [flow for column in range(plan.columns) for flow in column_flows(column)]
+    commands += circuits(route(flows, plan.columns))
+    for column in range(plan.columns):
+        commands += packets(token_route(column))
+        commands += _shim_ports(column)
+    for column, row in tiles:
+        control = geometry.tile_address(column, row, geometry.CORE_CONTROL)
+        commands.append(cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, geometry.CORE_CONTROL_ENABLE))
+    return commands
+
+
+def core_tiles(plan: Plan) -> list[Tile]:
+    """(column, row) of every core the plan uses, in order."""
+    return [(column, row) for column in range(plan.columns) for row in geometry.CORE_ROWS]
+
+
+def _load_core(tile: Tile, image: CoreImage) -> Iterator[cdo.Command]:
+    """Stop the core and its DMA, load program and data, let the DMA go."""
+    if len(image.program) > geometry.PROGRAM_MEMORY_SIZE:
+        raise ResourceError(
+            f"program of core {tile} has {len(image.program):,} bytes, "
+            f"program memory holds {geometry.PROGRAM_MEMORY_SIZE:,}"
+        )
+    control = geometry.tile_address(*tile, geometry.CORE_CONTROL)
+    yield cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, 0)
+    yield from _channel_resets(tile, CHANNEL_RESET)
+    yield cdo.DmaWrite(geometry.tile_address(*tile, geometry.PROGRAM_MEMORY_OFFSET), _words(image.program))
+    for segment in image.data:
+        offset = segment.address - geometry.CORE_VIEW_OWN
+        assert 0 <= offset and offset + len(segment.data) <= geometry.CORE_MEMORY_SIZE
+        yield cdo.DmaWrite(geometry.tile_address(*tile, offset), _words(segment.data))
+    yield from _channel_resets(tile, 0)
+
+
+def _words(data: bytes) -> tuple[int, ...]:
+    padded = data + bytes(-len(data) % 4)
+    return struct.unpack(f"<{len(padded) // 4}I", padded)
+
+
+def _channel_resets(tile: Tile, value: int) -> Iterator[cdo.Command]:
+    for direction in ("mm2s", "s2mm"):
+        for channel in range(geometry.CHANNEL_COUNT["core"]):
+            offset = geometry.channel_control_offset("core", direction, channel)
+            yield cdo.MaskWrite(geometry.tile_address(*tile, offset), CHANNEL_RESET, value)
+
+
+def _reset_core(tile: Tile) -> Iterator[cdo.Command]:
+    control = geometry.tile_address(*tile, geometry.CORE_CONTROL)
+    for value in (geometry.CORE_CONTROL_RESET, 0):
+        yield cdo.MaskWrite(control, geometry.CORE_CONTROL_RESET, value)
+    for lock in range(geometry.LOCK_COUNT["core"]):
+        yield cdo.Write(geometry.tile_address(*tile, geometry.lock_offset("core", lock)), 0)
+
+
+def _initial_locks(plan: Plan) -> Iterator[cdo.Command]:
+    """Memory tiles get every lock they use, cores (cleared by their reset) those that do not start at 0."""
+    for column in range(plan.columns):
+        for name, lock in plan.memtile_locks.items():
+            address = geometry.tile_address(column, geometry.MEMTILE_ROW, geometry.lock_offset("memtile", lock))
+            yield cdo.Write(address, plan.memtile_lock_initial[name])
+    for tile in core_tiles(plan):
+        for name, lock in plan.core_locks.items():
+            if plan.core_lock_initial[name]:
+                address = geometry.tile_address(*tile, geometry.lock_offset("core", lock))
+                yield cdo.Write(address, plan.core_lock_initial[name])
+
+
+def _dma(tile: Tile, program: DmaProgram) -> Iterator[cdo.Command]:
+    for descriptor in program.descriptors:
+        offset = geometry.bd_offset(program.kind, descriptor.number)
+        yield cdo.DmaWrite(geometry.tile_address(*tile, offset), descriptor.pack())
+    for start in program.starts:
+        offset = geometry.channel_queue_offset(program.kind, start.direction, start.channel)
+        yield cdo.Write(geometry.tile_address(*tile, offset), geometry.queue_word(start.first))
+
+
+def circuits(connections: Sequence[Connection]) -> Iterator[cdo.Command]:
+    """Master register, then slave register, of each connection."""
+    for connection in connections:
+        kind = connection.kind
+        master = geometry.tile_address(*connection.tile, geometry.master_offset(kind, connection.master))
+        slave = geometry.tile_address(*connection.tile, geometry.slave_offset(kind, connection.slave))
+        yield cdo.Write(master, geometry.circuit_master_word(connection.slave))
+        yield cdo.Write(slave, geometry.CIRCUIT_SLAVE_WORD)
+
+
+def packets(rule: PacketConnection) -> Iterator[cdo.Command]:
+    """Packet master, packet slave, slot 0."""
+    connection, kind = rule.connection, rule.connection.kind
+    master = geometry.master_offset(kind, connection.master)
+    slave = geometry.slave_offset(kind, connection.slave)
+    slot = geometry.slot_offset(kind, connection.slave, 0)
+    for offset, word in (
+        (master, geometry.packet_master_word(rule.arbiter, 1 << rule.msel, drop_header=False)),
+        (slave, geometry.PACKET_SLAVE_WORD),
+        (slot, geometry.slot_word(rule.packet_id, PACKET_ID_MASK, rule.msel, rule.arbiter)),
+    ):
+        yield cdo.Write(geometry.tile_address(*connection.tile, offset), word)
+
+
+def _shim_ports(column: int) -> Iterator[cdo.Command]:
+    """Mux and demux to the DMA, and the controller id that the output channel's tokens carry."""
+    for register, fields, ports in (
+        (geometry.SHIM_MUX, geometry.SHIM_MUX_LSB, geometry.SHIM_MM2S_SLAVE_SOUTH),
+        (geometry.SHIM_DEMUX, geometry.SHIM_DEMUX_LSB, (geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL],)),
+    ):
+        address = geometry.tile_address(column, geometry.SHIM_ROW, register)
+        for port in ports:
+            yield cdo.MaskWrite(address, 3 << fields[port], DMA_SELECTED << fields[port])
+    control = geometry.channel_control_offset("shim", "s2mm", SHIM_OUTPUT_CHANNEL)
+    yield cdo.MaskWrite(
+        geometry.tile_address(column, geometry.SHIM_ROW, control),
+        geometry.TOKEN_CONTROLLER_ID_MASK,
+        geometry.TOKEN_CONTROLLER_ID << 8,
+    )

@@ -1,0 +1,221 @@
+"""The pipeline from a recognised attention to the bytes of its XCLBIN: PIPELINE below is its table of contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import npuc
+from npuc.compiler.diagnostics import UsageError
+from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.configure import Tile, configure, core_tiles
+from npuc.passes.array.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.kernel import attention as attention_kernel
+from npuc.passes.kernel import codegen
+from npuc.passes.options import Options
+from npuc.passes.plan import choose
+from npuc.passes.plan.plan import Plan
+from npuc.passes.tensor.supported import check_supported
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.attention import Attention
+
+INSTANCE = "NPUC"
+KERNEL_ID = 0x901  # what public tools give the first kernel (facts/platform/xclbin.md section 2)
+LONGEST_NAME = 63 - len(":" + INSTANCE)
+DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}  # interface -> device where they differ
+OPTION_KEYS = choose.OPTION_KEYS
+
+
+@dataclass
+class CompiledKernel:
+    """What the passes have made so far; complete when the pipeline is through.
+
+    programs, elfs: (column, row) -> core program and its ELF.  commands: the register writes that cdo and pdi hold.
+    """
+
+    attention: Attention
+    options: Options
+    plan: Plan = field(init=False)
+    kernel: attention_kernel.KernelProgram = field(init=False)
+    programs: dict[Tile, codegen.CoreProgram] = field(init=False)
+    elfs: dict[Tile, bytes] = field(init=False)
+    commands: Sequence[cdo.Command] = field(init=False)
+    cdo: bytes = field(init=False)
+    pdi: bytes = field(init=False)
+    control: npua.ControlTemplate = field(init=False)
+    metadata: dict[str, Any] = field(init=False)
+    npua: bytes = field(init=False)
+    xclbin: bytes = field(init=False)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """run: adds its product to the kernel.  show: the product as text, for --print-ir-after and dumps."""
+
+    name: str
+    run: Callable[[CompiledKernel], None]
+    show: Callable[[CompiledKernel], str]
+
+
+def compile_attention(attention: Attention, options: Options) -> CompiledKernel:
+    """Run PIPELINE.
+
+    Raises InputError for what is not supported, UsageError for options no pass knows, ResourceError for what does
+    not fit the array.
+    """
+    unknown = sorted(set(options.options) - set(OPTION_KEYS))
+    if unknown:
+        raise UsageError(f"option {unknown[0]!r} is unknown", remedy=f"there is {', '.join(OPTION_KEYS)}")
+    if options.precision is not None:
+        attention = replace(attention, precision=options.precision)
+    check_supported(attention)
+    kernel = CompiledKernel(attention, options)
+    for step in PIPELINE:
+        step.run(kernel)
+        if options.print_ir_after is not None:
+            options.print_ir_after(step.name, step.show(kernel))
+    return kernel
+
+
+def kernel_name(function: str) -> str:
+    """The function's name as XRT takes it: letters, digits and underscores, a letter first."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", function)
+    return (name if name[:1].isalpha() else f"k_{name}")[:LONGEST_NAME]
+
+
+def _plan(kernel: CompiledKernel) -> None:
+    kernel.plan = choose.make_plan(kernel.attention, kernel.options)
+
+
+def _kernel(kernel: CompiledKernel) -> None:
+    kernel.kernel = attention_kernel.build(kernel.plan, kernel.attention)
+
+
+def _codegen(kernel: CompiledKernel) -> None:
+    """All cores run the same program: what differs between them comes through their streams."""
+    program = codegen.generate(kernel.kernel.program)
+    kernel.programs = {tile: program for tile in core_tiles(kernel.plan)}
+
+
+def _core_image(kernel: CompiledKernel, program: codegen.CoreProgram) -> elf.CoreImage:
+    symbols = tuple(elf.Symbol(address, name) for address, name in program.symbols)
+    data = tuple(elf.DataSegment(geometry.CORE_VIEW_OWN + offset, content) for offset, content in kernel.kernel.data)
+    return elf.CoreImage(program.code, 0, symbols, data)
+
+
+def _elf(kernel: CompiledKernel) -> None:
+    written: dict[int, bytes] = {}  # one program in many tiles is written once
+    kernel.elfs = {}
+    for tile, program in kernel.programs.items():
+        if id(program) not in written:
+            written[id(program)] = elf.write_elf(_core_image(kernel, program))
+        kernel.elfs[tile] = written[id(program)]
+
+
+def _configure(kernel: CompiledKernel) -> None:
+    kernel.commands = configure(kernel.plan, {tile: elf.read_elf(data) for tile, data in kernel.elfs.items()})
+    kernel.cdo = cdo.write_cdo(kernel.commands)
+
+
+def _pdi(kernel: CompiledKernel) -> None:
+    kernel.pdi = pdi.write_pdi(kernel.commands)
+
+
+def _sequence(kernel: CompiledKernel) -> None:
+    numbers = {role: index for index, argument in enumerate(kernel.attention.arguments) for role in argument.roles}
+    buffers = BufferNumbers(numbers["q"], numbers["k"], numbers["v"], numbers["out"])
+    kernel.control = runtime_sequence(kernel.plan, buffers)
+
+
+def _metadata(kernel: CompiledKernel) -> None:
+    attention = kernel.attention.to_json()
+    source = json.dumps(attention, sort_keys=True, separators=(",", ":")).encode()
+    kernel.metadata = {
+        "kernel": kernel_name(kernel.attention.function),
+        "arguments": [
+            {
+                "name": argument.name,
+                "role": argument.role,
+                "dtype": argument.dtype,
+                "device_dtype": DEVICE_DTYPES.get(argument.dtype, argument.dtype),
+                "shape": list(argument.shape),
+                "direction": "out" if argument.role == "out" else "in",
+                "buffer": index,
+                "layout": "row-major",
+            }
+            for index, argument in enumerate(kernel.attention.arguments)
+        ],
+        "attention": attention,
+        "plan": kernel.plan.to_json(),
+        "columns": kernel.plan.columns,
+        "compiler_version": npuc.__version__,
+        "source_sha256": hashlib.sha256(source).hexdigest(),
+    }
+
+
+def _npua(kernel: CompiledKernel) -> None:
+    programs = tuple(
+        npua.ProgramSymbols(column, row, len(program.code), program.symbols)
+        for (column, row), program in sorted(kernel.programs.items())
+    )
+    digest = hashlib.sha256(kernel.pdi).digest()
+    kernel.npua = npua.write_npua(npua.Npua(kernel.metadata, kernel.control, programs, digest, kernel.pdi))
+
+
+def _xclbin(kernel: CompiledKernel) -> None:
+    """The array image stands once, in the partition; the kernel's own section leaves it out."""
+    embedded = npua.write_npua(replace(npua.read_npua(kernel.npua), pdi=None))
+    names = tuple(argument["name"] for argument in kernel.metadata["arguments"])
+    entry = xclbin.KernelEntry(kernel.metadata["kernel"], INSTANCE, KERNEL_ID, names, embedded)
+    kernel.xclbin = xclbin.write_xclbin(xclbin.Xclbin((entry,), kernel.plan.columns, kernel.pdi))
+
+
+def _show_listings(kernel: CompiledKernel) -> str:
+    return "".join(f"// core {c},{r}\n{program.listing}" for (c, r), program in sorted(kernel.programs.items()))
+
+
+def _show_commands(kernel: CompiledKernel) -> str:
+    return "".join(f"{_short(command)}\n" for command in kernel.commands)
+
+
+def _show_sequence(kernel: CompiledKernel) -> str:
+    return "".join(f"{_short(operation)}\n" for operation in kernel.control.operations)
+
+
+def _short(record: cdo.Command | txn.Operation) -> str:
+    """A record on one line, numbers in hexadecimal, long blocks cut."""
+    return f"{type(record).__name__} " + " ".join(_fields(record))
+
+
+def _fields(record: cdo.Command | txn.Operation) -> Iterator[str]:
+    for name in record.__dataclass_fields__:
+        value = getattr(record, name)
+        if isinstance(value, tuple):
+            more = f" ... {len(value)} words" if len(value) > 8 else ""
+            yield f"{name}=" + ",".join(f"{word:#x}" for word in value[:8]) + more
+        else:
+            yield f"{name}={value:#x}"
+
+
+def _size(what: str) -> Callable[[CompiledKernel], str]:
+    return lambda kernel: f"{what}: {len(getattr(kernel, what)):,} bytes\n"
+
+
+PIPELINE: tuple[Pass, ...] = (
+    Pass("plan", _plan, lambda kernel: kernel.plan.describe()),
+    Pass("kernel", _kernel, lambda kernel: f"{kernel.kernel.program}\n"),
+    Pass("codegen", _codegen, _show_listings),
+    Pass("elf", _elf, lambda kernel: "".join(f"core {t}: {len(e):,} bytes\n" for t, e in sorted(kernel.elfs.items()))),
+    Pass("configure", _configure, _show_commands),
+    Pass("pdi", _pdi, _size("pdi")),
+    Pass("sequence", _sequence, _show_sequence),
+    Pass("metadata", _metadata, lambda kernel: json.dumps(kernel.metadata, indent=2, sort_keys=True) + "\n"),
+    Pass("npua", _npua, _size("npua")),
+    Pass("xclbin", _xclbin, _size("xclbin")),
+)
