@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,15 +148,10 @@ def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], 
 
 
 def _compile(attention: Attention, settings: Settings) -> cache.Entry:
-    from npuc.passes.tensor.supported import check_supported
+    from npuc.passes.pipeline import compile_attention
 
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
-    if settings.precision is not None:
-        attention = replace(attention, precision=settings.precision)
-    check_supported(attention)
-    from npuc.passes.pipeline import compile_attention
-
     passes: list[tuple[str, str]] = []
     watch = settings.dump_folder or settings.print_ir_after
     options = Options(

@@ -14,6 +14,7 @@ from npuc.compiler import cache, driver
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.driver import Settings
 from npuc.compiler.files import write_bytes, write_folder
+from npuc.compiler.frontend.attention import Attention
 
 
 @pytest.fixture
@@ -123,10 +124,19 @@ def test_an_unknown_pass_is_named_with_those_there_are(pipeline):
         driver.compile_source("text", settings=Settings(print_ir_after="nothing", show_ir=print))
 
 
-def test_a_precision_that_is_not_supported_is_refused_not_ignored(pipeline):
-    with pytest.raises(InputError, match="precision int8 is not supported"):
-        driver.compile_source("text", settings=Settings(precision="int8"))
-    assert pipeline.compilations == 0
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"precision": "int8"}, "precision int8 is not supported"),
+        ({"options": {"speed": "high"}}, "option 'speed' is unknown"),
+        ({"columns": 5}, "5 columns"),
+    ],
+)
+def test_what_the_pipeline_does_not_know_is_refused_not_ignored(change, says):
+    with pytest.raises((InputError, UsageError), match=says):
+        driver.compile_description(
+            Attention.make(heads=2, query_length=64, head_dim=64), Settings(**change, use_cache=False)
+        )
 
 
 def test_a_source_that_is_not_text_says_where():
