@@ -148,38 +148,33 @@ def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], 
 
 
 def _compile(attention: Attention, settings: Settings) -> cache.Entry:
-    from npuc.passes.pipeline import compile_attention
+    from npuc.passes.pipeline import PIPELINE, compile_attention
 
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
+    known = ("all", *(step.name for step in PIPELINE))
+    wanted = settings.print_ir_after
+    if wanted is not None and wanted not in known:
+        raise UsageError(f"there is no pass {wanted!r} to print after", remedy=f"one of {', '.join(known)}")
     passes: list[tuple[str, str]] = []
-    watch = settings.dump_folder or settings.print_ir_after
+
+    def after_pass(name: str, text: str) -> None:
+        passes.append((name, text))
+        if settings.show_ir is not None and wanted in ("all", name):
+            settings.show_ir(name, text)
+
+    watch = settings.dump_folder or wanted
     options = Options(
         columns=settings.columns,
         precision=settings.precision,
         options=dict(settings.options),
-        print_ir_after=(lambda name, text: passes.append((name, text))) if watch else None,
+        print_ir_after=after_pass if watch else None,
     )
-    try:
-        kernel = compile_attention(attention, options)
-    finally:
-        _show_passes(passes, settings)
+    kernel = compile_attention(attention, options)
     entry = cache.Entry(_files(kernel), _summary(kernel))
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes)
     return entry
-
-
-def _show_passes(passes: Sequence[tuple[str, str]], settings: Settings) -> None:
-    wanted = settings.print_ir_after
-    if wanted is None or settings.show_ir is None:
-        return
-    names = list(dict.fromkeys(name for name, _ in passes))
-    if wanted != "all" and wanted not in names and names:
-        raise UsageError(f"there is no pass {wanted!r} to print after", remedy=f"one of all, {', '.join(names)}")
-    for name, text in passes:
-        if wanted in ("all", name):
-            settings.show_ir(name, text)
 
 
 def _files(kernel: CompiledKernel) -> dict[str, bytes]:

@@ -60,6 +60,7 @@ class FakePipeline:
         """Take the pipeline's place; the frontend then returns one small attention for any text."""
         pipeline = ModuleType("npuc.passes.pipeline")
         pipeline.compile_attention = self.compile_attention  # type: ignore[attr-defined]
+        pipeline.PIPELINE = [SimpleNamespace(name="plan"), SimpleNamespace(name="kernel")]  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "npuc.passes.pipeline", pipeline)
         patch.setattr(frontend, "load", small_attention)
 
