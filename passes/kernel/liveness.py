@@ -34,9 +34,9 @@ class Liveness:
     never_written: list[str]
     bits: dict[str, int] = field(default_factory=dict)
 
-    def peak(self, chosen: int) -> tuple[int, int]:
-        """Most bits of `chosen` live at once, and the first cycle where they are."""
-        counts = [(live & chosen).bit_count() for live in self.live]
+    def peak(self, chosen: int, among: int) -> tuple[int, int]:
+        """Most bits of `chosen` live at once while one of `among` is, and the first cycle where they are."""
+        counts = [(live & chosen).bit_count() if live & among else 0 for live in self.live]
         most = max(counts, default=0)
         return most, counts.index(most) if counts else 0
 

@@ -185,6 +185,7 @@ class _Colouring:
             if _RIVALS.get(request.reg.file, request.reg.file) == rivals:
                 chosen |= sum(1 << bit for bit in request.bits if bit >= 0)
                 parts.update(part for _, names in request.candidates for part in names)
-        most, cycle = self.live.peak(chosen)
+        own = sum(1 << bit for bit in self.requests[i].bits if bit >= 0)
+        most, cycle = self.live.peak(chosen, own)
         size = len(self.requests[i].bits)
         return AllocationFailed(reg, -(-most // size), len(parts) // size, cycle)

@@ -1,9 +1,10 @@
-"""P = 2^(c U) in bf16, in the layout of the left operand of P V.
+"""P = 2^(c U) in bf16, tile by tile as the scores lie (key by query).
 
 Two 4x4 tiles (eight keys, four queries) a pass.  U is split in two bf16 parts, so that the factor
 c = scale * log2(e) is applied with about 16 bits and never folded into Q; the exponential is the
-"balanced" recipe of facts/semantics/exp_softmax.md section 2 with its quadratic in Horner form.
-P overwrites the scores: pass n writes where pass n // 2 has read.
+"balanced" recipe of facts/semantics/exp_softmax.md section 2 with its quadratic in Horner form:
+C0 + 2 f q with q = (C1 + f C2) / 2, both factors in one register, so that register times itself with halves
+swapped gives the sum.  P overwrites the scores: pass n writes where pass n // 2 has read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import struct
 from dataclasses import dataclass
 
 from npuc.passes.kernel.attention.context import (
-    SHUFFLE_8X4_TO_4X8,
+    HALF,
     Context,
     bf16_pair,
     bf16_split,
@@ -34,7 +35,7 @@ class _Constants:
     split: Reg  # [1 | -d] with c = ch (1 + d), ch = bf16(c)
     factor: Reg  # [ch | ch]
     lowest: Reg
-    c2: Reg  # [C2 | 0]
+    c2: Reg  # [C2 / 2 | 0]
     magic_23: Reg
     magic_16: Reg
     c0: Reg
@@ -49,33 +50,31 @@ def exponentiate(k: Context) -> None:
         split=k.constant_x(bf16_pair(1.0, -rest / high), "split"),
         factor=k.constant_x(bf16_pair(high, high), "factor"),
         lowest=k.constant_x(f32x16(LOWEST_EXPONENT), "lowest"),
-        c2=k.constant_x(bf16_pair(C2, 0.0), "c2"),
+        c2=k.constant_x(bf16_pair(C2 / 2, 0.0), "c2"),
         magic_23=k.constant_bm(f32x16(MAGIC_23), "magic_23"),
         magic_16=k.constant_bm(f32x16(MAGIC_16), "magic_16"),
         c0=k.constant_bm(f32x16(C0), "c0"),
-        c1=k.constant_bm(f32x16(C1), "c1"),
+        c1=k.constant_bm(f32x16(C1 / 2), "c1"),
     )
-    mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
     shift = b.s("no_shift")
     b.constant(shift, 0)
-    # The upper halves stay zero: only the lower half of an operand pair takes part in a product.
-    fractions = [k.zero_x(f"f{i}") for i in range(2)]
-    slopes = [k.zero_x(f"q{i}") for i in range(2)]
+    turn = k.scalar(HALF, "swap_halves")
+    # [f | q]: the upper half only has to be finite when the lower one is multiplied.
+    powers = [k.zero_x(f"fq{i}") for i in range(2)]
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities"):
         mantissa, exponent = b.x("mantissa"), b.cm("exponent")
         for i, (half, place) in enumerate(((mantissa.lo, exponent.lo), (mantissa.hi, exponent.hi))):
             u = b.bm("u")
             k.load_bm(u, load, "scores", carried=False)
-            _tile(k, constants, u, fractions[i], slopes[i], half, place)
-        steps, p, turned = b.x("steps"), b.x("p"), b.x("p_turned")
+            _tile(k, constants, u, powers[i], turn, half, place)
+        steps, p = b.x("steps"), b.x("p")
         b.op("VSRS_S16_S32_mv_x_srs", steps, exponent, shift)
         b.op("VADD_16", p, mantissa, steps)
-        b.op("VSHUFFLE", turned, p, p, mode)
-        k.store_x(turned, store, "scores", carried=False)
+        k.store_x(p, store, "scores", carried=False)
 
 
-def _tile(k: Context, c: _Constants, u: Reg, fraction: Reg, slope: Reg, mantissa: Part, exponent: Operand) -> None:
+def _tile(k: Context, c: _Constants, u: Reg, power: Reg, turn: Reg, mantissa: Part, exponent: Operand) -> None:
     """One tile: bf16 mantissa of 2^(c u) and, in `exponent`, its exponent as k * 128 in the low 16 bits."""
     b = k.b
     parts, rest, t = b.x("u_parts"), b.bm("u_rest"), b.bm("t")
@@ -94,9 +93,10 @@ def _tile(k: Context, c: _Constants, u: Reg, fraction: Reg, slope: Reg, mantissa
     k.subtract(whole, shifted, c.magic_23)
     k.subtract(f, bounded, whole)
     k.add(exponent, whole, c.magic_16)
-    linear, value = b.bm("linear"), b.bm("value")
-    k.to_bf16(fraction.lo, f)
-    k.multiply("VMAC", linear, c.c1, fraction, c.c2)
-    k.to_bf16(slope.lo, linear)
-    k.multiply("VMAC", value, c.c0, fraction, slope)
+    linear, value, swapped = b.bm("linear"), b.bm("value"), b.x("qf")
+    k.to_bf16(power.lo, f)
+    k.multiply("VMAC", linear, c.c1, power, c.c2)
+    k.to_bf16(power.hi, linear)
+    b.op("VSHIFT", swapped, power, power, turn)
+    k.multiply("VMAC", value, c.c0, power, swapped)  # f q + q f
     k.to_bf16(mantissa, value)

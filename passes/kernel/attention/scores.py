@@ -1,8 +1,8 @@
 """U = K Q^T - reference for one block of keys, its maximum per query, and whether the reference must move.
 
-One pass of the loop makes the eight 4x4 tiles of four queries against all keys of the block: eight
-independent accumulator chains, started from the negated reference so that the subtraction is free.
-The lower half of the key tiles is loaded through port A, the upper half through port B.
+Eight queries at a time: two groups against the eight key tiles of the block are sixteen accumulator chains, so every
+K tile loaded serves two multiplications and the MAC slot is the limit.  The chains start from the negated reference,
+which makes the subtraction free.  The two halves of the key tiles come through different load ports.
 """
 
 from __future__ import annotations
@@ -17,55 +17,67 @@ from npuc.passes.kernel.ir import Reg
 # exponents can hold, far above what ordinary scores reach, so that rescaling O stays rare.
 REBASE_THRESHOLD = 24.0
 LARGEST_BF16 = bf16_value(0x7F7F)
+GROUPS = 2
 
 
 def compute_scores(k: Context, keys: Reg) -> None:
     """Scores of the block of keys at `keys`; sets the register `flag` when a score exceeds the limit."""
     b, shape = k.b, k.shape
-    half_bytes = shape.keys * shape.head_dim  # bf16: half of the block's tiles
-    upper_address = b.r("keys_upper")
-    b.op("ADD", upper_address, keys, k.registers["half_block"])
-    pointers = {
-        "lower": k.pointer_from(keys, "p_k_lower"),
-        "upper": k.pointer_from(upper_address, "p_k_upper"),
-        "q": k.pointer("q", name="p_q"),
-        "scores": k.pointer("scores", name="p_scores"),
-        "reference": k.pointer("state", STATE_REFERENCE, name="p_reference"),
-        "maximum": k.pointer("state", STATE_MAXIMUM, name="p_maximum"),
-    }
-    rewind = b.m("rewind")
-    b.constant(rewind, HALF - half_bytes)
+    upper = b.r("keys_upper")
+    b.op("ADD", upper, keys, k.registers["half_block"])
+    queries, state = b.r("q_address"), b.r("state_address")
+    b.constant(queries, k.address("q"))
+    b.constant(state, k.address("state"))
+    scores = k.pointer("scores", name="p_scores")
     limit = min(REBASE_THRESHOLD / shape.factor, LARGEST_BF16)
     threshold = k.constant_x(struct.pack("<H", bf16_bits(limit)) * 32, "threshold")
     b.constant(k.registers["flag"], 0)
-    with b.hardware_loop(shape.groups, "scores"):
-        tiles = _multiply(k, pointers, rewind)
-        _store_and_test(k, tiles, pointers, threshold)
+    pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
+    with b.counted_loop(pairs, "score_pairs"):
+        tiles = _start(k, state)
+        _multiply(k, tiles, keys, upper, queries)
+        for group in range(GROUPS):
+            _store_and_test(k, tiles[group], scores, state, threshold)
 
 
-def _multiply(k: Context, pointers: dict[str, Reg], rewind: Reg) -> list[Reg]:
-    b, shape = k.b, k.shape
-    reference = b.bm("reference")
-    k.load_bm(reference, pointers["reference"], "state", step=STATE_BYTES - HALF, carried=False)
-    tiles = [b.bm(f"u{i}") for i in range(shape.key_tiles)]
-    half = shape.key_tiles // 2
-    for step in range(shape.depth_steps):
-        query = b.x("q")
-        k.load_x(query, pointers["q"], "q", port="ab"[step % 2])
-        for i in range(half):
-            last = step == shape.depth_steps - 1 and i == half - 1
-            for tile, side, port in ((i, "lower", "a"), (i + half, "upper", "b")):
-                key = b.x("k")
-                k.load_x(key, pointers[side], "k", port=port, step=rewind if last else HALF)
-                start = reference if step == 0 else tiles[tile]
-                b.op("VMAC_F_vmac_bm_core_dense", tiles[tile], start, key, query, k.registers["matmul"])
+def _start(k: Context, state: Reg) -> list[list[Reg]]:
+    """Accumulators of both groups, each holding its group's negated reference."""
+    tiles = [[k.b.bm(f"u{g}_{i}") for i in range(k.shape.key_tiles)] for g in range(GROUPS)]
+    p = k.pointer_from(state, "p_reference")
+    k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_REFERENCE)
+    for group in tiles:
+        k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
+        for tile in group[1:]:
+            k.move(tile, group[0])
     return tiles
 
 
-def _store_and_test(k: Context, tiles: list[Reg], pointers: dict[str, Reg], threshold: Reg) -> None:
+def _multiply(k: Context, tiles: list[list[Reg]], keys: Reg, upper: Reg, queries: Reg) -> None:
+    b, shape = k.b, k.shape
+    half = shape.key_tiles // 2
+    sides = {"a": k.pointer_from(keys, "p_k_lower"), "b": k.pointer_from(upper, "p_k_upper")}
+    q = [k.pointer_from(queries, "p_q0")]
+    group_bytes = k.scalar(shape.depth_steps * TILE, "q_group")
+    b.op("ADD", queries, queries, group_bytes)
+    q.append(k.pointer_from(queries, "p_q1"))
+    b.op("ADD", queries, queries, group_bytes)
+    with b.hardware_loop(shape.depth_steps, "scores"):
+        query = [b.x(f"q{g}") for g in range(GROUPS)]
+        for g in range(GROUPS):
+            k.load_x(query[g], q[g], "q", port="ab"[g])
+        for i in range(half):
+            for tile, port in ((i, "a"), (i + half, "b")):
+                key = b.x("k")
+                k.load_x(key, sides[port], "k", port=port)
+                for g in range(GROUPS):
+                    accumulator = tiles[g][tile]
+                    b.op("VMAC_F_vmac_bm_core_dense", accumulator, accumulator, key, query[g], k.registers["matmul"])
+
+
+def _store_and_test(k: Context, tiles: list[Reg], scores: Reg, state: Reg, threshold: Reg) -> None:
     b = k.b
     for tile in tiles:
-        k.store_bm(tile, pointers["scores"], "scores", carried=False)
+        k.store_bm(tile, scores, "scores")
     level = []
     for low, high in zip(tiles[0::2], tiles[1::2], strict=True):
         pair = b.x("u_bf16")
@@ -82,4 +94,7 @@ def _store_and_test(k: Context, tiles: list[Reg], pointers: dict[str, Reg], thre
     exceeds = b.r("exceeds")
     b.op("VGE_BF16", exceeds, level[0], threshold)
     b.op("OR", k.registers["flag"], k.registers["flag"], exceeds)
-    k.store_x(level[0], pointers["maximum"], "maximum", step=STATE_BYTES - TILE + HALF, carried=False)
+    p = k.pointer_from(state, "p_maximum")
+    b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_MAXIMUM)
+    k.store_x(level[0], p, "maximum")
+    b.op("ADD", state, state, k.scalar(STATE_BYTES, "state_bytes"))

@@ -6,7 +6,7 @@ walks over the output tiles, each V tile serving both groups.
 
 from __future__ import annotations
 
-from npuc.passes.kernel.attention.context import HALF, TILE, Context
+from npuc.passes.kernel.attention.context import HALF, SHUFFLE_8X4_TO_4X8, TILE, Context
 from npuc.passes.kernel.ir import Reg
 
 
@@ -20,11 +20,14 @@ def accumulate_values(k: Context, values: Reg) -> None:
     b.constant(outputs, k.address("o"))
     group_stride = k.scalar(group_bytes, "o_stride")
     pairs = k.scalar(shape.groups // 2, "pairs")
+    mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
     with b.counted_loop(pairs, "value_pairs"):
         p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
         for g in range(2):
             for s in range(steps):
-                k.load_x(p[g][s], probabilities, "scores", port="ab"[s % 2])
+                tile = b.x("p_key_by_query")
+                k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
+                b.op("VSHUFFLE", p[g][s], tile, tile, mode)
         v = k.pointer_from(values, "p_v")
         load, store = [], []
         for g in range(2):
@@ -32,15 +35,16 @@ def accumulate_values(k: Context, values: Reg) -> None:
             store.append(k.pointer_from(outputs, f"p_o{g}_store"))
             b.op("ADD", outputs, outputs, group_stride)
         with b.hardware_loop(shape.output_tiles, "values"):
-            o = [b.bm(f"o{g}") for g in range(2)]
+            # A register for each link of a chain: none is held longer than from one MAC to the next.
+            o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
             for g in range(2):
-                k.load_bm(o[g], load[g], "o", carried=False)
+                k.load_bm(o[g][0], load[g], "o", carried=False)
             for s in range(steps):
                 tile = b.x("v")
                 k.b.op("VLDA_dmw_lda_w_ag_pstm_nrm_imm", tile.lo, v, HALF, region="v",
                        alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",))
                 k.b.op("VLDB_dmw_ldb_ag_pstm_nrm_imm", tile.hi, v, HALF, region="v")
                 for g in range(2):
-                    b.op("VMAC_F_vmac_bm_core_dense", o[g], o[g], p[g][s], tile, k.registers["matmul"])
+                    b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])
             for g in range(2):
-                k.store_bm(o[g], store[g], "o", carried=False)
+                k.store_bm(o[g][steps], store[g], "o", carried=False)
