@@ -1,39 +1,67 @@
-"""Arithmetic on runtime dimensions in control templates: names, integers, + - * // % and parentheses."""
+"""Arithmetic over runtime dimensions: + - * // % and parentheses, integers and names.
+
+Evaluated once per call of a kernel to fill in its runtime sequence.  Nothing else of Python is reachable.
+"""
 
 from __future__ import annotations
 
 import ast
+import operator
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from npuc.compiler.diagnostics import InputError
 
-_OPERATORS: dict[type[ast.operator], Callable[[int, int], int]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: lambda a, b: a % b,
+LENGTH_LIMIT = 1000  # characters; bounds the work of parsing and the size of products
+_BINARY: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
 }
-LONGEST = 1000  # characters
+
+
+@lru_cache(maxsize=4096)
+def parse(expression: str) -> ast.expr:
+    """The checked syntax tree; InputError when the text is not such an expression."""
+    if len(expression) > LENGTH_LIMIT or not expression.isascii():
+        raise InputError(f"expression of {len(expression)} characters: at most {LENGTH_LIMIT} of ASCII are taken")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"expression {expression!r} cannot be read") from error
+    for node in ast.walk(tree):
+        known = isinstance(node, (ast.Name, ast.Load, ast.BinOp, ast.UnaryOp, ast.USub, *_BINARY))
+        if not known and not (isinstance(node, ast.Constant) and type(node.value) is int):
+            raise InputError(f"expression {expression!r}: {type(node).__name__} is not allowed")
+    return tree
+
+
+def names(expression: str) -> frozenset[str]:
+    """The dimensions an expression needs."""
+    return frozenset(node.id for node in ast.walk(parse(expression)) if isinstance(node, ast.Name))
 
 
 def evaluate(expression: str, dimensions: Mapping[str, int]) -> int:
-    """The value.  InputError for unknown names, other syntax or division by zero."""
+    """The expression's value; InputError names a dimension that is missing or a division by zero."""
+
+    def value(node: ast.expr) -> int:
+        if isinstance(node, ast.Constant):
+            assert isinstance(node.value, int)
+            return node.value
+        if isinstance(node, ast.Name):
+            if node.id not in dimensions:
+                raise InputError(f"expression {expression!r} needs dimension {node.id}")
+            return int(dimensions[node.id])
+        if isinstance(node, ast.UnaryOp):
+            return -value(node.operand)
+        assert isinstance(node, ast.BinOp)
+        return _BINARY[type(node.op)](value(node.left), value(node.right))
+
     try:
-        if len(expression) > LONGEST:
-            raise ValueError("too long")
-        return _value(ast.parse(expression, mode="eval").body, dimensions)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError) as error:
-        raise InputError(f"control template expression {expression[:60]!r}: {error}") from error
-
-
-def _value(node: ast.expr, dimensions: Mapping[str, int]) -> int:
-    if isinstance(node, ast.Constant) and type(node.value) is int:
-        return node.value
-    if isinstance(node, ast.Name):
-        if node.id not in dimensions:
-            raise ValueError(f"unknown dimension {node.id}")
-        return dimensions[node.id]
-    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
-        return _OPERATORS[type(node.op)](_value(node.left, dimensions), _value(node.right, dimensions))
-    raise ValueError("only names, integers, + - * // % and parentheses")
+        return value(parse(expression))
+    except ZeroDivisionError as error:
+        raise InputError(f"expression {expression!r} divides by zero for {dict(dimensions)}") from error
+    except RecursionError as error:
+        raise InputError(f"expression {expression!r} is nested too deeply") from error

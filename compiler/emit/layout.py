@@ -62,11 +62,14 @@ class Layout:
         self.what = what
         self.names: list[str] = []
         self.defaults: dict[str, Any] = {}
-        codes = []
+        self.offsets: dict[str, int] = {}
+        codes: list[str] = []
         for name, code, *default in fields:
+            offset = struct.calcsize("<" + "".join(codes))
             codes.append(code)
             if name is not None:
                 self.names.append(name)
+                self.offsets[name] = offset
                 self.defaults.update({name: default[0]} if default else {})
         self._struct = struct.Struct("<" + "".join(codes))
         self.size = self._struct.size

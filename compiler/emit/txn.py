@@ -1,13 +1,13 @@
 """The runtime instruction stream (TXN): version 0.1 written, 0.1 and 1.0 read.
 
-Addresses are partition-relative, directions are 's2mm' or 'mm2s', offsets and sizes are bytes.  Source:
+Addresses are partition-relative, directions are 0 (S2MM) or 1 (MM2S), offsets and sizes are bytes.  Source:
 facts/platform/txn.md.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ class Sync:
 
     column: int
     row: int
-    direction: str
+    direction: int
     channel: int
     columns: int = 1
     rows: int = 1
@@ -193,12 +193,26 @@ def _pack(operation: Operation) -> bytes:
         return _LOAD_PDI.pack(pdi=operation.pdi, length=operation.size, address=operation.address)
     if isinstance(operation, Sync):
         return _SYNC.pack(
-            direction=DIRECTIONS.index(operation.direction), row=operation.row, column=operation.column,
+            direction=operation.direction, row=operation.row, column=operation.column,
             rows=operation.rows, columns=operation.columns, channel=operation.channel,
         )  # fmt: skip
     if isinstance(operation, DdrPatch):
         return _PATCH.pack(address=operation.address, argument=operation.argument, offset=operation.offset)
     return _CUSTOM.pack(op=operation.opcode, size=_CUSTOM.size + len(operation.data)) + operation.data
+
+
+def word_index(operations: Sequence[Operation], index: int, field: str, element: int = 0) -> int:
+    """Place in the stream, in words with the header counted, of a field of `operations[index]` (for patches).
+
+    `field` is 'value', 'mask', 'address', 'offset', 'argument', or 'words' with the number of the data word.
+    """
+    start = HEADER.size + sum(len(pack_operation(operation)) for operation in operations[:index])
+    operation = operations[index]
+    if isinstance(operation, BlockWrite) and field == "words":
+        assert 0 <= element < len(operation.words), f"{operation} has no word {element}"
+        return (start + _BLOCK.size) // 4 + element
+    layouts: dict[type, Layout] = {Write: _WRITE, BlockWrite: _BLOCK, MaskWrite: _MASK, DdrPatch: _PATCH}
+    return (start + layouts.get(type(operation), _POLL).offsets[field]) // 4
 
 
 def write_txn(operations: Iterable[Operation], columns: int) -> bytes:
@@ -260,8 +274,8 @@ def _read_sync(data: bytes, at: int) -> tuple[Operation, int]:
     values, size = _sized(_SYNC, data, at)
     if values["direction"] >= len(DIRECTIONS):
         raise malformed(_SYNC.what, at, f"direction {values['direction']}, 0 (S2MM) or 1 (MM2S) expected")
-    where = values["column"], values["row"], DIRECTIONS[values["direction"]], values["channel"]
-    return Sync(*where, values["columns"], values["rows"]), size
+    names = "column", "row", "direction", "channel", "columns", "rows"
+    return Sync(*(values[name] for name in names)), size
 
 
 def _read_patch(data: bytes, at: int) -> tuple[Operation, int]:
