@@ -135,7 +135,7 @@ class Emitter:
 
     def counted_loop(self, loop: CountedLoop) -> None:
         start = self.label(loop.name)
-        self.statements([*loop.body, Op("ADD_add_r_ri", (loop.count, loop.count, -1), comment=f"count {loop.name}")])
+        self.statements([*loop.body, Op("ADD_NC", (loop.count, loop.count, -1), comment=f"count {loop.name}")])
         last = self.branch("JNZ", (loop.count, Label(start)))
         self.out.trace.jumps.setdefault(last, []).append(self.label_cycles[start])
 

@@ -59,8 +59,7 @@ def analyse(trace: Trace) -> Liveness:
 
 def _cycles(trace: Trace, names: dict[str, int]) -> list[_Cycle]:
     cycles = [_Cycle() for _ in range(trace.length + 1)]
-    ends = sorted({*trace.dead_ends, *(last for last in trace.jumps if last not in _loop_ends(trace))})
-    region_end = _region_ends(ends, trace.length)
+    region_end = _region_ends(_ends(trace), trace.length)
     pending: dict[tuple[int, str], str] = {}
     for at, node in trace.operations:
         for location, stage, bypass in node.writes:
@@ -84,12 +83,19 @@ def _cycles(trace: Trace, names: dict[str, int]) -> list[_Cycle]:
     return cycles
 
 
-def _loop_ends(trace: Trace) -> set[int]:
-    return {last for _, _, last in trace.loops}
+def _ends(trace: Trace) -> list[int]:
+    """Last cycles before a branch takes effect or other ways join: what lands there must not seem to land behind.
+
+    The way back of a hardware loop is none of these: it is taken with results in flight.
+    """
+    inside = {last for _, _, last in trace.loops}
+    branches = {last: targets for last, targets in trace.jumps.items() if last not in inside}
+    joins = {target - 1 for targets in branches.values() for target in targets if target}
+    return sorted({*trace.dead_ends, *branches, *joins})
 
 
 def _region_ends(ends: list[int], length: int) -> list[int]:
-    """For each cycle, the last cycle before the next branch takes effect."""
+    """For each cycle, the last cycle of its region."""
     result = []
     for end in [*ends, length]:
         result += [end] * (end + 1 - len(result))
