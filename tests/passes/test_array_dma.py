@@ -1,0 +1,128 @@
+"""Buffer descriptors: register words, order of words, rings, lock protocol."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from stand_in_core import key_layout, query_layout, value_layout
+
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array import dma
+from npuc.passes.array.descriptors import Descriptor, Dimension
+from npuc.passes.options import Options
+from npuc.passes.plan.choose import make_plan
+from npuc.passes.plan.plan import Plan
+
+
+@pytest.fixture(params=[64, 128])
+def plan(request: pytest.FixtureRequest) -> Plan:
+    return make_plan(Attention.make(heads=4, query_length=256, head_dim=request.param), Options())
+
+
+def test_core_descriptor_words_are_those_of_the_fact_sheet() -> None:
+    # facts/platform/pdi_cdo.md, "Worked values": buffer 0x400, 1024 bytes, acquire 0 by -1, release 1 by +1, next 0
+    descriptor = Descriptor("core", 0, 0x400, 256, acquire=(0, -1), release=(1, 1), next=0)
+    assert descriptor.pack() == (0x00400100, 0, 0, 0, 0, 0x06043FE0)
+
+
+def test_memtile_descriptor_words_are_those_of_the_fact_sheet_but_for_the_packet() -> None:
+    order = (Dimension(8, 1), Dimension(4, 16), Dimension(0, 1))
+    words = Descriptor("memtile", 1, 0x100, 64, order, acquire=(3, -1), release=(4, 1)).pack()
+    assert words == (0x00000040, 0x00020040, 0x00100000, 0x0008000F, 0, 0, 0, 0x8144FF43)
+
+
+def test_shim_descriptor_moves_on_block_by_block() -> None:
+    words = Descriptor("shim", 0, 0, 1024, next=1, iterations=64, iteration_step=1024).pack()
+    fields = geometry.unpack_bd("shim", words)
+    assert (fields["iteration_wrap"], fields["iteration_step"], fields["iteration_current"]) == (63, 1023, 0)
+    assert fields["valid"] and fields["use_next"] and fields["next_bd"] == 1
+
+
+def sent(plan: Plan, direction: str, channel: int, number: int, rows: np.ndarray) -> np.ndarray:
+    """`rows` through the memory tile's descriptor: gathered (mm2s) or scattered (s2mm)."""
+    descriptor = dma.memtile_program(plan).chain(direction, channel)[number]
+    places = np.fromiter(descriptor.word_addresses(), dtype=np.int64) - descriptor.address // 4
+    if direction == "mm2s":
+        return rows.ravel()[places]
+    result = np.zeros(rows.size, dtype=rows.dtype)
+    result[places] = rows.ravel()
+    return result
+
+
+def test_cores_receive_keys_values_and_queries_in_the_layouts_they_read(plan: Plan) -> None:
+    block = np.arange(plan.key_block * plan.row_words).reshape(plan.key_block, plan.row_words)
+    tile = np.arange(plan.query_block * plan.row_words).reshape(plan.query_block, plan.row_words)
+    channel = dma.KEY_VALUE_CHANNEL
+    for number, layout in enumerate((key_layout, value_layout, key_layout, value_layout)):
+        assert np.array_equal(sent(plan, "mm2s", channel, number, block), layout(block).ravel())
+    for core in range(4):
+        assert np.array_equal(sent(plan, "mm2s", dma.FIRST_CORE_CHANNEL + core, 1, tile), query_layout(tile).ravel())
+
+
+def test_finished_tiles_come_out_row_major(plan: Plan) -> None:
+    rows = np.arange(plan.query_block * plan.row_words).reshape(plan.query_block, plan.row_words)
+    tiles = rows.reshape(plan.query_block // 4, 4, plan.row_words // 2, 2).transpose(0, 2, 1, 3)
+    for core in range(4):
+        assert np.array_equal(sent(plan, "s2mm", dma.FIRST_CORE_CHANNEL + core, 0, tiles), rows.ravel())
+
+
+@pytest.mark.parametrize("kind", ["core", "memtile"])
+def test_descriptors_stay_inside_their_buffers(plan: Plan, kind: str) -> None:
+    program, buffers = (
+        (dma.core_program(plan), plan.core_buffers)
+        if kind == "core"
+        else (dma.memtile_program(plan), plan.memtile_buffers)
+    )
+    starts = {buffer.address: buffer for buffer in buffers.values()}
+    for descriptor in program.descriptors:
+        buffer = starts[descriptor.address]
+        places = list(descriptor.word_addresses())
+        assert len(set(places)) == descriptor.words
+        assert buffer.address <= 4 * min(places) and 4 * max(places) + 4 <= buffer.end
+        assert geometry.unpack_bd(kind, descriptor.pack())["valid"]
+
+
+def test_core_receives_leave_the_tile_of_ones_behind_v_alone(plan: Plan) -> None:
+    for descriptor in dma.core_program(plan).descriptors:
+        for name in ("v0", "v1"):
+            if descriptor.address == plan.core_buffers[name].address:
+                assert 4 * descriptor.words == plan.core_buffers[name].size - plan.key_block // 8 * 64
+
+
+def test_channels_use_descriptors_of_their_own_parity_and_no_two_share_one(plan: Plan) -> None:
+    program = dma.memtile_program(plan)
+    used = Counter()  # type: Counter[int]
+    for start in program.starts:
+        chain = program.chain(start.direction, start.channel)
+        used.update(descriptor.number for descriptor in chain)
+        pool = geometry.MEMTILE_ODD_CHANNEL_BDS if start.channel % 2 else geometry.MEMTILE_EVEN_CHANNEL_BDS
+        assert all(descriptor.number in pool for descriptor in chain)
+        assert chain[-1].next == start.first
+    assert set(used.values()) == {1} and len(used) == len(program.descriptors)
+
+
+def test_every_memtile_buffer_is_filled_and_emptied_under_the_same_pair_of_locks(plan: Plan) -> None:
+    program = dma.memtile_program(plan)
+    for buffer in plan.memtile_buffers.values():
+        pair = [d for d in program.descriptors if d.address == buffer.address]
+        assert len(pair) == 2
+        filling, emptying = pair
+        assert filling.acquire is not None and filling.release is not None
+        assert emptying.acquire is not None and emptying.release is not None
+        assert filling.acquire[1] == emptying.acquire[1] == -1
+        assert filling.release[1] == emptying.release[1] == 1
+        assert {filling.acquire[0], filling.release[0]} == {emptying.acquire[0], emptying.release[0]}
+        assert filling.acquire[0] == emptying.release[0]
+
+
+def test_an_empty_lock_starts_at_the_number_of_its_buffers(plan: Plan) -> None:
+    program = dma.memtile_program(plan)
+    receiving = [
+        d for s in program.starts if s.direction == "s2mm" for d in program.chain(s.direction, s.channel)
+    ]
+    waits = Counter(d.acquire[0] for d in receiving if d.acquire)
+    for name, lock in plan.memtile_locks.items():
+        assert plan.memtile_lock_initial[name] == (waits[lock] if name.endswith("empty") else 0)

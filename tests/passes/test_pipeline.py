@@ -1,0 +1,143 @@
+"""From attention to XCLBIN bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
+from npuc.compiler.emit.cdo import DmaWrite, MaskWrite, read_cdo
+from npuc.compiler.emit.elf import CoreImage, read_elf
+from npuc.compiler.emit.npua import read_npua
+from npuc.compiler.emit.pdi import read_pdi
+from npuc.compiler.emit.txn import read_txn
+from npuc.compiler.emit.xclbin import read_xclbin
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.configure import configure, core_tiles
+from npuc.passes.options import Options
+from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, kernel_name
+from npuc.passes.plan.choose import make_plan
+
+FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2].parent / "shared" / "facts"))
+SMALL = Attention.make(heads=2, query_length=64, head_dim=64, dtype="f32", function="sdpa.small")
+
+
+@pytest.fixture(scope="module")
+def compiled() -> tuple[CompiledKernel, list[tuple[str, str]]]:
+    shown: list[tuple[str, str]] = []
+    options = Options(columns=2, print_ir_after=lambda name, text: shown.append((name, text)))
+    return compile_attention(SMALL, options), shown
+
+
+def test_every_pass_shows_its_result_in_order(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:
+    shown = compiled[1]
+    assert [name for name, _ in shown] == [step.name for step in PIPELINE]
+    assert all(text.endswith("\n") for _, text in shown)
+
+
+def test_the_same_source_gives_the_same_bytes(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:
+    assert compile_attention(SMALL, Options(columns=2)).xclbin == compiled[0].xclbin
+
+
+def test_the_xclbin_holds_the_image_and_the_npua_that_describes_it(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    kernel = compiled[0]
+    xclbin = read_xclbin(kernel.xclbin)
+    assert xclbin.pdi == kernel.pdi and xclbin.columns == 2
+    (entry,) = xclbin.kernels
+    assert (entry.name, entry.arguments) == ("sdpa_small", ("q", "k", "v", "o"))
+    embedded, alone = read_npua(entry.npua), read_npua(kernel.npua)
+    assert embedded.pdi is None and alone.pdi == kernel.pdi
+    assert embedded.pdi_sha256 == hashlib.sha256(kernel.pdi).digest()
+    assert embedded.metadata == json.loads(json.dumps(kernel.metadata))
+    assert read_txn(embedded.control.instantiate({})).columns == 2
+
+
+def test_metadata_declares_the_arguments_as_the_device_sees_them(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    arguments = compiled[0].metadata["arguments"]
+    assert [(a["name"], a["role"], a["direction"], a["buffer"]) for a in arguments] == [
+        ("q", "q", "in", 0),
+        ("k", "k", "in", 1),
+        ("v", "v", "in", 2),
+        ("o", "out", "out", 3),
+    ]
+    assert all(a["dtype"] == "f32" and a["device_dtype"] == "bf16" for a in arguments)
+
+
+def test_cdo_and_pdi_hold_the_same_commands(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:
+    kernel = compiled[0]
+    assert tuple(read_cdo(kernel.cdo)) == tuple(read_pdi(kernel.pdi).commands) == tuple(kernel.commands)
+
+
+def test_every_core_has_the_program_and_is_enabled_last(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    kernel = compiled[0]
+    tiles = core_tiles(kernel.plan)
+    assert sorted(kernel.elfs) == sorted(kernel.programs) == tiles
+    assert read_elf(kernel.elfs[tiles[0]]).program == kernel.programs[tiles[0]].code
+    enables = kernel.commands[-len(tiles) :]
+    places = [geometry.tile_address(*tile, geometry.CORE_CONTROL) for tile in tiles]
+    assert list(enables) == [MaskWrite(place, 1, 1) for place in places]
+    programs = {
+        geometry.split_address(command.address)[:2]
+        for command in kernel.commands
+        if isinstance(command, DmaWrite) and command.address & 0xFFFFF == geometry.PROGRAM_MEMORY_OFFSET
+    }
+    assert programs == set(tiles)
+
+
+def checker() -> ModuleType:
+    file = FACTS.parent / "tools" / "check_xclbin.py"
+    if not file.exists():
+        pytest.skip(f"{file.name} is not here")
+    spec = importlib.util.spec_from_file_location("check_xclbin", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_independent_checker_finds_no_violation(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = checker()
+    file = tmp_path / "kernel.xclbin"
+    file.write_bytes(compiled[0].xclbin)
+    registers = str(FACTS / "platform" / "registers_aie2.json")
+    status = module.main(["--regs", registers, str(file)])
+    assert status == 0, capsys.readouterr().out
+
+
+def test_a_program_beyond_program_memory_is_a_resource_error() -> None:
+    plan = make_plan(SMALL, Options(columns=1))
+    images = {tile: CoreImage(bytes(16_400)) for tile in core_tiles(plan)}
+    with pytest.raises(ResourceError, match="16,400 bytes.*16,384"):
+        configure(plan, images)
+
+
+def test_options_no_pass_knows_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="speed.*query_block"):
+        compile_attention(SMALL, Options(options={"speed": "high"}))
+
+
+def test_a_precision_that_is_not_supported_is_refused() -> None:
+    with pytest.raises(InputError, match="int8"):
+        compile_attention(SMALL, Options(precision="int8"))
+
+
+@pytest.mark.parametrize(
+    "function,name", [("attention", "attention"), ("a.b-c", "a_b_c"), ("0x", "k_0x"), ("", "k_"), ("é", "k__")]
+)
+def test_kernel_names_are_letters_digits_and_underscores(function: str, name: str) -> None:
+    assert kernel_name(function) == name

@@ -1,0 +1,131 @@
+"""Tile sizes, columns, memory maps and work of plans."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
+from npuc.compiler.frontend.attention import Attention
+from npuc.passes.options import Options
+from npuc.passes.plan import memory
+from npuc.passes.plan.choose import make_plan
+from npuc.passes.plan.cost import estimate
+from npuc.passes.plan.plan import Plan
+
+CASES = [
+    dict(heads=heads, query_length=length, head_dim=size)
+    for heads, length, size in itertools.product((1, 2, 3, 8), (64, 128, 192, 320, 1024), (64, 128))
+]
+
+
+def planned(columns: int | None = None, options: dict[str, str] | None = None, **shape: int) -> Plan:
+    return make_plan(Attention.make(**shape), Options(columns=columns, options=options or {}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("shape", CASES, ids=str)
+def test_query_tiles_cover_every_row_of_every_head_once(shape: dict[str, int]) -> None:
+    plan = planned(**shape)
+    assert plan.query_block % 8 == 0
+    assert plan.rounds * plan.rows_per_item == plan.query_length
+    done = sorted((item.batch, item.head, item.round) for items in plan.items for item in items)
+    assert done == list(itertools.product(range(plan.batch), range(plan.heads), range(plan.rounds)))
+
+
+@pytest.mark.parametrize("shape", CASES, ids=str)
+def test_columns_differ_by_one_item_at_most_and_none_is_idle(shape: dict[str, int]) -> None:
+    counts = [len(items) for items in planned(**shape).items]
+    assert min(counts) >= 1 and max(counts) - min(counts) <= 1
+
+
+TILES = [(64, size) for size in range(8, 65, 8)] + [(128, size) for size in range(8, 33, 8)]
+
+
+@pytest.mark.parametrize("head_dim,query_block", TILES)
+def test_buffers_are_aligned_and_apart_inside_the_memories(head_dim: int, query_block: int) -> None:
+    for place, limit in ((memory.core_memory, 0x10000), (memory.memtile_memory, 0x80000)):
+        end = 0
+        for buffer in sorted(place(head_dim, query_block, 32).values()):
+            assert buffer.address % 64 == 0 and buffer.address >= end
+            end = buffer.end
+        assert end <= limit
+
+
+def test_buffers_that_are_used_together_start_in_different_banks_where_memory_is_left() -> None:
+    buffers = memory.core_memory(64, 32, 32)
+    banks = [buffers[group[0]].address // memory.BANK for group in memory.BANK_GROUPS]
+    assert len(set(banks)) == len(banks)
+
+
+def test_the_largest_tile_of_head_size_128_fits_with_448_bytes_to_spare() -> None:
+    buffers = memory.core_memory(128, 32, 32)
+    assert sum(buffer.size for buffer in buffers.values()) == 65_088
+
+
+def test_a_tile_beyond_core_memory_names_the_buffer_and_the_option() -> None:
+    with pytest.raises(ResourceError, match="65,536.*does not fit.*query_block"):
+        memory.core_memory(128, 64, 32)
+
+
+def test_lock_ids_are_distinct_and_in_range() -> None:
+    for (ids, initial), limit in ((memory.core_locks(), 16), (memory.memtile_locks(), 64)):
+        assert sorted(ids.values()) == list(range(len(ids))) and len(ids) <= limit
+        assert set(ids) == set(initial)
+
+
+def test_heads_of_one_group_share_their_key_head() -> None:
+    plan = planned(heads=8, kv_heads=2, query_length=64, head_dim=64)
+    assert {(item.head, item.kv_head) for items in plan.items for item in items} == {(h, h // 4) for h in range(8)}
+
+
+def test_columns_asked_for_are_used() -> None:
+    assert planned(columns=3, heads=8, query_length=256, head_dim=64).columns == 3
+
+
+def test_query_block_asked_for_is_used() -> None:
+    assert planned(options={"query_block": "16"}, heads=8, query_length=256, head_dim=64).query_block == 16
+
+
+def test_one_item_a_column_is_no_reason_for_a_fourth_column() -> None:
+    plan = planned(options={"query_block": "64"}, heads=2, query_length=256, head_dim=64)
+    assert plan.columns == 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(columns=0), dict(columns=5), dict(options={"query_block": "24"}), dict(options={"query_block": "-8"})],
+    ids=str,
+)
+def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        planned(heads=1, query_length=256, head_dim=64, **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        dict(heads=1, query_length=64, head_dim=32),
+        dict(heads=1, query_length=100, head_dim=64),
+        dict(heads=1, query_length=64, key_length=40, head_dim=64),
+    ],
+    ids=str,
+)
+def test_shapes_the_array_does_not_run_are_input_errors(shape: dict[str, int]) -> None:
+    with pytest.raises(InputError):
+        planned(**shape)
+
+
+def test_a_plan_is_json_and_text() -> None:
+    plan = planned(heads=8, query_length=1024, head_dim=64)
+    data = json.loads(json.dumps(plan.to_json()))
+    assert data["query_block"] == plan.query_block and data["items"] == [8, 8, 8, 8]
+    text = plan.describe()
+    assert "16 cores" in text and all(f"  {name}\n" in text for name in plan.core_buffers)
+
+
+def test_cost_grows_with_keys_and_shrinks_with_columns() -> None:
+    base = estimate(64, 64, 32, key_blocks=32, items=8, columns=1)
+    assert estimate(64, 64, 32, key_blocks=64, items=8, columns=1).total > base.total
+    assert estimate(64, 64, 32, key_blocks=32, items=8, columns=4).total < base.total
