@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.diagnostics import InternalError, ResourceError
+from npuc.passes.kernel.accumulator_halves import choose_halves
 from npuc.passes.kernel.bundle_packing import pack
 from npuc.passes.kernel.emission import Choices, Emission, Emitter
 from npuc.passes.kernel.ir import Program, Reg
@@ -15,7 +16,8 @@ from npuc.passes.kernel.modulo_schedule import ModuloSchedule
 from npuc.passes.kernel.register_allocation import AllocationFailed, allocate
 
 PROGRAM_MEMORY = 16384  # bytes (facts/schedule/aie2_timing_hw.md)
-_RESCHEDULES = 24
+_RESCHEDULES = 32
+_HALVES_GIVEN_UP = 6  # registers freed one by one, then all
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,24 @@ def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:
     """Schedules until the registers suffice: the loop where too many are alive gets a longer interval."""
     least: dict[str, int] = {}
     in_order = False
-    cache: dict[tuple[str, int], ModuloSchedule] = {}
+    halves = choose_halves(program)
+    given_up = 0
+    cache: dict[tuple[str, int, str], ModuloSchedule] = {}
     for attempt in range(_RESCHEDULES):
-        emission = Emitter(Choices(least, in_order), cache).run(program)
+        emission = Emitter(Choices(least, in_order, halves), cache).run(program)
         live = analyse(emission.trace)
         if live.never_written:
             raise InternalError(f"{program.name}: read but never written: {_names(live.never_written)}")
         try:
-            return emission, allocate((node for _, node in emission.trace.operations), live), attempt + 1
+            nodes = (node for _, node in emission.trace.operations)
+            return emission, allocate(nodes, live, halves), attempt + 1
         except AllocationFailed as failed:
             failure = failed
         loop = next((name for name, first, last in emission.trace.loops if first <= failure.cycle <= last), None)
-        if loop is not None:
+        if failure.reg.file in ("bm", "cm") and halves:
+            given_up += 1
+            halves = {reg: h for reg, h in halves.items() if reg is not failure.reg and given_up < _HALVES_GIVEN_UP}
+        elif loop is not None:
             interval = next(record.schedule.interval for record in emission.loops if record.name == loop)
             least = {**least, loop: interval + max(1, interval // 24)}
         elif not in_order:

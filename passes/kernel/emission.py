@@ -22,6 +22,7 @@ from npuc.passes.kernel.ir import (
     IfNonzero,
     Label,
     Op,
+    Part,
     Program,
     Reg,
     Statement,
@@ -38,10 +39,12 @@ SETUP_BYTES = 112
 
 @dataclass(frozen=True)
 class Choices:
-    """What register allocation may ask to change: least intervals by loop name, straight code as written."""
+    """What register allocation may ask to change: least intervals by loop name, straight code as written, halves of
+    accumulators."""
 
     least_intervals: Mapping[str, int] = field(default_factory=dict)
     in_order: bool = False
+    halves: Mapping[Reg, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Emission:
 class Emitter:
     """Schedules a program region by region."""
 
-    def __init__(self, choices: Choices, cache: dict[tuple[str, int], ModuloSchedule]) -> None:
+    def __init__(self, choices: Choices, cache: dict[tuple[str, int, str], ModuloSchedule]) -> None:
         self.choices = choices
         self.cache = cache
         self.out = Emission()
@@ -125,7 +128,7 @@ class Emitter:
 
     def straight(self, operations: Sequence[Op]) -> None:
         if operations:
-            nodes = [make_node(op) for op in operations]
+            nodes = [make_node(op, self.choices.halves) for op in operations]
             placed = list_schedule(
                 nodes, self.table, before=self.window, floor=self.floor, in_order=self.choices.in_order
             )
@@ -214,7 +217,7 @@ class Emitter:
 
     def modulo(self, name: str, loop: HardwareLoop, nodes: Sequence[Node]) -> ModuloSchedule:
         least = self.choices.least_intervals.get(name, 1)
-        key = (name, least)
+        key = (name, least, "".join(self.choices.halves.get(reg, "-") for reg in _accumulators(loop)))
         if key not in self.cache:
             most = min(loop.count, loop.max_stages or loop.count)
             self.cache[key] = modulo_schedule(nodes, minimum=least, most_stages=most, pipelined=loop.pipelined)
@@ -225,12 +228,17 @@ class Emitter:
         if loop.count == 1 or not operations:
             self.straight(operations)
             return
-        nodes = [make_node(op) for op in operations]
+        nodes = [make_node(op, self.choices.halves) for op in operations]
         for node in nodes:
             if node.is_lock or node.is_barrier or any(c.instruction.has_delay_slots for c in node.choices):
                 raise InternalError(f"hardware loop {loop.name}: {node.op.name} cannot be inside")
         name = self.unique(loop.name)
         _LoopEmission(self, name, loop, nodes, self.modulo(name, loop, nodes)).run()
+
+
+def _accumulators(loop: HardwareLoop) -> list[Reg]:
+    operands = (o.reg if isinstance(o, Part) else o for op in loop.body if isinstance(op, Op) for o in op.operands)
+    return list(dict.fromkeys(o for o in operands if isinstance(o, Reg) and o.file == "bm"))
 
 
 class _LoopEmission:

@@ -8,10 +8,11 @@ are taken out and placed anew, as in Rau's iterative modulo scheduling (1994).
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from npuc.passes.kernel.dependence import Graph, dependences
 from npuc.passes.kernel.list_schedule import list_schedule
@@ -19,6 +20,33 @@ from npuc.passes.kernel.nodes import Choice, Node
 from npuc.passes.kernel.reservation import ReservationTable
 
 _FAR = -(1 << 20)
+
+
+class _Variant(NamedTuple):
+    """How to search: stages to start with and to grow by beyond the least, weight of crowded units, a seed for ties."""
+
+    start: int
+    more: int
+    crowding: float
+    seed: int
+
+
+_VARIANTS = (
+    _Variant(0, 0, 0.5, 0),
+    _Variant(1, 0, 0.5, 0),
+    _Variant(0, 1, 0.5, 0),
+    _Variant(0, 2, 0.5, 0),
+    _Variant(0, 1, 0.8, 1),
+    _Variant(1, 0, 0.8, 2),
+    _Variant(0, 2, 0.3, 3),
+    _Variant(1, 1, 0.5, 4),
+    _Variant(1, 0, 0.3, 5),
+    _Variant(0, 1, 0.8, 6),
+    _Variant(1, 1, 0.8, 7),
+    _Variant(0, 2, 0.5, 8),
+)
+_LEAST_VARIANTS = 2
+_OPERATIONS_TRIED = 600
 _TRIES_PER_OPERATION = 8
 _SUBWORD_CLEARANCE = 7  # bundles from a sub-word store to the loop's end (facts/schedule/aie2_hazards.md section 6)
 
@@ -142,18 +170,23 @@ def _at_interval(
     assert ways is not None
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
-    for count in (stages, stages + 1):
-        if count <= most_stages:
-            found = _SlackScheduler(nodes, graph, interval, ways, count * interval).run()
+    for variant in _VARIANTS[: max(_LEAST_VARIANTS, _OPERATIONS_TRIED // len(nodes))]:
+        if stages + variant.start + variant.more <= most_stages:
+            found = _SlackScheduler(nodes, graph, interval, ways, stages, variant).run()
             if found is not None:
                 return found
     return None
 
 
 class _SlackScheduler:
-    """One try at one interval; `ways` are the longest distances, times end before `horizon`."""
+    """One try at one interval; `ways` are the longest distances.
 
-    def __init__(self, nodes: Sequence[Node], graph: Graph, interval: int, ways: Any, horizon: int) -> None:
+    Times end before a horizon, which moves on, if the variant lets it, when an operation finds no place.
+    """
+
+    def __init__(
+        self, nodes: Sequence[Node], graph: Graph, interval: int, ways: Any, stages: int, variant: _Variant
+    ) -> None:
         import numpy as np
 
         self.np = np
@@ -163,10 +196,11 @@ class _SlackScheduler:
         self.choices: dict[int, Choice] = {}
         self.latest_try: dict[int, int] = {}
         self.base_early = np.maximum(ways.max(axis=0), 0)
-        self.base_late = horizon - 1 - np.maximum(ways.max(axis=1), 0)
+        self.base_late = (stages + variant.start) * interval - 1 - np.maximum(ways.max(axis=1), 0)
+        self.extension = variant.more * interval
         self.early, self.late = self.base_early.copy(), self.base_late.copy()
         self.prefers_late = _prefers_late(nodes, graph)
-        self.crowding = _crowding(nodes)
+        self.haste = _haste(nodes, variant)
 
     def run(self) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
         count = len(self.nodes)
@@ -187,7 +221,7 @@ class _SlackScheduler:
     def _next(self) -> int:
         """The operation with least freedom, crowded units counting double."""
         np = self.np
-        freedom = (self.late - self.early).astype(np.float64) * self.crowding
+        freedom = (self.late - self.early).astype(np.float64) * self.haste
         if self.times:
             freedom[list(self.times)] = np.inf
         return int(freedom.argmin())
@@ -206,10 +240,14 @@ class _SlackScheduler:
 
     def _force(self, i: int) -> tuple[int, Choice] | None:
         """Take out what is in the way of `i`, at a time it was not forced to before."""
-        early, late = int(self.early[i]), int(self.late[i])
+        early = int(self.early[i])
         time = max(early, self.latest_try.get(i, early - 1) + 1)
-        if time > int(self.base_late[i]):
-            time = min(max(early, int(self.base_early[i])), late)
+        beyond = time - int(self.base_late[i])
+        if 0 < beyond <= self.extension:
+            self.extension -= beyond
+            self.base_late += beyond
+        elif beyond > 0:
+            time = int(self.early[i])
         self.latest_try[i] = time
         found: tuple[int, set[int], Choice] | None = None
         for choice in self.nodes[i].choices:
@@ -225,8 +263,7 @@ class _SlackScheduler:
         for j in sorted(leaving):
             self.table.release(j, self.choices[j], self.times[j])
             del self.times[j], self.choices[j]
-        if leaving:
-            self._bounds()
+        self._bounds()
         return time, found[2]
 
     def _bounds(self) -> None:
@@ -311,7 +348,7 @@ def _prefers_late(nodes: Sequence[Node], graph: Graph) -> list[bool]:
     return result
 
 
-def _crowding(nodes: Sequence[Node]) -> Any:
+def _haste(nodes: Sequence[Node], variant: _Variant) -> Any:
     """Factor on the freedom of each operation: less for users of the busiest units."""
     import numpy as np
 
@@ -320,4 +357,7 @@ def _crowding(nodes: Sequence[Node]) -> Any:
         load.update(_uses(node.choices[0]))
     most = max(load.values(), default=1)
     shares = [max((load[u] for u in _uses(n.choices[0])), default=0) / most for n in nodes]
-    return np.array([1.0 - 0.5 * share for share in shares])
+    noise = random.Random(variant.seed)
+    return np.array(
+        [(1.0 - variant.crowding * share) * (1 + 0.4 * noise.random() * (variant.seed > 0)) for share in shares]
+    )

@@ -6,7 +6,7 @@ smallest physical register (`r27`, `crRnd`).  Dependences are between locations.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -137,14 +137,14 @@ def part_name(file: str, register: str, which: str) -> str:
     return f"{_PART_LETTERS[file, which]}{number}"
 
 
-def _standin(reg: Reg, number: int) -> str:
+def _standin(reg: Reg, number: int, half: str | None) -> str:
     if reg.fixed is not None:
         return reg.fixed
-    letters = {"bm": "bml", "d3": "d"}.get(reg.file, reg.file)
+    letters = {"bm": f"bm{half or 'l'}", "d3": "d"}.get(reg.file, reg.file)
     return letters if letters == "lr" else f"{letters}{number}"
 
 
-def _bind(operands: Iterable[Operand]) -> tuple[list[str | int], dict[str, str]]:
+def _bind(operands: Iterable[Operand], halves: Mapping[Reg, str]) -> tuple[list[str | int], dict[str, str]]:
     """Operands with stand-in physical names, and the location each smallest stand-in part means."""
     numbers: dict[Reg, int] = {}
     names: list[str | int] = []
@@ -157,7 +157,7 @@ def _bind(operands: Iterable[Operand]) -> tuple[list[str | int], dict[str, str]]
         else:
             reg = operand.reg if isinstance(operand, Part) else operand
             number = numbers.setdefault(reg, _STANDIN_BASE + _STANDIN_STEP * len(numbers))
-            whole = _standin(reg, number)
+            whole = _standin(reg, number, halves.get(reg))
             if reg.fixed is None:
                 meaning.update(zip(fixed_parts(reg.file, whole), locations(reg), strict=True))
             names.append(part_name(reg.file, whole, operand.which) if isinstance(operand, Part) else whole)
@@ -170,26 +170,25 @@ def _timing(instruction: Instruction, names: tuple[str | int, ...]) -> Timing:
     return timing(instruction, registers)
 
 
-def _claims(instruction: Instruction, found: Timing, spoken: dict[str, str], halves: set[str]) -> tuple[Claim, ...]:
+def _claims(instruction: Instruction, found: Timing, spoken: dict[str, str], either: set[str]) -> tuple[Claim, ...]:
     claims = [Claim(f"slot {slot}", 0, "use", None) for slot in slots_of(instruction)]
     for unit, stage, length, kind, shared in found.units:
         units = [unit]
-        if shared in halves:  # a virtual half may become either
+        if shared in either:
             units = [unit[:-2] + ".l", unit[:-2] + ".h"]
         identity = spoken.get(shared, shared) if shared else None
         claims += [Claim(u, stage - 1 + k, kind, identity) for u in units for k in range(length)]
     return tuple(dict.fromkeys(claims))
 
 
-def make_node(op: Op) -> Node:
-    """Raises InternalError for an unknown instruction or operands that do not fit it."""
-    names, meaning = _bind(op.operands)
+def make_node(op: Op, halves: Mapping[Reg, str] | None = None) -> Node:
+    """halves: the half of an accumulator each `bm` register will be, `l` or `h`; both for those it does not name.
+
+    Raises InternalError for an unknown instruction or operands that do not fit it."""
+    halves = halves or {}
+    names, meaning = _bind(op.operands, halves)
     spoken = {n: str(o) for n, o in zip(names, op.operands, strict=True) if isinstance(n, str)}
-    halves = {
-        n
-        for n, o in zip(names, op.operands, strict=True)
-        if isinstance(n, str) and _file_of(o) == "bm" and _fixed_of(o) is None
-    }
+    either = {n for n, o in zip(names, op.operands, strict=True) if isinstance(n, str) and _may_be_either(o, halves)}
     choices = []
     first: Timing | None = None
     for name in (op.name, *op.alternatives):
@@ -199,7 +198,7 @@ def make_node(op: Op) -> Node:
             first = found
         elif (found.reads, found.writes, found.memory) != (first.reads, first.writes, first.memory):
             raise InternalError(f"{name} is no alternative of {op.name}: its operands are read or written otherwise")
-        choices.append(Choice(instruction, _claims(instruction, found, spoken, halves)))
+        choices.append(Choice(instruction, _claims(instruction, found, spoken, either)))
     assert first is not None
     reads = tuple((meaning.get(a.register, a.register), a.stage, a.bypass) for a in first.reads)
     writes = tuple(
@@ -224,14 +223,10 @@ def _instruction(name: str, op: Op) -> Instruction:
     return instruction
 
 
-def _file_of(operand: Operand) -> str:
+def _may_be_either(operand: Operand, halves: Mapping[Reg, str]) -> bool:
+    """Whether an operand lies in an accumulator half that is not known yet."""
     reg = operand.reg if isinstance(operand, Part) else operand
-    return reg.file if isinstance(reg, Reg) else ""
-
-
-def _fixed_of(operand: Operand) -> str | None:
-    reg = operand.reg if isinstance(operand, Part) else operand
-    return reg.fixed if isinstance(reg, Reg) else None
+    return isinstance(reg, Reg) and reg.file == "bm" and reg.fixed is None and reg not in halves
 
 
 def _reach(node: Node) -> int:

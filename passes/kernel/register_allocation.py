@@ -6,7 +6,7 @@ nothing else that lives there, and which every instruction field naming it can e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
@@ -52,13 +52,13 @@ class _Request:
     candidates: list[tuple[str, tuple[str, ...]]]
 
 
-def allocate(nodes: Iterable[Node], live: Liveness) -> dict[Reg, str]:
-    """A physical register for every virtual one.  Raises AllocationFailed."""
-    requests = _requests(nodes, live)
+def allocate(nodes: Iterable[Node], live: Liveness, halves: Mapping[Reg, str]) -> dict[Reg, str]:
+    """A physical register for every virtual one; halves: of accumulators, `l` or `h`.  Raises AllocationFailed."""
+    requests = _requests(nodes, live, halves)
     return _Colouring(requests, live).run()
 
 
-def _requests(nodes: Iterable[Node], live: Liveness) -> list[_Request]:
+def _requests(nodes: Iterable[Node], live: Liveness, halves: Mapping[Reg, str]) -> list[_Request]:
     allowed: dict[Reg, set[str]] = {}
     for node in nodes:
         for choice in node.choices:
@@ -70,6 +70,8 @@ def _requests(nodes: Iterable[Node], live: Liveness) -> list[_Request]:
     requests = []
     for reg, names in allowed.items():
         bits = tuple(live.bits.get(location, -1) for location in locations(reg))
+        if reg in halves:
+            names = {name for name in names if name[2] == halves[reg]}
         candidates = [(name, fixed_parts(reg.file, name)) for name in FILES[reg.file] if name in names]
         requests.append(_Request(reg, bits, candidates))
     return requests
