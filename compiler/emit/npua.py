@@ -1,32 +1,44 @@
 """NPUA: what npuc keeps of a kernel beside its array image, version 2; and the early version 1, read only.
 
-Version 2: a header of 48 bytes, a table of sections, the sections.  Metadata is canonical JSON (sorted keys, no
-blanks).  The SHA-256 of the array image (PDI) ties the two together.
+Little-endian.  Version 2: header, table of sections, sections padded to 16 bytes.  Metadata, programs and patches are
+canonical JSON (sorted keys, no blanks).  The SHA-256 of the array image (PDI) ties the two together.  Both versions
+start with the magic and a count of 16-byte instructions; a file is version 1 exactly when its size is
+8 + 16 * count, which the padding of version 2 makes impossible, and readers look for the tag of version 2 first.
 """
 
 from __future__ import annotations
 
 import json
-import struct
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.emit import txn
-from npuc.compiler.emit.binary import Reader, padded
-from npuc.compiler.emit.expression import evaluate
+from npuc.compiler.emit import expression, txn
+from npuc.compiler.emit.control_template import ControlTemplate, Patch
+from npuc.compiler.emit.layout import Layout, malformed, padded, take
 
+WHAT = "NPUA"
 MAGIC = 0x4E505541
 TAG = 0x32415055
 MAJOR, MINOR = 2, 0
-# magic, instruction words of 16 bytes, tag, major, minor, header size, total size, sections, CRC-32, 3 words reserved
-HEADER = struct.Struct("<IIIHHIIII12x")
-CRC_OFFSET = 28
-SECTION = struct.Struct("<III")
+HEADER = Layout(
+    "NPUA header",
+    ("magic", "I", MAGIC), ("instructions", "I"), ("tag", "I", TAG), ("major", "H", MAJOR), ("minor", "H", MINOR),
+    ("header_size", "I", 48), ("total_size", "I"), ("section_count", "I"), ("crc32", "I", 0), (None, "16x"),
+)  # fmt: skip
+SECTION = Layout("NPUA section", ("kind", "I"), ("offset", "I"), ("size", "I"))
+CONTROL_HEADER = Layout("NPUA control section", ("sequence_bytes", "I"), ("patch_bytes", "I"))
 METADATA, CONTROL, PROGRAMS, PDI_HASH, PDI = 1, 2, 3, 4, 5
-V1_INSTRUCTION = struct.Struct("<BBBBIQ")
+SECTION_NAMES = {METADATA: "metadata", CONTROL: "control", PROGRAMS: "programs", PDI_HASH: "PDI hash", PDI: "PDI"}
+HASH_BYTES = 32
+MOST_SECTIONS = 256
+
+V1_HEADER = Layout("NPUA 1 header", ("magic", "I", MAGIC), ("count", "I"))
+V1_INSTRUCTION = Layout(
+    "NPUA 1 instruction",
+    ("opcode", "B"), ("source1", "B"), ("source2", "B"), ("destination", "B"), ("immediate", "I"), (None, "8x"),
+)  # fmt: skip
 V1_OPCODES = {
     0x10: "load tile", 0x11: "store tile", 0x20: "matmul int8", 0x21: "matmul int4", 0x30: "add", 0x31: "mul",
     0x40: "softmax", 0x41: "gelu", 0x42: "silu", 0xFF: "sync",
@@ -34,37 +46,8 @@ V1_OPCODES = {
 
 
 @dataclass(frozen=True)
-class Patch:
-    """The word of the sequence that an expression over the runtime dimensions gives."""
-
-    word: int
-    expression: str
-
-
-@dataclass(frozen=True)
-class ControlTemplate:
-    """The runtime sequence with places still to fill."""
-
-    columns: int
-    operations: tuple[txn.Operation, ...]
-    patches: tuple[Patch, ...] = ()
-
-    def instantiate(self, dimensions: Mapping[str, int]) -> bytes:
-        """The TXN binary for these runtime dimensions.  InputError when an expression cannot be evaluated."""
-        data = bytearray(txn.write_txn(self.operations, self.columns))
-        for patch in self.patches:
-            if not 0 <= 4 * patch.word <= len(data) - 4:
-                raise InputError(f"control template: word {patch.word} is outside the sequence")
-            value = evaluate(patch.expression, dimensions)
-            if not 0 <= value < 1 << 32:
-                raise InputError(f"control template: {patch.expression} = {value} does not fit a word")
-            struct.pack_into("<I", data, 4 * patch.word, value)
-        return bytes(data)
-
-
-@dataclass(frozen=True)
 class ProgramSymbols:
-    """One core's program: its size, labels (address, name) and lines (address, text)."""
+    """One core's program: its size in bytes, labels (address, name) and source lines (address, text)."""
 
     column: int
     row: int
@@ -75,7 +58,9 @@ class ProgramSymbols:
 
 @dataclass(frozen=True)
 class Npua:
-    metadata: dict[str, Any]
+    """Version 2.  `pdi` is there in standalone files and None inside an xclbin."""
+
+    metadata: dict[str, Any] = field(hash=False)
     control: ControlTemplate
     programs: tuple[ProgramSymbols, ...]
     pdi_sha256: bytes
@@ -84,6 +69,8 @@ class Npua:
 
 @dataclass(frozen=True)
 class V1Instruction:
+    """An instruction of version 1 with its operation's name."""
+
     opcode: int
     operation: str
     source1: int
@@ -99,6 +86,7 @@ class NpuaV1:
     instructions: tuple[V1Instruction, ...]
 
 
+# --- writing ------------------------------------------------------------------------------------------------------
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
@@ -106,11 +94,16 @@ def _json(value: Any) -> bytes:
 def _control(control: ControlTemplate) -> bytes:
     sequence = txn.write_txn(control.operations, control.columns)
     patches = _json([[patch.word, patch.expression] for patch in control.patches])
-    return struct.pack("<II", len(sequence), len(patches)) + sequence + patches
+    return CONTROL_HEADER.pack(sequence_bytes=len(sequence), patch_bytes=len(patches)) + sequence + patches
+
+
+def _instruction_count(programs: tuple[ProgramSymbols, ...]) -> int:
+    return sum(-(-program.program_bytes // 16) for program in programs)
 
 
 def write_npua(npua: Npua) -> bytes:
     """Version 2 bytes."""
+    assert len(npua.pdi_sha256) == HASH_BYTES, f"hash of {len(npua.pdi_sha256)} bytes"
     programs = [[p.column, p.row, p.program_bytes, p.symbols, p.lines] for p in npua.programs]
     sections = [
         (METADATA, _json(npua.metadata)),
@@ -118,91 +111,133 @@ def write_npua(npua: Npua) -> bytes:
         (PROGRAMS, _json(programs)),
         (PDI_HASH, npua.pdi_sha256),
     ]
-    if npua.pdi is not None:
-        sections.append((PDI, npua.pdi))
-    table, body = b"", b""
+    sections += [] if npua.pdi is None else [(PDI, npua.pdi)]
     start = HEADER.size + SECTION.size * len(sections)
     start += -start % 16
+    table, body = bytearray(), bytearray()
     for kind, data in sections:
-        table += SECTION.pack(kind, start + len(body), len(data))
+        table += SECTION.pack(kind=kind, offset=start + len(body), size=len(data))
         body += padded(data, 16)
-    count = sum(-(-program.program_bytes // 16) for program in npua.programs)
-    total = start + len(body)
-    if total == 8 + 16 * count:  # would be taken for version 1
-        total += 16
-    header = HEADER.pack(MAGIC, count, TAG, MAJOR, MINOR, HEADER.size, total, len(sections), 0)
-    data = bytearray(padded(header + table, 16) + body)
-    data += bytes(total - len(data))
-    struct.pack_into("<I", data, CRC_OFFSET, zlib.crc32(data))
-    return bytes(data)
+    count = _instruction_count(npua.programs)
+    fields = {"instructions": count, "total_size": start + len(body), "section_count": len(sections)}
+    rest = bytes(table).ljust(start - HEADER.size, b"\0") + bytes(body)
+    assert fields["total_size"] != 8 + 16 * count  # never version 1: the size is a multiple of 16
+    return HEADER.pack(**fields, crc32=zlib.crc32(HEADER.pack(**fields) + rest)) + rest
 
 
-def read_npua(data: bytes) -> Npua:
-    """A version 2 file.  InputError with the offset for anything malformed."""
-    reader = Reader(data, "NPUA")
-    magic, _, tag, major, _, header_size, total, count, crc = HEADER.unpack(reader.bytes(0, HEADER.size))
-    reader.expect(magic == MAGIC and tag == TAG, 0, "no NPUA version 2")
-    reader.expect(major == MAJOR, 12, f"NPUA version {major}, this npuc reads {MAJOR}")
-    reader.expect(total == len(data), 20, f"{total} bytes announced, {len(data)} present")
-    reader.expect(header_size == HEADER.size, 16, f"header of {header_size} bytes")
-    cleared = data[:CRC_OFFSET] + bytes(4) + data[CRC_OFFSET + 4 :]
-    reader.expect(zlib.crc32(cleared) == crc, CRC_OFFSET, "CRC wrong: the file was damaged or changed")
-    sections = {}
-    for i in range(count):
-        kind, offset, size = SECTION.unpack(reader.bytes(HEADER.size + i * SECTION.size, SECTION.size))
-        sections[kind] = reader.bytes(offset, size)
-    for kind, name in ((METADATA, "metadata"), (CONTROL, "control"), (PROGRAMS, "program"), (PDI_HASH, "hash")):
-        reader.expect(kind in sections, HEADER.size, f"no {name} section")
-    metadata = _parse(reader, sections[METADATA], "metadata")
-    reader.expect(isinstance(metadata, dict), 0, "metadata is no object")
-    programs = _read_programs(reader, _parse(reader, sections[PROGRAMS], "programs"))
-    control = _read_control(sections[CONTROL])
-    return Npua(metadata, control, programs, sections[PDI_HASH], sections.get(PDI))
-
-
-def _parse(reader: Reader, data: bytes, what: str) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise reader.fail(0, f"{what} is no JSON ({error})") from error
-
-
-def _read_programs(reader: Reader, rows: Any) -> tuple[ProgramSymbols, ...]:
-    def pairs(items: Any) -> tuple[tuple[int, str], ...]:
-        return tuple((int(address), str(text)) for address, text in items)
-
-    try:
-        return tuple(ProgramSymbols(int(c), int(r), int(n), pairs(s), pairs(lines)) for c, r, n, s, lines in rows)
-    except (TypeError, ValueError) as error:
-        raise reader.fail(0, f"program section malformed ({error})") from error
-
-
-def _read_control(data: bytes) -> ControlTemplate:
-    reader = Reader(data, "control template")
-    size, patch_size = reader.words(0, 2)
-    sequence = txn.read_txn(reader.bytes(8, size))
-    try:
-        patches = tuple(Patch(int(w), str(e)) for w, e in _parse(reader, reader.bytes(8 + size, patch_size), "patches"))
-    except (TypeError, ValueError) as error:
-        raise reader.fail(8 + size, f"patch records malformed ({error})") from error
-    return ControlTemplate(sequence.columns, sequence.operations, patches)
+# --- reading ------------------------------------------------------------------------------------------------------
+def is_npua(data: bytes) -> bool:
+    """Whether the data starts with the magic of an NPUA of any version."""
+    return data[:4] == MAGIC.to_bytes(4, "little")
 
 
 def is_version_1(data: bytes) -> bool:
     """Whether size and count satisfy the equation of version 1 and the tag of version 2 is absent."""
-    if len(data) < 8:
+    if not is_npua(data) or len(data) < V1_HEADER.size or data[8:12] == TAG.to_bytes(4, "little"):
         return False
-    magic, count = struct.unpack_from("<II", data)
-    tagged = len(data) >= 12 and struct.unpack_from("<I", data, 8)[0] == TAG
-    return magic == MAGIC and len(data) == 8 + 16 * count and not tagged
+    return len(data) == V1_HEADER.size + V1_INSTRUCTION.size * V1_HEADER.unpack(data)["count"]
+
+
+def _sections(data: bytes) -> dict[int, tuple[int, bytes]]:
+    """kind -> (offset, contents) once header, CRC and table are checked."""
+    if is_version_1(data):
+        raise InputError(f"{WHAT}: version 1 does not run on hardware", remedy="npuc inspect lists it")
+    header = HEADER.unpack(data)
+    HEADER.expect(header, 0, "magic", "tag", "major", "header_size")
+    if header["total_size"] != len(data):
+        where = HEADER.offsets["total_size"]
+        raise malformed(WHAT, where, f"header says {header['total_size']} bytes, there are {len(data)}")
+    at = HEADER.offsets["crc32"]
+    computed = zlib.crc32(data[:at] + bytes(4) + data[at + 4 :])
+    if computed != header["crc32"]:
+        raise malformed(WHAT, at, f"CRC-32 {header['crc32']:#010x}, computed {computed:#010x}")
+    if header["section_count"] > MOST_SECTIONS:
+        raise malformed(WHAT, HEADER.offsets["section_count"], f"{header['section_count']} sections")
+    sections: dict[int, tuple[int, bytes]] = {}
+    for entry in SECTION.unpack_array(data, HEADER.size, header["section_count"]):
+        if entry["kind"] in sections:
+            raise malformed(WHAT, entry["offset"], f"two sections of kind {entry['kind']}")
+        if entry["kind"] in SECTION_NAMES:
+            sections[entry["kind"]] = entry["offset"], take(data, entry["offset"], entry["size"], "NPUA section")
+    for kind in (METADATA, CONTROL, PROGRAMS, PDI_HASH):
+        if kind not in sections:
+            raise malformed(WHAT, HEADER.size, f"no {SECTION_NAMES[kind]} section")
+    return sections
+
+
+def read_npua(data: bytes) -> Npua:
+    """A version 2 file; InputError with the offset for anything malformed, damaged or of another version."""
+    sections = _sections(data)
+    metadata = _parse(*sections[METADATA], "metadata")
+    if not isinstance(metadata, dict):
+        raise malformed(WHAT, sections[METADATA][0], "metadata is no JSON object")
+    programs = _read_programs(*sections[PROGRAMS])
+    if _instruction_count(programs) != HEADER.unpack(data)["instructions"]:
+        raise malformed(WHAT, 4, "the count of instruction words is not that of the programs")
+    at, pdi_hash = sections[PDI_HASH]
+    if len(pdi_hash) != HASH_BYTES:
+        raise malformed(WHAT, at, f"PDI hash of {len(pdi_hash)} bytes")
+    pdi = sections[PDI][1] if PDI in sections else None
+    return Npua(metadata, _read_control(*sections[CONTROL]), programs, pdi_hash, pdi)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _parse(offset: int, data: bytes, what: str) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise malformed(WHAT, offset, f"{what} cannot be read as JSON ({error})") from error
+
+
+def _is_list(value: Any, *kinds: type) -> bool:
+    """Whether a JSON value is a list of exactly these types (booleans are not numbers)."""
+    return isinstance(value, list) and [type(item) for item in value] == list(kinds)
+
+
+def _pairs(offset: int, value: list[Any]) -> tuple[tuple[int, str], ...]:
+    if not all(_is_list(pair, int, str) for pair in value):
+        raise malformed(WHAT, offset, "programs: (address, text) expected")
+    return tuple((address, name) for address, name in value)
+
+
+def _read_programs(offset: int, data: bytes) -> tuple[ProgramSymbols, ...]:
+    rows = _parse(offset, data, "programs")
+    if not isinstance(rows, list) or not all(_is_list(row, int, int, int, list, list) for row in rows):
+        raise malformed(WHAT, offset, "programs: a list of [column, row, bytes, symbols, lines] expected")
+    if any(min(row[:3]) < 0 for row in rows):
+        raise malformed(WHAT, offset, "programs: a number is negative")
+    return tuple(
+        ProgramSymbols(column, row, size, _pairs(offset, symbols), _pairs(offset, lines))
+        for column, row, size, symbols, lines in rows
+    )
+
+
+def _read_control(offset: int, data: bytes) -> ControlTemplate:
+    header = CONTROL_HEADER.unpack(data)
+    size = header["sequence_bytes"]
+    sequence = txn.read_txn(take(data, CONTROL_HEADER.size, size, CONTROL_HEADER.what))
+    raw = take(data, CONTROL_HEADER.size + size, header["patch_bytes"], CONTROL_HEADER.what)
+    records = _parse(offset + CONTROL_HEADER.size + size, raw, "patches")
+    if not isinstance(records, list) or not all(_is_list(record, int, str) for record in records):
+        raise malformed(WHAT, offset, "patches: a list of [word, expression] expected")
+    for word, text in records:
+        expression.parse(text)
+        if not txn.HEADER.size <= 4 * word < size:
+            raise malformed(WHAT, offset, f"patch of word {word}, the sequence has {size // 4}")
+    return ControlTemplate(sequence.columns, sequence.operations, tuple(Patch(*record) for record in records))
 
 
 def read_npua_v1(data: bytes) -> NpuaV1:
     """The instructions of a version 1 file."""
     if not is_version_1(data):
-        raise InputError("no NPUA version 1: size and instruction count do not agree")
-    found = []
-    for opcode, source1, source2, destination, immediate, _ in V1_INSTRUCTION.iter_unpack(data[8:]):
-        name = V1_OPCODES.get(opcode, f"unknown {opcode:#04x}")
-        found.append(V1Instruction(opcode, name, source1, source2, destination, immediate))
-    return NpuaV1(tuple(found))
+        raise malformed(WHAT, 0, "no NPUA version 1: size and instruction count do not agree")
+    count = V1_HEADER.unpack(data)["count"]
+    return NpuaV1(
+        tuple(
+            V1Instruction(operation=V1_OPCODES.get(raw["opcode"], f"unknown {raw['opcode']:#04x}"), **raw)
+            for raw in V1_INSTRUCTION.unpack_array(data, V1_HEADER.size, count)
+        )
+    )

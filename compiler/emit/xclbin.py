@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import re
-import struct
-import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
-from npuc.compiler.diagnostics import InputError
-from npuc.compiler.emit.binary import Reader, padded
-from npuc.compiler.emit.partition import Image, read_partition, write_partition
+from npuc.compiler.diagnostics import InputError, ResourceError
+from npuc.compiler.emit.layout import Layout, malformed, text
+from npuc.compiler.emit.partition import Image, Partition, read_partition, write_partition
+from npuc.compiler.emit.xclbin_metadata import (
+    KernelDescription,
+    buffer_names,
+    kernel_arguments,
+    read_metadata,
+    write_metadata,
+)
+from npuc.compiler.emit.xclbin_sections import (
+    HOST,
+    MEMORIES,
+    SRAM,
+    Connection,
+    Instance,
+    Memory,
+    read_connections,
+    read_instances,
+    read_memories,
+    read_vender,
+    write_connections,
+    write_instances,
+    write_memories,
+    write_vender,
+)
+from npuc.compiler.target.npu1.geometry import COLUMNS
 
+WHAT = "XCLBIN"
 MAGIC = b"xclbin2\0"
-# magic, signature length, reserved, key block, unique id, length, time stamp, feature ROM time, version patch, major,
-# minor, mode, action mask, interface uuid, platform name, uuid, debug binary name, number of sections, padding
-HEADER = struct.Struct("<8si28s256sQQQQHBBHH16s64s16s16sII")
-SECTION = struct.Struct("<I16s4xQQ")
-SMALLEST = 0x1F0
+HEADER = Layout(
+    "XCLBIN header",
+    ("magic", "8s", MAGIC), ("signature_length", "i", -1), ("reserved", "28s", b"\xff" * 28),
+    ("key_block", "256s", b"\xff" * 256), ("unique_id", "Q"), ("length", "Q"), ("time_stamp", "Q"),
+    ("feature_rom_time", "Q", 0), ("version_patch", "H", 0), ("version_major", "B", 2), ("version_minor", "B", 21),
+    ("mode", "H", 0), ("action_mask", "H", 0), ("interface_uuid", "16s", b""),
+    ("platform", "64s", b"xilinx_v1_ipu_0_0"), ("uuid", "16s", b""), ("debug_binary", "16s", b""),
+    ("section_count", "I"), (None, "4x"),
+)  # fmt: skip
+SECTION = Layout("XCLBIN section header", ("kind", "I"), ("name", "16s"), (None, "4x"), ("offset", "Q"), ("size", "Q"))
+SMALLEST = HEADER.size + SECTION.size  # sizeof(axlf)
 MOST_SECTIONS = 10000
-UNSIGNED = -1
-VERSION_MAJOR, VERSION_MINOR = 2, 21
-PLATFORM = b"xilinx_v1_ipu_0_0"
-
 EMBEDDED_METADATA, MEM_TOPOLOGY, CONNECTIVITY, IP_LAYOUT = 2, 6, 7, 8
 GROUP_TOPOLOGY, GROUP_CONNECTIVITY, VENDER_METADATA, AIE_PARTITION = 26, 27, 31, 32
 SECTION_NAMES = {
@@ -32,34 +59,33 @@ SECTION_NAMES = {
     22: "SYSTEM_METADATA", 25: "AIE_METADATA", 26: "ASK_GROUP_TOPOLOGY", 27: "ASK_GROUP_CONNECTIVITY",
     31: "VENDER_METADATA", 32: "AIE_PARTITION",
 }  # fmt: skip
-
-# Section 2: two memories always, a PS kernel of the DPU kind, arguments to memories.
-COUNT = struct.Struct("<I4x")
-MEMORY = struct.Struct("<BB6xQQ16s")
-MEMORIES = ((2, 1, 0x10000, 0x4000000, b"HOST"), (2, 1, 0xC000, 0x4000000, b"SRAM"))
-HOST, SRAM = 0, 1
-IP = struct.Struct("<IIQ64s")
-IP_PS_KERNEL, DPU, NO_BASE = 7, 1, (1 << 64) - 1
-CONNECTION = struct.Struct("<iii")
-VENDER_HEADER = struct.Struct("<III36x")
+_ONCE = (EMBEDDED_METADATA, MEM_TOPOLOGY, CONNECTIVITY, IP_LAYOUT, GROUP_TOPOLOGY, GROUP_CONNECTIVITY, AIE_PARTITION)
 NPUA_NAME = "NPUA"
 MOST_BUFFERS = 7  # what the driver's direct path takes (section 2, EMBEDDED_METADATA)
-FIRST_BUFFER_OFFSET, BUFFER_BYTES = 0x14, 8
+MOST_KERNELS = 32  # compute units the driver takes
+_LONGEST_INSTANCE_NAME = 63
+_MIRROR_START, _MIRROR_END = b"XCLBIN_MIRROR_DATA_START", b"XCLBIN_MIRROR_DATA_END"
 
 
 @dataclass(frozen=True)
 class KernelEntry:
-    """One kernel: name, instance, 12-bit id, names of its buffer arguments in order, its NPUA (empty: foreign)."""
+    """One kernel: name, instance, 12-bit id, names of its buffer arguments in order, its NPUA (empty: foreign).
+
+    `description` is filled by the reader: all arguments as the metadata declare them.  A kernel id of None: no PDI.
+    """
 
     name: str
     instance: str
-    kernel_id: int
+    kernel_id: int | None
     arguments: tuple[str, ...]
     npua: bytes = b""
+    description: KernelDescription | None = None
 
 
 @dataclass(frozen=True)
 class SectionEntry:
+    """One line of the section table; offset and size in bytes."""
+
     kind: int
     name: str
     offset: int
@@ -72,7 +98,7 @@ class SectionEntry:
 
 @dataclass(frozen=True)
 class Xclbin:
-    """kernels, width of the partition, the array image of the first PDI; uuid and sections are filled by the reader."""
+    """Kernels, width of the partition, the array image of the first PDI; the reader fills in the rest."""
 
     kernels: tuple[KernelEntry, ...]
     columns: int
@@ -82,183 +108,203 @@ class Xclbin:
     time_stamp: int = 0
     platform: str = ""
     sections: tuple[SectionEntry, ...] = ()
+    version: str = ""
+    partition: Partition | None = None
+    memories: tuple[Memory, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    connections: tuple[Connection, ...] = ()
+
+    def pdi_of(self, kernel: KernelEntry) -> bytes:
+        """The array image that serves a kernel; InputError when none does."""
+        for image in self.pdis:
+            if kernel.kernel_id in image.kernel_ids:
+                return image.pdi
+        raise InputError(f"XCLBIN: kernel {kernel.name} has no PDI")
 
 
-def _memory_topology() -> bytes:
-    return COUNT.pack(len(MEMORIES)) + b"".join(MEMORY.pack(*memory) for memory in MEMORIES)
+# --- writing ------------------------------------------------------------------------------------------------------
+def _check(xclbin: Xclbin) -> None:
+    """InputError or ResourceError for what the container or the driver cannot take."""
+    if not 1 <= xclbin.columns <= COLUMNS:
+        raise ResourceError(f"XCLBIN: {xclbin.columns} columns, npu1 has 1 to {COLUMNS} for a kernel")
+    if not 1 <= len(xclbin.kernels) <= MOST_KERNELS:
+        raise ResourceError(f"XCLBIN: {len(xclbin.kernels)} kernels, the driver takes 1 to {MOST_KERNELS}")
+    for what, values in (("name", [k.name for k in xclbin.kernels]), ("id", [k.kernel_id for k in xclbin.kernels])):
+        if len(set(values)) != len(values):
+            raise InputError(f"XCLBIN: two kernels with the same {what}")
+    for kernel in xclbin.kernels:
+        if len(kernel.arguments) > MOST_BUFFERS:
+            count = len(kernel.arguments)
+            raise ResourceError(f"kernel {kernel.name} has {count} buffer arguments, the driver takes {MOST_BUFFERS}")
+        for name in (kernel.name, kernel.instance):
+            if not name or ":" in name or not name.isascii() or not name.isprintable():
+                raise InputError(f"XCLBIN: kernel or instance name {name!r} must be printable ASCII without ':'")
+        if any(not name or not name.isprintable() for name in kernel.arguments):
+            raise InputError(f"XCLBIN: kernel {kernel.name} has an argument without a printable name")
+        if len(kernel.name) + 1 + len(kernel.instance) > _LONGEST_INSTANCE_NAME:
+            raise ResourceError(f"XCLBIN: {kernel.name}:{kernel.instance} exceeds {_LONGEST_INSTANCE_NAME} characters")
+        if kernel.kernel_id is None or not 0 <= kernel.kernel_id < 1 << 12:
+            raise InputError(f"XCLBIN: kernel {kernel.name} has id {kernel.kernel_id}, it has 12 bits")
 
 
-def _ip_layout(kernels: tuple[KernelEntry, ...]) -> bytes:
-    data = COUNT.pack(len(kernels))
-    for kernel in kernels:
-        name = f"{kernel.name}:{kernel.instance}".encode()
-        if len(name) > 63:
-            raise InputError(f"kernel name {kernel.name} is longer than an IP_LAYOUT entry holds (63 bytes)")
-        data += IP.pack(IP_PS_KERNEL, DPU | kernel.kernel_id << 16, NO_BASE, name)
-    return data
+def _sections(xclbin: Xclbin) -> list[tuple[int, str, bytes]]:
+    """(kind, name, payload) in the order of public tools, private data last."""
+    kernels = xclbin.kernels
+    ids = [kernel.kernel_id for kernel in kernels if kernel.kernel_id is not None]
+    descriptions = [
+        KernelDescription(k.name, (k.instance,), k.kernel_id, kernel_arguments(k.arguments)) for k in kernels
+    ]
+    instances = [Instance(f"{k.name}:{k.instance}", i) for k, i in zip(kernels, ids, strict=True)]
+    connections = [
+        Connection(argument, index, SRAM if argument == 1 else HOST)
+        for index, kernel in enumerate(kernels)
+        for argument in (1, *range(3, 3 + len(kernel.arguments)))
+    ]
+    private = [(VENDER_METADATA, "npua", write_vender(NPUA_NAME, kernel.npua)) for kernel in kernels]
+    return [
+        (MEM_TOPOLOGY, "mem", write_memories(MEMORIES)),
+        (AIE_PARTITION, "part", write_partition(xclbin.columns, xclbin.pdi, ids)),
+        (EMBEDDED_METADATA, "", write_metadata(descriptions)),
+        (IP_LAYOUT, "", write_instances(instances)),
+        (CONNECTIVITY, "", write_connections(connections)),
+        (GROUP_CONNECTIVITY, "", write_connections(connections * 2)),  # twice, as public tools write it
+        (GROUP_TOPOLOGY, "", write_memories(MEMORIES)),
+        *(private if any(kernel.npua for kernel in kernels) else ()),
+    ]
 
 
-def _connections(kernels: tuple[KernelEntry, ...]) -> list[bytes]:
-    found = []
-    for index, kernel in enumerate(kernels):
-        places = [(1, SRAM)] + [(3 + i, HOST) for i in range(len(kernel.arguments))]
-        found += [CONNECTION.pack(argument, index, memory) for argument, memory in places]
-    return found
+def _content_uuid(content: bytes) -> bytes:
+    """RFC 9562 version 8: made of the content."""
+    digest = bytearray(hashlib.sha256(content).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return bytes(digest)
 
 
-def _connectivity(connections: list[bytes]) -> bytes:
-    return struct.pack("<i", len(connections)) + b"".join(connections)
-
-
-def _argument(parent: ElementTree.Element, number: int, name: str, kind: str, pointer: bool, offset: int) -> None:
-    size = 4 if kind == "uint32_t" else 8
-    ElementTree.SubElement(
-        parent, "arg", name=name, addressQualifier="1" if pointer else "0", id=str(number), size=f"{size:#x}",
-        offset=f"{offset:#x}", hostOffset="0x0", hostSize=f"{size:#x}", type=kind,
-    )  # fmt: skip
-
-
-def _embedded_metadata(kernels: tuple[KernelEntry, ...]) -> bytes:
-    project = ElementTree.Element("project")
-    platform = ElementTree.SubElement(project, "platform")
-    device = ElementTree.SubElement(platform, "device")
-    core = ElementTree.SubElement(device, "core")
-    for kernel in kernels:
-        node = ElementTree.SubElement(core, "kernel", name=kernel.name, language="c", type="dpu")
-        ElementTree.SubElement(node, "extended-data", subtype="1", functional="0",
-                               dpu_kernel_id=f"{kernel.kernel_id:#x}")
-        _argument(node, 0, "opcode", "uint64_t", False, 0)
-        _argument(node, 1, "instr", "char *", True, 8)
-        _argument(node, 2, "ninstr", "uint32_t", False, 0x10)
-        for i, name in enumerate(kernel.arguments):
-            _argument(node, 3 + i, name, "void*", True, FIRST_BUFFER_OFFSET + BUFFER_BYTES * i)
-        ElementTree.SubElement(node, "instance", name=kernel.instance)
-    return ElementTree.tostring(project, encoding="utf-8", xml_declaration=True)
-
-
-def _vender_metadata(name: str, image: bytes) -> bytes:
-    text = padded(name.encode() + b"\0", 8)
-    start = VENDER_HEADER.size + len(text)
-    return VENDER_HEADER.pack(VENDER_HEADER.size, start, len(image)) + text + image
-
-
-def _time_stamp() -> int:
+def _creation_time() -> int:
     value = os.environ.get("SOURCE_DATE_EPOCH", "0")
-    if not value.isdigit() or int(value) >= 1 << 63:
+    if not (value.isascii() and value.isdigit()) or len(value) > 18:
         raise InputError(f"SOURCE_DATE_EPOCH is {value!r}", remedy="set it to a number of seconds or unset it")
     return int(value)
 
 
+def _mirror(header: bytes, entries: Sequence[SectionEntry]) -> bytes:
+    """The JSON copy of header and section table that xclbinutil appends; its section_header key repeats."""
+    values = HEADER.unpack(header)
+    unique_id = HEADER.offsets["unique_id"]
+    shown = {
+        "Magic": text(MAGIC), "SignatureLength": "-1", "UniqueID": header[unique_id : unique_id + 8].hex(),
+        "TimeStamp": str(values["time_stamp"]), "FeatureRomTimeStamp": str(values["feature_rom_time"]),
+        "Mode": str(values["mode"]), "InterfaceUUID": values["interface_uuid"].hex(),
+        "PlatformVBNV": text(values["platform"]), "XclBinUUID": values["uuid"].hex(),
+        "DebugBin": text(values["debug_binary"]),
+    }  # fmt: skip
+    pairs: list[tuple[str, Any]] = [("schema_version", {"major": "1", "minor": "0", "patch": "0"}), ("header", shown)]
+    for entry in entries:
+        place = {"Offset": f"{entry.offset:#x}", "Size": f"{entry.size:#x}"}
+        pairs.append(("section_header", {"Kind": str(entry.kind), "Name": entry.name, **place}))
+    body = ",".join(f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in pairs)
+    return _MIRROR_START + b"{" + body.encode() + b"}" + _MIRROR_END
+
+
 def write_xclbin(xclbin: Xclbin) -> bytes:
     """The container; its UUID derives from the content, its time from SOURCE_DATE_EPOCH or zero."""
-    for kernel in xclbin.kernels:
-        if len(kernel.arguments) > MOST_BUFFERS:
-            raise InputError(f"kernel {kernel.name} has {len(kernel.arguments)} buffer arguments, "
-                             f"the driver takes {MOST_BUFFERS}")
-    connections = _connections(xclbin.kernels)
-    partition = write_partition(xclbin.columns, xclbin.pdi, [kernel.kernel_id for kernel in xclbin.kernels])
-    sections: list[tuple[int, bytes, bytes]] = [
-        (MEM_TOPOLOGY, b"mem", _memory_topology()),
-        (AIE_PARTITION, b"part", partition),
-        (EMBEDDED_METADATA, b"", _embedded_metadata(xclbin.kernels)),
-        (IP_LAYOUT, b"", _ip_layout(xclbin.kernels)),
-        (CONNECTIVITY, b"", _connectivity(connections)),
-        (GROUP_CONNECTIVITY, b"", _connectivity(connections + connections)),
-        (GROUP_TOPOLOGY, b"", _memory_topology()),
-    ]
-    sections += [(VENDER_METADATA, b"npua", _vender_metadata(NPUA_NAME, kernel.npua))
-                 for kernel in xclbin.kernels if kernel.npua]
+    _check(xclbin)
+    sections = _sections(xclbin)
     start = HEADER.size + SECTION.size * len(sections)
-    table, body = b"", b""
+    body, entries = bytearray(), []
     for kind, name, data in sections:
-        gap = -(start + len(body)) % 8
-        body += bytes(gap)
-        table += SECTION.pack(kind, name, start + len(body), len(data))
+        body += bytes(-(start + len(body)) % 8)
+        entries.append(SectionEntry(kind, name, start + len(body), len(data)))
         body += data
-    total = start + len(body)
-    digest = bytearray(hashlib.sha256(table + body).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x80  # RFC 9562 version 8: made of the content
-    digest[8] = digest[8] & 0x3F | 0x80
-    time = _time_stamp()
-    header = HEADER.pack(
-        MAGIC, UNSIGNED, b"\xff" * 28, b"\xff" * 256, time, total, time, 0, 0, VERSION_MAJOR, VERSION_MINOR, 0, 0,
-        bytes(16), PLATFORM, bytes(digest), bytes(16), len(sections), 0,
-    )  # fmt: skip
-    return header + table + body
+    table = b"".join(SECTION.pack(kind=e.kind, name=e.name.encode(), offset=e.offset, size=e.size) for e in entries)
+    time = _creation_time()
+    fields = {
+        "unique_id": time, "time_stamp": time, "section_count": len(sections), "uuid": _content_uuid(table + body)
+    }  # fmt: skip
+    end = start + len(body)
+    mirror = bytes(-end % 8) + _mirror(HEADER.pack(length=0, **fields), entries)
+    return HEADER.pack(length=end + len(mirror), **fields) + table + bytes(body) + mirror
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+def is_xclbin(data: bytes) -> bool:
+    """Whether the data starts with the magic of an XCLBIN."""
+    return data[: len(MAGIC)] == MAGIC
+
+
+def _section_table(data: bytes, count: int) -> tuple[SectionEntry, ...]:
+    if count > MOST_SECTIONS:
+        raise malformed(WHAT, HEADER.offsets["section_count"], f"{count} sections")
+    table_end = HEADER.size + count * SECTION.size
+    entries = [
+        SectionEntry(raw["kind"], text(raw["name"]), raw["offset"], raw["size"])
+        for raw in SECTION.unpack_array(data, HEADER.size, count)
+    ]
+    end = table_end
+    for entry in sorted(entries, key=lambda entry: (entry.offset, entry.size)):
+        if entry.offset + entry.size > len(data):
+            raise malformed(WHAT, entry.offset, f"section {entry.kind_name} of {entry.size} bytes leaves the file")
+        if entry.size and entry.offset < end:  # sections that overlap could multiply the data
+            raise malformed(WHAT, entry.offset, f"section {entry.kind_name} overlaps another or the table")
+        end = max(end, entry.offset + entry.size)
+    return tuple(entries)
 
 
 def read_xclbin(data: bytes) -> Xclbin:
-    """Any npu1 XCLBIN.  InputError with the offset for anything malformed."""
-    reader = Reader(data, "XCLBIN")
-    reader.expect(data.startswith(MAGIC), 0, "no XCLBIN")
-    reader.expect(len(data) >= SMALLEST, 0, f"only {len(data)} bytes")
-    fields = HEADER.unpack(reader.bytes(0, HEADER.size))
-    reader.expect(fields[5] == len(data), 0x130, f"length {fields[5]} announced, {len(data)} bytes present")
-    count = fields[17]
-    reader.expect(count <= MOST_SECTIONS, 0x1C0, f"{count} sections")
-    sections = []
-    for i in range(count):
-        at = HEADER.size + i * SECTION.size
-        kind, name, offset, size = SECTION.unpack(reader.bytes(at, SECTION.size))
-        reader.expect(offset + size <= len(data), at, f"section {kind} leaves the file")
-        sections.append(SectionEntry(kind, _name(name), offset, size))
-    first = {section.kind: section for section in reversed(sections)}
+    """Any npu1 XCLBIN, other tools' included; InputError with the offset for anything malformed."""
+    if not is_xclbin(data):
+        raise malformed(WHAT, 0, "no XCLBIN: the magic is missing")
+    header = HEADER.unpack(data)
+    if header["length"] != len(data) or len(data) < SMALLEST:
+        where = HEADER.offsets["length"]
+        raise malformed(WHAT, where, f"length {header['length']} announced, {len(data)} bytes present")
+    entries = _section_table(data, header["section_count"])
+    payloads: dict[int, bytes] = {}
+    private: list[bytes] = []
+    for entry in entries:
+        payload = data[entry.offset : entry.offset + entry.size]
+        if entry.kind == VENDER_METADATA:
+            name, image = read_vender(payload)
+            private += [image] if name == NPUA_NAME else []
+        elif entry.kind in _ONCE:
+            if entry.kind in payloads:
+                raise malformed(WHAT, entry.offset, f"section {entry.kind_name} occurs twice")
+            payloads[entry.kind] = payload
     for kind in (EMBEDDED_METADATA, IP_LAYOUT, AIE_PARTITION):
-        reader.expect(kind in first, 0x1C0, f"no {SECTION_NAMES[kind]} section")
-    columns, images = read_partition(_payload(data, first[AIE_PARTITION]))
-    npuas = [_npua(_payload(data, s)) for s in sections if s.kind == VENDER_METADATA]
-    kernels = _kernels(_payload(data, first[EMBEDDED_METADATA]), _payload(data, first[IP_LAYOUT]),
-                       [npua for npua in npuas if npua])
-    uuid = fields[15].hex()
-    return Xclbin(kernels, columns, images[0].pdi if images else b"", images,
-                  "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:])), fields[6],
-                  _name(fields[14]), tuple(sections))
+        if kind not in payloads:
+            raise malformed(WHAT, HEADER.size, f"no section {SECTION_NAMES[kind]}")
+    partition = read_partition(payloads[AIE_PARTITION])
+    # Either pair of memory tables substitutes the other (facts/platform/xclbin.md section 4).
+    memories = payloads.get(MEM_TOPOLOGY, payloads.get(GROUP_TOPOLOGY))
+    connections = payloads.get(CONNECTIVITY, payloads.get(GROUP_CONNECTIVITY))
+    raw_uuid = header["uuid"].hex()
+    return Xclbin(
+        kernels=_with_npua(tuple(map(_entry, read_metadata(payloads[EMBEDDED_METADATA]))), private),
+        columns=partition.columns,
+        pdi=partition.images[0].pdi,
+        pdis=partition.images,
+        uuid="-".join((raw_uuid[:8], raw_uuid[8:12], raw_uuid[12:16], raw_uuid[16:20], raw_uuid[20:])),
+        time_stamp=header["time_stamp"],
+        platform=text(header["platform"]),
+        sections=entries,
+        version=f"{header['version_major']}.{header['version_minor']}.{header['version_patch']}",
+        partition=partition,
+        memories=() if memories is None else read_memories(memories),
+        instances=read_instances(payloads[IP_LAYOUT]),
+        connections=() if connections is None else read_connections(connections),
+    )
 
 
-def _name(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+def _entry(kernel: KernelDescription) -> KernelEntry:
+    instance = kernel.instances[0] if kernel.instances else ""
+    return KernelEntry(kernel.name, instance, kernel.kernel_id, buffer_names(kernel), b"", kernel)
 
 
-def _payload(data: bytes, section: SectionEntry) -> bytes:
-    return data[section.offset : section.offset + section.size]
-
-
-def _npua(payload: bytes) -> bytes:
-    """The image of an NPUA section, empty for other vendors' sections."""
-    reader = Reader(payload, "VENDER_METADATA")
-    name, image, size = VENDER_HEADER.unpack(reader.bytes(0, VENDER_HEADER.size))
-    return reader.bytes(image, size) if reader.text(name) == NPUA_NAME else b""
-
-
-def _kernels(metadata: bytes, layout: bytes, npuas: list[bytes]) -> tuple[KernelEntry, ...]:
-    reader = Reader(metadata, "EMBEDDED_METADATA")
-    try:
-        root = ElementTree.fromstring(metadata.rstrip(b"\0").decode("utf-8"))
-    except (ElementTree.ParseError, UnicodeDecodeError, ValueError) as error:
-        raise reader.fail(0, f"no XML ({error})") from error
-    instances = _instances(layout)
-    found = []
-    for index, node in enumerate(root.findall("platform/device/core/kernel")):
-        name = node.get("name", "")
-        extended = node.find("extended-data")
-        kernel_id = _number(reader, extended.get("dpu_kernel_id", "0") if extended is not None else "0")
-        arguments = tuple(argument.get("name", "") for argument in node.findall("arg"))[3:]
-        npua = npuas[index] if index < len(npuas) else b""
-        found.append(KernelEntry(name, instances.get(name, ""), kernel_id, arguments, npua))
-    return tuple(found)
-
-
-def _number(reader: Reader, text: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError as error:
-        raise reader.fail(0, f"{text!r} is no number") from error
-
-
-def _instances(layout: bytes) -> dict[str, str]:
-    reader = Reader(layout, "IP_LAYOUT")
-    count = reader.word(0)
-    reader.expect(COUNT.size + count * IP.size <= len(layout), 0, f"{count} entries announced")
-    names = [IP.unpack(reader.bytes(COUNT.size + i * IP.size, IP.size))[3] for i in range(count)]
-    matches = (re.fullmatch(r"([^:]+):(.*)", _name(name)) for name in names)
-    return {match[1]: match[2] for match in matches if match}
+def _with_npua(kernels: tuple[KernelEntry, ...], private: list[bytes]) -> tuple[KernelEntry, ...]:
+    """Kernels with their NPUA sections, which stand in the order of the kernels."""
+    if not private:
+        return kernels
+    if len(private) != len(kernels):
+        raise malformed(WHAT, 0, f"{len(private)} NPUA sections for {len(kernels)} kernels")
+    return tuple(replace(kernel, npua=npua) for kernel, npua in zip(kernels, private, strict=True))
