@@ -215,8 +215,8 @@ def broken(data: bytes, at: int) -> bytes:
     ("data", "says"),
     [
         (b"", "is empty"),
-        (b"garbage", "no XCLBIN"),
-        (xclbin_of(described())[:-5], "length"),
+        (b"garbage", "XCLBIN"),
+        (xclbin_of(described())[:-5], "bytes"),
         (xclbin_of(described())[:100], "bytes"),
         (broken(npua_of(described()), 200), "CRC"),
         (npua_of(described(), columns="many"), "broken metadata"),
@@ -428,3 +428,12 @@ def test_the_gpu_backend_says_when_there_is_none(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(npuc.BackendError, match="PyTorch cannot be imported"):
         npuc.load(xclbin_of(described()), backend="gpu", fallback=())
+
+
+def test_the_emulator_backend_boots_the_image_and_counts_cycles(seed):
+    with npuc.load(xclbin_of(described()), backend="emulator", fallback=()) as exe:
+        out = exe(*arrays(seed))
+    assert exe.stats.emulated and exe.stats.clock_hz == 10**9 and exe.stats.cycles is not None
+    assert not out.any(), "a kernel without a program writes nothing"
+    with pytest.raises(npuc.UsageError, match="one of phoenix, 8700g"):
+        npuc.load(xclbin_of(described()), backend="emulator", machine="z80")
