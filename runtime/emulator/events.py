@@ -1,4 +1,3 @@
-# ENGINEER D: taken over by the integrator, do not overwrite; see 00_ENGINEER_D_STOP_AND_READ.txt
 """The one clock of the array: a queue of what happens when."""
 
 from __future__ import annotations

@@ -1,66 +1,60 @@
-"""The host buffers a run works on, as the array addresses them."""
+"""Host memory as the shims see it: the buffer arguments of the present run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
 
-DDR_OFFSET = 0x8000_0000  # where the array sees host memory (facts/platform/txn.md, "DDR patch semantics")
-_SPACING = 1 << 36  # buffers lie far apart: an overrun never lands in the next one
-
-
-@dataclass(frozen=True)
-class HostBuffer:
-    """One argument of a run as the array sees it: `words` is a numpy uint32 view of the caller's bytes."""
-
-    argument: int
-    address: int
-    words: np.ndarray
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return 4 * len(self.words)
+AIE_OFFSET = 0x80000000  # where the array sees host memory (facts/platform/txn.md, "DDR patch semantics")
+SPACING = 1 << 32  # device addresses of consecutive arguments: far apart, so that an overrun meets nothing
 
 
 class HostMemory:
-    """The buffers of the current run, by device address."""
+    """Argument i lies at device address (i + 1) * SPACING."""
 
     def __init__(self) -> None:
-        self.buffers: list[HostBuffer] = []
+        self._buffers: list[np.ndarray] = []
 
     def attach(self, arguments: Sequence[bytearray | memoryview]) -> None:
-        """Gives each argument a device address. Bytes beyond the last whole word cannot be reached by the array."""
-        self.buffers = []
-        for i, argument in enumerate(arguments):
-            view = memoryview(argument).cast("B")
-            words = np.frombuffer(view[: len(view) // 4 * 4], dtype=np.uint32)
-            self.buffers.append(HostBuffer(i, (i + 1) * _SPACING, words))
+        """Use these buffers, padded to words."""
+        self._buffers = []
+        for argument in arguments:
+            words = np.zeros(-(-len(argument) // 4), dtype=np.uint32)
+            words.view(np.uint8)[: len(argument)] = np.frombuffer(argument, dtype=np.uint8)
+            self._buffers.append(words)
 
-    def detach(self) -> None:
-        """Lets go of the caller's buffers."""
-        self.buffers = []
+    def detach(self, arguments: Sequence[bytearray | memoryview]) -> None:
+        """Copy the contents back into the arguments."""
+        for argument, words in zip(arguments, self._buffers, strict=True):
+            argument[:] = words.view(np.uint8)[: len(argument)].tobytes()
 
-    def address(self, argument: int) -> int:
-        """Device address of an argument; an omitted one has address 0 (facts/platform/txn.md, "Host convention")."""
-        return self.buffers[argument].address if 0 <= argument < len(self.buffers) else 0
+    def address(self, argument: int, offset: int, who: str) -> int:
+        """The address the controller puts into a descriptor."""
+        if argument >= len(self._buffers):
+            raise EmulationError(f"{who} names buffer argument {argument}; the call has {len(self._buffers)}")
+        return (argument + 1) * SPACING + offset + AIE_OFFSET
 
-    def locate(self, address: int, count: int, who: str) -> tuple[HostBuffer, int]:
-        """(buffer, word index) of `count` bytes at an array address, DDR_OFFSET included.
+    def _locate(self, places: np.ndarray) -> tuple[int, np.ndarray]:
+        first = (int(places[0]) * 4 - AIE_OFFSET) // SPACING - 1
+        return first, places - ((first + 1) * SPACING + AIE_OFFSET) // 4
 
-        Raises EmulationError naming `who` and the address when they do not all lie in one buffer.
-        """
-        device = address - DDR_OFFSET
-        for buffer in self.buffers:
-            start = device - buffer.address
-            if 0 <= start and start + count <= buffer.size:
-                return buffer, start // 4
-            if 0 <= start < _SPACING:
-                raise EmulationError(
-                    f"{who} reaches bytes {start}..{start + count - 1} of argument {buffer.argument}, "
-                    f"which has {buffer.size} bytes (address {address:#x})")
-        raise EmulationError(f"{who} reaches {count} bytes at {address:#x}, outside every buffer of the run")
+    def check(self, places: np.ndarray, who: str) -> None:
+        """EmulationError unless all word addresses lie in one buffer."""
+        index, inside = self._locate(places)
+        low, high = int(inside.min()), int(inside.max())
+        if not 0 <= index < len(self._buffers):
+            raise EmulationError(f"{who} accesses address {int(places[0]) * 4:#x}, where no buffer lies")
+        if low < 0 or high >= len(self._buffers[index]):
+            raise EmulationError(f"{who} accesses bytes {4 * low}..{4 * high + 3} of buffer argument {index}, "
+                                 f"which has {4 * len(self._buffers[index])}")
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        index, inside = self._locate(places)
+        return self._buffers[index][inside]
+
+    def write(self, places: np.ndarray, words: np.ndarray) -> None:
+        index, inside = self._locate(places)
+        self._buffers[index][inside] = words

@@ -1,4 +1,3 @@
-# ENGINEER D: taken over by the integrator, do not overwrite; see 00_ENGINEER_D_STOP_AND_READ.txt
 """Locks of one tile: 6-bit counters with waiters (facts/platform/device_npu1.md, "Locks")."""
 
 from __future__ import annotations

@@ -1,160 +1,129 @@
-"""Stream switches: which destinations a slave port's words reach, and how many cycles away they are.
+"""Stream switches: which channels a stream joins, traced through the switch registers of all tiles.
 
-Circuits only for data; packets only for task-completion tokens. The routes are read from the switch registers when
-first used and again after any of them changed. Wiring, legal circuits and register layout:
-facts/platform/device_npu1.md, "Stream switch".
+Circuit mode: a slave port feeds every master that selects it.  Packet mode is modelled for the one thing every design
+needs, the way of task tokens from a shim's control port to the controller (facts/platform/txn.md, "Token routing").
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from npuc.compiler.target.npu1.geometry import (
-    MASTER_PORTS,
-    SHIM_DEMUX_LSB,
-    SHIM_MUX_DMA,
-    SHIM_MUX_LSB,
-    SLAVE_PORTS,
-    SLOTS_PER_SLAVE,
-    TOKEN_MASTER_SOUTH,
-    circuit_is_legal,
-    master_port,
-    slave_index,
-    slave_port,
-)
+from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.tile import Tile
+from npuc.runtime.emulator.timing import MachineTable
 
-if TYPE_CHECKING:
-    from npuc.runtime.emulator.array import Array
+ENABLE, PACKET = 1 << 31, 1 << 30
+SLAVE_MASK = 0x7F
+# Leaving a tile by this master enters the neighbour by that slave: (column step, row step, slave).
+NEIGHBOURS = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "west"), "west": (-1, 0, "east")}
 
-_ENABLE = 1 << 31
-_PACKET = 1 << 30
-_DROP_HEADER = 1 << 7
-_OUTSIDE = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "west"), "west": (-1, 0, "east")}
-
-
-@dataclass
-class Switch:
-    """Registers of one tile's stream switch; mux and demux belong to shim tiles."""
-
-    kind: str
-    masters: list[int]
-    slaves: list[int]
-    slots: list[int]
-    mux: int = 0
-    demux: int = 0
-
-    @classmethod
-    def of(cls, kind: str) -> Switch:
-        masters = max(first + count for first, count in MASTER_PORTS[kind].values())
-        slaves = max(first + count for first, count in SLAVE_PORTS[kind].values())
-        return cls(kind, [0] * masters, [0] * slaves, [0] * slaves * SLOTS_PER_SLAVE)
-
-    def fed_by(self, slave: int, packet_id: int | None) -> list[int]:
-        """Masters that carry a slave's words. Raises EmulationError when only packets could go that way."""
-        word = self.slaves[slave]
-        if not word & _ENABLE:
-            return []
-        if not word & _PACKET:
-            return [m for m, w in enumerate(self.masters) if w & (_ENABLE | _PACKET) == _ENABLE and w & 0x7F == slave]
-        if packet_id is None:
-            raise EmulationError("packet mode is not modelled")
-        for slot in self.slots[slave * SLOTS_PER_SLAVE:(slave + 1) * SLOTS_PER_SLAVE]:
-            mask = slot >> 16 & 31
-            if slot & 1 << 8 and packet_id & mask == slot >> 24 & mask:
-                arbiter, msel = slot & 7, slot >> 4 & 3
-                return [m for m, w in enumerate(self.masters)
-                        if w >> 30 == 3 and w & 7 == arbiter and w >> 3 & 1 << msel]
-        return []
+Tiles = Mapping[tuple[int, int], Tile]
 
 
 @dataclass(frozen=True)
-class Destination:
-    """A master port where a stream leaves the switches, `latency` cycles from the source."""
+class Sink:
+    """An S2MM channel a stream reaches, and the cycles a word takes to it."""
 
-    column: int
-    row: int
-    port: str
-    number: int
+    tile: Tile
+    channel: int
     latency: int
-    keeps_header: bool = True
-
-    def __str__(self) -> str:
-        return f"master {self.port} {self.number} of tile ({self.column},{self.row})"
 
 
-def destinations(array: Array, column: int, row: int, slave: int, packet_id: int | None = None) -> list[Destination]:
-    """Where the words that enter tile (column, row) at a slave port go, in a fixed order.
+def _crossing(machine: MachineTable, source: str, target: str) -> int:
+    inward, outward = source in NEIGHBOURS, target in NEIGHBOURS
+    if inward:
+        return machine.external_to_external if outward else machine.external_to_local
+    return machine.local_to_external if outward else machine.local_to_local
 
-    Raises EmulationError for a connection the switch cannot make, a way out of the partition, a loop or packets.
-    """
-    found: list[Destination] = []
-    seen: set[tuple[int, int, int]] = set()
-    table = array.machine
 
-    def follow(column: int, row: int, slave: int, latency: int) -> None:
-        switch = array.tile(column, row).switch
-        source = "{} {}".format(*slave_port(switch.kind, slave))
-        place = f"tile ({column},{row})"
-        if (column, row, slave) in seen:
-            raise EmulationError(f"the stream circuit through slave {source} of {place} is a loop")
-        seen.add((column, row, slave))
-        try:
-            masters = switch.fed_by(slave, packet_id)
-        except EmulationError as error:
-            raise EmulationError(f"slave {source} of {place}: {error.message}") from None
-        outside = slave_port(switch.kind, slave)[0] in _OUTSIDE
-        for master in masters:
-            name, number = master_port(switch.kind, master)
-            if not circuit_is_legal(switch.kind, slave, master):
-                raise EmulationError(f"slave {source} of {place} cannot be connected to master {name} {number}")
-            if name not in _OUTSIDE or (name == "south" and row == 0):
-                cost = table.external_to_local if outside else table.local_to_local
-                if name == "fifo":
-                    follow(column, row, slave_index(switch.kind, "fifo"), latency + cost)
-                else:
-                    keeps = not (packet_id is not None and switch.masters[master] & _DROP_HEADER)
-                    found.append(Destination(column, row, name, number, latency + cost, keeps))
+def source_slave(tile: Tile, channel: int) -> int:
+    """The slave port by which an MM2S channel enters its tile's switch."""
+    if tile.kind != "shim":
+        return geometry.slave_index(tile.kind, "dma", channel)
+    port = geometry.SHIM_MM2S_SLAVE_SOUTH[channel]
+    mux = tile.plain.get(geometry.SHIM_MUX, 0) >> geometry.SHIM_MUX_LSB[port] & 3
+    if mux != geometry.SHIM_MUX_DMA:
+        raise EmulationError(f"{tile.name}: MM2S {channel} is not connected to South {port} by the mux register")
+    return geometry.slave_index("shim", "south", port)
+
+
+class _Trace:
+    """One walk from a source over all its branches."""
+
+    def __init__(self, tiles: Tiles, machine: MachineTable, start: str) -> None:
+        self.tiles, self.machine, self.start = tiles, machine, start
+        self.seen: set[tuple[str, int]] = set()
+        self.sinks: list[Sink] = []
+
+    def follow(self, tile: Tile, slave: int, latency: int) -> None:
+        source, number = geometry.slave_port(tile.kind, slave)
+        place = f"slave {source.capitalize()} {number} of {tile.name}"
+        if (tile.name, slave) in self.seen:
+            raise EmulationError(f"the stream of {self.start} runs in a circle through {place}")
+        self.seen.add((tile.name, slave))
+        register = tile.slaves.get(slave, 0)
+        if not register & ENABLE:
+            raise EmulationError(f"the stream of {self.start} ends at {place}, which is not enabled")
+        if register & PACKET:
+            raise EmulationError(f"the stream of {self.start} meets {place} in packet mode, not modelled for data")
+        for master, word in sorted(tile.masters.items()):
+            if word & (ENABLE | PACKET) != ENABLE or word & SLAVE_MASK != slave:
                 continue
-            cost = table.external_to_external if outside else table.local_to_external
-            right, up, arrival = _OUTSIDE[name]
-            if not array.has_tile(column + right, row + up):
-                raise EmulationError(f"master {name} {number} of {place} leads out of the partition")
-            kind = array.tile(column + right, row + up).kind
-            follow(column + right, row + up, slave_index(kind, arrival, number), latency + cost)
+            target, index = geometry.master_port(tile.kind, master)
+            if not geometry.circuit_is_legal(tile.kind, slave, master):
+                raise EmulationError(f"{tile.name} cannot connect {source} {number} to {target} {index}")
+            self.leave(tile, target, index, latency + _crossing(self.machine, source, target))
 
-    follow(column, row, slave, 0)
-    return found
-
-
-def shim_entry(switch: Switch, south: int) -> None:
-    """Checks that the mux gives slave South `south` to the DMA. Raises EmulationError otherwise."""
-    value = switch.mux >> SHIM_MUX_LSB[south] & 3
-    if value != SHIM_MUX_DMA:
-        raise EmulationError(f"the shim mux connects slave south {south} to {('PL', 'DMA', 'NoC')[value % 3]}, "
-                             f"not to the DMA")
-
-
-def shim_exit(switch: Switch, south: int) -> None:
-    """Checks that the demux gives master South `south` to the DMA. Raises EmulationError otherwise."""
-    lsb = SHIM_DEMUX_LSB.get(south)
-    value = switch.demux >> lsb & 3 if lsb is not None else 0
-    if value != SHIM_MUX_DMA:
-        raise EmulationError(f"the shim demux connects master south {south} to {('PL', 'DMA', 'NoC')[value % 3]}, "
-                             f"not to the DMA")
+    def leave(self, tile: Tile, target: str, index: int, latency: int) -> None:
+        if target == "dma":
+            self.sinks.append(Sink(tile, index, latency))
+            return
+        if tile.kind == "shim" and target == "south":
+            self.sinks.append(Sink(tile, _shim_receiver(tile, index, self.start), latency))
+            return
+        if target not in NEIGHBOURS:
+            raise EmulationError(f"the stream of {self.start} goes to the {target} port of {tile.name}: not modelled")
+        across, up, slave = NEIGHBOURS[target]
+        neighbour = self.tiles.get((tile.column + across, tile.row + up))
+        if neighbour is None:
+            raise EmulationError(f"the stream of {self.start} leaves the partition to the {target} of {tile.name}")
+        self.follow(neighbour, geometry.slave_index(neighbour.kind, slave, index), latency)
 
 
-def token_way(array: Array, column: int, row: int, controller_id: int) -> str | None:
-    """None when a token of this tile reaches the controller, otherwise why not (facts/platform/txn.md, "Token routing")."""
-    slave = slave_index(array.tile(column, row).kind, "ctrl")
-    try:
-        ends = destinations(array, column, row, slave, controller_id & 31)
-    except EmulationError as error:
-        return error.message
-    if not ends:
-        return f"no route leaves slave ctrl 0 for packet id {controller_id & 31}"
-    for end in ends:
-        if end.row == 0 and (end.port, end.number) == ("south", TOKEN_MASTER_SOUTH):
-            return None if end.keeps_header else f"{end} drops the packet header"
-    return f"the route ends at {', '.join(map(str, ends))}, not at a shim's master south {TOKEN_MASTER_SOUTH}"
+def trace(tiles: Tiles, machine: MachineTable, tile: Tile, channel: int) -> tuple[Sink, ...]:
+    """The S2MM channels the MM2S channel feeds.  EmulationError for an open end, a loop or an illegal circuit."""
+    start = f"MM2S {channel} of {tile.name}"
+    walk = _Trace(tiles, machine, start)
+    walk.follow(tile, source_slave(tile, channel), 0)
+    if not walk.sinks:
+        raise EmulationError(f"the stream of {start} leads nowhere", remedy="route its slave port to a master")
+    return tuple(walk.sinks)
+
+
+def _shim_receiver(tile: Tile, port: int, start: str) -> int:
+    ports = geometry.SHIM_S2MM_MASTER_SOUTH
+    lsb = geometry.SHIM_DEMUX_LSB.get(port)
+    demux = tile.plain.get(geometry.SHIM_DEMUX, 0) >> lsb & 3 if lsb is not None else None
+    if port not in ports or demux != geometry.SHIM_MUX_DMA:
+        raise EmulationError(f"the stream of {start} leaves {tile.name} by South {port}, which feeds no S2MM channel")
+    return ports.index(port)
+
+
+def token_route(shim: Tile, controller_id: int) -> str | None:
+    """None when tokens with that id reach the controller; else what is missing."""
+    slave = geometry.slave_index("shim", "ctrl")
+    if shim.slaves.get(slave, 0) & (ENABLE | PACKET) != ENABLE | PACKET:
+        return f"slave TileControl of {shim.name} is not enabled in packet mode"
+    master = shim.masters.get(geometry.master_index("shim", "south", geometry.TOKEN_MASTER_SOUTH), 0)
+    if master & (ENABLE | PACKET) != ENABLE | PACKET:
+        return f"master South {geometry.TOKEN_MASTER_SOUTH} of {shim.name} is not enabled in packet mode"
+    for slot in range(geometry.SLOTS_PER_SLAVE):
+        word = shim.slots.get((slave, slot), 0)
+        mask, wanted = word >> 16 & 31, word >> 24 & 31
+        arbiter, msel = word & 7, word >> 4 & 3
+        if word >> 8 & 1 and controller_id & mask == wanted & mask:
+            reaches = arbiter == master & 7 and master >> 3 & 15 & 1 << msel
+            return None if reaches else f"arbiter {arbiter} msel {msel} of {shim.name} does not lead to the controller"
+    return f"no slot of TileControl of {shim.name} matches packet id {controller_id}"

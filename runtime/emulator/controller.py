@@ -1,0 +1,134 @@
+"""The controller: executes a runtime sequence, one operation after the other (facts/platform/txn.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from npuc.compiler.emit import txn
+from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.errors import EmulationError
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.array import Array
+
+RANK = 0
+POLL_INTERVAL = 200  # cycles between two reads of a polled register (A)
+DIRECTION = ("s2mm", "mm2s")
+
+
+class Controller:
+    """Steps through the operations at their cost; waits in Sync and MaskPoll."""
+
+    def __init__(self, array: Array, operations: Sequence[txn.Operation]) -> None:
+        self.array, self.operations = array, operations
+        self.position = 0
+        self.finished = False
+        self.finished_at = 0
+        self.waiting: str | None = None
+        self.polling = False
+        self._pushed: dict[int, int] = {}
+
+    @property
+    def who(self) -> str:
+        return f"sequence operation {self.position}"
+
+    def start(self) -> None:
+        self._later(0)
+
+    def _later(self, cycles: int) -> None:
+        clock = self.array.clock
+        clock.at(clock.cycle + cycles, RANK, self._step)
+
+    def _step(self) -> None:
+        self.waiting, self.polling = None, False
+        if self.position == len(self.operations):
+            self.finished, self.finished_at = True, self.array.clock.cycle
+            return
+        operation = self.operations[self.position]
+        cost = self._execute(operation)
+        if cost is not None:
+            self.array.progress += 1
+            self.position += 1
+            self._later(cost)
+
+    def _execute(self, operation: txn.Operation) -> int | None:
+        """The cost in cycles; None when the operation has to wait and has arranged its own return."""
+        array, machine = self.array, self.array.machine
+        if isinstance(operation, txn.Write):
+            return self._write(operation)
+        if isinstance(operation, txn.BlockWrite):
+            array.registers.write_block(operation.address, operation.words, self.who)
+            return machine.block_write + machine.block_write_word * max(
+                0, len(operation.words) - machine.block_write_words)
+        if isinstance(operation, txn.MaskWrite):
+            array.registers.write(operation.address, operation.value, self.who, operation.mask)
+            return machine.masked_write
+        if isinstance(operation, txn.DdrPatch):
+            self._patch(operation)
+            return machine.ddr_patch
+        if isinstance(operation, txn.MaskPoll):
+            value = array.registers.read(operation.address, self.who)
+            if value & operation.mask == operation.value:
+                return machine.masked_write
+            self.waiting, self.polling = f"a register to read {operation.value:#x}, it reads {value:#x}", True
+            self._later(POLL_INTERVAL)
+            return None
+        if isinstance(operation, txn.Sync):
+            return self._sync(operation)
+        return 0
+
+    def _write(self, operation: txn.Write) -> int | None:
+        """A register write; pushes to one channel keep their distance."""
+        array, machine = self.array, self.array.machine
+        column, row, offset = geometry.split_address(operation.address)
+        tile = array.tiles.get((column, row))
+        if tile is not None and tile.kind == "shim" and self._is_queue(offset):
+            earliest = self._pushed.get(operation.address, -machine.push_gap) + machine.push_gap
+            if array.clock.cycle < earliest:
+                self._later(earliest - array.clock.cycle)
+                return None
+            self._pushed[operation.address] = array.clock.cycle
+        array.registers.write(operation.address, operation.value, self.who)
+        return machine.write
+
+    @staticmethod
+    def _is_queue(offset: int) -> bool:
+        return any(
+            offset == geometry.channel_queue_offset("shim", direction, number)
+            for direction in geometry.DIRECTIONS
+            for number in range(geometry.CHANNEL_COUNT["shim"])
+        )
+
+    def _patch(self, operation: txn.DdrPatch) -> None:
+        """Address of the argument into words 1 and 2 of the descriptor."""
+        array = self.array
+        column, row, offset = geometry.split_address(operation.address)
+        tile = array.tiles.get((column, row))
+        base = geometry.BD_BASE["shim"]
+        number = (offset - base) // geometry.BD_STRIDE
+        if tile is None or tile.kind != "shim" or not 0 <= number < geometry.BD_COUNT["shim"]:
+            raise EmulationError(f"{self.who} patches {operation.address:#x}, which is no shim descriptor")
+        address = array.host.address(operation.argument, operation.offset, self.who)
+        words = tile.descriptors[number]
+        words[1] = address & 0xFFFFFFFC
+        words[2] = words[2] & 0xFFFF0000 | address >> 32 & 0xFFFF
+
+    def _sync(self, operation: txn.Sync) -> int | None:
+        array = self.array
+        key = (operation.column, operation.row, DIRECTION[operation.direction & 1], operation.channel)
+        arrived = array.tokens.get(key)
+        if not arrived:
+            self.waiting = (f"a task token of {key[2].upper()} {key[3]} of tile ({key[0]},{key[1]})")
+            return None
+        due = arrived[0] + array.machine.completion
+        if array.clock.cycle < due:
+            self._later(due - array.clock.cycle)
+            return None
+        arrived.pop(0)
+        return 0
+
+    def token_arrived(self) -> None:
+        """Look again."""
+        if self.waiting is not None and not self.polling:
+            self._later(0)

@@ -1,0 +1,128 @@
+"""The emulated device: boots an array image, runs runtime sequences, reports what they took.
+
+It is given the bytes that hardware is given and nothing else (array image, sequence, buffers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.compiler.emit import cdo, txn
+from npuc.compiler.emit.pdi import read_pdi
+from npuc.runtime.emulator.array import Array
+from npuc.runtime.emulator.controller import Controller
+from npuc.runtime.emulator.errors import CycleLimit, Deadlock, EmulationError
+from npuc.runtime.emulator.timing import PHOENIX, MachineTable
+from npuc.runtime.statistics import CoreStatistics
+
+# Without any lock, stream or controller activity for so long, cores can only be spinning.
+SPIN_LIMIT = 5_000_000
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """cycles: from the sequence's first operation to its last completion.  dma: one entry a channel that moved words."""
+
+    cycles: int
+    cores: tuple[CoreStatistics, ...]
+    dma: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+class Device:
+    """A partition of `columns` columns.  State persists between runs of one loaded image."""
+
+    def __init__(self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False) -> None:
+        self.machine = machine
+        self._array = Array(columns, machine, strict)
+
+    def load_pdi(self, pdi: bytes) -> None:
+        """Execute the image's register writes.  InputError for a malformed image, EmulationError for what it does."""
+        registers = self._array.registers
+        for position, command in enumerate(read_pdi(pdi).commands):
+            who = f"CDO command {position}"
+            if isinstance(command, cdo.Write):
+                registers.write(command.address, command.value, who)
+            elif isinstance(command, cdo.MaskWrite):
+                registers.write(command.address, command.value, who, command.mask)
+            elif isinstance(command, cdo.DmaWrite):
+                registers.write_block(command.address, command.words, who)
+            elif isinstance(command, cdo.MaskPoll):
+                raise EmulationError(f"{who} is a poll, which the NPU's loader refuses")
+
+    def run(self, operations: Sequence[txn.Operation], arguments: Sequence[bytearray | memoryview],
+            max_cycles: int | None = None) -> RunStatistics:
+        """Run the sequence on these buffers, which it may change.
+
+        Raises Deadlock when nothing can proceed, CycleLimit beyond max_cycles, EmulationError for misuse.
+        """
+        array = self._array
+        array.host.attach(arguments)
+        started = array.clock.cycle
+        before = self._counters()
+        controller = Controller(array, operations)
+        controller.start()
+        self._drain(controller, started, max_cycles)
+        array.host.detach(arguments)
+        cycles = max(array.last_completion, controller.finished_at) - started
+        return self._statistics(before, cycles)
+
+    def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
+        array, clock = self._array, self._array.clock
+        progress, moved_at = -1, clock.cycle
+        while not controller.finished:
+            due = clock.next_cycle()
+            if due is None:
+                raise self._deadlock(controller)
+            if max_cycles is not None and due - started > max_cycles:
+                raise CycleLimit(f"not finished after {max_cycles} cycles",
+                                 remedy="raise --max-cycles if the kernel needs more")
+            tokens = sum(map(len, array.tokens.values()))
+            clock.step()
+            if sum(map(len, array.tokens.values())) > tokens:
+                controller.token_arrived()
+            activity = array.progress + sum(channel.words for channel in array.channels()) if (
+                clock.cycle - moved_at > SPIN_LIMIT) else progress
+            if activity != progress:
+                progress, moved_at = activity, clock.cycle
+            elif clock.cycle - moved_at > SPIN_LIMIT:
+                raise self._deadlock(controller, f"for {SPIN_LIMIT} cycles cores compute and nothing else moves: ")
+
+    def _deadlock(self, controller: Controller, cause: str = "") -> Deadlock:
+        array = self._array
+        details = [line for tile in array.tiles.values() if tile.core and (line := tile.core.describe())]
+        details += [line for channel in array.channels() if (line := channel.describe())]
+        details += array.lost_tokens
+        first = array.lost_tokens[0] if array.lost_tokens else details[0] if details else "nothing else is under way"
+        return Deadlock(f"{cause}{controller.who} waits for {controller.waiting or 'nothing'}; {first}",
+                        details=details, place=f"cycle {array.clock.cycle}")
+
+    def _counters(self) -> dict[Any, tuple[int, ...]]:
+        counters: dict[Any, tuple[int, ...]] = {}
+        for tile in self._array.tiles.values():
+            if tile.core is not None:
+                core = tile.core.core
+                counters[tile.name] = (core.bundles, core.mac_bundles, tile.core.stall_lock, core.stall_memory)
+            for key, channel in tile.channels.items():
+                counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles, channel.tasks)
+        return counters
+
+    def _statistics(self, before: dict[Any, tuple[int, ...]], cycles: int) -> RunStatistics:
+        cores, dma = [], []
+        after = self._counters()
+        for tile in self._array.tiles.values():
+            if tile.core is not None:
+                bundles, macs, lock, memory = (
+                    b - a for a, b in zip(before[tile.name], after[tile.name], strict=True))
+                if bundles:
+                    idle = max(0, cycles - bundles - lock - memory)
+                    cores.append(CoreStatistics(tile.column, tile.row, bundles, macs, lock, memory, 0, idle))
+            for (direction, number) in tile.channels:
+                key = (tile.name, (direction, number))
+                words, busy, starved, tasks = (b - a for a, b in zip(before[key], after[key], strict=True))
+                if words:
+                    dma.append({"col": tile.column, "row": tile.row, "direction": direction, "channel": number,
+                                "words": words, "busy": busy, "starved": starved, "tasks": tasks})
+        return RunStatistics(cycles, tuple(cores), tuple(dma), tuple(self._array.warnings))
