@@ -13,9 +13,11 @@ BANK = geometry.CORE_MEMORY_SIZE // geometry.CORE_COMPILER_BANKS  # 256-bit acce
 PARAMETER_BYTES = 64
 CONSTANT_BYTES = 1024
 
-# Buffers that one bundle of the kernel may read and write together belong in different banks, in this order; a
-# group longer than its bank runs into the next one's.
-BANK_GROUPS = (("v0", "v1"), ("o",), ("k0", "k1"), ("q", "scores"))
+# In address order, with the bank boundary a buffer lies across or the bank it begins in.  What one bundle may access
+# together lies in different banks then: the two halves of a block of K, these and Q, and V and O.
+ORDER = ("scores", "v0", "k0", "v1", "k1", "o", "q")
+ACROSS = {"k0": 1 * BANK, "k1": 2 * BANK}
+NOT_BEFORE = {"q": 3 * BANK}
 FILLERS = ("state", "constants", "params")
 
 CORE_LOCKS = {
@@ -58,15 +60,17 @@ def _aligned(address: int, unit: int) -> int:
     return -(-address // unit) * unit
 
 
-def _place(sizes: Mapping[str, int], group_unit: int) -> dict[str, Buffer]:
-    """Groups in order, each from the next multiple of group_unit; fillers into the first gap that holds them."""
+def _wished(name: str, size: int) -> int:
+    return ACROSS[name] - size // 2 if name in ACROSS else NOT_BEFORE.get(name, 0)
+
+
+def _place(sizes: Mapping[str, int], wishes: Mapping[str, int]) -> dict[str, Buffer]:
+    """ORDER one behind the other, none before the address wished for; fillers into the first gap that holds them."""
     placed: dict[str, Buffer] = {}
     end = 0
-    for group in BANK_GROUPS:
-        end = _aligned(end, group_unit)
-        for name in group:
-            placed[name] = Buffer(_aligned(end, ALIGNMENT), sizes[name])
-            end = placed[name].end
+    for name in ORDER:
+        placed[name] = Buffer(_aligned(max(end, wishes.get(name, 0)), ALIGNMENT), sizes[name])
+        end = placed[name].end
     for name in FILLERS:
         placed[name] = Buffer(_first_gap(placed, sizes[name]), sizes[name])
     return placed
@@ -82,13 +86,14 @@ def _first_gap(placed: Mapping[str, Buffer], size: int) -> int:
 
 
 def core_memory(head_dim: int, query_block: int, key_block: int) -> dict[str, Buffer]:
-    """Core memory map, spread over the four compiler banks where that fits, else first fit.
+    """Core memory map, spread over the four compiler banks where that fits, else without gaps.
 
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
     sizes = core_buffer_sizes(head_dim, query_block, key_block)
-    for unit in (BANK, ALIGNMENT):
-        placed = _place(sizes, unit)
+    spread = {name: _wished(name, size) for name, size in sizes.items()}
+    for wishes in (spread, {}):
+        placed = _place(sizes, wishes)
         if all(buffer.end <= geometry.CORE_MEMORY_SIZE for buffer in placed.values()):
             return {name: placed[name] for name in sizes}
     beyond = next(name for name in sizes if placed[name].end > geometry.CORE_MEMORY_SIZE)

@@ -13,7 +13,7 @@ from npuc.passes.options import Options
 from npuc.passes.plan import memory
 from npuc.passes.plan.choose import make_plan
 from npuc.passes.plan.cost import estimate
-from npuc.passes.plan.plan import Plan
+from npuc.passes.plan.plan import Buffer, Plan
 
 CASES = [
     dict(heads=heads, query_length=length, head_dim=size)
@@ -53,10 +53,23 @@ def test_buffers_are_aligned_and_apart_inside_the_memories(head_dim: int, query_
         assert end <= limit
 
 
-def test_buffers_that_are_used_together_start_in_different_banks_where_memory_is_left() -> None:
-    buffers = memory.core_memory(64, 32, 32)
-    banks = [buffers[group[0]].address // memory.BANK for group in memory.BANK_GROUPS]
-    assert len(set(banks)) == len(banks)
+def banks_of(buffer: Buffer) -> set[int]:
+    return set(range(buffer.address // memory.BANK, (buffer.end - 1) // memory.BANK + 1))
+
+
+@pytest.mark.parametrize("head_dim,query_block", TILES)
+def test_what_one_bundle_accesses_together_lies_in_different_banks(head_dim: int, query_block: int) -> None:
+    buffers = memory.core_memory(head_dim, query_block, 32)
+    for number in "01":
+        keys = buffers[f"k{number}"]
+        half = keys.size // 2
+        shared = sum(
+            (keys.address + at) // memory.BANK == (keys.address + half + at) // memory.BANK
+            for at in range(0, half, 64)
+        )
+        assert shared * 64 <= half // 8
+        assert not banks_of(keys) & banks_of(buffers["q"])
+        assert not banks_of(buffers[f"v{number}"]) & banks_of(buffers["o"])
 
 
 def test_the_largest_tile_of_head_size_128_fits_with_448_bytes_to_spare() -> None:
