@@ -104,7 +104,7 @@ def _codegen(kernel: CompiledKernel) -> None:
 
 
 def _core_image(kernel: CompiledKernel, program: codegen.CoreProgram) -> elf.CoreImage:
-    symbols = tuple(elf.Symbol(address, name) for address, name in program.symbols)
+    symbols = tuple(elf.Symbol(address=address, name=name) for address, name in program.symbols)
     data = tuple(elf.DataSegment(geometry.CORE_VIEW_OWN + offset, content) for offset, content in kernel.kernel.data)
     return elf.CoreImage(program.code, 0, symbols, data)
 

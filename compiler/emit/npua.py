@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ METADATA, CONTROL, PROGRAMS, PDI_HASH, PDI = 1, 2, 3, 4, 5
 SECTION_NAMES = {METADATA: "metadata", CONTROL: "control", PROGRAMS: "programs", PDI_HASH: "PDI hash", PDI: "PDI"}
 HASH_BYTES = 32
 MOST_SECTIONS = 256
+DEEPEST = 64  # levels of JSON: whoever prints or walks it can recurse
 
 V1_HEADER = Layout("NPUA 1 header", ("magic", "I", MAGIC), ("count", "I"))
 V1_INSTRUCTION = Layout(
@@ -187,9 +189,19 @@ def _no_constant(name: str) -> None:
 
 def _parse(offset: int, data: bytes, what: str) -> Any:
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise malformed(WHAT, offset, f"{what} cannot be read as JSON ({error})") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [item for holder in level for item in _items(holder)]
+    if level:
+        raise malformed(WHAT, offset, f"{what} is nested deeper than {DEEPEST}")
+    return value
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _is_list(value: Any, *kinds: type) -> bool:

@@ -32,6 +32,7 @@ GROUP = Layout(
 )  # fmt: skip
 GROUP_NAME, PRE_GROUP = "DPU", 0xC1  # what public tools write
 GROUP_TYPES = {1: "PRIMARY", 2: "LITE", 3: "PRE_POST"}
+MOST_PDIS = 1024  # shipped files have some ten
 LARGEST_PDI = 128 << 20  # the limit of XRT's parser
 
 
@@ -147,7 +148,7 @@ def read_partition(data: bytes) -> Partition:
     if not 0 < header["columns"] <= COLUMNS_PHYSICAL:
         raise malformed(WHAT, HEADER.offsets["columns"], f"{header['columns']} columns, npu1 has {COLUMNS_PHYSICAL}")
     starts = reader.numbers("H", header["starts"], header["start_count"])
-    if not header["pdi_count"]:
-        raise malformed(WHAT, HEADER.offsets["pdi_count"], "no PDI")
+    if not 0 < header["pdi_count"] <= MOST_PDIS:
+        raise malformed(WHAT, HEADER.offsets["pdi_count"], f"{header['pdi_count']} PDIs")
     images = tuple(map(reader.entry, PDI_ENTRY.unpack_array(data, header["pdis"], header["pdi_count"])))
     return Partition(header["columns"], starts, header["operations_per_cycle"], images)

@@ -154,4 +154,6 @@ def _read_transformed(data: bytes, partition: dict[str, Any]) -> tuple[tuple[cdo
                 arguments = (high, low, *payload)
             commands.append(cdo.make_command(operation, arguments, where))
         at += _GROUP.size + 4 * count * width
+    if any(data[end + used :]):
+        raise malformed(WHAT, end + used, "bytes after the data zone are not zero")
     return tuple(commands), max(0, end + used - len(data))

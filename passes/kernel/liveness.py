@@ -96,7 +96,7 @@ def _ends(trace: Trace) -> list[int]:
 
 def _region_ends(ends: list[int], length: int) -> list[int]:
     """For each cycle, the last cycle of its region."""
-    result = []
+    result: list[int] = []
     for end in [*ends, length]:
         result += [end] * (end + 1 - len(result))
     return result

@@ -96,5 +96,5 @@ class CoreUnit:
             return None
         lock = self.waiting.number - geometry.CORE_LOCK_OWN
         locks = self.tile.locks
-        return (f"{self.tile.name} at {self.core.pc:#x}: waits to acquire lock {lock} by {self.waiting.value}, which is "
-                f"{locks.values[lock]} (last changed by {locks.writers[lock]})")
+        return (f"{self.tile.name} at {self.core.pc:#x}: waits to acquire lock {lock} by {self.waiting.value}, which "
+                f"is {locks.values[lock]} (last changed by {locks.writers[lock]})")

@@ -23,7 +23,7 @@ SPIN_LIMIT = 5_000_000
 
 @dataclass(frozen=True)
 class RunStatistics:
-    """cycles: from the sequence's first operation to its last completion.  dma: one entry a channel that moved words."""
+    """cycles: from the sequence's first operation to its last completion.  dma: one entry a channel that moved."""
 
     cycles: int
     cores: tuple[CoreStatistics, ...]

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 # Stored, read back, and without an effect on results here: observation (events, trace, counters, timers, debug
 # state), interrupts, clock gating and isolation (opened by the firmware before the CDO: facts/platform/device_npu1.md,
-# last section), the cascade's direction (its moves have no semantics here) and the shim's mux (read when a stream is traced).
+# last section), the cascade's direction (its moves have no semantics here) and the shim's mux (read when a stream is
+# traced).
 STORED = re.compile(
     r"(Combo_event|Edge_Detection|Event_|Enable_Events|Error_Halt|Reset_Event|Trace_|Timer_|Performance_|PC_Event|"
     r"WatchPoint|Debug_|Interrupt_controller|Stream_Switch_(Event_Port|Adaptive_Clock|Parity|Deterministic)|"

@@ -7,7 +7,7 @@ only its own registers and its own data memory. Cycles are absolute array cycles
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 
 @dataclass(frozen=True)
@@ -40,4 +40,4 @@ class Limit:
     cycle: int
 
 
-Suspension = Union[LockRequest, Done, Limit]
+Suspension: TypeAlias = "LockRequest | Done | Limit"

@@ -12,7 +12,8 @@ from npuc.passes.kernel.ir import Builder, Operand
 STOCK = {"r": 9, "p": 4, "m": 2, "dj": 1, "d": 1, "d3": 1, "x": 7, "bm": 6, "cm": 3, "l": 2, "s": 2}
 
 FILES_OF_CLASS = {
-    "eR": "r", "eRS8": None, "eP": "p", "eM": "m", "eDJ": "dj", "eD": "d", "eDS": "d3", "eL": "l", "mSs": "s", "mSm": "s",
+    "eR": "r", "eRS8": None, "eP": "p", "eM": "m", "eDJ": "dj", "eD": "d", "eDS": "d3", "eL": "l",
+    "mSs": "s", "mSm": "s",
     "mXv": "x", "mXw": "x", "mXm": "x", "mXn": "x", "mXa": "x", "mXs": "x", "mShflDst": "x bm", "mMvBMXDst": "x bm",
     "mMvBMXSrc": "x bm", "mWa": "w", "mWs": "w", "mWb": "w", "mWm": "w", "mWm_1": "w", "mAMm": "am", "mAMs": "am",
     "mMvAMWQDst": "w am", "mMvAMWQSrc": "w am", "mBMm": "bm", "mBMs": "bm", "mBMa": "bm", "eCM": "cm", "mCMm": "cm",
@@ -36,8 +37,9 @@ POOL = tuple(i for i in INSTRUCTIONS.values() if usable(i))
 FAVOURITES = tuple(
     INSTRUCTIONS[name]
     for name in (
-        "VMAC_F_vmac_bm_core_dense VMAC_vmac_cm_core_dense VADD_F VSHUFFLE VCONV_BF16_FP32 VLDA_dmw_lda_w_ag_pstm_nrm_imm "
-        "VLDB_dmw_ldb_ag_pstm_nrm_imm VST_dmw_sts_w_ag_pstm_nrm_imm VLDA_dmw_lda_am_ag_idx_imm ADD MUL_mul_r_rr "
+        "VMAC_F_vmac_bm_core_dense VMAC_vmac_cm_core_dense VADD_F VSHUFFLE VCONV_BF16_FP32 "
+        "VLDA_dmw_lda_w_ag_pstm_nrm_imm VLDB_dmw_ldb_ag_pstm_nrm_imm "
+        "VST_dmw_sts_w_ag_pstm_nrm_imm VLDA_dmw_lda_am_ag_idx_imm ADD MUL_mul_r_rr "
         "LDA_dms_lda_idx_imm ST_dms_sts_idx_imm VMOV_mv_x VSRS_S8_S32_mv_w_srs"
     ).split()
 )

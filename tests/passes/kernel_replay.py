@@ -1,8 +1,8 @@
 """Symbolic execution of a machine-level program, two ways: statement by statement, and bundle by bundle through the
 exposed pipeline.  Equal traces of memory mean that scheduling and register allocation kept the program's meaning.
 
-Values are small integers standing for expressions (equal expressions, equal integers); a few scalar instructions compute
-with numbers, so that loops and branches can be followed.
+Values are small integers standing for expressions (equal expressions, equal integers); a few scalar instructions
+compute with numbers, so that loops and branches can be followed.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ the geometry.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from functools import lru_cache
 
 from npuc.compiler.target.npu1.geometry import ROWS, split_address, tile_kind
@@ -419,25 +420,27 @@ fff28 AIE_Tile_Column_Reset
 _TILES = {"core": _CORE_MODULE + _MEMORY_MODULE, "memtile": _MEMTILE_MODULE, "shim": _SHIM_MODULE}
 
 
+def _line_registers(line: str) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, bytes) of the registers of one line of the tables."""
+    base, template, *rest = line.split()
+    size = 4
+    axes: list[list[tuple[int, int]]] = []  # per `{}`: (number, added offset)
+    for word in rest:
+        if word.startswith("/"):
+            size = int(word[1:], 16)
+        else:
+            count, stride, *first = word.split(":")
+            start = int(first[0]) if first else 0
+            axes.append([(start + i, int(stride, 16) * i) for i in range(int(count))])
+    for choice in itertools.product(*axes):
+        name = template.format(*(number for number, _ in choice))
+        yield name, int(base, 16) + sum(added for _, added in choice), size
+
+
 @lru_cache
 def _registers(kind: str) -> tuple[tuple[str, int, int], ...]:
     """(name, offset, bytes) of every register of a tile kind."""
-    registers = []
-    for line in _TILES[kind].splitlines():
-        base, template, *rest = line.split()
-        size = 4
-        axes: list[list[tuple[int, int]]] = []  # per `{}`: (number, added offset)
-        for word in rest:
-            if word.startswith("/"):
-                size = int(word[1:], 16)
-            else:
-                count, stride, *first = word.split(":")
-                start = int(first[0]) if first else 0
-                axes.append([(start + i, int(stride, 16) * i) for i in range(int(count))])
-        for choice in itertools.product(*axes):
-            name = template.format(*(number for number, _ in choice))
-            registers.append((name, int(base, 16) + sum(added for _, added in choice), size))
-    return tuple(registers)
+    return tuple(itertools.chain.from_iterable(map(_line_registers, _TILES[kind].splitlines())))
 
 
 @lru_cache
@@ -488,6 +491,24 @@ def offset_name(kind: str, offset: int) -> str:
         if start <= offset < start + size:
             return f"{name}+{offset - start:#x}"
     return _names(kind).get(offset, f"{offset:#07x}")
+
+
+@lru_cache
+def _arrays(kind: str) -> dict[int, str]:
+    """Word offset -> name of the register or, with `{}` for its numbers, of the array it is in."""
+    names = {}
+    for line in _TILES[kind].splitlines():
+        template = line.split()[1]
+        for _, offset, size in _line_registers(line):
+            if size <= 0x10:
+                for byte in range(0, size, 4):
+                    names[offset + byte] = template
+    return names
+
+
+def array_name(kind: str, offset: int) -> str:
+    """As offset_name, but one name for all registers of an array, e.g. `DMA_BD{}_{}`."""
+    return _arrays(kind).get(offset) or offset_name(kind, offset).partition("+")[0]
 
 
 def register_name(address: int) -> str:

@@ -1,0 +1,213 @@
+"""npuc inspect: what a file holds, as data (describe) and as text (render).
+
+The format is told by content.  `describe` gives a dictionary of JSON values with at least `file`, `format`, `bytes` and
+`sha256`; its other keys depend on the format (named in the docstring of its describing function below).  Anything that
+cannot be read raises InputError.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json as json_module
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.files import read_bytes
+from npuc.compiler.inspect.render import render
+from npuc.compiler.inspect.summary import summarise
+from npuc.compiler.target.npu1.registers import register_name
+
+__all__ = ["describe", "detect", "render", "show"]
+
+
+def _is_cdo(data: bytes) -> bool:
+    return data[4:8] == cdo.MAGIC.to_bytes(4, "little")
+
+
+# The order matters only for TXN, whose header says least.
+_DETECTORS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
+    ("xclbin", xclbin.is_xclbin),
+    ("elf", elf.is_elf),
+    ("pdi", pdi.is_pdi),
+    ("npua", npua.is_npua),
+    ("cdo", _is_cdo),
+    ("txn", txn.is_txn),
+)
+
+
+def detect(data: bytes) -> str:
+    """The format: 'xclbin', 'elf', 'pdi', 'npua', 'cdo' or 'txn'; InputError when it is none of them."""
+    for name, matches in _DETECTORS:
+        if matches(data):
+            return name
+    raise InputError("is none of xclbin, pdi, cdo, txn, npua, elf" if data else "is empty")
+
+
+def describe(data: bytes, name: str) -> dict[str, Any]:
+    """What the file holds, as JSON values; `name` is what it is called.  InputError names the file."""
+    try:
+        kind = detect(data)
+        contents = _DESCRIBERS[kind](data)
+    except InputError as error:
+        if error.place is not None:
+            raise
+        raise InputError(error.message, place=name, remedy=error.remedy) from error
+    return {"file": name, "format": kind, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **contents}
+
+
+def show(source: str | os.PathLike[str] | bytes, json: bool) -> str:
+    """The description of a file (its path, or its bytes) as text, or as JSON."""
+    if isinstance(source, bytes):
+        description = describe(source, "<bytes>")
+    else:
+        path = os.fspath(source)
+        description = describe(read_bytes(path), path)
+    return json_module.dumps(description, indent=1) if json else render(description)
+
+
+# --- one describing function a format -----------------------------------------------------------------------------
+def _xclbin(data: bytes) -> dict[str, Any]:
+    """header, sections, memories, kernels (arguments, npua), partition, pdis."""
+    file = xclbin.read_xclbin(data)
+    assert file.partition is not None
+    return {
+        "header": {
+            "uuid": file.uuid, "version": file.version, "platform": file.platform, "time_stamp": file.time_stamp
+        },
+        "sections": [{"kind": s.kind_name, "name": s.name, "offset": s.offset, "bytes": s.size} for s in file.sections],
+        "memories": [{"tag": m.tag, "kib": m.size_kib, "base": m.base, "used": bool(m.used)} for m in file.memories],
+        "kernels": [_kernel(file, kernel) for kernel in file.kernels],
+        "partition": {
+            "columns": file.columns,
+            "start_columns": list(file.partition.start_columns),
+            "operations_per_cycle": file.partition.operations_per_cycle,
+        },
+        "pdis": [
+            {
+                "bytes": len(image.pdi),
+                "sha256": hashlib.sha256(image.pdi).hexdigest(),
+                "groups": [{"name": g.name, "type": g.type, "kernel_ids": list(g.kernel_ids)} for g in image.groups],
+                **_pdi(image.pdi),
+            }
+            for image in file.pdis
+        ],
+    }  # fmt: skip
+
+
+def _kernel(file: xclbin.Xclbin, kernel: xclbin.KernelEntry) -> dict[str, Any]:
+    assert kernel.description is not None
+    instance = f"{kernel.name}:{kernel.instance}"
+    index = next((i for i, entry in enumerate(file.instances) if entry.name == instance), None)
+    banks = {c.argument: c.memory for c in file.connections if c.instance == index}
+    arguments = []
+    for number, argument in enumerate(kernel.description.arguments):
+        bank = banks.get(number)
+        known = bank is not None and 0 <= bank < len(file.memories)
+        arguments.append(
+            {
+                "name": argument.name,
+                "type": argument.type,
+                "pointer": argument.pointer,
+                "offset": argument.offset,
+                "bytes": argument.size,
+                "memory": file.memories[bank].tag if bank is not None and known else None,
+            }
+        )
+    return {
+        "name": kernel.name,
+        "instance": kernel.instance,
+        "id": kernel.kernel_id,
+        "functional": kernel.description.functional,
+        "arguments": arguments,
+        "npua": _npua(kernel.npua) if kernel.npua else None,
+    }
+
+
+def _pdi(data: bytes) -> dict[str, Any]:
+    """image_name, transformed, missing_bytes, commands, tiles."""
+    file = pdi.read_pdi(data)
+    about = {"image_name": file.image_name, "transformed": file.transformed, "missing_bytes": file.missing}
+    return {**about, **summarise(file.commands)}
+
+
+def _cdo(data: bytes) -> dict[str, Any]:
+    """commands, tiles."""
+    return summarise(cdo.read_cdo(data))
+
+
+def _operation(operation: txn.Operation) -> dict[str, Any]:
+    """An operation's fields; addresses also by register name."""
+    fields = {name: getattr(operation, name) for name in operation.__dataclass_fields__}
+    values: dict[str, Any] = {k: v.hex() if isinstance(v, bytes) else v for k, v in fields.items()}
+    if "words" in values:
+        values["words"] = list(values["words"])
+    if "address" in values and not isinstance(operation, txn.LoadPdi):
+        values["register"] = register_name(values["address"])
+    return {"operation": type(operation).__name__, **values}
+
+
+def _sequence(operations: Sequence[txn.Operation]) -> dict[str, Any]:
+    kinds = Counter(type(operation).__name__ for operation in operations)
+    return {"counts": dict(sorted(kinds.items())), "operations": [_operation(o) for o in operations]}
+
+
+def _txn(data: bytes) -> dict[str, Any]:
+    """version, generation, columns, counts, operations."""
+    file = txn.read_txn(data)
+    about = {"version": "{}.{}".format(*file.version), "generation": file.generation, "columns": file.columns}
+    return {**about, **_sequence(file.operations)}
+
+
+def _npua(data: bytes) -> dict[str, Any]:
+    """version; 1: instructions, runs_on_hardware; 2: metadata, control, programs, pdi_sha256, pdi."""
+    if npua.is_version_1(data):
+        listed = [
+            {
+                "operation": i.operation,
+                "opcode": i.opcode,
+                "source1": i.source1,
+                "source2": i.source2,
+                "destination": i.destination,
+                "immediate": i.immediate,
+            }
+            for i in npua.read_npua_v1(data).instructions
+        ]
+        return {"version": 1, "runs_on_hardware": False, "instructions": listed}
+    file = npua.read_npua(data)
+    patches = [{"word": p.word, "expression": p.expression} for p in file.control.patches]
+    return {
+        "version": 2,
+        "metadata": file.metadata,
+        "control": {"columns": file.control.columns, "patches": patches, **_sequence(file.control.operations)},
+        "programs": [
+            {
+                "tile": f"core({p.column},{p.row})",
+                "program_bytes": p.program_bytes,
+                "symbols": [{"address": address, "name": name} for address, name in p.symbols],
+                "lines": len(p.lines),
+            }
+            for p in file.programs
+        ],
+        "pdi_sha256": file.pdi_sha256.hex(),
+        "pdi": None if file.pdi is None else {"bytes": len(file.pdi), **_pdi(file.pdi)},
+    }
+
+
+def _elf(data: bytes) -> dict[str, Any]:
+    """entry, program_bytes, data, symbols."""
+    image = elf.read_elf(data)
+    return {
+        "entry": image.entry,
+        "program_bytes": len(image.program),
+        "data": [{"address": s.address, "bytes": len(s.data)} for s in image.data],
+        "symbols": [{"address": s.address, "name": s.name, "bytes": s.size, "kind": s.kind} for s in image.symbols],
+    }
+
+
+_DESCRIBERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
+    "xclbin": _xclbin, "elf": _elf, "pdi": _pdi, "npua": _npua, "cdo": _cdo, "txn": _txn
+}  # fmt: skip
