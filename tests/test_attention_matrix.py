@@ -96,7 +96,7 @@ def test_small_attention_is_within_tolerance(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", (1, 2))
+@pytest.mark.parametrize("number", (1, 2), ids="seed{}".format)
 @pytest.mark.parametrize("make", DISTRIBUTIONS)
 @pytest.mark.parametrize("shape", LARGE, ids=str)
 def test_attention_is_within_tolerance(

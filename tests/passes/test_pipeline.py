@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from facts_tools import FACTS, tool
 
 from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
 from npuc.compiler.emit.cdo import DmaWrite, MaskWrite, read_cdo
@@ -25,7 +23,6 @@ from npuc.passes.options import Options
 from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, kernel_name
 from npuc.passes.plan.choose import make_plan
 
-FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2].parent / "shared" / "facts"))
 SMALL = Attention.make(heads=2, query_length=64, head_dim=64, dtype="f32", function="sdpa.small")
 
 
@@ -97,25 +94,13 @@ def test_every_core_has_the_program_and_is_enabled_last(
     assert programs == set(tiles)
 
 
-def checker() -> ModuleType:
-    file = FACTS.parent / "tools" / "check_xclbin.py"
-    if not file.exists():
-        pytest.skip(f"{file.name} is not here")
-    spec = importlib.util.spec_from_file_location("check_xclbin", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_independent_checker_finds_no_violation(
     compiled: tuple[CompiledKernel, list[tuple[str, str]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    module = checker()
     file = tmp_path / "kernel.xclbin"
     file.write_bytes(compiled[0].xclbin)
     registers = str(FACTS / "platform" / "registers_aie2.json")
-    status = module.main(["--regs", registers, str(file)])
+    status = tool("check_xclbin").main(["--regs", registers, str(file)])
     assert status == 0, capsys.readouterr().out
 
 

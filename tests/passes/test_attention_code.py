@@ -1,0 +1,67 @@
+"""The compiled attention programs against the fact sheets: encodings, schedule, and the schedules they reach."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from facts_tools import FACTS, schedule_findings, tool
+
+from npuc.compiler.asm.codec import decode_program
+from npuc.compiler.asm.text import format_bundle
+from npuc.compiler.emit.elf import read_elf
+from npuc.compiler.emit.pdi import read_pdi
+from npuc.compiler.emit.xclbin import read_xclbin
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.inspect.summary import summarise
+from npuc.passes.kernel.codegen import CoreProgram
+from npuc.passes.options import Options
+from npuc.passes.pipeline import CompiledKernel, compile_attention
+
+# Every query block the planner may choose, both head sizes, a scale that is no power of two.
+SHAPES = [
+    dict(head_dim=head_dim, query_length=4 * block, key_length=keys, heads=1, scale=scale)
+    for (head_dim, block), (keys, scale) in itertools.product(
+        ((64, 16), (64, 48), (64, 64), (128, 16), (128, 48), (128, 32)), ((64, 0.125), (320, 0.3))
+    )
+]
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def compiled(request: pytest.FixtureRequest) -> CompiledKernel:
+    return compile_attention(Attention.make(**request.param), Options())
+
+
+def programs(kernel: CompiledKernel) -> list[CoreProgram]:
+    """Each different program once."""
+    return list({program.code: program for program in kernel.programs.values()}.values())
+
+
+def test_every_word_decodes_by_the_facts_to_the_same_text(compiled: CompiledKernel) -> None:
+    isa_facts = tool("check_isa_facts")
+    isa = isa_facts.Isa(str(FACTS / "isa"))
+    for program in programs(compiled):
+        found = isa_facts.sweep(isa, program.code)
+        ours = decode_program(program.code)
+        assert len(found) == len(ours) > 100
+        for (offset, decoded), bundle in zip(found, ours, strict=True):
+            assert decoded is not None and offset == bundle.address
+            assert isa.bundle_text(decoded[2]) == format_bundle(bundle)
+            assert isa.encode_bundle(decoded[1], [part[:3] for part in decoded[2]]) == bytes(
+                program.code[offset : offset + bundle.size]
+            )
+
+
+def test_the_schedule_facts_find_no_error_and_the_same_hardware_loops(compiled: CompiledKernel) -> None:
+    for program in programs(compiled):
+        loops, errors = schedule_findings([("attention", program.code)])
+        assert errors == []
+        assert loops == program.hardware_loops > 5
+
+
+def test_elf_and_image_hold_exactly_the_generated_code(compiled: CompiledKernel) -> None:
+    tiles = {tile["tile"]: tile for tile in summarise(read_pdi(read_xclbin(compiled.xclbin).pdi).commands)["tiles"]}
+    for (column, row), program in compiled.programs.items():
+        assert read_elf(compiled.elfs[column, row]).program == program.code
+        written = tiles[f"core({column},{row})"]
+        assert written["program_bytes"] == -(-len(program.code) // 4) * 4 and written["enabled"]
