@@ -10,6 +10,7 @@ import numpy as np
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.errors import EmulationError
 
+LONGEST = 1 << 25  # words of one run; bounds memory, as the shim's length field has 32 bits
 DIMENSIONS = {"core": 3, "memtile": 4, "shim": 3}
 # Fields whose use is not modelled, with what they ask for.
 UNMODELLED = {
@@ -68,6 +69,8 @@ def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, li
             raise EmulationError(f"{who} uses {what}, which is not modelled")
     if not fields["length"]:
         raise EmulationError(f"{who} has length 0")
+    if fields["length"] > LONGEST:
+        raise EmulationError(f"{who} has length {fields['length']:,} words; more than {LONGEST:,} are not modelled")
     current, wrap = fields["iteration_current"], fields["iteration_wrap"]
     base = _base(kind, fields, who) + current * (fields["iteration_step"] + 1 if wrap else 0)
     after = list(words)

@@ -63,11 +63,10 @@ class Channel:
         if not self.busy:
             self._next_task()
 
-    def reset(self) -> None:
-        """Drop all tasks."""
-        self.queue.clear()
-        self.busy = self.ready = False
-        self.descriptor = self.waiting_lock = None
+    def reset(self, who: str) -> None:
+        """A reset finds no task: what becomes of one under way is not known."""
+        if self.busy:
+            raise EmulationError(f"{who} resets {self.name} while a task is under way, which is not modelled")
 
     def _check_number(self, bd: int) -> None:
         if bd >= geometry.BD_COUNT[self.tile.kind]:

@@ -124,7 +124,7 @@ class Registers:
             if offset == control:
                 channel.control = value
                 if tile.kind != "shim" and value >> geometry.CHANNEL_RESET_BIT & 1:
-                    channel.reset()
+                    channel.reset(who)
                 return True
             if offset == control + geometry.CHANNEL_QUEUE_OFFSET:
                 channel.push(value, who)
