@@ -6,14 +6,15 @@ Rules: facts/isa/README.md (decoding order, canonical register encodings, bundle
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.target.aie2.formats import FORMATS, NOPS, SLOTS, Format, bundle_size
-from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Operand
+from npuc.compiler.target.aie2.formats import FORMATS, NOPS, SIZE_BY_BYTE, SLOTS, Format
+from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Field, Instruction, Operand
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 
 Operands = tuple[str | int, ...]
@@ -36,14 +37,21 @@ class Decoded(NamedTuple):
     canonical: bool = True
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """What issues together.  `slots` holds every slot of the format, nops included, in printing order."""
+class Bundle(NamedTuple):
+    """What issues together.  `slots` holds every slot of the format, nops included, in printing order.
+
+    Bundles with the same bytes share their slots: do not change them.
+    """
 
     address: int
     size: int
     format: Format
-    slots: dict[str, Decoded]
+    slots: Mapping[str, Decoded]
+
+    @property
+    def canonical(self) -> bool:
+        """Whether encoding the bundle again gives the same bytes."""
+        return all(decoded.canonical for decoded in self.slots.values())
 
     @property
     def instructions(self) -> tuple[Decoded, ...]:
@@ -106,46 +114,56 @@ def encode_slot(instruction: Instruction, operands: Sequence[str | int]) -> int:
     return word
 
 
-class _Candidates(NamedTuple):
-    """The instructions of a slot that fix the same bits, by these bits."""
+_Reader = Callable[[int], "str | int | None"]
+"""Slot word -> operand value, None when the field names no register."""
 
-    mask: int
-    by_value: dict[int, tuple[Instruction, ...]]
+
+def _field_reader(fields: tuple[Field, ...]) -> Callable[[int], int]:
+    if len(fields) == 1:
+        _, lsb, bits = fields[0]
+        ones = (1 << bits) - 1
+        return lambda word: word >> lsb & ones
+    pieces = tuple((slot_lsb, (1 << bits) - 1, operand_lsb) for operand_lsb, slot_lsb, bits in fields)
+    return lambda word: sum((word >> slot_lsb & ones) << operand_lsb for slot_lsb, ones, operand_lsb in pieces)
+
+
+def _reader(operand: Operand, canonical: bool) -> _Reader:
+    if operand.kind == "fixed_register":
+        register = operand.register
+        return lambda word: register
+    field = _field_reader(operand.fields)
+    if operand.kind == "register":
+        registers = REGISTER_CLASSES[operand.register_class or ""]
+        named = registers.encodings if canonical else {**registers.decode_only, **registers.encodings}
+        return lambda word: named.get(field(word))
+    step, span = operand.step, 1 << operand.width
+    first_negative = 0 if operand.negative_only else span >> 1 if operand.signed else span
+    return lambda word: (value if (value := field(word)) < first_negative else value - span) * step
+
+
+class _Candidate(NamedTuple):
+    """An instruction of a slot with the readers of its operands: encodings the assembler writes, and all others."""
+
+    instruction: Instruction
+    canonical: tuple[_Reader, ...]
+    lenient: tuple[_Reader, ...]
+
+
+_Group = tuple[int, dict[int, tuple[_Candidate, ...]]]
+"""Instructions that fix the same bits (the mask), by these bits."""
 
 
 @cache
-def _slot_candidates(slot: str) -> tuple[_Candidates, ...]:
-    groups: dict[int, dict[int, tuple[Instruction, ...]]] = {}
-    for i in INSTRUCTIONS.values():
-        if i.slot == slot:
-            by_value = groups.setdefault(i.mask, {})
-            by_value[i.value] = (*by_value.get(i.value, ()), i)
-    return tuple(_Candidates(mask, by_value) for mask, by_value in groups.items())
-
-
-def _operand_value(operand: Operand, word: int, canonical: bool) -> str | int | None:
-    if operand.kind == "fixed_register":
-        return operand.register
-    field = 0
-    for piece in operand.fields:
-        field |= ((word >> piece.slot_lsb) & ((1 << piece.bits) - 1)) << piece.operand_lsb
-    if operand.kind == "register":
-        registers = REGISTER_CLASSES[operand.register_class or ""]
-        register = registers.encodings.get(field)
-        return register if register or canonical else registers.decode_only.get(field)
-    if operand.negative_only or (operand.signed and field >> (operand.width - 1)):
-        field -= 1 << operand.width
-    return field * operand.step
-
-
-def _operand_values(instruction: Instruction, word: int, canonical: bool) -> Operands | None:
-    values: list[str | int] = []
-    for operand in instruction.operands:
-        value = _operand_value(operand, word, canonical)
-        if value is None:
-            return None
-        values.append(value)
-    return tuple(values)
+def _slot_groups(slot: str) -> tuple[int, dict[int, tuple[_Group, ...]]]:
+    """Bits that every instruction of the slot fixes, and by their value the groups that remain."""
+    members = [i for i in INSTRUCTIONS.values() if i.slot == slot]
+    common = functools.reduce(operator.and_, (i.mask for i in members))
+    found: dict[int, dict[int, dict[int, tuple[_Candidate, ...]]]] = {}
+    for i in members:
+        readers = (tuple(_reader(o, canonical) for o in i.operands) for canonical in (True, False))
+        by_value = found.setdefault(i.value & common, {}).setdefault(i.mask, {})
+        by_value[i.value] = (*by_value.get(i.value, ()), _Candidate(i, *readers))
+    return common, {bits: tuple(groups.items()) for bits, groups in found.items()}
 
 
 _decoded: dict[str, dict[int, Decoded]] = {slot: {} for slot in SLOTS}
@@ -163,13 +181,15 @@ def decode_slot(slot: str, word: int) -> Decoded:
 
 
 def _decode_slot(slot: str, word: int) -> Decoded:
-    fitting = [i for mask, by_value in _slot_candidates(slot) for i in by_value.get(word & mask, ())]
-    fitting.sort(key=lambda i: i.rank)
+    common, groups = _slot_groups(slot)
+    fitting = [c for mask, by_value in groups.get(word & common, ()) for c in by_value.get(word & mask, ())]
+    if len(fitting) > 1:
+        fitting.sort(key=lambda candidate: candidate.instruction.rank)
     for canonical in (True, False):
-        for instruction in fitting:
-            values = _operand_values(instruction, word, canonical)
-            if values is not None:
-                return Decoded(instruction, values, canonical and not word & instruction.unconstrained)
+        for instruction, *readers in fitting:
+            values = tuple([read(word) for read in readers[not canonical]])
+            if None not in values:
+                return Decoded(instruction, cast(Operands, values), canonical and not word & instruction.unconstrained)
     raise DecodeError(f"slot {slot}: word 0x{word:x} is no instruction")
 
 
@@ -225,24 +245,30 @@ def encode_bundle(slots: Mapping[str, Sequence], size: int | None = None) -> byt
     return bundle.to_bytes(chosen[0].size, "little")
 
 
+class _Contents(NamedTuple):
+    """What the bytes of a bundle stand for, wherever it lies."""
+
+    size: int
+    format: Format
+    slots: dict[str, Decoded]
+
+
 @cache
-def _formats_of_size(size: int) -> tuple[Format, ...]:
-    return tuple(form for form in FORMATS if form.size == size)
+def _formats_of_size(size: int) -> tuple[int, dict[int, tuple[Format, ...]]]:
+    """Bits that every format of the size fixes, and by their value the formats."""
+    forms = [form for form in FORMATS if form.size == size]
+    common = functools.reduce(operator.and_, (form.mask for form in forms))
+    found: dict[int, tuple[Format, ...]] = {}
+    for form in forms:
+        found[form.value & common] = (*found.get(form.value & common, ()), form)
+    return common, found
 
 
-def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address: int | None = None) -> Bundle:
-    """The bundle at `offset` of `data`; its address is `offset` unless given.
-
-    Raises DecodeError naming the address.
-    """
-    address = offset if address is None else address
-    if not 0 <= offset < len(data):
-        raise DecodeError(f"no code at 0x{address:x}")
-    size = bundle_size(data[offset])
-    if offset + size > len(data):
-        raise DecodeError(f"bundle at 0x{address:x} is cut off: {len(data) - offset} of {size} bytes")
-    word = int.from_bytes(data[offset : offset + size], "little")
-    for form in _formats_of_size(size):
+def _contents(code: bytes, address: int) -> _Contents:
+    size = len(code)
+    word = int.from_bytes(code, "little")
+    common, forms = _formats_of_size(size)
+    for form in forms.get(word & common, ()):
         if word & form.mask == form.value:
             break
     else:
@@ -253,7 +279,31 @@ def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address
         slots = {slot: decode_slot(slot, (word >> lsb) & ((1 << bits) - 1)) for slot, lsb, bits in form.places}
     except DecodeError as error:
         raise DecodeError(f"bundle at 0x{address:x} ({form.name}): {error.message}") from None
-    return Bundle(address, size, form, slots)
+    return _Contents(size, form, slots)
+
+
+_known: dict[bytes, _Contents] = {}
+
+
+def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address: int | None = None) -> Bundle:
+    """The bundle at `offset` of `data`; its address is `offset` unless given.
+
+    Raises DecodeError naming the address.
+    """
+    if address is None:
+        address = offset
+    if not 0 <= offset < len(data):
+        raise DecodeError(f"no code at 0x{address:x}")
+    size = SIZE_BY_BYTE[data[offset]]
+    code = bytes(data[offset : offset + size])
+    found = _known.get(code)
+    if found is None:
+        if len(code) < size:
+            raise DecodeError(f"bundle at 0x{address:x} is cut off: {len(code)} of {size} bytes")
+        if len(_known) >= _CACHED_WORDS:
+            _known.clear()
+        found = _known[code] = _contents(code, address)
+    return Bundle(address, *found)
 
 
 def decode_program(data: bytes | bytearray | memoryview, base: int = 0) -> tuple[Bundle, ...]:
@@ -264,3 +314,31 @@ def decode_program(data: bytes | bytearray | memoryview, base: int = 0) -> tuple
         bundles.append(decode_bundle(data, offset, base + offset))
         offset += bundles[-1].size
     return tuple(bundles)
+
+
+class Undecodable(NamedTuple):
+    """Bytes that are no bundle: as many as their first nibble announces, or as are left."""
+
+    address: int
+    data: bytes
+    reason: str
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+def decode_sweep(data: bytes | bytearray | memoryview, base: int = 0) -> tuple[Bundle | Undecodable, ...]:
+    """Everything in a code image in order, also what does not decode: no byte is lost, and nothing raises."""
+    data = bytes(data)
+    found: list[Bundle | Undecodable] = []
+    offset = 0
+    while offset < len(data):
+        item: Bundle | Undecodable
+        try:
+            item = decode_bundle(data, offset, base + offset)
+        except DecodeError as error:
+            item = Undecodable(base + offset, data[offset : offset + SIZE_BY_BYTE[data[offset]]], error.message)
+        found.append(item)
+        offset += item.size
+    return tuple(found)

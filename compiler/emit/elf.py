@@ -68,16 +68,16 @@ SYMBOL = Layout(
     "ELF symbol",
     ("name", "I", 0), ("value", "I", 0), ("size", "I", 0), ("info", "B", 0), ("other", "B", 0), ("section", "H", 0),
 )  # fmt: skip
-_LOAD, _EXECUTABLE_FILE, _RELOCATABLE_FILE = 1, 2, 1
-_PROGBITS, _SYMTAB, _STRTAB = 1, 2, 3
-_WRITE_FLAG, _ALLOC_FLAG, _CODE_FLAG = 1, 2, 4
+_LOAD, _EXECUTABLE_FILE, RELOCATABLE_FILE = 1, 2, 1
+PROGBITS, SYMTAB, STRTAB = 1, 2, 3
+WRITE_FLAG, ALLOC_FLAG, CODE_FLAG = 1, 2, 4
 _GLOBAL = 1 << 4
-_SYMBOL_TYPES = {"label": 0, "object": 1, "function": 2}
-_SYMBOL_KINDS = {code: kind for kind, code in _SYMBOL_TYPES.items()}
+SYMBOL_TYPES = {"label": 0, "object": 1, "function": 2}
+SYMBOL_KINDS = {code: kind for kind, code in SYMBOL_TYPES.items()}
 _MAXIMUM_PROGRAM_HEADERS = 256
 
 
-class _Strings:
+class Strings:
     """A string table under construction."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ def write_elf(image: CoreImage) -> bytes:
     segments = [(".text", 0, image.program, 5)]
     segments += [(f".data.{i}" if i else ".data", s.address, s.data, 6) for i, s in enumerate(image.data)]
     assert len(image.program) <= PROGRAM_MEMORY_SIZE, f"program of {len(image.program)} bytes"
-    names, strings = _Strings(), _Strings()
+    names, strings = Strings(), Strings()
     body = bytearray(HEADER.size + PROGRAM_HEADER.size * len(segments))
     programs, sections = b"", [SECTION_HEADER.pack()]
     for name, address, data, access in segments:
@@ -105,18 +105,18 @@ def write_elf(image: CoreImage) -> bytes:
         programs += PROGRAM_HEADER.pack(
             virtual=address, physical=address, file_size=len(data), memory_size=len(data), **place
         )
-        flags = _ALLOC_FLAG | (_CODE_FLAG if access == 5 else _WRITE_FLAG)
+        flags = ALLOC_FLAG | (CODE_FLAG if access == 5 else WRITE_FLAG)
         sections.append(
             SECTION_HEADER.pack(
-                name=names.add(name), type=_PROGBITS, flags=flags, address=address, offset=len(body), size=len(data),
+                name=names.add(name), type=PROGBITS, flags=flags, address=address, offset=len(body), size=len(data),
                 alignment=16 if address % 16 == 0 else 4,
             )
         )  # fmt: skip
         body += data
     table = SYMBOL.pack() + b"".join(_symbol(symbol, strings, image) for symbol in image.symbols)
     tables = (
-        (".symtab", _SYMTAB, table, {"link": len(sections) + 1, "info": 1, "entry_size": SYMBOL.size, "alignment": 4}),
-        (".strtab", _STRTAB, bytes(strings.data), {"alignment": 1}),
+        (".symtab", SYMTAB, table, {"link": len(sections) + 1, "info": 1, "entry_size": SYMBOL.size, "alignment": 4}),
+        (".strtab", STRTAB, bytes(strings.data), {"alignment": 1}),
     )
     for name, kind, data, extra in tables:
         body += bytes(-len(body) % 4)
@@ -126,7 +126,7 @@ def write_elf(image: CoreImage) -> bytes:
         body += data
     own_name = names.add(".shstrtab")
     sections.append(
-        SECTION_HEADER.pack(name=own_name, type=_STRTAB, offset=len(body), size=len(names.data), alignment=1)
+        SECTION_HEADER.pack(name=own_name, type=STRTAB, offset=len(body), size=len(names.data), alignment=1)
     )
     body += names.data
     body += bytes(-len(body) % 4)
@@ -138,7 +138,7 @@ def write_elf(image: CoreImage) -> bytes:
     return bytes(body) + b"".join(sections)
 
 
-def _symbol(symbol: Symbol, strings: _Strings, image: CoreImage) -> bytes:
+def _symbol(symbol: Symbol, strings: Strings, image: CoreImage) -> bytes:
     """The table entry; its section is the one that holds the address, or 'absolute'."""
     section = 0xFFF1
     if symbol.address <= len(image.program):
@@ -146,7 +146,7 @@ def _symbol(symbol: Symbol, strings: _Strings, image: CoreImage) -> bytes:
     for i, segment in enumerate(image.data):
         if segment.address <= symbol.address < segment.address + len(segment.data):
             section = 2 + i
-    info = _GLOBAL | _SYMBOL_TYPES[symbol.kind]
+    info = _GLOBAL | SYMBOL_TYPES[symbol.kind]
     return SYMBOL.pack(
         name=strings.add(symbol.name), value=symbol.address, size=symbol.size, info=info, section=section
     )
@@ -157,16 +157,26 @@ def is_elf(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC
 
 
-def read_elf(data: bytes) -> CoreImage:
-    """Parse an executable of one core, or the code of a relocatable object; InputError on anything else."""
+def is_object(data: bytes) -> bool:
+    """Whether it is a relocatable object, as its header says."""
+    return is_elf(data) and data[16:18] == RELOCATABLE_FILE.to_bytes(2, "little")
+
+
+def read_sections(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Header and section headers of an executable or object for the AIE; InputError on anything else."""
     header = HEADER.unpack(data)
     if not is_elf(data):
         raise malformed(WHAT, 0, "not a 32-bit little-endian ELF")
     if header["machine"] != MACHINE:
         raise malformed(WHAT, 18, f"machine {header['machine']}, {MACHINE} (AIE) expected")
-    if header["type"] not in (_EXECUTABLE_FILE, _RELOCATABLE_FILE):
+    if header["type"] not in (_EXECUTABLE_FILE, RELOCATABLE_FILE):
         raise malformed(WHAT, 16, f"file type {header['type']}, an executable or object expected")
-    sections = _table(data, header, "section", SECTION_HEADER)
+    return header, _table(data, header, "section", SECTION_HEADER)
+
+
+def read_elf(data: bytes) -> CoreImage:
+    """Parse an executable of one core, or the code of a relocatable object; InputError on anything else."""
+    header, sections = read_sections(data)
     if header["program_header_count"] > _MAXIMUM_PROGRAM_HEADERS:
         raise malformed(WHAT, 44, f"{header['program_header_count']} program headers")
     segments = [s for s in _table(data, header, "program", PROGRAM_HEADER) if s["type"] == _LOAD]
@@ -200,7 +210,7 @@ def _table(data: bytes, header: dict[str, Any], which: str, layout: Layout) -> l
 
 
 def _read_symbols(data: bytes, sections: list[dict[str, Any]]) -> tuple[Symbol, ...]:
-    table = next((s for s in sections if s["type"] == _SYMTAB), None)
+    table = next((s for s in sections if s["type"] == SYMTAB), None)
     if table is None:
         return ()
     if table["link"] >= len(sections):
@@ -209,7 +219,7 @@ def _read_symbols(data: bytes, sections: list[dict[str, Any]]) -> tuple[Symbol, 
     strings = take(data, link["offset"], link["size"], "ELF string table")
     symbols = []
     for entry in SYMBOL.unpack_array(data, table["offset"], table["size"] // SYMBOL.size):
-        kind = _SYMBOL_KINDS.get(entry["info"] & 15)
+        kind = SYMBOL_KINDS.get(entry["info"] & 15)
         if kind is not None and entry["section"] and entry["name"]:
             name = string_at(strings, entry["name"], "ELF string table")
             symbols.append(Symbol(entry["value"], name, entry["size"], kind))
@@ -220,7 +230,7 @@ def _code_of_object(data: bytes, sections: list[dict[str, Any]]) -> bytes:
     """The code sections of an object one after the other, each at a multiple of 16."""
     code = bytearray()
     for section in sections:
-        if section["type"] == _PROGBITS and section["flags"] & _CODE_FLAG:
+        if section["type"] == PROGBITS and section["flags"] & CODE_FLAG:
             contents = take(data, section["offset"], section["size"], "ELF code section")
             if len(code) + len(contents) > 2 * len(data):
                 raise malformed(WHAT, section["offset"], "code sections overlap")

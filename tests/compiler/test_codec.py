@@ -12,10 +12,12 @@ from npuc.compiler.asm.codec import (
     DecodeError,
     EncodeError,
     Operands,
+    Undecodable,
     bundle_sizes,
     decode_bundle,
     decode_program,
     decode_slot,
+    decode_sweep,
     encode_bundle,
     encode_slot,
 )
@@ -188,3 +190,15 @@ def test_code_that_does_not_decode_is_refused_with_its_address() -> None:
 def test_a_program_decodes_bundle_by_bundle() -> None:
     code = encode_bundle({}) + encode_bundle({"alu": ADD}) + encode_bundle({"lng": MOVXM}, 16)
     assert [(b.address, b.size) for b in decode_program(code, 0x20)] == [(0x20, 2), (0x22, 4), (0x26, 16)]
+
+
+def test_a_sweep_loses_no_byte_and_marks_what_does_not_decode() -> None:
+    good = encode_bundle({"alu": ADD})
+    found = decode_sweep(good + b"\x11\x00" + good + b"\x19\x00", 0x40)
+    assert [(type(item) is Undecodable, item.address, item.size) for item in found] == [
+        (False, 0x40, 4), (True, 0x44, 2), (False, 0x46, 4), (True, 0x4A, 2)
+    ]  # fmt: skip
+    assert [item.reason for item in found if isinstance(item, Undecodable)] == [
+        "bundle at 0x44: no format of 2 bytes has these fixed bits: 0x0011",
+        "bundle at 0x4a is cut off: 2 of 4 bytes",
+    ]

@@ -148,6 +148,10 @@ SIZES: tuple[int, ...] = (2, 4, 6, 8, 10, 12, 14, 16)
 _SIZE_BY_NIBBLE = {0b0001: 2, 0b1001: 4, 0b0101: 6, 0b1101: 6, 0b0011: 8, 0b1011: 10, 0b0111: 12, 0b1111: 14}
 
 
+SIZE_BY_BYTE: tuple[int, ...] = tuple(_SIZE_BY_NIBBLE.get(byte & 15, 16) for byte in range(256))
+"""First byte of a bundle -> bytes of it: the low nibble tells."""
+
+
 def bundle_size(first_byte: int) -> int:
-    """Bytes of the bundle that begins with this byte: its low nibble tells."""
-    return _SIZE_BY_NIBBLE.get(first_byte & 15, 16)
+    """Bytes of the bundle that begins with this byte."""
+    return SIZE_BY_BYTE[first_byte]

@@ -1,0 +1,196 @@
+"""The core programs that a file holds, whatever its format: what disassembler, linter and diff work on.
+
+An xclbin or NPUA holds PDIs, a PDI holds a CDO, and the CDO's writes to the program memory of core tiles are the
+programs (facts/platform/pdi_cdo.md sections 2 to 4).  An ELF executable is one program; a relocatable object is one a
+code section.  Bytes of no known format are code only when the caller says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
+from npuc.compiler.inspect.show import detect
+from npuc.compiler.target.npu1 import geometry
+
+Names = tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class CoreProgram:
+    """One program.  Equal `code` at an equal `base` is the same program, whichever core runs it.
+
+    column, row: the core, None for a lone ELF or raw code.  base: program address of the first byte.
+    symbols: (address, name) in order of address, of code only.  lines: (address, source text), from an NPUA.
+    source: where it was found, in words.  pdi: number of the PDI in an xclbin that holds several.
+    section: name of the section of an object.  data: initial contents of data memory, from an ELF.
+    relocations: of an object, their offsets counted from the start of `code`.
+    """
+
+    column: int | None
+    row: int | None
+    base: int
+    code: bytes
+    entry: int = 0
+    symbols: Names = ()
+    lines: Names = ()
+    source: str = ""
+    pdi: int | None = None
+    section: str | None = None
+    data: tuple[elf.DataSegment, ...] = ()
+    relocations: tuple[elf_object.Relocation, ...] = ()
+
+    @property
+    def core(self) -> tuple[int, int] | None:
+        """(column, row) where the program's core is known."""
+        return None if self.column is None or self.row is None else (self.column, self.row)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Address -> the first symbol that stands there."""
+        return {address: name for address, name in reversed(self.symbols)}
+
+    @property
+    def title(self) -> str:
+        """What to call it in a heading or message: `core 0,2`, `core 0,2 (PDI 3)`, `section .text`, `program`."""
+        where = "program" if self.section is None else f"section {self.section}"
+        if self.core is not None:
+            where = f"core {self.column},{self.row}"
+        return where if self.pdi is None else f"{where} (PDI {self.pdi})"
+
+
+def read_programs(data: bytes, raw: bool = False) -> tuple[CoreProgram, ...]:
+    """All programs of a file, told by its content: by PDI, then column, then row; of an object by section.
+
+    raw: the bytes are code at address 0.  Raises InputError for a format without programs and for a malformed file.
+    """
+    if raw:
+        return (CoreProgram(None, None, 0, data, source="raw code"),)
+    try:
+        kind = detect(data)
+    except InputError as error:
+        raise InputError(error.message, remedy="raw code is read with --raw") from None
+    if kind == "xclbin":
+        return _of_xclbin(data)
+    if kind == "elf":
+        return _of_elf(data)
+    if kind == "pdi":
+        return _of_commands(pdi.read_pdi(data).commands, "PDI")
+    if kind == "cdo":
+        return _of_commands(cdo.read_cdo(data), "CDO")
+    if kind == "npua":
+        return _of_npua(data)
+    raise InputError(f"a {kind.upper()} holds no core programs")
+
+
+def select_core(programs: tuple[CoreProgram, ...], column: int, row: int) -> tuple[CoreProgram, ...]:
+    """The programs of one core.  Raises InputError naming the cores there are."""
+    chosen = tuple(program for program in programs if program.core == (column, row))
+    if not chosen:
+        cores = sorted({program.core for program in programs if program.core is not None})
+        there = " ".join(f"{c},{r}" for c, r in cores) or "none by number"
+        raise InputError(f"no program of core {column},{row}", remedy=f"cores are {there}")
+    return chosen
+
+
+# --- one function a format ----------------------------------------------------------------------------------------
+def _of_commands(commands: Iterable[cdo.Command], source: str, number: int | None = None) -> tuple[CoreProgram, ...]:
+    """What the commands leave in the program memories: the span written, zero where nothing was."""
+    images: dict[tuple[int, int], bytearray] = {}
+    spans: dict[tuple[int, int], tuple[int, int]] = {}
+    for address, words in _program_writes(commands):
+        column, row, offset = geometry.split_address(address)
+        at = offset - geometry.PROGRAM_MEMORY_OFFSET
+        image = images.setdefault((column, row), bytearray(geometry.PROGRAM_MEMORY_SIZE))
+        image[at : at + len(words)] = words
+        first, last = spans.get((column, row), (at, at))
+        spans[column, row] = min(first, at), max(last, at + len(words))
+    return tuple(
+        CoreProgram(*core, first, bytes(images[core][first:last]), first, source=source, pdi=number)
+        for core, (first, last) in sorted(spans.items())
+    )
+
+
+def _program_writes(commands: Iterable[cdo.Command]) -> Iterable[tuple[int, bytes]]:
+    """(array address, bytes) of the writes into program memories, cut where they leave the memory."""
+    start, end = geometry.PROGRAM_MEMORY_OFFSET, geometry.PROGRAM_MEMORY_OFFSET + geometry.PROGRAM_MEMORY_SIZE
+    for command in commands:
+        if isinstance(command, cdo.DmaWrite):
+            words = command.words
+        elif isinstance(command, cdo.Write):
+            words = (command.value,)
+        else:
+            continue
+        _, row, offset = geometry.split_address(command.address)
+        if row in geometry.CORE_ROWS and offset < end and offset + 4 * len(words) > start:
+            skipped = max(0, start - offset)
+            contents = b"".join((word & 0xFFFFFFFF).to_bytes(4, "little") for word in words)
+            yield command.address + skipped, contents[skipped : end - offset]
+
+
+def _of_xclbin(data: bytes) -> tuple[CoreProgram, ...]:
+    file = xclbin.read_xclbin(data)
+    programs: list[CoreProgram] = []
+    for number, image in enumerate(file.pdis):
+        kernels = [kernel for kernel in file.kernels if kernel.kernel_id in image.kernel_ids]
+        names = ", ".join(kernel.name for kernel in kernels)
+        source = f"PDI {number}" + (f" of kernel {names}" if names else "")
+        found = _of_commands(pdi.read_pdi(image.pdi).commands, source, number if len(file.pdis) > 1 else None)
+        described = [kernel.npua for kernel in kernels if kernel.npua]
+        if described and not npua.is_version_1(described[0]):
+            found = _with_symbols(found, npua.read_npua(described[0]).programs)
+        programs += found
+    return tuple(programs)
+
+
+def _of_npua(data: bytes) -> tuple[CoreProgram, ...]:
+    file = npua.read_npua(data)
+    if file.pdi is None:
+        raise InputError("the NPUA carries no PDI, so no programs", remedy="give the xclbin it lies in")
+    return _with_symbols(_of_commands(pdi.read_pdi(file.pdi).commands, "PDI in NPUA"), file.programs)
+
+
+def _with_symbols(
+    programs: tuple[CoreProgram, ...], described: tuple[npua.ProgramSymbols, ...]
+) -> tuple[CoreProgram, ...]:
+    """Programs with the names, lines and exact size that an NPUA states; the PDI holds whole words only."""
+    known = {(d.column, d.row): d for d in described}
+    found = []
+    for program in programs:
+        about = known.get((program.column or 0, program.row or 0))
+        if about is not None:
+            rest = program.code[about.program_bytes :]
+            code = program.code[: about.program_bytes] if len(rest) < 4 and not any(rest) else program.code
+            program = replace(program, code=code, symbols=tuple(sorted(about.symbols)), lines=about.lines)
+        found.append(program)
+    return tuple(found)
+
+
+def _of_elf(data: bytes) -> tuple[CoreProgram, ...]:
+    if elf.is_object(data):
+        return _of_object(data)
+    image = elf.read_elf(data)
+    names = {(s.address, s.name) for s in image.symbols if s.kind != "object" and s.address < len(image.program)}
+    return (
+        CoreProgram(None, None, 0, image.program, image.entry, tuple(sorted(names)), source="ELF", data=image.data),
+    )
+
+
+def _of_object(data: bytes) -> tuple[CoreProgram, ...]:
+    file = elf_object.read_object(data)
+    return tuple(
+        CoreProgram(
+            None,
+            None,
+            0,
+            section.data,
+            symbols=tuple(sorted((s.value, s.name) for s in file.symbols if s.section == number and s.is_code)),
+            source=f"object section {section.name}",
+            section=section.name,
+            relocations=section.relocations,
+        )
+        for number, section in enumerate(file.sections)
+        if section.is_code and section.data
+    )
