@@ -69,14 +69,15 @@ class RunSummary:
         lines += [f"written      {name} to {file}" for name, file in self.files.items()]
         return "\n".join(lines) + "\n"
 
-    def profile(self) -> str:
-        """Tables per core and per DMA channel."""
-        if not self.report.cores:
-            return f"no profile: {self.report.backend} does not count cycles\n"
-        mark = " (emulated)" if self.report.emulated else ""
-        cores = [asdict(core) for core in self.report.cores]
-        text = f"cores{mark}\n{table(cores)}"
-        return text + (f"DMA channels{mark}\n{table(self.report.dma)}" if self.report.dma else "")
+
+def profile_text(report: RunReport) -> str:
+    """Tables per core and per DMA channel."""
+    if not report.cores:
+        return f"no profile: {report.backend} does not count cycles\n"
+    mark = " (emulated)" if report.emulated else ""
+    cores = [asdict(core) for core in report.cores]
+    text = f"cores{mark}\n{table(cores)}"
+    return text + (f"DMA channels{mark}\n{table(report.dma)}" if report.dma else "")
 
 
 def describe(attention: Attention) -> str:

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 import click
 
 from npuc.compiler.diagnostics import CheckFailed, UsageError
+from npuc.runtime.backends import BackendSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
 
     from npuc.runtime.check import CheckResult
     from npuc.runtime.executor import Executable
+    from npuc.runtime.foreign import ForeignSummary
     from npuc.runtime.summary import RunSummary
+
+LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated address map leaves between two
 
 
 @click.command("run")
@@ -32,6 +38,10 @@ if TYPE_CHECKING:
 @click.option("--machine", type=click.Choice(["phoenix", "8700g"]), default="phoenix", show_default=True,
               help="Which machine's clock and memory are emulated.")
 @click.option("--max-cycles", type=click.IntRange(1), help="Give up when the emulation takes longer.")
+@click.option("--insts", metavar="FILE", help="Run an xclbin of another tool with this runtime sequence (TXN, or the "
+              "older text form) on the emulator; its buffers are bo0, bo1, ...")
+@click.option("--alloc", "allocations", metavar="boN=BYTES", multiple=True, help="With --insts: a buffer of zeros, "
+              "repeatable.")
 @click.option("--strict", is_flag=True, help="Emulator: also refuse what hardware leaves undefined.")
 @click.option("--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside "
               "tolerance.")
@@ -46,6 +56,8 @@ def command(
     backend: str,
     machine: str,
     max_cycles: int | None,
+    insts: str | None,
+    allocations: tuple[str, ...],
     strict: bool,
     wants_check: bool,
     profile: bool,
@@ -57,6 +69,15 @@ def command(
     files = _named(outputs, "--output")
     if as_json and "-" in files.values():
         raise UsageError("--json and --output NAME=- both want standard output")
+    if insts is not None:
+        if seed is not None or wants_check or backend not in ("auto", "emulator"):
+            raise UsageError("--insts goes with neither --random, --check nor another backend than the emulator")
+        settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict)
+        foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
+        _report(foreign, as_json, profile, files)
+        return
+    if allocations:
+        raise UsageError("--alloc is for --insts")
     with load(
         file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict
     ) as executable:
@@ -65,15 +86,52 @@ def command(
         _require_outputs(executable, files)
         given = _inputs(executable, inputs, seed)
         summary = _run(executable, given, files, wants_check)
+    _report(summary, as_json, profile, files)
+    _fail_unless_passed(summary.check)
+
+
+def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, files: Mapping[str, str]) -> None:
+    from npuc.runtime.summary import profile_text
+
     for warning in summary.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
         # With an array on standard output the text moves aside.
-        text = summary.text() + (summary.profile() if profile else "")
+        text = summary.text() + (profile_text(summary.report) if profile else "")
         click.echo(text, nl=False, err="-" in files.values())
-    _fail_unless_passed(summary.check)
+
+
+def _run_foreign(
+    file: str, insts: str, name: str | None, inputs: tuple[str, ...], allocations: tuple[str, ...],
+    files: Mapping[str, str], settings: BackendSettings,
+) -> ForeignSummary:
+    import numpy as np
+
+    from npuc.compiler.files import read_bytes
+    from npuc.runtime.array_files import read_array, write_array
+    from npuc.runtime.foreign import ForeignSummary, buffer_index, make_buffers, read_foreign, run_foreign
+
+    kernel = read_foreign(read_bytes(file), read_bytes(insts), file=file, insts=insts, name=name)
+    arrays = {bo: read_array(path) for bo, path in _named(inputs, "--input").items()}
+    sizes = {bo: _size(bo, text) for bo, text in _named(allocations, "--alloc").items()}
+    buffers = make_buffers(kernel.buffer_count, arrays, sizes, tuple(files))
+    report = run_foreign(kernel, buffers, settings)
+    outputs = {bo: np.frombuffer(buffers[buffer_index(bo, "--output")], np.uint8) for bo in files}
+    for bo, path in files.items():
+        write_array(path, outputs[bo])
+    return ForeignSummary(kernel.name, report, outputs, files)
+
+
+def _size(name: str, text: str) -> int:
+    try:
+        size = int(text, 0)
+    except ValueError:
+        size = 0
+    if not 0 < size <= LARGEST_BUFFER:
+        raise UsageError(f"--alloc {name}={text}: expected a number of bytes, at most {LARGEST_BUFFER}")
+    return size
 
 
 def _named(options: tuple[str, ...], option: str) -> dict[str, str]:

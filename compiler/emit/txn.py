@@ -103,16 +103,31 @@ class DdrPatch:
 
 
 @dataclass(frozen=True)
-class Custom:
-    """An operation known only by its size (0x82 read registers, 0x83 record timer, 0x84 merge sync)."""
+class ReadRegisters:
+    """Report these registers to whoever debugs."""
 
-    opcode: int
-    data: bytes
+    addresses: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RecordTimer:
+    """Note the time under an identifier."""
+
+    identifier: int
+
+
+@dataclass(frozen=True)
+class MergeSync:
+    """Wait for `tokens` task-completion tokens in all from any channels of the shims of columns 0..`columns` - 1."""
+
+    tokens: int
+    columns: int
 
 
 Operation = (
-    Write | BlockWrite | MaskWrite | MaskPoll | MaskPollBusy | Noop | Preempt | LoadPdi | Sync | DdrPatch | Custom
-)
+    Write | BlockWrite | MaskWrite | MaskPoll | MaskPollBusy | Noop | Preempt | LoadPdi | Sync | DdrPatch
+    | ReadRegisters | RecordTimer | MergeSync
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,7 +172,11 @@ _PATCH = Layout(
     ("op", "I", 0x81), ("size", "I", 48), (None, "12x"), ("action", "I", 0), ("address", "I"), (None, "4x"),
     ("argument", "I"), (None, "4x"), ("offset", "Q"),
 )  # fmt: skip
-_CUSTOM = Layout("TXN custom operation", ("op", "I"), ("size", "I"))
+# The payloads of 0x82..0x84 are those of public drivers and assemblers: a count, padded, and 64-bit addresses; an
+# identifier; numbers of tokens and columns.
+_REGISTERS = Layout("TXN read registers", ("op", "I", 0x82), ("size", "I"), ("count", "I"), (None, "4x"))
+_TIMER = Layout("TXN record timer", ("op", "I", 0x83), ("size", "I", 12), ("identifier", "I"))
+_MERGE = Layout("TXN merge sync", ("op", "I", 0x84), ("size", "I", 12), ("tokens", "B"), ("columns", "B"), (None, "2x"))
 # Version 1.0 packs the common operations; the others are as above.
 _WRITE_1 = Layout("TXN 1.0 WRITE", ("op", "I", 0), ("address", "I"), ("value", "I"))
 _BLOCK_1 = Layout("TXN 1.0 BLOCKWRITE", ("op", "I", 1), ("address", "I"), ("size", "I"))
@@ -198,7 +217,13 @@ def _pack(operation: Operation) -> bytes:
         )  # fmt: skip
     if isinstance(operation, DdrPatch):
         return _PATCH.pack(address=operation.address, argument=operation.argument, offset=operation.offset)
-    return _CUSTOM.pack(op=operation.opcode, size=_CUSTOM.size + len(operation.data)) + operation.data
+    if isinstance(operation, RecordTimer):
+        return _TIMER.pack(identifier=operation.identifier)
+    if isinstance(operation, MergeSync):
+        return _MERGE.pack(tokens=operation.tokens, columns=operation.columns)
+    addresses = operation.addresses
+    body = pack_words([word for address in addresses for word in (address & 0xFFFFFFFF, address >> 32)])
+    return _REGISTERS.pack(size=_REGISTERS.size + len(body), count=len(addresses)) + body
 
 
 def word_index(operations: Sequence[Operation], index: int, field: str, element: int = 0) -> int:
@@ -285,9 +310,22 @@ def _read_patch(data: bytes, at: int) -> tuple[Operation, int]:
     return DdrPatch(values["address"], values["argument"], values["offset"]), size
 
 
-def _read_custom(data: bytes, at: int) -> tuple[Operation, int]:
-    values, size = _sized(_CUSTOM, data, at)
-    return Custom(values["op"] & 0xFF, take(data, at + _CUSTOM.size, size - _CUSTOM.size, WHAT)), size
+def _read_registers(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_REGISTERS, data, at)
+    if 8 * values["count"] != size - _REGISTERS.size:
+        raise malformed(_REGISTERS.what, at, f"{values['count']} addresses do not fill {size} bytes")
+    words = take_words(data, at + _REGISTERS.size, 2 * values["count"], _REGISTERS.what)
+    return ReadRegisters(tuple(low | high << 32 for low, high in zip(words[::2], words[1::2], strict=True))), size
+
+
+def _read_timer(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_TIMER, data, at)
+    return RecordTimer(values["identifier"]), size
+
+
+def _read_merge(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_MERGE, data, at)
+    return MergeSync(values["tokens"], values["columns"]), size
 
 
 def _read_write_1(data: bytes, at: int) -> tuple[Operation, int]:
@@ -302,7 +340,7 @@ def _read_mask_write_1(data: bytes, at: int) -> tuple[Operation, int]:
 
 _COMMON = {
     4: _read_poll, 5: _read_noop, 6: _read_preempt, 7: _read_poll, 8: _read_load_pdi, 0x80: _read_sync,
-    0x81: _read_patch, 0x82: _read_custom, 0x83: _read_custom, 0x84: _read_custom,
+    0x81: _read_patch, 0x82: _read_registers, 0x83: _read_timer, 0x84: _read_merge,
 }  # fmt: skip
 _READERS: dict[tuple[int, int], dict[int, Callable[[bytes, int], tuple[Operation, int]]]] = {
     (0, 1): {**_COMMON, 0: _read_write, 1: _read_block(_BLOCK), 3: _read_mask_write},

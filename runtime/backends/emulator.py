@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import BackendError
-from npuc.compiler.emit.txn import read_txn
+from npuc.compiler.emit.txn import Operation, read_txn
 from npuc.runtime.backends import BackendSettings
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import MACHINES
@@ -13,25 +13,20 @@ from npuc.runtime.kernel_file import KernelFile
 from npuc.runtime.statistics import RunReport
 
 
-class EmulatorBackend:
+class Emulation:
     """One booted array; its state persists between runs, as on hardware."""
 
-    name = "emulator"
-
-    def __init__(self, kernel: KernelFile, settings: BackendSettings) -> None:
+    def __init__(self, pdi: bytes, columns: int, settings: BackendSettings) -> None:
         self._settings = settings
-        self._operations = read_txn(kernel.sequence()).operations
         self._machine = MACHINES[settings.machine]
-        self._device: Device | None = Device(kernel.columns, self._machine, settings.strict)
-        self._device.load_pdi(kernel.pdi)
+        self._device = Device(columns, self._machine, settings.strict)
+        self._device.load_pdi(pdi)
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
-        """Run the sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
-        if self._device is None:
-            raise BackendError("the kernel was closed")
-        statistics = self._device.run(self._operations, list(buffers), self._settings.max_cycles)
+    def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray]) -> RunReport:
+        """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
+        statistics = self._device.run(operations, list(buffers), self._settings.max_cycles)
         return RunReport(
-            self.name,
+            "emulator",
             emulated=True,
             seconds=statistics.cycles / self._machine.clock_hz,
             cycles=statistics.cycles,
@@ -41,6 +36,22 @@ class EmulatorBackend:
             warnings=statistics.warnings,
         )
 
+
+class EmulatorBackend:
+    """An npuc kernel on the emulator."""
+
+    name = "emulator"
+
+    def __init__(self, kernel: KernelFile, settings: BackendSettings) -> None:
+        self._operations = read_txn(kernel.sequence()).operations
+        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings)
+
+    def run(self, buffers: Sequence[bytearray]) -> RunReport:
+        """Run the sequence once; errors as Emulation.run."""
+        if self._emulation is None:
+            raise BackendError("the kernel was closed")
+        return self._emulation.run(self._operations, buffers)
+
     def close(self) -> None:
         """Free the emulated array."""
-        self._device = None
+        self._emulation = None

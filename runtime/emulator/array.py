@@ -31,6 +31,7 @@ class Array:
         self.ddr_users = {"read": 0, "write": 0}
         self.tokens: dict[tuple[int, int, str, int], list[int]] = {}
         self.lost_tokens: list[str] = []
+        self.records: list[tuple[int, int]] = []  # (identifier, cycle) of the sequence's timer records
         self.tiles: dict[tuple[int, int], Tile] = {}
         for column in range(columns):
             for row in range(geometry.ROWS):

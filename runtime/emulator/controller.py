@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 RANK = 0
 POLL_INTERVAL = 200  # cycles between two reads of a polled register (A)
-DIRECTION = ("s2mm", "mm2s")
+
+TokenKey: TypeAlias = "tuple[int, int, str, int]"  # column, row, direction, channel
 
 
 class Controller:
@@ -27,6 +29,8 @@ class Controller:
         self.finished_at = 0
         self.waiting: str | None = None
         self.polling = False
+        self.wanted: tuple[TokenKey, ...] = ()  # the channels, a token of any of which would do
+        self.read_back: list[tuple[int, int]] = []  # (address, value) of registers that the sequence reports
         self._pushed: dict[int, int] = {}
 
     @property
@@ -41,7 +45,7 @@ class Controller:
         clock.at(clock.cycle + cycles, RANK, self._step)
 
     def _step(self) -> None:
-        self.waiting, self.polling = None, False
+        self.waiting, self.polling, self.wanted = None, False, ()
         if self.position == len(self.operations):
             self.finished, self.finished_at = True, self.array.clock.cycle
             return
@@ -67,7 +71,7 @@ class Controller:
         if isinstance(operation, txn.DdrPatch):
             self._patch(operation)
             return machine.ddr_patch
-        if isinstance(operation, txn.MaskPoll):
+        if isinstance(operation, (txn.MaskPoll, txn.MaskPollBusy)):
             value = array.registers.read(operation.address, self.who)
             if value & operation.mask == operation.value:
                 return machine.masked_write
@@ -75,7 +79,19 @@ class Controller:
             self._later(POLL_INTERVAL)
             return None
         if isinstance(operation, txn.Sync):
-            return self._sync(operation)
+            return self._collect([[key] for key in _sync_keys(operation)])
+        if isinstance(operation, txn.MergeSync):
+            return self._collect([_merge_keys(operation, array.columns)] * operation.tokens)
+        if isinstance(operation, txn.RecordTimer):
+            array.records.append((operation.identifier, array.clock.cycle))
+            return machine.write
+        if isinstance(operation, txn.ReadRegisters):
+            self.read_back += [(address, array.registers.read(address, self.who)) for address in operation.addresses]
+            return machine.write * len(operation.addresses)
+        if isinstance(operation, txn.LoadPdi):
+            raise EmulationError(f"{self.who} loads array image {operation.pdi}, which lies outside the xclbin",
+                                 remedy="give each image as a kernel of its own")
+        assert isinstance(operation, (txn.Noop, txn.Preempt))
         return 0
 
     def _write(self, operation: txn.Write) -> int | None:
@@ -114,21 +130,48 @@ class Controller:
         words[1] = address & 0xFFFFFFFC
         words[2] = words[2] & 0xFFFF0000 | address >> 32 & 0xFFFF
 
-    def _sync(self, operation: txn.Sync) -> int | None:
-        array = self.array
-        key = (operation.column, operation.row, DIRECTION[operation.direction & 1], operation.channel)
-        arrived = array.tokens.get(key)
-        if not arrived:
-            self.waiting = (f"a task token of {key[2].upper()} {key[3]} of tile ({key[0]},{key[1]})")
+    def _collect(self, wanted: list[list[TokenKey]]) -> int | None:
+        """Take one token for each entry, from any of the channels it lists, or wait until all are there.
+
+        A token that has arrived is seen `completion` cycles after its data.
+        """
+        array, clock = self.array, self.array.clock
+        chosen: list[tuple[int, TokenKey]] = []
+        for channels in wanted:
+            taken = Counter(key for _, key in chosen)
+            waiting = [(array.tokens[key][taken[key]], key) for key in channels
+                       if len(array.tokens.get(key, ())) > taken[key]]
+            if not waiting:
+                self.waiting, self.wanted = "a task token of " + _any_of(channels), tuple(channels)
+                return None
+            chosen.append(min(waiting))
+        due = max((arrived for arrived, _ in chosen), default=0) + array.machine.completion
+        if chosen and clock.cycle < due:
+            self._later(due - clock.cycle)
             return None
-        due = arrived[0] + array.machine.completion
-        if array.clock.cycle < due:
-            self._later(due - array.clock.cycle)
-            return None
-        arrived.pop(0)
+        for _, key in chosen:
+            array.tokens[key].pop(0)
         return 0
 
     def token_arrived(self) -> None:
         """Look again."""
         if self.waiting is not None and not self.polling:
             self._later(0)
+
+
+def _sync_keys(operation: txn.Sync) -> list[TokenKey]:
+    direction = geometry.DIRECTIONS[operation.direction]
+    return [(operation.column + x, operation.row + y, direction, operation.channel)
+            for x in range(operation.columns) for y in range(operation.rows)]
+
+
+def _merge_keys(operation: txn.MergeSync, columns: int) -> list[TokenKey]:
+    return [(column, geometry.SHIM_ROW, direction, channel) for column in range(min(operation.columns, columns))
+            for direction in geometry.DIRECTIONS for channel in range(geometry.CHANNEL_COUNT["shim"])]
+
+
+def _any_of(channels: list[TokenKey]) -> str:
+    if len(channels) > 1:
+        return f"any channel of the shims of columns {channels[0][0]}..{channels[-1][0]}"
+    return ", ".join(f"{direction.upper()} {channel} of tile ({column},{row})"
+                     for column, row, direction, channel in channels) or "no channel"

@@ -114,9 +114,13 @@ def _shim_receiver(tile: Tile, port: int, start: str) -> int:
 def token_route(shim: Tile, controller_id: int) -> str | None:
     """None when tokens with that id reach the controller; else what is missing."""
     slave = geometry.slave_index("shim", "ctrl")
+    master = shim.masters.get(geometry.master_index("shim", "south", geometry.TOKEN_MASTER_SOUTH), 0)
+    if shim.slaves.get(slave, 0) & (ENABLE | PACKET) == ENABLE and master & (ENABLE | PACKET) == ENABLE:
+        joined = master & SLAVE_MASK == slave  # a circuit, as older designs have it
+        south = f"master South {geometry.TOKEN_MASTER_SOUTH} of {shim.name}"
+        return None if joined else f"{south} is not fed by TileControl"
     if shim.slaves.get(slave, 0) & (ENABLE | PACKET) != ENABLE | PACKET:
         return f"slave TileControl of {shim.name} is not enabled in packet mode"
-    master = shim.masters.get(geometry.master_index("shim", "south", geometry.TOKEN_MASTER_SOUTH), 0)
     if master & (ENABLE | PACKET) != ENABLE | PACKET:
         return f"master South {geometry.TOKEN_MASTER_SOUTH} of {shim.name} is not enabled in packet mode"
     for slot in range(geometry.SLOTS_PER_SLAVE):
