@@ -18,7 +18,7 @@ from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar, vector_place
-from npuc.runtime.emulator.semantics import NUMPY, Address, effect
+from npuc.runtime.emulator.semantics import Address, effect
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.core import Core
@@ -38,7 +38,8 @@ def _code(source: str) -> CodeType:
 class _Chain:
     """The source of one instruction's stages and the names it refers to."""
 
-    def __init__(self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int) -> None:
+    def __init__(self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int,
+                 origin: tuple[int, int]) -> None:
         self.core = core
         self.effect = effect(instruction.name)
         self.instruction = instruction
@@ -53,7 +54,8 @@ class _Chain:
                 self.when[operand.name, operand.register, False] = self.when[operand.register, operand.register, False]
         self.names: dict[str, Any] = {
             "core": core, "R": core.registers.scalar, "SL": core.scalar_landings, "VL": core.vector_landings,
-            "BL": core.bypass_landings, "LATE": core.late, "v": NUMPY, "f": self.effect.function, "pc": pc,
+            "BL": core.bypass_landings, "LATE": core.late, "v": core.lanes, "pc": pc, "origin": origin,
+            "f": core.effect_function(self.effect, self.operands),
             "stores": core.stores, "load": core.load, "load_word": core.load_word, "DL": core.defined_landings,
             "check": core.check_defined,
         }
@@ -161,15 +163,17 @@ class _Chain:
         assert modifier is not None
         number = int(self.operands[modifier][1:])
         m, size, step, count = (self.read(modifier, f"{file}{number}") for file in ("m", "dn", "dj", "dc"))
+        inside = self.assign(1, f"{count} < {size}")
         if form.update == "2d":
-            chosen = self.assign(1, f"({step}, {count} + 1) if {count} < {size} else ({m}, 0)")
+            outside = m
         else:
             size2, step2, count2 = (self.read(modifier, f"{file}{number + 4}") for file in ("dn", "dj", "dc"))
-            chosen = self.assign(1, f"({step}, {count} + 1, {count2}) if {count} < {size} else "
-                                    f"({step2}, 0, {count2} + 1) if {count2} < {size2} else ({m}, 0, 0)")
-            self.write(1, modifier, f"dc{number + 4}", f"{chosen}[2]")
-        self.write(1, form.base, self.operands[form.base], f"({pointer} + {chosen}[0])")
-        self.write(1, modifier, f"dc{number}", f"{chosen}[1]")
+            inside2 = self.assign(1, f"{count2} < {size2}")
+            outside = self.assign(1, f"v.pick({inside2}, {step2}, {m})")
+            grown = f"v.pick({inside2}, {count2} + 1, 0)"
+            self.write(1, modifier, f"dc{number + 4}", f"v.pick({inside}, {count2}, {grown})")
+        self.write(1, form.base, self.operands[form.base], f"({pointer} + v.pick({inside}, {step}, {outside}))")
+        self.write(1, modifier, f"dc{number}", f"v.pick({inside}, {count} + 1, 0)")
 
     # whole instructions
 
@@ -247,12 +251,14 @@ class _Chain:
         return "".join(reversed(pieces))
 
 
-def compile_action(core: Core, instruction: Any, operands: tuple[Any, ...], pc: int) -> Any:
+def compile_action(core: Core, instruction: Any, operands: tuple[Any, ...], pc: int,
+                   origin: tuple[int, int] = (0, 0)) -> Any:
     """The function of the core's pipeline time that issues the instruction, or None when it has no effect.
 
-    Raises EmulationError when its semantics are not implemented.
+    The stage functions name where they come from: `origin` (address of the bundle, position in it) in their globals.
+    On a core whose registers, wheels and lanes are symbolic the same functions translate (native/symbolic.py). Raises EmulationError when its semantics are not implemented.
     """
-    chain = _Chain(core, instruction, operands, pc)
+    chain = _Chain(core, instruction, operands, pc, origin)
     chain.build()
     if not any(chain.stages.values()):
         return None

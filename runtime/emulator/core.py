@@ -12,7 +12,7 @@ is kept (facts/schedule/aie2_hazards.md). In each cycle
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.register_file import LC, LE, LS, RegisterFile
+from npuc.runtime.emulator.semantics import NUMPY, Effect
 from npuc.runtime.emulator.semantics.multiply import SIGNS
 from npuc.runtime.emulator.suspension import Done, Limit, LockRequest, Suspension
 
@@ -69,6 +70,7 @@ class Core:
         self.data_memory = data_memory
         self.strict = strict
         self.name = name
+        self.lanes = NUMPY
         self.registers = RegisterFile()
         self.reports: list[Report] = []
         self.late: list[list[Any]] = [[] for _ in range(WHEEL)]
@@ -127,7 +129,8 @@ class Core:
 
     def _prepare(self, pc: int) -> _Issue:
         bundle = self._decode(pc)
-        actions = (compile_action(self, each.instruction, each.operands, pc) for each in bundle.instructions)
+        actions = (compile_action(self, each.instruction, each.operands, pc, (pc, position))
+                   for position, each in enumerate(bundle.instructions))
         issue = _Issue(pc + bundle.size, tuple(each for each in actions if each), _multiplies(bundle))
         self._issues[pc] = issue
         return issue
@@ -139,6 +142,11 @@ class Core:
         return pc
 
     # what actions ask of the core
+
+    @staticmethod
+    def effect_function(effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:
+        """What computes the effect of an instruction with these operands."""
+        return effect.function
 
     def branch(self, taken: int, target: int) -> None:
         """A control transfer issues."""
@@ -318,39 +326,45 @@ class Core:
                                  details=error.details, remedy=error.remedy) from None
 
     def _run(self, limit: int) -> Suspension:
-        issues, late, registers = self._issues, self.late, self.registers.scalar
+        step = self._step
         while self.cycle < limit:
-            pc, time = self.pc, self._time
-            slot = time & (WHEEL - 1)
-            if late[slot]:
-                for stage, values in late[slot]:
-                    stage(time, *values)
-                late[slot].clear()
-            issue = issues.get(pc) or self._prepare(pc)
-            for action in issue.actions:
-                action(time)
-            stall = self._end_cycle(slot)
-            self.bundles += 1
-            self.mac_bundles += issue.multiplies
-            self._time = time + 1
-            self.stall_memory += stall
-            self.cycle += 1 + stall
-            self.pc = issue.following
-            if pc == registers[LE] and registers[LC] > 0:
-                registers[LC] -= 1
-                if registers[LC]:
-                    self.pc = registers[LS]
-            if self._branch_delay:
-                self._branch_delay -= 1
-                if not self._branch_delay:
-                    self.pc = self._branch_target
-            if self._lock:
-                acquire, number, value = self._lock
-                self._lock = None
-                return LockRequest(self.cycle, number, value, bool(acquire))
-            if self.finished:
-                return self._drain()
+            suspension = step()
+            if suspension is not None:
+                return suspension
         return Limit(self.cycle)
+
+    def _step(self) -> LockRequest | Done | None:
+        """One bundle; the suspension when it asks for one."""
+        late, registers = self.late, self.registers.scalar
+        pc, time = self.pc, self._time
+        slot = time & (WHEEL - 1)
+        if late[slot]:
+            for stage, values in late[slot]:
+                stage(time, *values)
+            late[slot].clear()
+        issue = self._issues.get(pc) or self._prepare(pc)
+        for action in issue.actions:
+            action(time)
+        stall = self._end_cycle(slot)
+        self.bundles += 1
+        self.mac_bundles += issue.multiplies
+        self._time = time + 1
+        self.stall_memory += stall
+        self.cycle += 1 + stall
+        self.pc = issue.following
+        if pc == registers[LE] and registers[LC] > 0:
+            registers[LC] -= 1
+            if registers[LC]:
+                self.pc = registers[LS]
+        if self._branch_delay:
+            self._branch_delay -= 1
+            if not self._branch_delay:
+                self.pc = self._branch_target
+        if self._lock:
+            acquire, number, value = self._lock
+            self._lock = None
+            return LockRequest(self.cycle, number, value, bool(acquire))
+        return self._drain() if self.finished else None
 
     def _drain(self) -> Done:
         """Lets what is under way at `done` reach memory and registers."""

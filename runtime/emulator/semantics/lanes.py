@@ -188,6 +188,13 @@ class NumpyLanes:
         return 32 - value.bit_length()
 
     @staticmethod
+    def known(value: int | None, what: str) -> int:
+        """The value of a register that an instruction may have left in a state that is not known (None)."""
+        if value is None:
+            raise EmulationError(f"{what} is not known")
+        return value
+
+    @staticmethod
     def choose(value: int, cases: Collection[int], build: Callable[[int], Any], what: str) -> Any:
         """build(value) for one of the known cases. Raises EmulationError naming `what` for any other value."""
         if value not in cases:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.semantics.registry import rule
 
 _BINARY = {"and": operator.and_, "or": operator.or_, "xor": operator.xor}
@@ -23,22 +22,19 @@ def sub(v: Any, a: int, b: int) -> Any:
     return v.u32(a - b), v.flag(a < b)
 
 
-def _known_carry(carry: int | None) -> int:
-    if carry is None:
-        raise EmulationError("the carry that abs and jnzd leave in srCarry is not known")
-    return carry
+_CARRY = "the carry that abs and jnzd leave in srCarry"
 
 
 @rule(r"adc", reads="srCarry", writes="srCarry")
 def adc(v: Any, a: int, b: int, carry: int | None) -> Any:
-    total = a + b + _known_carry(carry)
+    total = a + b + v.known(carry, _CARRY)
     return v.u32(total), total >> 32
 
 
 @rule(r"sbc", reads="srCarry", writes="srCarry")
 def sbc(v: Any, a: int, b: int, carry: int | None) -> Any:
     # The carry counts as a borrow (captures with carry clear give a - b; the flag rule is not proven on hardware).
-    total = a - b - _known_carry(carry)
+    total = a - b - v.known(carry, _CARRY)
     return v.u32(total), v.flag(total < 0)
 
 
