@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
@@ -11,7 +13,7 @@ from typing import Any
 import click
 
 from npuc import __version__
-from npuc.compiler.diagnostics import CheckFailed, InternalError, NpucError, UsageError
+from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
 
 EPILOG = (
     "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
@@ -59,6 +61,8 @@ def group() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run the command, turn what it raises into one line and an exit code, and exit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     sys.exit(_exit_code(words))
 
 
@@ -79,10 +83,14 @@ def _exit_code(words: list[str]) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output has gone; nothing is left to say, nor for the interpreter to flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_output()  # its reader has gone, nothing is left to say
         return 0
+    except MemoryError:
+        return _report(InputError("there is not enough memory for this input"), words)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            _abandon_output()  # files are written by npuc.compiler.files, which tells its own errors
+            return _report(InputError(f"cannot write standard output: {error.strerror}"), words)
         if os.environ.get("NPUC_DEBUG") == "1":
             raise
         text = (str(error).strip() or "no message").splitlines()[0]
@@ -99,11 +107,21 @@ def _usage_error(error: click.ClickException) -> UsageError:
 
 
 def _report(error: NpucError, words: list[str]) -> int:
-    print("error: " + " ".join(str(error).splitlines()), file=sys.stderr)
+    # Names from a file cannot move the cursor or fake lines.
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).splitlines()))
+    print(f"error: {line}", file=sys.stderr)
     # A failed check is part of the report that was printed.
     if "--json" in words and not isinstance(error, CheckFailed):
-        print(json.dumps({"error": error_json(error)}))
+        try:
+            print(json.dumps({"error": error_json(error)}), flush=True)
+        except OSError:
+            _abandon_output()
     return error.exit_code
+
+
+def _abandon_output() -> None:
+    """Standard output cannot be written: leave nothing for the interpreter to flush."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error_json(error: NpucError) -> dict[str, Any]:

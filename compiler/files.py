@@ -89,7 +89,8 @@ def write_folder(path: str, files: Mapping[str, bytes]) -> None:
             os.rename(temporary, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-            if os.path.exists(old) and os.path.exists(target):
-                shutil.rmtree(old, ignore_errors=True)
+            if os.path.exists(old) and not os.path.exists(target):
+                os.rename(old, target)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise InputError(f"cannot write: {_reason(error)}", place=path) from error

@@ -32,6 +32,8 @@ DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
     "i1": np.dtype(np.bool_),
 }
 
+LARGEST_ARGUMENT = 1 << 32  # bytes; what the emulated address map leaves between two
+
 
 @dataclass(frozen=True)
 class KernelArgument:
@@ -59,6 +61,8 @@ class KernelArgument:
         )
         if argument.dtype not in INTERFACE_DTYPES or argument.device_dtype not in DEVICE_DTYPES:
             raise ValueError(f"argument {argument.name} has dtype {argument.dtype} on {argument.device_dtype}")
+        if argument.nbytes > LARGEST_ARGUMENT:
+            raise ValueError(f"argument {argument.name} has {argument.nbytes:,} bytes")
         if argument.direction not in ("in", "out") or argument.buffer < 0 or min(argument.shape, default=1) < 0:
             raise ValueError(f"argument {argument.name} is malformed")
         return argument

@@ -123,6 +123,8 @@ def _kernel(
             xclbin=xclbin,
         )
         _require_same_arguments(kernel)
+        if not kernel.name.isprintable():
+            raise ValueError("the kernel's name is not printable")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"broken metadata: {what}") from error

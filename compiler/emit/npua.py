@@ -9,6 +9,7 @@ start with the magic and a count of 16-byte instructions; a file is version 1 ex
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -187,9 +188,16 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"{literal[:40]} exceeds every float")
+    return value
+
+
 def _parse(offset: int, data: bytes, what: str) -> Any:
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise malformed(WHAT, offset, f"{what} cannot be read as JSON ({error})") from error
     level = [value]

@@ -32,6 +32,7 @@ GROUP = Layout(
 )  # fmt: skip
 GROUP_NAME, PRE_GROUP = "DPU", 0xC1  # what public tools write
 GROUP_TYPES = {1: "PRIMARY", 2: "LITE", 3: "PRE_POST"}
+MOST_COLUMNS = 128  # what an address can name; files for wider devices than npu1 are read too
 MOST_PDIS = 1024  # shipped files have some ten
 LARGEST_PDI = 128 << 20  # the limit of XRT's parser
 
@@ -145,8 +146,8 @@ def read_partition(data: bytes) -> Partition:
     """The section's contents; InputError with the offset for anything malformed."""
     reader = _PartitionReader(data)
     header = HEADER.unpack(data)
-    if not 0 < header["columns"] <= COLUMNS_PHYSICAL:
-        raise malformed(WHAT, HEADER.offsets["columns"], f"{header['columns']} columns, npu1 has {COLUMNS_PHYSICAL}")
+    if not 0 < header["columns"] <= MOST_COLUMNS:
+        raise malformed(WHAT, HEADER.offsets["columns"], f"{header['columns']} columns")
     starts = reader.numbers("H", header["starts"], header["start_count"])
     if not 0 < header["pdi_count"] <= MOST_PDIS:
         raise malformed(WHAT, HEADER.offsets["pdi_count"], f"{header['pdi_count']} PDIs")

@@ -125,6 +125,9 @@ def _kernel(node: ElementTree.Element) -> KernelDescription:
 
 def _number(literal: str) -> int:
     try:
-        return int(literal, 0)
+        value = int(literal, 0)
     except ValueError as error:
         raise malformed(WHAT, 0, f"{literal[:40]!r} is no number") from error
+    if not 0 <= value < 1 << 64:
+        raise malformed(WHAT, 0, f"{literal[:40]!r} exceeds 64 bits")
+    return value

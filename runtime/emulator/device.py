@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, txn
 from npuc.compiler.emit.pdi import read_pdi
+from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.errors import CycleLimit, Deadlock, EmulationError
@@ -35,6 +37,8 @@ class Device:
     """A partition of `columns` columns.  State persists between runs of one loaded image."""
 
     def __init__(self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False) -> None:
+        if not 0 < columns <= geometry.COLUMNS_PHYSICAL:
+            raise InputError(f"the kernel is for {columns} columns, npu1 has {geometry.COLUMNS_PHYSICAL}")
         self.machine = machine
         self._array = Array(columns, machine, strict)
 

@@ -34,5 +34,7 @@ OPERATION = st.one_of(
     st.builds(txn.LoadPdi, st.integers(0, 0xFFFF), WORD, st.integers(0, (1 << 64) - 1)),
     st.builds(txn.Sync, BYTE, BYTE, st.integers(0, 1), BYTE, BYTE, BYTE),
     st.builds(txn.DdrPatch, WORD, WORD, st.integers(0, (1 << 64) - 1)),
-    st.builds(txn.Custom, st.sampled_from((0x82, 0x83, 0x84)), WORDS.map(lambda words: bytes(4 * len(words)))),
+    st.builds(txn.ReadRegisters, st.lists(st.integers(0, (1 << 64) - 1), max_size=4).map(tuple)),
+    st.builds(txn.RecordTimer, WORD),
+    st.builds(txn.MergeSync, BYTE, BYTE),
 )

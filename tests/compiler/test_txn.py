@@ -48,7 +48,9 @@ def test_what_is_written_is_read_back(operations, columns):
         (txn.Sync(3, 0, 0, 1), (0x80, 16, 3 << 16, 1 << 8 | 1 << 16 | 1 << 24)),
         (txn.Sync(1, 2, 1, 0, 4, 3), (0x80, 16, 1 | 2 << 8 | 1 << 16, 3 << 8 | 4 << 16)),
         (txn.DdrPatch(0x1D004, 2, 64), (0x81, 48, 0, 0, 0, 0, 0x1D004, 0, 2, 0, 64, 0)),
-        (txn.Custom(0x83, bytes(4)), (0x83, 12, 0)),
+        (txn.RecordTimer(7), (0x83, 12, 7)),
+        (txn.MergeSync(3, 2), (0x84, 12, 3 | 2 << 8)),
+        (txn.ReadRegisters((16, 1 << 32)), (0x82, 32, 2, 0, 16, 0, 0, 1)),
     ],
 )
 def test_every_operation_has_the_words_of_the_format(operation, words):
