@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 WHEEL = 16
 """Cycles a result can be under way: more than the last stage of any instruction (11)."""
 
-_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle"}
+_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle", "core.column": "core.place[0]",
+                 "core.row": "core.place[1]"}
+# What a stream read took is there in the stage after its issue: `Core.request_stream_read`.
+_STREAM_READS = {"stream.word": "core.stream.word", "stream.polled": "core.stream.word",
+                 "stream.last": "int(core.stream.last)", "stream.success": "int(core.stream.success)"}
 _WIDTH_OF = "width."
 
 
@@ -83,8 +87,9 @@ class _Chain:
     def _scalar(self, register: str) -> str:
         terms = []
         for position, part in enumerate(target.parts(register)):
-            if part in STICKY_FLAGS or part in ("srMS0", "srSS0"):
-                raise EmulationError(f"the value of {part} is not modelled: when its bits are set is not known")
+            if part in STICKY_FLAGS:
+                raise EmulationError(f"the value of {part} is not modelled: facts/semantics does not say when its bits "
+                                     "are set")
             slot = f"R[{self.bind('i', SCALAR_INDEX[part])}]"
             terms.append(f"({slot} << {32 * position})" if position else slot)
         return " | ".join(terms)
@@ -106,6 +111,14 @@ class _Chain:
         """The variable or constant for an input of the effect."""
         if name in _PSEUDO_READS:
             return self.assign(1, _PSEUDO_READS[name])
+        if name in _STREAM_READS:
+            if name in ("stream.word", "stream.polled"):
+                self.line(1, f"core.request_stream_read({name == 'stream.word'})")
+            return self.assign(2, _STREAM_READS[name])
+        if name == "cascade.word":
+            stage, _ = self.when["crSCDEn", "crSCDEn", False]
+            self.line(stage, f"core.request_cascade_read({self.read('crSCDEn', 'crSCDEn')})")
+            return self.assign(stage + 1, "core.cascade")
         if name.startswith(_WIDTH_OF):
             return self.bind("k", target.width(self.operands[name[len(_WIDTH_OF):]]))
         value = self.operands.get(name, name)
@@ -188,19 +201,29 @@ class _Chain:
         inputs: list[str] = []
         if access and self.core.strict:
             self.line(memory[0], "core.accessing = pc")
-        if access and access.kind == "load":
+        if access and access.kind != "gather":
+            if access.kind.startswith("register"):
+                self.line(1, f"core.touch_register(t + {memory[0] - 1})")
+            else:
+                self.line(1, f"core.touch({place}, t, {tuple(stage - 1 for stage in memory)})")
+        if access and access.kind == "register load":
+            inputs.append(self.assign(memory[0], f"core.load_register({place})"))
+        elif access and access.kind == "load":
             call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes})"
             inputs.append(self.assign(memory[0], call))
         inputs += [self.input(name) for name in self.effect.inputs]
         stage = max([set_in for set_in, _ in self.variables], default=1)
         call = f"f({', '.join(['v', *inputs])})"
-        if access is None or access.kind == "load":
+        if access is None or access.kind in ("load", "register load"):
             if access is not None or self.effect.inputs or self.effect.outputs:
                 self._results(stage, call)
         elif access.kind == "gather":
             addresses = self.assign(stage, call)
+            self.line(stage, f"core.touch_gather({addresses}, t + {memory[0] - stage})")
             fetched = self.assign(memory[0], f"core.gather({addresses})")
             self._write_outputs(memory[0], self.effect.outputs, [fetched])
+        elif access.kind == "register store":
+            self.line(memory[0], f"core.store_register({place}, {self.assign(stage, call)})")
         elif access.kind == "store":
             value = self.assign(stage, call)
             self.line(memory[0], f"stores.append(({place}, {access.bytes}, {value}, pc))")
@@ -218,6 +241,12 @@ class _Chain:
             results = [f"{results[0]}[{i}]" for i in range(len(outputs))]
         if outputs[0] == "lock.acquire":
             self.line(stage, f"core.request_lock({', '.join(results)})")
+        elif outputs[0] == "stream.out":
+            self.line(stage, f"core.request_stream_write({', '.join(results)})")
+            if "srMS0" in self.instruction.implicit_defs:
+                self.write(stage + 1, "srMS0", "srMS0", self.assign(stage + 1, "int(core.accepted)"))
+        elif outputs[0] == "cascade.out":
+            self.line(stage, f"core.request_cascade_write({', '.join(results)})")
         elif outputs[-1] == "core.done":
             self.line(stage, "core.finish()")
         else:
@@ -256,7 +285,8 @@ def compile_action(core: Core, instruction: Any, operands: tuple[Any, ...], pc: 
     """The function of the core's pipeline time that issues the instruction, or None when it has no effect.
 
     The stage functions name where they come from: `origin` (address of the bundle, position in it) in their globals.
-    On a core whose registers, wheels and lanes are symbolic the same functions translate (native/symbolic.py). Raises EmulationError when its semantics are not implemented.
+    On a core whose registers, wheels and lanes are symbolic the same functions translate (native/symbolic.py). Raises
+    EmulationError when its semantics are not implemented.
     """
     chain = _Chain(core, instruction, operands, pc, origin)
     chain.build()

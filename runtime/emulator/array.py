@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.core_unit import CoreUnit
+from npuc.runtime.emulator.core_unit import CorePort, CoreUnit
 from npuc.runtime.emulator.dma import Channel, Stream
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.events import Clock
@@ -83,6 +83,10 @@ class Array:
                 self._receivers[sink] = stream
             self._streams[channel] = stream
         return self._streams[channel]
+
+    def core_port(self, tile: Tile) -> CorePort:
+        """The end of the tile's stream switch that its core reads and writes."""
+        raise EmulationError(f"{tile.name} uses a stream port of its core, which is not modelled")
 
     # tokens
 

@@ -21,17 +21,28 @@ import numpy as np
 from npuc.compiler.asm.codec import Bundle, DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 from npuc.runtime.emulator.actions import WHEEL, compile_action
+from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.register_file import LC, LE, LS, RegisterFile
 from npuc.runtime.emulator.semantics import NUMPY, Effect
 from npuc.runtime.emulator.semantics.multiply import SIGNS
-from npuc.runtime.emulator.suspension import Done, Limit, LockRequest, Suspension
+from npuc.runtime.emulator.suspension import (
+    CascadeRead,
+    CascadeWrite,
+    Done,
+    Limit,
+    LockRequest,
+    Request,
+    SharedAccess,
+    StreamAnswer,
+    StreamRead,
+    StreamWrite,
+    Suspension,
+)
 
 PROGRAM_BYTES = 16384
-OWN_MEMORY = 0x70000
-# The 64 KiB windows of the data address space, by address bits 16 and up (facts/platform/device_npu1.md).
-_WINDOWS = {4: "south", 5: "west", 6: "north"}
+__all__ = ["OWN_MEMORY", "PROGRAM_BYTES", "Core", "Report"]
 
 
 @dataclass(frozen=True)
@@ -56,21 +67,21 @@ def _multiplies(bundle: Bundle) -> bool:
     return vector is not None and SIGNS.get(vector.instruction.mnemonic.removesuffix(".f"), (0, 0, 0))[1] != 0
 
 
-class Core:
+class Core(MemoryAccess):
     """One core with its program memory and registers.
 
     program_memory: 16,384 bytes, read when a bundle first issues; call `program_changed` after writing to it.
-    data_memory: the tile's own, seen by the program at 0x70000..0x7ffff. strict: collect `reports`.
+    data_memory: the tile's own, seen by the program at 0x70000..0x7ffff. strict: collect `reports`. place: column and
+    row of the tile, for CORE_ID and packet headers.
     Counters: `bundles` issued, `mac_bundles` of them with a multiply-accumulate, `stall_memory` cycles lost to banks.
     """
 
     def __init__(self, program_memory: bytearray, data_memory: DataMemory, strict: bool = False,
-                 name: str = "core") -> None:
+                 name: str = "core", place: tuple[int, int] = (0, 0)) -> None:
+        super().__init__(data_memory, strict, name)
         self.program_memory = program_memory
-        self.data_memory = data_memory
-        self.strict = strict
-        self.name = name
         self.lanes = NUMPY
+        self.place = place
         self.registers = RegisterFile()
         self.reports: list[Report] = []
         self.late: list[list[Any]] = [[] for _ in range(WHEEL)]
@@ -78,12 +89,9 @@ class Core:
         self.vector_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.bypass_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.defined_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
-        self.stores: list[Any] = []
-        self.accesses: list[tuple[int, int]] = []
+        self.requests: list[Callable[[int], Request]] = []  # made in this cycle, oldest first; each is given its cycle
         self._issues: dict[int, _Issue] = {}
-        self._bytes = data_memory.data
         self._reported: set[tuple[int, str]] = set()
-        self.accessing = 0  # address of the bundle whose load takes place, for reports
         self.reset()
 
     # state
@@ -91,6 +99,7 @@ class Core:
     def reset(self) -> None:
         """Registers zero, program counter 0, pipeline empty, counters zero; memories keep their bytes."""
         self.registers.reset()
+        self.registers.write("CORE_ID", self.place[0] << 16 | self.place[1])
         self.pc = 0
         self.cycle = 0
         self.bundles = self.mac_bundles = self.stall_memory = 0
@@ -98,7 +107,14 @@ class Core:
         self._time = 0
         self._branch_delay = 0
         self._branch_target = 0
-        self._lock: tuple[int, int, int] | None = None
+        self._drained = False
+        self._admitted = -1  # the pipeline time whose shared accesses may take place
+        self.requests.clear()
+        self.shared.clear()
+        # What the last requests got, taken by the instructions in the cycle after.
+        self.stream = StreamAnswer(0, False, False)
+        self.accepted = True
+        self.cascade = np.zeros(64, dtype=np.uint8)
         for wheel in (self.late, self.scalar_landings, self.vector_landings, self.bypass_landings,
                       self.defined_landings):
             for entries in wheel:
@@ -161,7 +177,39 @@ class Core:
     def request_lock(self, acquire: int, number: int, value: int, enabled: int) -> None:
         """A lock instruction issues; it meets the lock unit in stage 2 (facts/schedule/aie2_hazards.md section 7)."""
         if enabled:
-            self._lock = (acquire, number, value)
+            self.requests.append(lambda cycle: LockRequest(cycle, number, value, bool(acquire)))
+
+    def request_stream_read(self, blocking: bool) -> None:
+        """A stream read issues; the word is there in stage 2 (assumed; it lands in stage 7)."""
+        self.requests.append(lambda cycle: StreamRead(cycle, blocking))
+
+    def request_stream_write(self, word: int, last: int, blocking: int) -> None:
+        """A stream write issues; it meets the port in stage 2 (facts/schedule/aie2_hazards.md section 7)."""
+        self.requests.append(lambda cycle: StreamWrite(cycle, word, bool(last), bool(blocking)))
+
+    def request_cascade_read(self, enabled: int) -> None:
+        """A cascade read is in stage 5, where it looks at crSCDEn; the data are there in stage 6 (assumed)."""
+        if enabled != 1:
+            raise EmulationError(f"a cascade read while crSCDEn is {enabled}: what it gives is not known",
+                                 remedy="set crSCDEn to 1 first")
+        self.requests.append(CascadeRead)
+
+    def request_cascade_write(self, data: np.ndarray, enabled: int) -> None:
+        """A cascade write issues; it meets the link in stage 2 (assumed)."""
+        if enabled != 1:
+            raise EmulationError(f"a cascade write while crMCDEn is {enabled}: what it does is not known",
+                                 remedy="set crMCDEn to 1 first")
+        content = data.tobytes()
+        self.requests.append(lambda cycle: CascadeWrite(cycle, content))
+
+    def answer(self, got: StreamAnswer | bool | bytes | None) -> None:
+        """What the last request got, see `suspension`; to be called before the core runs on."""
+        if isinstance(got, StreamAnswer):
+            self.stream = got
+        elif isinstance(got, bool):
+            self.accepted = got
+        elif got is not None:
+            self.cascade = np.frombuffer(got, dtype=np.uint8)
 
     def finish(self) -> None:
         """`done` issues."""
@@ -173,103 +221,7 @@ class Core:
         if unwritten:
             self.report(pc, f"reads {' '.join(unwritten)}, never written")
 
-    def _offset(self, address: int, size: int) -> int:
-        """The offset in the own data memory of an aligned access."""
-        offset = address - OWN_MEMORY
-        if not 0 <= offset < 0x10000:
-            window = _WINDOWS.get(address >> 16)
-            raise EmulationError(
-                f"access to {address:#x}: the data memory of the {window} neighbour is not modelled" if window else
-                f"access to {address:#x}, which is no data memory")
-        if offset & (size - 1):
-            raise EmulationError(f"access to {size} bytes at {address:#x} is not aligned: what it does is not known")
-        self.accesses.append((offset, size))
-        return offset
-
-    def _loaded(self, offset: int, size: int) -> None:
-        written = getattr(self.data_memory, "written", None)
-        if written is not None and not written[offset:offset + size].all():
-            where = f"{size} bytes at {OWN_MEMORY + offset:#x}"
-            self.report(self.accessing, f"loads {where}, memory never written")
-
-    def load(self, address: int, size: int) -> np.ndarray:
-        """A vector from data memory."""
-        offset = self._offset(address, size)
-        if self.strict:
-            self._loaded(offset, size)
-        return self._bytes[offset:offset + size].copy()
-
-    def load_word(self, address: int, size: int) -> int:
-        """1, 2 or 4 bytes from data memory as an unsigned number."""
-        offset = self._offset(address, size)
-        if self.strict:
-            self._loaded(offset, size)
-        return int.from_bytes(self._bytes[offset:offset + size].tobytes(), "little")
-
-    def load_around(self, address: int, size: int) -> int:
-        """The aligned word that holds 1 or 2 bytes, for a sub-word store."""
-        if address & (size - 1):
-            raise EmulationError(f"access to {size} bytes at {address:#x} is not aligned: what it does is not known")
-        offset = self._offset(address & 0xFFFFC, 4)
-        return int.from_bytes(self._bytes[offset:offset + 4].tobytes(), "little")
-
-    @staticmethod
-    def merge(word: int, address: int, size: int, value: int) -> int:
-        """The word with the addressed 1 or 2 bytes replaced."""
-        shift = 8 * (address & 3)
-        mask = ((1 << 8 * size) - 1) << shift
-        return (word & ~mask) | ((value << shift) & mask)
-
-    def gather(self, addresses: list[int]) -> np.ndarray:
-        """Four fetches of 8 bytes. What lies past the end of a 16-byte half is not known: zeros, strict reports it."""
-        result = np.zeros(32, dtype=np.uint8)
-        for lane, address in enumerate(addresses):
-            start = address & 15
-            offset = self._offset(address & 0xFFFF0, 16)
-            piece = self._bytes[offset + start:offset + min(start + 8, 16)]
-            if self.strict and start > 8:
-                self.report(self.accessing, f"a gather at {address & 0xFFFFF:#x} reads past the end of a 16-byte half")
-            result[8 * lane:8 * lane + piece.size] = piece
-        return result
-
     # a cycle's end
-
-    def _store(self) -> None:
-        """Writes the stores of this cycle."""
-        loads = list(self.accesses)
-        for address, size, value, pc in self.stores:
-            offset = self._offset(address, size)
-            if self.strict:
-                if any(first < offset + size and offset < first + count for first, count in loads):
-                    self.report(pc, f"a load and this store meet at {address:#x} in one cycle")
-                written = getattr(self.data_memory, "written", None)
-                if written is not None:
-                    written[offset:offset + size] = True
-            if isinstance(value, int):
-                self._bytes[offset:offset + size] = np.frombuffer((value & ((1 << 8 * size) - 1)).to_bytes(
-                    size, "little"), dtype=np.uint8)
-            else:
-                self._bytes[offset:offset + size] = value
-        self.stores.clear()
-
-    def _bank_stall(self) -> int:
-        """Cycles the core stands still: accesses of one cycle that want the same bank go one after the other.
-
-        Physical bank of an address: 2 * ((address >> 14) & 3) + ((address >> 4) & 1); 256 bits take both of a pair
-        (facts/schedule/aie2_timing_hw.md).
-        """
-        waiting = [1 << (2 * (offset >> 14)) << ((offset >> 4) & 1) if size <= 16 else 3 << (2 * (offset >> 14))
-                   for offset, size in self.accesses]
-        rounds = -1
-        while waiting:
-            taken, losers = 0, []
-            for banks in waiting:
-                if taken & banks:
-                    losers.append(banks)
-                taken |= banks if not taken & banks else 0
-            waiting = losers
-            rounds += 1
-        return rounds
 
     def _land_defined(self, slot: int) -> None:
         landed: set[str] = set()
@@ -313,9 +265,11 @@ class Core:
 
         Raises EmulationError, with the core, its cycle and program counter, for what cannot be executed.
         """
-        if self.finished:
+        if self._drained:
             return Done(self.cycle)
         self.cycle = cycle
+        if self.requests:
+            return self.requests.pop(0)(cycle)
         try:
             with np.errstate(all="ignore"):
                 return self._run(limit)
@@ -326,6 +280,8 @@ class Core:
                                  details=error.details, remedy=error.remedy) from None
 
     def _run(self, limit: int) -> Suspension:
+        if self.finished:
+            return self._drain()
         step = self._step
         while self.cycle < limit:
             suspension = step()
@@ -333,10 +289,15 @@ class Core:
                 return suspension
         return Limit(self.cycle)
 
-    def _step(self) -> LockRequest | Done | None:
-        """One bundle; the suspension when it asks for one."""
+    def _step(self) -> Suspension | None:
+        """One bundle; the suspension when it asks for one, before or after it."""
         late, registers = self.late, self.registers.scalar
         pc, time = self.pc, self._time
+        if self.shared and time in self.shared:
+            if self._admitted != time:
+                self._admitted = time
+                return SharedAccess(self.cycle, self.shared[time])
+            del self.shared[time]
         slot = time & (WHEEL - 1)
         if late[slot]:
             for stage, values in late[slot]:
@@ -360,15 +321,14 @@ class Core:
             self._branch_delay -= 1
             if not self._branch_delay:
                 self.pc = self._branch_target
-        if self._lock:
-            acquire, number, value = self._lock
-            self._lock = None
-            return LockRequest(self.cycle, number, value, bool(acquire))
+        if self.requests:
+            return self.requests.pop(0)(self.cycle)
         return self._drain() if self.finished else None
 
     def _drain(self) -> Done:
-        """Lets what is under way at `done` reach memory and registers."""
+        """Lets what is under way at `done` reach memory and registers, at once."""
         issued = self.cycle - 1
+        self._drained = True
         for _ in range(WHEEL):
             slot = self._time & (WHEEL - 1)
             for stage, values in self.late[slot]:
@@ -376,5 +336,7 @@ class Core:
             self.late[slot].clear()
             self._end_cycle(slot)
             self._time += 1
+        if self.requests:
+            raise EmulationError("a cascade read is under way at done: what becomes of it is not known")
         self.cycle = issued
         return Done(issued)

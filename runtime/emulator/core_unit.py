@@ -1,48 +1,187 @@
-"""A core in its tile: when it runs, waits for locks and is done."""
+"""A core in its tile: when it runs, and who answers what it asks of the array.
+
+A core runs ahead of the clock until it suspends (`suspension.py`); its request is served by an event at the request's
+cycle, in the order of the tiles inside a cycle. Memory that cores share is guarded by locks, so a core may run ahead in
+its own memory between two requests; an access outside it takes place when the clock is there. Once a neighbour has
+accessed a tile's memory, its own core runs ahead by SHARED_SLICE cycles at most, so that a program that polls memory
+without a lock sees a change that late at worst.
+
+Streams. `array.core_port(tile)` gives the `CorePort` of a core tile: the end of its stream switch that the core sees
+(master Core 0 is the core's input, slave Core 0 its output; facts/platform/device_npu1.md). The core unit calls it with
+the clock at the cycle of the access, at most once a cycle and direction:
+
+* `take()` the next word that has arrived by now, as (word, TLAST), or None;
+* `offer(word, last)` puts a word into the switch; False when it has no room now;
+* `when_readable(wake)`, `when_writable(wake)`: call `wake` once, when a word can be taken or offered again, with the
+  clock at that cycle (a call too many is harmless, one too few lets the core sleep for ever).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator import core_registers
+from npuc.runtime.emulator.cascade import (
+    ACCUMULATOR_CONTROL,
+    OPPOSITE,
+    STEPS,
+    CascadeQueue,
+    input_side,
+    output_side,
+)
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.suspension import Done, LockRequest
+from npuc.runtime.emulator.suspension import (
+    CascadeRead,
+    CascadeWrite,
+    Done,
+    LockRequest,
+    Request,
+    SharedAccess,
+    StreamAnswer,
+    StreamRead,
+    StreamWrite,
+    Suspension,
+)
 from npuc.runtime.emulator.tile import Tile
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
+PROCESSOR_BUS = 0x32038  # Core_Processor_Bus, facts/platform/registers_aie2.json
 SLICE = 50_000  # cycles a core may run ahead of the clock
+SHARED_SLICE = 64  # the same, when a neighbour has accessed its memory
+LOCK_SIDES = ("south", "west", "north", "own")
+"""Sixteen lock numbers of core instructions each (facts/platform/device_npu1.md)."""
+# Core_Status bits (facts/platform/device_npu1.md): lock stall S, W, N, E (own), streams, cascade, done.
+_LOCK_STALL = {"south": 6, "west": 7, "north": 8, "own": 9}
+_STALL_BITS = {StreamRead: 10, StreamWrite: 12, CascadeRead: 14, CascadeWrite: 15}
+_DONE_BIT = 20
+_STALL_KIND = {LockRequest: "lock", StreamRead: "stream", StreamWrite: "stream", CascadeRead: "cascade",
+               CascadeWrite: "cascade"}
+
+
+class CorePort(Protocol):
+    """The core's end of the stream switch; see the text of the module."""
+
+    def take(self) -> tuple[int, bool] | None:
+        """The next word from the switch with its TLAST, or None."""
+
+    def offer(self, word: int, last: bool) -> bool:
+        """Gives a word to the switch; whether it took it."""
+
+    def when_readable(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once, when `take` may give a word."""
+
+    def when_writable(self, wake: Callable[[], None]) -> None:
+        """Call `wake` once, when `offer` may succeed."""
 
 
 class CoreUnit:
-    """Runs its core ahead to the next lock request and answers it at that cycle."""
+    """Runs its core ahead to its next request and serves it at that cycle.
+
+    stall_lock, stall_stream, stall_cascade: cycles the core stood still for each.
+    """
 
     def __init__(self, array: Array, tile: Tile) -> None:
         assert tile.memory is not None
         self.array, self.tile = array, tile
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
-        self.core = Core(self.program, tile.memory, array.strict, tile.name)
+        self.core = Core(self.program, tile.memory, array.strict, tile.name, (tile.column, tile.row))
+        self.core.bus = _Bus(self)
         self.control = geometry.CORE_CONTROL_RESET
-        self.waiting: LockRequest | None = None
+        self.waiting: Request | None = None
         self.running = False
-        self.stall_lock = 0
+        self.done_at: int | None = None
+        self.stalls = {"lock": 0, "stream": 0, "cascade": 0}
+        self.cascade_inputs = {"north": CascadeQueue(), "west": CascadeQueue()}
         self._generation = 0
+
+    @property
+    def stall_lock(self) -> int:
+        return self.stalls["lock"]
+
+    @property
+    def stall_stream(self) -> int:
+        return self.stalls["stream"]
+
+    @property
+    def stall_cascade(self) -> int:
+        return self.stalls["cascade"]
+
+    # control
 
     def write_control(self, value: int) -> None:
         """Core_Control: bit 0 enable, bit 1 reset."""
+        enabled = self.control & geometry.CORE_CONTROL_ENABLE
         self.control = value
         if value & geometry.CORE_CONTROL_RESET:
             self._generation += 1
             self.core.reset()
-            self.running, self.waiting = False, None
+            self.running, self.waiting, self.done_at = False, None, None
         elif value & geometry.CORE_CONTROL_ENABLE and not self.running:
             self.running = True
+            self._connect()
             self._schedule(self.array.clock.cycle + 1)
-        elif not value & geometry.CORE_CONTROL_ENABLE and self.running:
+        elif value & geometry.CORE_CONTROL_ENABLE and not enabled and self.waiting is not None:
+            self._serve(self._generation, True)
+        elif not value & geometry.CORE_CONTROL_ENABLE and self.running and self._ahead():
             raise EmulationError(f"{self.tile.name} is disabled while it runs, which is not modelled",
-                                 remedy="reset the core")
+                                 remedy="reset the core, or disable it while it waits")
+
+    def _connect(self) -> None:
+        """The neighbours' data memories, those that exist: core tiles only (facts/platform/device_npu1.md)."""
+        for side in ("south", "west", "north"):
+            neighbour = self._neighbour(side)
+            if neighbour is not None and neighbour.memory is not None:
+                self.core.neighbours[side] = neighbour.memory
+
+    def _neighbour(self, side: str) -> Tile | None:
+        across, up = STEPS[side]
+        tile = self.array.tiles.get((self.tile.column + across, self.tile.row + up))
+        return tile if tile is not None and tile.kind == "core" else None
+
+    def _ahead(self) -> bool:
+        """Whether the core's state may be that of a later cycle than the clock's."""
+        return self.running and (self.waiting is None or self.waiting.cycle > self.array.clock.cycle)
+
+    def status(self) -> int:
+        """Core_Status now. Stalls of the memory and of the processor bus are not shown."""
+        cycle, word = self.array.clock.cycle, self.control & 3
+        request = self.waiting
+        if request is not None and request.cycle <= cycle:
+            word |= 1 << (_LOCK_STALL[LOCK_SIDES[request.number >> 4]] if isinstance(request, LockRequest)
+                          else _STALL_BITS[type(request)])
+        return word | (self.done_at is not None) << _DONE_BIT
+
+    def read_register(self, offset: int) -> int | None:
+        """A register of the core by its offset in the tile, or None where there is none.
+
+        Raises EmulationError while the core runs ahead of the clock.
+        """
+        if not core_registers.FIRST <= offset <= core_registers.LAST:
+            return None
+        self._check_still()
+        return self.core.pc if offset == geometry.CORE_PC else core_registers.read(self.core.registers, offset)
+
+    def write_register(self, offset: int, value: int) -> bool:
+        """Sets a register of the core; False where there is none. Raises EmulationError as read_register does."""
+        if not core_registers.FIRST <= offset <= core_registers.LAST:
+            return False
+        self._check_still()
+        if offset == geometry.CORE_PC:
+            self.core.pc = value & 0xFFFFF
+            return True
+        return core_registers.write(self.core.registers, offset, value)
+
+    def _check_still(self) -> None:
+        if self._ahead():
+            raise EmulationError(f"the registers of {self.tile.name} are accessed while it runs, which is not modelled",
+                                 remedy="access them while the core waits, is done or is not enabled")
+
+    # running
 
     def _schedule(self, cycle: int) -> None:
         generation = self._generation
@@ -51,50 +190,176 @@ class CoreUnit:
     def _run(self, generation: int) -> None:
         if generation != self._generation:
             return
-        cycle = self.array.clock.cycle
-        suspension = self.core.run(cycle, cycle + SLICE)
+        assert self.tile.memory is not None
+        clock = self.array.clock
+        cycle = clock.cycle
+        limit = cycle + (SHARED_SLICE if self.tile.memory.shared else SLICE)
+        while True:
+            suspension = self.core.run(cycle, limit)
+            self._check_reports()
+            if not isinstance(suspension, SharedAccess) or suspension.registers:
+                break
+            due = clock.next_cycle()
+            if due is not None and due <= suspension.cycle:
+                break
+            cycle = suspension.cycle  # nothing else happens until then
+        self._suspend(suspension)
+
+    def _check_reports(self) -> None:
         if self.array.strict and self.core.reports:
             report = self.core.reports[0]
             raise EmulationError(report.text, place=f"{self.tile.name}, bundle {report.address:#x}, "
                                  f"cycle {report.cycle}", details=[r.text for r in self.core.reports])
-        if isinstance(suspension, LockRequest):
-            self.waiting = suspension
-            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._lock(generation, False))
-        elif isinstance(suspension, Done):
-            self.running = False
+
+    def _suspend(self, suspension: Suspension) -> None:
+        generation = self._generation
+        if isinstance(suspension, Done):
+            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._finish(generation))
+        elif type(suspension) in _STALL_KIND:
+            self.waiting = suspension  # type: ignore[assignment]
+            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._serve(generation, False))
         else:
             self._schedule(suspension.cycle)
 
-    def _lock(self, generation: int, waited: bool) -> None:
+    def _finish(self, generation: int) -> None:
+        if generation == self._generation:
+            self.running, self.done_at = False, self.array.clock.cycle
+
+    def _serve(self, generation: int, waited: bool) -> None:
+        """Answers the request, or goes on waiting for what it needs."""
         request = self.waiting
-        if generation != self._generation or request is None:
+        if generation != self._generation or request is None or not self.control & geometry.CORE_CONTROL_ENABLE:
             return
-        lock = request.number - geometry.CORE_LOCK_OWN
-        if lock < 0:
-            raise EmulationError(f"{self.tile.name} uses lock {request.number}, which is a neighbour's: not modelled")
-        cycle, machine = self.array.clock.cycle, self.array.machine
-        value = request.value
-        if request.acquire:
-            if not self.tile.locks.try_acquire(lock, value, self.tile.name):
-                self.tile.locks.wait(lock, lambda: self._wake(generation))
-                return
-        else:
-            self.tile.locks.release(lock, value, self.tile.name)
-        resume = cycle + (machine.lock_resume if waited else machine.lock_stall)
+        resume = self._answer(request, waited)
+        if resume is None:
+            return
         self.waiting = None
-        self.stall_lock += resume - request.cycle
+        self.stalls[_STALL_KIND[type(request)]] += resume - request.cycle
         self.array.progress += 1
         self._schedule(resume)
 
-    def _wake(self, generation: int) -> None:
-        cycle = self.array.clock.cycle + self.array.machine.lock_visible
-        self.array.clock.at(cycle, self.tile.rank, lambda: self._lock(generation, True))
+    def _answer(self, request: Request, waited: bool) -> int | None:
+        """The cycle at which the core goes on; None when it waits."""
+        cycle = self.array.clock.cycle
+        if isinstance(request, LockRequest):
+            return self._lock(request, waited)
+        if isinstance(request, StreamRead):
+            port = self.array.core_port(self.tile)
+            taken = port.take()
+            if taken is None and request.blocking:
+                port.when_readable(self._waker())
+                return None
+            self.core.answer(StreamAnswer(*taken, True) if taken else StreamAnswer(0, False, False))
+        elif isinstance(request, StreamWrite):
+            port = self.array.core_port(self.tile)
+            accepted = port.offer(request.word, request.last)
+            if not accepted and request.blocking:
+                port.when_writable(self._waker())
+                return None
+            self.core.answer(accepted)
+        elif isinstance(request, CascadeRead):
+            queue = self.cascade_inputs[input_side(self._cascade_control())]
+            data = queue.take(cycle)
+            if data is None:
+                arrival = queue.arrival()
+                if arrival is None:
+                    queue.wait("entry", self._waker())
+                else:
+                    self.array.clock.at(arrival, self.tile.rank, self._waker(0))
+                return None
+            self.core.answer(data)
+        else:
+            queue = self._cascade_output()
+            if not queue.put(request.data, cycle):
+                queue.wait("room", self._waker())
+                return None
+        return cycle
+
+    def _waker(self, delay: int = 0) -> Callable[[], None]:
+        """A function that serves the present request again, `delay` cycles after it is called."""
+        generation = self._generation
+
+        def wake() -> None:
+            self.array.clock.at(self.array.clock.cycle + delay, self.tile.rank, lambda: self._serve(generation, True))
+
+        return wake
+
+    # locks
+
+    def _lock(self, request: LockRequest, waited: bool) -> int | None:
+        machine = self.array.machine
+        tile, lock = self._lock_place(request)
+        if request.acquire:
+            if not tile.locks.try_acquire(lock, request.value, self.tile.name):
+                tile.locks.wait(lock, self._waker(machine.lock_visible))
+                return None
+        else:
+            tile.locks.release(lock, request.value, self.tile.name)
+        return self.array.clock.cycle + (machine.lock_resume if waited else machine.lock_stall)
+
+    def _lock_place(self, request: LockRequest) -> tuple[Tile, int]:
+        side = LOCK_SIDES[request.number >> 4]
+        tile = self.tile if side == "own" else self._neighbour(side)
+        if tile is None:
+            raise EmulationError(f"{self.tile.name} uses lock {request.number}, but has no {side} neighbour with locks",
+                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
+        return tile, request.number & 15
+
+    # cascade
+
+    def _cascade_control(self) -> int:
+        return self.tile.plain.get(ACCUMULATOR_CONTROL, 0)
+
+    def _cascade_output(self) -> CascadeQueue:
+        side = output_side(self._cascade_control())
+        neighbour = self._neighbour(side)
+        if neighbour is None or neighbour.core is None:
+            raise EmulationError(f"{self.tile.name} writes its cascade to the {side}, where no core is",
+                                 remedy="set the direction in Accumulator_Control")
+        return neighbour.core.cascade_inputs[OPPOSITE[side]]
+
+    # diagnosis
 
     def describe(self) -> str | None:
         """What the core waits for; None when it runs or is off."""
-        if self.waiting is None:
+        request = self.waiting
+        if request is None:
             return None
-        lock = self.waiting.number - geometry.CORE_LOCK_OWN
-        locks = self.tile.locks
-        return (f"{self.tile.name} at {self.core.pc:#x}: waits to acquire lock {lock} by {self.waiting.value}, which "
-                f"is {locks.values[lock]} (last changed by {locks.writers[lock]})")
+        return f"{self.tile.name} at {self.core.pc:#x}: waits {self._need(request)}"
+
+    def _need(self, request: Request) -> str:
+        if isinstance(request, LockRequest):
+            tile, lock = self._lock_place(request)
+            owner = "" if tile is self.tile else f" of {tile.name}"
+            return (f"to acquire lock {lock}{owner} by {request.value}, which is {tile.locks.values[lock]} (last "
+                    f"changed by {tile.locks.writers[lock]})")
+        if isinstance(request, StreamRead):
+            return "for a word on its stream input"
+        if isinstance(request, StreamWrite):
+            return f"to put {request.word:#x} on its stream output"
+        if isinstance(request, CascadeRead):
+            return f"for cascade data from the {input_side(self._cascade_control())}"
+        return f"for room in the cascade to the {output_side(self._cascade_control())}"
+
+
+class _Bus:
+    """The tile's registers as its own core reaches them.
+
+    Core_Processor_Bus must be enabled (bit 0); without it public designs report that the core hangs.
+    """
+
+    def __init__(self, unit: CoreUnit) -> None:
+        self._unit = unit
+
+    def _address(self, offset: int) -> int:
+        tile = self._unit.tile
+        if not tile.plain.get(PROCESSOR_BUS, 0) & 1:
+            raise EmulationError("lda.tm or st.tm while Core_Processor_Bus is not enabled: the core would hang",
+                                 remedy="set bit 0 of Core_Processor_Bus")
+        return geometry.tile_address(tile.column, tile.row, offset)
+
+    def read(self, offset: int) -> int:
+        return self._unit.array.registers.read(self._address(offset), self._unit.tile.name)
+
+    def write(self, offset: int, value: int) -> None:
+        self._unit.array.registers.write(self._address(offset), value, self._unit.tile.name)

@@ -108,7 +108,8 @@ class Device:
         for tile in self._array.tiles.values():
             if tile.core is not None:
                 core = tile.core.core
-                counters[tile.name] = (core.bundles, core.mac_bundles, tile.core.stall_lock, core.stall_memory)
+                counters[tile.name] = (core.bundles, core.mac_bundles, tile.core.stall_lock, core.stall_memory,
+                                       tile.core.stall_stream + tile.core.stall_cascade)
             for key, channel in tile.channels.items():
                 counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles, channel.tasks)
         return counters
@@ -118,11 +119,11 @@ class Device:
         after = self._counters()
         for tile in self._array.tiles.values():
             if tile.core is not None:
-                bundles, macs, lock, memory = (
+                bundles, macs, lock, memory, stream = (
                     b - a for a, b in zip(before[tile.name], after[tile.name], strict=True))
                 if bundles:
-                    idle = max(0, cycles - bundles - lock - memory)
-                    cores.append(CoreStatistics(tile.column, tile.row, bundles, macs, lock, memory, 0, idle))
+                    idle = max(0, cycles - bundles - lock - memory - stream)
+                    cores.append(CoreStatistics(tile.column, tile.row, bundles, macs, lock, memory, stream, idle))
             for (direction, number) in tile.channels:
                 key = (tile.name, (direction, number))
                 words, busy, starved, tasks = (b - a for a, b in zip(before[key], after[key], strict=True))

@@ -11,7 +11,7 @@ class DataMemory:
     """A tile's data memory: `data`, numpy uint8 of `size` bytes, and its view `words`, uint32.
 
     Zero after reset (an assumption of the machine table). `name` is what errors call it. `written`: in strict mode,
-    which bytes were ever written.
+    which bytes were ever written. `shared`: a neighbouring core has accessed it.
     """
 
     def __init__(self, size: int = 65536, name: str = "data memory") -> None:
@@ -20,6 +20,7 @@ class DataMemory:
         self.data = np.zeros(size, dtype=np.uint8)
         self.words = self.data.view(np.uint32)
         self.written: np.ndarray | None = None
+        self.shared = False
 
     def check(self, address: int, count: int) -> None:
         """Raises EmulationError when bytes address..address+count leave the memory."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Stored, read back, and without an effect on results here: observation (events, trace, counters, timers, debug
 # state), interrupts, clock gating and isolation (opened by the firmware before the CDO: facts/platform/device_npu1.md,
-# last section), the cascade's direction (its moves have no semantics here) and the shim's mux (read when a stream is
+# last section), the cascade's direction (read by core_unit.py) and the shim's mux (read when a stream is
 # traced).
 STORED = re.compile(
     r"(Combo_event|Edge_Detection|Event_|Enable_Events|Error_Halt|Reset_Event|Trace_|Timer_|Performance_|PC_Event|"
@@ -95,6 +95,8 @@ class Registers:
             pass
         elif tile.core is not None and offset == geometry.CORE_CONTROL:
             tile.core.write_control(value)
+        elif tile.core is not None and tile.core.write_register(offset, value):
+            pass
         elif STORED.match(offset_name(kind, offset)):
             tile.plain[offset] = value
             if offset in (geometry.SHIM_MUX, geometry.SHIM_DEMUX) and kind == "shim":
@@ -164,7 +166,9 @@ class Registers:
         if tile.core is not None and offset == geometry.CORE_CONTROL:
             return tile.core.control
         if tile.core is not None and offset == geometry.CORE_STATUS:
-            return tile.core.control | int(tile.core.core.finished) << 20
+            return tile.core.status()
+        if tile.core is not None and (value := tile.core.read_register(offset)) is not None:
+            return value
         for base, table in ((geometry.SWITCH_MASTER_BASE, tile.masters), (geometry.SWITCH_SLAVE_BASE, tile.slaves)):
             index = (offset - base[tile.kind]) // 4
             if 0 <= index < 25 and (offset < geometry.SWITCH_SLAVE_BASE[tile.kind] or table is tile.slaves):

@@ -5,8 +5,16 @@ inputs are the explicit input operands in assembly order, without those of the a
 `reads`; for a load the loaded bits come first. Its outputs are the explicit output operands, then `writes`.
 
 Pseudo registers in `reads` and `writes` belong to the core: `pc.taken`, `pc.target`, `pc.return`, `core.cycle`,
-`lock.acquire`, `lock.number`, `lock.value`, `lock.enabled`, `core.done`; `width.NAME` is the width in bits of operand
-NAME.
+`core.column`, `core.row`, `lock.acquire`, `lock.number`, `lock.value`, `lock.enabled`, `core.done`; `width.NAME` is the
+width in bits of operand NAME. Those of the ports suspend the core (see `suspension.py`):
+
+* `stream.word` (waits) or `stream.polled` (does not) is the word read from the stream, then `stream.last` and
+  `stream.success` are flags of the same read;
+* `stream.out stream.last stream.blocking` in `writes` offer a word; whether it was accepted goes to srMS0, where the
+  instruction has it;
+* `cascade.word` is what a cascade read takes, after a look at crSCDEn; `cascade.out cascade.enabled` offer 512 bits.
+
+What the fact sheets leave open stands in `UNKNOWN`, with the fact that is missing.
 """
 
 from __future__ import annotations
@@ -39,7 +47,11 @@ class Address:
 
 @dataclass(frozen=True)
 class Access:
-    """A data-memory access: kind `load`, `store`, `load+store` (sub-word store) or `gather`; bytes moved; address."""
+    """A memory access: its kind, bytes moved, address.
+
+    kind: `load`, `store`, `load+store` (sub-word store) or `gather` of data memory, `register load` or `register store`
+    of the tile's registers.
+    """
 
     kind: str
     bytes: int
@@ -128,10 +140,33 @@ def effect(name: str) -> Effect:
     try:
         return _effects()[name]
     except KeyError:
-        instruction = INSTRUCTIONS[name]
-        raise EmulationError(f"the semantics of '{instruction.syntax}' ({name}) are not implemented") from None
+        raise EmulationError(f"the semantics of '{INSTRUCTIONS[name].syntax}' ({name}) are not implemented: "
+                             f"{missing_fact(name)}") from None
 
 
 def missing() -> list[str]:
     """The names of all instructions without semantics, sorted."""
     return sorted(set(INSTRUCTIONS) - set(_effects()))
+
+
+# Mnemonic, syntax, what no fact sheet says.
+UNKNOWN = tuple((re.compile(mnemonic), re.compile(syntax), fact) for mnemonic, syntax, fact in (
+    (r"v(neg)?(mul|mac|msc)(\.f)?|v(add|sub)(mac|msc)(\.f)?", r"\$qxs2",
+     "facts/semantics/vmac.md does not describe the sparse multiply modes"),
+    (r"vldb\.sparse\..*", "", "facts/semantics does not describe the sparse load stream"),
+    (r"vldb\.compr\..*", "", "facts/semantics does not describe the compressed load stream"),
+    (r"vld[ab](\.[23]d)?\.128", "",
+     "facts/semantics/vector_misc.md does not say what a 128-bit load leaves in the upper half of its register"),
+    (r"vmov\.(hi|lo)", "SCD", "facts/semantics does not say how an expanding cascade read fills the accumulator"),
+))
+
+
+def missing_fact(name: str) -> str | None:
+    """Which fact would be needed for the instruction of that name; None when its semantics are known."""
+    if name in _effects():
+        return None
+    instruction = INSTRUCTIONS[name]
+    for mnemonic, syntax, fact in UNKNOWN:
+        if mnemonic.fullmatch(instruction.mnemonic) and syntax.search(instruction.syntax):
+            return fact
+    return "no rule of its semantics"
