@@ -28,19 +28,6 @@ SMALL = Attention.make(heads=2, query_length=8, head_dim=4)
 
 
 @pytest.fixture
-def npuc(capsys):
-    """Runs a command in this process: (exit code, standard output, standard error)."""
-
-    def run(*words):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        return (end.value.code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
 def pipeline(monkeypatch, tmp_path):
     monkeypatch.setenv("NPUC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import groupby
 
 import pytest
+from foreign_files import transformed
 from format_strategies import LOADABLE_COMMAND
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,31 +54,6 @@ def test_every_header_word_is_the_one_the_loader_expects(commands):
     assert partition[8:11] == (0x54, 0x02000006, 1) and not any(partition[11:31])
     assert partition[31] == complement(partition[:31])
     assert len(data) == CDO + 4 * padded and not any(data[CDO + 4 * body :])
-
-
-def transformed(commands: Sequence[cdo.Command], cut: int = 0) -> bytes:
-    """The regrouped form of section 3: groups of one operation, the data of blocks behind them."""
-    zone, blocks = [], b""
-    flat = []
-    for command in commands:
-        if isinstance(command, cdo.Write):
-            flat.append((3, (command.address, command.value)))
-        elif isinstance(command, cdo.MaskWrite):
-            flat.append((2, (command.address, command.mask, command.value)))
-        elif isinstance(command, cdo.DmaWrite):
-            block = struct.pack(f"<{len(command.words)}I", *command.words)
-            flags = int(not any(command.words))
-            flat.append((5, (0, command.address, len(blocks), flags << 16 | len(command.words))))
-            blocks += block
-    for operation, group in groupby(flat, key=lambda entry: entry[0]):
-        arguments = [entry[1] for entry in group]
-        zone += [operation, len(arguments), *(word for entry in arguments for word in entry)]
-    plain = bytearray(pdi.write_pdi(commands)[: CDO + 20])
-    size = 4 * len(zone)
-    halves = (size & 0xFFFF) << 16 | size >> 16
-    struct.pack_into("<3I", plain, 0xD0 + 4 * 28, 1, size, 0x8866 | 0x0100 | halves)
-    data = bytes(plain) + struct.pack(f"<{len(zone)}I", *zone) + blocks
-    return data[: len(data) - cut]
 
 
 NARROW = st.one_of(

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from foreign_files import container, sections
 from format_strategies import NAME
 from hypothesis import given
 from hypothesis import strategies as st
@@ -109,15 +110,6 @@ def test_the_checker_accepts_whatever_is_written(checker, tmp_path):
         assert [[a[1] for a in k["args"]][3:] for k in info["kernels"]] == [list(k.arguments) for k in file.kernels]
 
     accepts()
-
-
-def sections(data: bytes) -> dict[int, list[bytes]]:
-    found: dict[int, list[bytes]] = {}
-    for i in range(struct.unpack_from("<I", data, 0x1C0)[0]):
-        kind, _, offset, size = struct.unpack_from("<I16s4xQQ", data, 0x1C8 + 40 * i)
-        assert offset % 8 == 0
-        found.setdefault(kind, []).append(data[offset : offset + size])
-    return found
 
 
 def test_every_header_field_lies_where_the_driver_looks(monkeypatch):
@@ -251,20 +243,6 @@ def test_a_wrong_source_date_is_told(monkeypatch):
 
 
 # files of other tools
-
-
-def container(*parts: tuple[int, bytes]) -> bytes:
-    """A container of these (kind, payload) sections without mirror text, as packers of others write it."""
-    start = 0x1C8 + 40 * len(parts)
-    table, body = b"", b""
-    for kind, payload in parts:
-        body += bytes(-(start + len(body)) % 8)
-        table += struct.pack("<I16s4xQQ", kind, b"", start + len(body), len(payload))
-        body += payload
-    head = bytearray(xclbin.write_xclbin(Xclbin(entries(1), 1, IMAGE))[:0x1C8])
-    struct.pack_into("<Q", head, 0x130, start + len(body))
-    struct.pack_into("<I", head, 0x1C0, len(parts))
-    return bytes(head) + table + body
 
 
 PARTS = {kind: found[0] for kind, found in sections(xclbin.write_xclbin(Xclbin(entries(1, 2), 2, IMAGE))).items()}
