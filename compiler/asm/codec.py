@@ -22,7 +22,9 @@ _CACHED_WORDS = 1 << 16
 
 
 class EncodeError(InputError):
-    """An operand, or a set of slots, that no machine code stands for."""
+    """An operand, or a set of slots, that no machine code stands for; `operand` is its name."""
+
+    operand: str | None = None
 
 
 class DecodeError(InputError):
@@ -101,17 +103,25 @@ def encode_slot(instruction: Instruction, operands: Sequence[str | int]) -> int:
     named: dict[str, str | int] = {}
     for operand, value in zip(instruction.operands, operands, strict=True):
         named[operand.name] = value
-        if operand.kind == "fixed_register":
-            if value != operand.register:
-                raise EncodeError(f"{instruction.name}: operand {operand.name} is always {operand.register}")
-        elif operand.tied_to is not None:
-            if value != named[operand.tied_to]:
-                raise EncodeError(f"{instruction.name}: operands {operand.name} and {operand.tied_to} must be the same")
-        elif operand.kind == "register":
-            word |= _place(operand, _register_field(instruction, operand, value))
-        else:
-            word |= _place(operand, _immediate_field(instruction, operand, value))
+        try:
+            word |= _place(operand, _operand_field(instruction, operand, value, named))
+        except EncodeError as error:
+            error.operand = operand.name
+            raise
     return word
+
+
+def _operand_field(instruction: Instruction, operand: Operand, value: str | int, named: dict[str, str | int]) -> int:
+    """What an operand's field holds; `named` has the operands up to it."""
+    if operand.kind == "fixed_register":
+        if value != operand.register:
+            raise EncodeError(f"{instruction.name}: operand {operand.name} is always {operand.register}")
+        return 0
+    if operand.tied_to is not None and value != named[operand.tied_to]:
+        raise EncodeError(f"{instruction.name}: operands {operand.name} and {operand.tied_to} must be the same")
+    if operand.kind == "register":
+        return _register_field(instruction, operand, value)
+    return _immediate_field(instruction, operand, value)
 
 
 _Reader = Callable[[int], "str | int | None"]
@@ -219,22 +229,28 @@ def _nop_word(slot: str) -> int:
     return INSTRUCTIONS[NOPS[slot]].value
 
 
+def choose_format(slots: Iterable[str], size: int | None = None) -> Format:
+    """The shortest format that holds the slots, or the one of exactly `size` bytes.  Raises EncodeError."""
+    formats = _formats_holding(frozenset(slots))
+    for form in formats:
+        if size is None or form.size == size:
+            return form
+    what = " ".join(slots) or "no instruction"
+    if not formats:
+        raise EncodeError(f"slots {what} cannot issue in one bundle")
+    sizes = " ".join(str(form.size) for form in formats)
+    raise EncodeError(f"no bundle of {size} bytes holds {what}", remedy=f"sizes are {sizes}")
+
+
 def encode_bundle(slots: Mapping[str, Sequence], size: int | None = None) -> bytes:
     """Machine code of a bundle: the shortest that holds the slots, or exactly `size` bytes.
 
     slots: slot -> (instruction, operands).  Slots of the format that are not given are filled with nops; nops that are
     given are slots like any other.  Raises EncodeError when no format fits.
     """
-    formats = _formats_holding(frozenset(slots))
-    chosen = [form for form in formats if size is None or form.size == size]
-    if not chosen:
-        what = " ".join(slots) or "no instruction"
-        if not formats:
-            raise EncodeError(f"slots {what} cannot issue in one bundle")
-        sizes = " ".join(str(form.size) for form in formats)
-        raise EncodeError(f"no bundle of {size} bytes holds {what}", remedy=f"sizes are {sizes}")
-    bundle = chosen[0].value
-    for slot, lsb, _ in chosen[0].places:
+    form = choose_format(slots, size)
+    bundle = form.value
+    for slot, lsb, _ in form.places:
         if slot in slots:
             instruction, operands = slots[slot][:2]
             if instruction.slot != slot:
@@ -242,7 +258,7 @@ def encode_bundle(slots: Mapping[str, Sequence], size: int | None = None) -> byt
             bundle |= encode_slot(instruction, operands) << lsb
         else:
             bundle |= _nop_word(slot) << lsb
-    return bundle.to_bytes(chosen[0].size, "little")
+    return bundle.to_bytes(form.size, "little")
 
 
 class _Contents(NamedTuple):

@@ -1,41 +1,39 @@
-"""Assembly text of bundles and programs, and back.
+"""Assembly text of instructions and bundles, and back.
 
-A bundle is one line: its instructions in the order of its format, nops included, joined by `; `.  The text is that of
-the reference disassembler (facts/isa/README.md); white space and order are free when reading.  In a program a name and
-a colon on a line of their own is a label, `#name` an immediate that is its address; a number and a colon before a
-bundle is what `format_program` prints as its address, and not looked at; `//` begins a comment.
+A bundle is its instructions in the order of its format, nops included, joined by `; `.  The text is that of the
+reference disassembler (facts/isa/README.md); white space and order are free when reading, and an immediate may be an
+expression of symbols (`#loop+4`).  The whole language is in README.md beside this file.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from typing import NamedTuple
 
-from npuc.compiler.asm.codec import Bundle, EncodeError, Operands, bundle_sizes, encode_bundle, encode_slot
-from npuc.compiler.diagnostics import InputError, Place
+from npuc.compiler.asm.codec import Bundle, EncodeError, bundle_sizes, encode_slot
+from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse_expression
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Operand
 
-
-class AssemblyError(InputError):
-    """Text that is no instruction or no bundle."""
-
+_CACHED = 1 << 16
 
 # ---- writing
 
 
-def _immediate_text(operand: Operand, value: int) -> str:
+def immediate_text(operand: Operand, value: int) -> str:
+    """An immediate as the assembler writes it."""
     if operand.style == "decimal":
         return f"#{value}"
     return f"#{'-' if value < 0 else ''}0x{abs(value):x}"
 
 
-def format_instruction(instruction: Instruction, operands: Sequence[str | int]) -> str:
-    """One instruction as the assembler writes it."""
+@lru_cache(maxsize=_CACHED)
+def format_instruction(instruction: Instruction, operands: tuple[str | int, ...]) -> str:
+    """One instruction as the assembler writes it; an immediate that is text already is taken as it is."""
     text = {
-        o.name: _immediate_text(o, v) if isinstance(v, int) else v
+        o.name: immediate_text(o, v) if isinstance(v, int) else v
         for o, v in zip(instruction.operands, operands, strict=True)
     }
     return re.sub(r"\$(\w+)", lambda m: text[m[1]], instruction.syntax)
@@ -43,152 +41,162 @@ def format_instruction(instruction: Instruction, operands: Sequence[str | int]) 
 
 def format_bundle(bundle: Bundle) -> str:
     """One line: the instructions of all slots of the bundle's format, nops included."""
-    return "; ".join(format_instruction(d.instruction, d.operands) for d in bundle.slots.values())
-
-
-def format_program(bundles: Iterable[Bundle], labels: Mapping[int, str] | None = None) -> str:
-    """One line a bundle, behind its address; labels (by address) stand on lines of their own."""
-    lines = []
-    for bundle in bundles:
-        if labels and bundle.address in labels:
-            lines.append(f"{labels[bundle.address]}:")
-        lines.append(f"{bundle.address:6x}:  {format_bundle(bundle)}")
-    return "\n".join(lines) + "\n"
+    return "; ".join([format_instruction(d.instruction, d.operands) for d in bundle.slots.values()])
 
 
 # ---- reading
 
-_TOKEN = re.compile(r"[\[\],]|[^\s\[\],]+")
-_LABEL = re.compile(r"([A-Za-z_.][\w.$]*)\s*:")
-_ADDRESS = re.compile(r"(?:0x)?[0-9a-fA-F]+:\s")
+Value = str | int | Expression
+"""Register, number, or an immediate that symbols have to be known for."""
+
+Slots = dict[str, tuple[Instruction, tuple[Value, ...]]]
+
+_TOKEN = re.compile(rf"#\s*[+-]?(?:{NAME}|\w+)(?:[+-](?:{NAME}|\w+))*|[\[\],]|[^\s\[\],]+")
+
+
+class _Syntax(NamedTuple):
+    """An instruction, the tokens of its syntax, and which of them are operands."""
+
+    instruction: Instruction
+    tokens: tuple[str, ...]
+    operands: tuple[int, ...]
 
 
 @cache
-def _syntaxes() -> dict[str, list[tuple[Instruction, list[str]]]]:
-    """Mnemonic -> its instructions with the tokens of their syntax."""
-    found: dict[str, list[tuple[Instruction, list[str]]]] = {}
+def _syntaxes() -> dict[str, tuple[_Syntax, ...]]:
+    """Mnemonic -> its instructions."""
+    found: dict[str, tuple[_Syntax, ...]] = {}
     for instruction in INSTRUCTIONS.values():
-        found.setdefault(instruction.mnemonic, []).append((instruction, _TOKEN.findall(instruction.syntax)))
+        tokens = tuple(re.findall(r"[\[\],]|[^\s\[\],]+", instruction.syntax))
+        operands = tuple(i for i, token in enumerate(tokens) if token[0] == "$")
+        syntax = _Syntax(instruction, tokens, operands)
+        found[instruction.mnemonic] = (*found.get(instruction.mnemonic, ()), syntax)
     return found
 
 
-def _immediate(text: str, labels: Mapping[str, int]) -> int | None:
-    if not text.startswith("#"):
-        return None
+def mnemonics() -> tuple[str, ...]:
+    """All mnemonics, sorted."""
+    return tuple(sorted(_syntaxes()))
+
+
+def _fits_form(syntax: _Syntax, tokens: Sequence[str]) -> bool:
+    """Whether the text has the tokens of the syntax, with registers and immediates where it has them."""
+    if len(tokens) != len(syntax.tokens):
+        return False
+    for form, token in zip(syntax.tokens, tokens, strict=True):
+        if form[0] != "$" and form != token:
+            return False
+    return all(
+        (tokens[place][0] == "#") == (operand.kind == "immediate")
+        for place, operand in zip(syntax.operands, syntax.instruction.operands, strict=True)
+    )
+
+
+def _value(token: str) -> Value:
+    if token[0] != "#":
+        return token
     try:
-        return int(text[1:], 0)
+        return int(token[1:], 0)
     except ValueError:
-        pass
-    if text[1:] not in labels:
-        raise AssemblyError(f"{text} is neither a number nor the address of a label")
-    return labels[text[1:]]
+        expression = parse_expression(token[1:])
+        return expression if expression.symbols else expression.constant
 
 
-def _operands(
-    instruction: Instruction, syntax: list[str], tokens: list[str], labels: Mapping[str, int]
-) -> Operands | None:
-    """Operand values when the text has the form of this syntax."""
-    if len(syntax) != len(tokens):
-        return None
-    texts = [token for form, token in zip(syntax, tokens, strict=True) if form.startswith("$")]
-    if any(form != token for form, token in zip(syntax, tokens, strict=True) if not form.startswith("$")):
-        return None
-    values: list[str | int] = []
-    for operand, text in zip(instruction.operands, texts, strict=True):
-        value = _immediate(text, labels)
-        if (value is None) == (operand.kind == "immediate"):
-            return None
-        values.append(text if value is None else value)
-    return tuple(values)
+def with_numbers(instruction: Instruction, values: Sequence[Value], known: int | None = None) -> list[str | int]:
+    """Operand values with every expression replaced: by `known`, or by a value that always fits."""
+    return [
+        value if not isinstance(value, Expression) else o.maximum if known is None else known
+        for o, value in zip(instruction.operands, values, strict=True)
+    ]
 
 
-def parse_instruction(text: str, labels: Mapping[str, int] | None = None) -> tuple[Instruction, Operands]:
-    """The instruction and its operands.  Raises AssemblyError or EncodeError saying what would fit."""
-    tokens = _TOKEN.findall(text)
+@lru_cache(maxsize=_CACHED)
+def parse_instruction(text: str) -> tuple[Instruction, tuple[Value, ...]]:
+    """The instruction and its operands.
+
+    Raises AssemblyError saying what would fit, with the offset in `text` of the operand at fault.
+    """
+    found = list(_TOKEN.finditer(text))
+    tokens = [match[0] for match in found]
     if not tokens:
         raise AssemblyError("an instruction is missing", remedy="an empty slot is written nopa, nopb, nops, nopx, ...")
     candidates = _syntaxes().get(tokens[0])
     if candidates is None:
-        near = difflib.get_close_matches(tokens[0], _syntaxes(), 3)
-        raise AssemblyError(f"no instruction {tokens[0]}", remedy=f"there is {', '.join(near)}" if near else None)
-    refused: list[EncodeError] = []
-    for instruction, syntax in candidates:
-        operands = _operands(instruction, syntax, tokens, labels or {})
-        if operands is not None:
+        near = difflib.get_close_matches(tokens[0], mnemonics(), 3)
+        error = AssemblyError(f"no instruction {tokens[0]}", remedy=f"there is {', '.join(near)}" if near else None)
+        raise error.at(found[0].start())
+    refused: list[tuple[int, AssemblyError]] = []
+    for syntax in candidates:
+        if not _fits_form(syntax, tokens):
+            continue
+        values: list[Value] = []
+        for place in syntax.operands:
             try:
-                encode_slot(instruction, operands)
-                return instruction, operands
-            except EncodeError as error:
-                refused.append(error)
-    if len(refused) == 1:
-        raise refused[0]
-    forms = " or ".join(instruction.syntax for instruction, _ in candidates[:4])
-    raise AssemblyError(f"operands do not fit: {text.strip()}", remedy=f"it is written {forms}")
+                values.append(_value(tokens[place]))
+            except AssemblyError as error:
+                raise error.at(found[place].start() + 1) from None
+        try:
+            encode_slot(syntax.instruction, with_numbers(syntax.instruction, values))
+            return syntax.instruction, tuple(values)
+        except EncodeError as error:
+            place = operand_place(syntax, error.operand)
+            refused.append((place, AssemblyError(error.message, remedy=error.remedy).at(found[place].start())))
+    if refused:  # the form that went furthest is most likely the one that was meant
+        raise max(refused, key=lambda one: one[0])[1]
+    raise _wrong_form(text, found, candidates)
 
 
-def parse_bundle(text: str, labels: Mapping[str, int] | None = None) -> dict[str, tuple[Instruction, Operands]]:
+def operand_place(syntax: _Syntax, operand: str | None) -> int:
+    """Which token of the syntax stands for an operand; 0, the mnemonic, when none does."""
+    names = [o.name for o in syntax.instruction.operands]
+    return syntax.operands[names.index(operand)] if operand in names else 0
+
+
+def operand_offset(text: str, instruction: Instruction, operand: str | None) -> int:
+    """Where in the text of an instruction one of its operands stands."""
+    syntax = next(s for s in _syntaxes()[instruction.mnemonic] if s.instruction is instruction)
+    return [match.start() for match in _TOKEN.finditer(text)][operand_place(syntax, operand)]
+
+
+def _wrong_form(text: str, found: list[re.Match[str]], candidates: Sequence[_Syntax]) -> AssemblyError:
+    """No syntax of the mnemonic has this form: points to the first token that the best of them does not have."""
+    best = 0
+    for syntax in candidates:
+        kinds = dict(zip(syntax.operands, syntax.instruction.operands, strict=True))
+        same = 0
+        for place, (form, match) in enumerate(zip(syntax.tokens, found, strict=False)):
+            immediate = place in kinds and kinds[place].kind == "immediate"
+            if form != match[0] if place not in kinds else (match[0][0] == "#") != immediate or match[0] in "[],":
+                break
+            same += 1
+        best = max(best, same)
+    forms = " or ".join(syntax.instruction.syntax for syntax in candidates[:4])
+    offset = found[best].start() if best < len(found) else found[-1].end()
+    return AssemblyError(f"operands do not fit: {text.strip()}", remedy=f"it is written {forms}").at(offset)
+
+
+def parse_bundle(text: str) -> Slots:
     """Slot -> instruction and operands, as `encode_bundle` takes them; nops in the text are kept, they set the format.
 
-    Raises AssemblyError when the text is no bundle, EncodeError when an operand does not fit.
+    Raises AssemblyError when the text is no bundle or an operand does not fit.
     """
-    slots: dict[str, tuple[Instruction, Operands]] = {}
+    slots: Slots = {}
+    offset = 0
     for part in text.split(";"):
-        instruction, operands = parse_instruction(part, labels)
+        try:
+            instruction, operands = parse_instruction(part)
+        except AssemblyError as error:
+            raise error.at(offset) from None
         if instruction.slot in slots:
             other = slots[instruction.slot][0].mnemonic
-            raise AssemblyError(f"{other} and {instruction.mnemonic} both need slot {instruction.slot}")
+            message = f"{other} and {instruction.mnemonic} both need slot {instruction.slot}"
+            raise AssemblyError(message).at(offset + len(part) - len(part.lstrip()))
         slots[instruction.slot] = instruction, operands
+        offset += len(part) + 1
     if not bundle_sizes(slots):
-        raise AssemblyError(f"slots {' '.join(slots)} cannot issue in one bundle")
+        raise AssemblyError(f"slots {' '.join(slots)} cannot issue in one bundle", remedy=_together(slots))
     return slots
 
 
-@dataclass(frozen=True)
-class Assembly:
-    """An assembled program: its code, label addresses, and (address, line of the text) of every bundle."""
-
-    code: bytes
-    labels: dict[str, int]
-    lines: tuple[tuple[int, int], ...]
-
-
-def _statements(text: str) -> Iterable[tuple[int, str]]:
-    """(line number, statement) of the lines that hold one."""
-    for number, line in enumerate(text.splitlines(), 1):
-        statement = line.partition("//")[0].strip()
-        if statement:
-            yield number, statement
-
-
-def _without_address(statement: str) -> str:
-    address = _ADDRESS.match(statement)
-    return statement[address.end() :] if address else statement
-
-
-def assemble(text: str, file: str = "<asm>", base: int = 0) -> Assembly:
-    """The program a text stands for, at address `base`.  Raises InputErrors that name file and line."""
-    statements = list(_statements(text))
-    # Sizes do not depend on what labels stand for, so the first pass takes them all for address 0.
-    names = {m[1]: 0 for _, statement in statements if (m := _LABEL.fullmatch(statement))}
-    labels = _pass(statements, names, file, base).labels
-    return _pass(statements, labels, file, base)
-
-
-def _pass(statements: list[tuple[int, str]], known: Mapping[str, int], file: str, base: int) -> Assembly:
-    code = bytearray()
-    labels: dict[str, int] = {}
-    lines = []
-    for number, statement in statements:
-        label = _LABEL.fullmatch(statement)
-        try:
-            if label is None:
-                bundle = encode_bundle(parse_bundle(_without_address(statement), known))
-                lines.append((base + len(code), number))
-                code += bundle
-            elif label[1] in labels:
-                raise AssemblyError(f"label {label[1]} stands twice")
-            else:
-                labels[label[1]] = base + len(code)
-        except InputError as error:
-            raise type(error)(error.message, place=Place(file, number), remedy=error.remedy) from None
-    return Assembly(bytes(code), labels, tuple(lines))
+def _together(slots: Mapping[str, object]) -> str | None:
+    return "slot lng takes the place of alu and mv" if "lng" in slots else None

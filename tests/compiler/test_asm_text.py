@@ -8,16 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from npuc.compiler.asm.codec import EncodeError, decode_bundle, decode_program, decode_slot, encode_bundle, encode_slot
-from npuc.compiler.asm.text import (
-    AssemblyError,
-    assemble,
-    format_bundle,
-    format_instruction,
-    format_program,
-    parse_bundle,
-    parse_instruction,
-)
+from npuc.compiler.asm.codec import decode_bundle, decode_slot, encode_bundle, encode_slot
+from npuc.compiler.asm.expressions import AssemblyError, Expression
+from npuc.compiler.asm.text import format_bundle, format_instruction, parse_bundle, parse_instruction
 
 FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).parents[2] / ".." / "shared" / "facts"))
 
@@ -58,53 +51,26 @@ def test_white_space_and_the_order_of_slots_are_free() -> None:
     assert spaced == parse_bundle("add r1, r2, r3; vlda wl0, [p0, #0x20]")
 
 
-def test_a_listing_assembles_to_the_code_it_was_made_from() -> None:
-    code = b"".join(
-        encode_bundle(parse_bundle(text), size)
-        for text, size in [("add r1, r2, r3", None), ("add r1, r2, r3", 16), ("movxm ls, #0x40", 8), ("nop", None)]
-    )
-    listing = format_program(decode_program(code), {4: "loop"})
-    assert "loop:\n" in listing
-    assembly = assemble(listing)
-    assert assembly.code == code
-    assert assembly.labels == {"loop": 4}
-
-
-def test_labels_stand_for_addresses_before_and_after_them() -> None:
-    text = """
-    start:            // a comment
-        movxm ls, #body
-        nop
-    body:
-        add r1, r1, #-1
-        jnz r1, #start
-    """
-    assembly = assemble(text, base=0x40)
-    assert assembly.labels == {"start": 0x40, "body": 0x48}
-    assert [line for _, line in assembly.lines] == [3, 4, 6, 7]
-    first, _, _, jump = decode_program(assembly.code, 0x40)
-    assert first.slots["lng"].operands == ("ls", 0x48)
-    assert jump.slots["lng"].operands == ("r1", 0x40)
+def test_an_immediate_may_be_an_expression_of_symbols() -> None:
+    assert parse_instruction("movxm r0, #loop+4")[1] == ("r0", Expression(4, ((1, "loop"),)))
+    assert parse_instruction('j #"a b"-start')[1] == (Expression(0, ((1, "a b"), (-1, "start"))),)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "offset", "message"),
     [
-        ("vshufle x0, x1, x2, r0", "no instruction vshufle.*vshuffle"),
-        ("add r1, r2", r"operands do not fit: add r1, r2.*add \$mRx, \$mRx0, \$mRy"),
-        ("add r1, r2, r3; sub r1, r2, r3", "add and sub both need slot alu"),
-        ("add r1, r2, r3; movxm r0, #1", "cannot issue in one bundle"),
-        ("add r1, r2, r3;", "an instruction is missing"),
-        ("j #nowhere", "neither a number nor the address of a label"),
-        ("a:\na:", "label a stands twice"),
+        ("vshufle x0, x1, x2, r0", 0, "no instruction vshufle.*vshuffle"),
+        ("add r1, r2", 10, r"operands do not fit: add r1, r2.*add \$mRx, \$mRx0, \$mRy"),
+        ("add r1, r2, r3; sub r1, r2, r3", 16, "add and sub both need slot alu"),
+        ("add r1, r2, r3; movxm r0, #1", 0, "cannot issue in one bundle .slot lng takes the place of alu and mv"),
+        ("add r1, r2, r3;", 15, "an instruction is missing"),
+        ("add r1, r2, #64", 12, "c7s = 64 does not fit its 7 bits .-64 to 63"),
+        ("nopa; vldb wl0, [r0, #0]", 17, r"operand ptr \(eP, 3 bits\) cannot be r0 .it takes p0 p1"),
+        ("add r1, r2, #1x", 13, "1x is no number or symbol"),
+        ("lda r1, p0", 8, r"operands do not fit.*lda \$dst, \[\$ptr\]"),
     ],
 )
-def test_text_that_is_no_code_is_refused_with_its_line(text: str, message: str) -> None:
+def test_text_that_is_no_bundle_is_refused_at_the_place_at_fault(text: str, offset: int, message: str) -> None:
     with pytest.raises(AssemblyError, match=message) as caught:
-        assemble(text, "kernel.s")
-    assert str(caught.value).startswith("kernel.s:")
-
-
-def test_an_immediate_out_of_range_says_what_fits() -> None:
-    with pytest.raises(EncodeError, match="kernel.s:2: .*c7s = 64 does not fit its 7 bits .-64 to 63"):
-        assemble("nop\nadd r1, r2, #64", "kernel.s")
+        parse_bundle(text)
+    assert caught.value.offset == offset

@@ -1,0 +1,291 @@
+"""From assembly text to programs at fixed addresses.
+
+    assembly = assemble(text)
+    assembly.code, assembly.symbols, assembly.data
+
+Sections without an address follow each other: code from program address 0, data from the core's own memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from npuc.compiler.asm.codec import EncodeError, choose_format, encode_bundle
+from npuc.compiler.asm.directives import read_source
+from npuc.compiler.asm.expressions import Expression
+from npuc.compiler.asm.placing import Placed, code_targets, place_section
+from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.asm.source import At, Bundle, Source, SourceProgram
+from npuc.compiler.asm.text import operand_offset
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
+from npuc.compiler.target.npu1.geometry import CORE_VIEW_OWN, PROGRAM_MEMORY_SIZE
+
+Resolve = Callable[[Expression, At, int], int]
+"""Value of an expression at an address of a section; raises AssemblyError."""
+
+
+@dataclass(frozen=True)
+class AssembledProgram:
+    """One program.  code: from `base` on, zeros between sections.  symbols: name -> address or value.
+
+    lines: (address, line of the text) of every bundle.  core, pdi: as `.core` names them.
+    """
+
+    code: bytes
+    base: int
+    symbols: dict[str, int]
+    data: tuple[DataSegment, ...]
+    entry: int
+    lines: tuple[tuple[int, int], ...]
+    code_symbols: tuple[Symbol, ...]
+    core: tuple[int, int] | None = None
+    pdi: int | None = None
+
+    @property
+    def image(self) -> CoreImage:
+        """What the writer of executables takes.  Raises InputError when it does not fit program memory."""
+        program = bytes(self.base) + self.code
+        if len(program) > PROGRAM_MEMORY_SIZE:
+            raise InputError(f"program of {len(program)} bytes does not fit the {PROGRAM_MEMORY_SIZE} of a core")
+        return CoreImage(program, self.entry, self.code_symbols, self.data)
+
+    def core_program(self, file: str) -> CoreProgram:
+        """As `read_programs` gives the programs of binaries; lines are `file:number`."""
+        column, row = self.core or (None, None)
+        return CoreProgram(
+            column,
+            row,
+            self.base,
+            self.code,
+            self.entry,
+            tuple(sorted((s.address, s.name) for s in self.code_symbols if s.kind != "object")),
+            tuple((address, f"{file}:{line}") for address, line in self.lines),
+            source=file,
+            pdi=self.pdi,
+            data=self.data,
+        )
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """All programs of a text; `code`, `symbols` and the other properties are those of the only one."""
+
+    programs: tuple[AssembledProgram, ...]
+
+    @property
+    def program(self) -> AssembledProgram:
+        """The only program.  Raises InputError when there are several."""
+        if len(self.programs) != 1:
+            raise InputError(f"the text holds {len(self.programs)} programs, not one", remedy="choose a core")
+        return self.programs[0]
+
+    @property
+    def code(self) -> bytes:
+        return self.program.code
+
+    @property
+    def symbols(self) -> dict[str, int]:
+        return self.program.symbols
+
+    @property
+    def data(self) -> tuple[DataSegment, ...]:
+        return self.program.data
+
+    @property
+    def lines(self) -> tuple[tuple[int, int], ...]:
+        return self.program.lines
+
+
+def assemble(text: str, file: str = "<asm>", base: int = 0) -> Assembly:
+    """The programs a text stands for; code without an address begins at `base`, a multiple of 16.
+
+    Raises AssemblyError naming file, line and column, also for symbols that are not defined.
+    """
+    source = read_source(text, file)
+    return Assembly(tuple(_assemble(source, program, base) for program in source.programs))
+
+
+def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledProgram:
+    placed = place(source, program)
+    addresses = _addresses(placed, base)
+    symbols = symbol_values(source, program, placed, addresses)
+    for part, address in zip(placed, addresses, strict=True):
+        fill_in(source, part, address, resolver(source, symbols))
+        for fixup in part.section.fixups:
+            symbol = fixup.expression.symbols[0][1]
+            if symbol not in symbols:
+                raise undefined(source, fixup.at, symbol, symbols)
+    code, first = _code_image(placed, addresses)
+    data = tuple(
+        DataSegment(address, bytes(part.data))
+        for part, address in zip(placed, addresses, strict=True)
+        if not part.section.is_code and part.data
+    )
+    entry = first
+    if program.entry is not None:
+        entry = resolver(source, symbols)(*program.entry, 0)
+    lines = tuple(
+        (address + offset, bundle.at.line)
+        for part, address in zip(placed, addresses, strict=True)
+        for offset, _, bundle in part.bundles
+    )
+    names = _symbols(source, program, placed, addresses, symbols)
+    return AssembledProgram(code, first, symbols, data, entry, lines, names, program.core, program.pdi)
+
+
+def place(source: Source, program: SourceProgram) -> list[Placed]:
+    """All sections, each from offset 0."""
+    targets = code_targets(program)
+    return [place_section(source, section, targets) for section in program.sections.values()]
+
+
+def _addresses(placed: Sequence[Placed], base: int) -> list[int]:
+    """An address for each section, the one it asks for or the next free one."""
+    free = {True: base, False: CORE_VIEW_OWN}
+    found = []
+    for part in placed:
+        is_code = part.section.is_code
+        address = part.section.address
+        if address is None:
+            address = free[is_code] + -free[is_code] % part.alignment
+        found.append(address)
+        free[is_code] = max(free[is_code], address + len(part.data))
+    return found
+
+
+def _code_image(placed: Sequence[Placed], addresses: Sequence[int]) -> tuple[bytes, int]:
+    """Bytes and first address of all code, zero between sections."""
+    parts = [(a, bytes(p.data)) for p, a in zip(placed, addresses, strict=True) if p.section.is_code and p.data]
+    if not parts:
+        return b"", 0
+    parts.sort(key=lambda part: part[0])
+    first, image = parts[0][0], bytearray()
+    for address, data in parts:
+        if address < first + len(image):
+            raise InputError(f"code sections overlap at program address {address:#x}")
+        image += bytes(address - first - len(image)) + data
+    return bytes(image), first
+
+
+# --- symbols ------------------------------------------------------------------------------------------------------
+def symbol_values(
+    source: Source, program: SourceProgram, placed: Sequence[Placed], addresses: Sequence[int]
+) -> dict[str, int]:
+    """Labels and equates.  Raises AssemblyError for an equate that depends on itself or on nothing defined."""
+    known = {
+        name: address + offset
+        for part, address in zip(placed, addresses, strict=True)
+        for name, offset in part.labels.items()
+    }
+    pending: dict[str, At] = {}
+
+    def value(name: str, at: At) -> int:
+        if name in known:
+            return known[name]
+        if name not in program.equates:
+            raise undefined(source, at, name, known)
+        if name in pending:
+            raise source.error(pending[name], f"{name} is defined by itself")
+        expression, where = program.equates[name]
+        pending[name] = where
+        known[name] = expression.constant + sum(sign * value(other, where) for sign, other in expression.symbols)
+        return known[name]
+
+    for name, (_, at) in program.equates.items():
+        try:
+            value(name, at)
+        except RecursionError:
+            raise source.error(at, f"{name} is defined through too many others") from None
+    return known
+
+
+def undefined(source: Source, at: At, name: str, known: dict[str, int]) -> Exception:
+    """The error for a name that nothing defines."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 3)
+    return source.error(at, f"{name} is not defined", f"there is {', '.join(near)}" if near else None)
+
+
+def resolver(source: Source, symbols: dict[str, int]) -> Resolve:
+    """Values of expressions where every symbol has to be known."""
+
+    def resolve(expression: Expression, at: At, address: int) -> int:
+        total = expression.constant
+        for sign, name in expression.symbols:
+            value = address if name == "." else symbols.get(name)
+            if value is None:
+                raise undefined(source, at, name, symbols)
+            total += sign * value
+        return total
+
+    return resolve
+
+
+def _symbols(
+    source: Source,
+    program: SourceProgram,
+    placed: Sequence[Placed],
+    addresses: Sequence[int],
+    symbols: dict[str, int],
+) -> tuple[Symbol, ...]:
+    """The symbol table of an executable: labels, and names that `.type` calls something."""
+    in_data = {name for part in placed if not part.section.is_code for name in part.labels}
+    labels = {name for part in placed for name in part.labels}
+    found = []
+    for name, value in symbols.items():
+        about = program.attributes.get(name)
+        if name not in labels and (about is None or about.kind is None):
+            continue
+        kind = (about.kind if about else None) or ("object" if name in in_data else "label")
+        size = resolver(source, symbols)(*about.size, value) if about and about.size else 0
+        found.append(Symbol(value & 0xFFFFFFFF, name, max(0, size), kind))
+    return tuple(sorted(found, key=lambda symbol: (symbol.address, symbol.name)))
+
+
+# --- bundles and data that name symbols ---------------------------------------------------------------------------
+def fill_in(source: Source, part: Placed, address: int, resolve: Resolve) -> None:
+    """Encode what waited for symbols, the section being at `address`.  Raises AssemblyError where a value does not fit."""
+    for offset, size, bundle in part.bundles:
+        if bundle.parsed.references:
+            part.data[offset : offset + size] = _encode(source, bundle, size, address + offset, resolve)
+    for offset, values in part.values:
+        for i, (expression, at) in enumerate(values.expressions):
+            value = resolve(expression, at, address + offset + i * values.size)
+            lowest, highest = -(1 << 8 * values.size - 1), (1 << 8 * values.size) - 1
+            if not lowest <= value <= highest:
+                raise source.error(at, f"{expression} = {value} does not fit {values.size} bytes")
+            contents = (value & highest).to_bytes(values.size, "little")
+            part.data[offset + i * values.size : offset + (i + 1) * values.size] = contents
+
+
+def _encode(source: Source, bundle: Bundle, size: int, address: int, resolve: Resolve) -> bytes:
+    slots: dict[str, tuple] = {}
+    for slot, (instruction, values) in bundle.parsed.slots.items():
+        numbers = [
+            resolve(value, _place_of(bundle, slot, i), address) if isinstance(value, Expression) else value
+            for i, value in enumerate(values)
+        ]
+        slots[slot] = instruction, tuple(numbers)
+    try:
+        return encode_bundle(slots, choose_format(slots, size).size)
+    except EncodeError as error:
+        slot = next(s for s, (i, _) in slots.items() if error.message.startswith(f"{i.name}:"))
+        names = [o.name for o in slots[slot][0].operands]
+        at = _place_of(bundle, slot, names.index(error.operand) if error.operand in names else 0)
+        raise source.error(at, error.message, error.remedy) from None
+
+
+def _place_of(bundle: Bundle, slot: str, operand: int) -> At:
+    """Where in the text an operand of a bundle stands."""
+    offset = 0
+    for part, (name, (instruction, _)) in zip(bundle.text.split(";"), bundle.parsed.slots.items(), strict=False):
+        if name == slot:
+            offset += operand_offset(part, instruction, instruction.operands[operand].name)
+            break
+        offset += len(part) + 1
+    return At(bundle.at.line, bundle.at.column + offset)
+
+
