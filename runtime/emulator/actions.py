@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 WHEEL = 16
 """Cycles a result can be under way: more than the last stage of any instruction (11)."""
 
-_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle", "core.column": "core.place[0]",
-                 "core.row": "core.place[1]"}
+_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle - core.timer_origin",
+                 "core.column": "core.place[0]", "core.row": "core.place[1]"}
 # What a stream read took is there in the stage after its issue: `Core.request_stream_read`.
 _STREAM_READS = {"stream.word": "core.stream.word", "stream.polled": "core.stream.word",
                  "stream.last": "int(core.stream.last)", "stream.success": "int(core.stream.success)"}
@@ -247,6 +247,8 @@ class _Chain:
                 self.write(stage + 1, "srMS0", "srMS0", self.assign(stage + 1, "int(core.accepted)"))
         elif outputs[0] == "cascade.out":
             self.line(stage, f"core.request_cascade_write({', '.join(results)})")
+        elif outputs[-1] == "core.event":
+            self.line(stage, f"core.raise_event({results[0]})")
         elif outputs[-1] == "core.done":
             self.line(stage, "core.finish()")
         else:

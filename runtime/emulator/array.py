@@ -88,6 +88,9 @@ class Array:
         """The end of the tile's stream switch that its core reads and writes."""
         raise EmulationError(f"{tile.name} uses a stream port of its core, which is not modelled")
 
+    def core_event(self, tile: Tile, number: int) -> None:
+        """The tile's core executes `event #number`."""
+
     # tokens
 
     def controller_token(self, channel: Channel) -> None:

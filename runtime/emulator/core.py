@@ -84,6 +84,8 @@ class Core(MemoryAccess):
         self.place = place
         self.registers = RegisterFile()
         self.reports: list[Report] = []
+        self.events: list[tuple[int, int]] = []  # cycle and number of event instructions, for the array to take
+        self.timer_origin = 0  # the array cycle at which the core module's timer was 0
         self.late: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.scalar_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.vector_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
@@ -111,6 +113,7 @@ class Core(MemoryAccess):
         self._admitted = -1  # the pipeline time whose shared accesses may take place
         self.requests.clear()
         self.shared.clear()
+        self.events.clear()
         # What the last requests got, taken by the instructions in the cycle after.
         self.stream = StreamAnswer(0, False, False)
         self.accepted = True
@@ -210,6 +213,10 @@ class Core(MemoryAccess):
             self.accepted = got
         elif got is not None:
             self.cascade = np.frombuffer(got, dtype=np.uint8)
+
+    def raise_event(self, number: int) -> None:
+        """An `event` instruction issues."""
+        self.events.append((self.cycle, number))
 
     def finish(self) -> None:
         """`done` issues."""

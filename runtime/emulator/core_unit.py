@@ -14,11 +14,15 @@ the clock at the cycle of the access, at most once a cycle and direction:
 * `offer(word, last)` puts a word into the switch; False when it has no room now;
 * `when_readable(wake)`, `when_writable(wake)`: call `wake` once, when a word can be taken or offered again, with the
   clock at that cycle (a call too many is harmless, one too few lets the core sleep for ever).
+
+Events. `array.core_event(tile, number)` is called at the cycle in which the core executes `event #number`. The timer that
+`mov l, cntr` reads counts from `core.timer_origin`, an array cycle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from npuc.compiler.target.npu1 import geometry
@@ -197,6 +201,7 @@ class CoreUnit:
         while True:
             suspension = self.core.run(cycle, limit)
             self._check_reports()
+            self._pass_events()
             if not isinstance(suspension, SharedAccess) or suspension.registers:
                 break
             due = clock.next_cycle()
@@ -210,6 +215,12 @@ class CoreUnit:
             report = self.core.reports[0]
             raise EmulationError(report.text, place=f"{self.tile.name}, bundle {report.address:#x}, "
                                  f"cycle {report.cycle}", details=[r.text for r in self.core.reports])
+
+    def _pass_events(self) -> None:
+        """Event instructions reach the array at their cycle."""
+        for cycle, number in self.core.events:
+            self.array.clock.at(cycle, self.tile.rank, partial(self.array.core_event, self.tile, number))
+        self.core.events.clear()
 
     def _suspend(self, suspension: Suspension) -> None:
         generation = self._generation

@@ -419,3 +419,23 @@ def test_a_core_disabled_while_it_waits_goes_on_when_it_is_enabled_again() -> No
     assert unit.done_at is None and unit.status() == 1 << 9
     cores.run()
     assert unit.done_at is not None and unit.core.registers.read("r2") == 1
+
+
+def test_event_instructions_reach_the_array_at_their_cycle() -> None:
+    cores = Cores(1)
+    seen: list[tuple[int, str, int]] = []
+    cores.array.core_event = lambda tile, number: seen.append(  # type: ignore[method-assign]
+        (cores.array.clock.cycle, tile.name, number))
+    cores.load(0, 2, "event #0\n\n\nevent #1\nacq #48, r1\n.\nevent #2\ndone", r1=0xFFFFFFFF)
+    cores.array.clock.at(100, 0, lambda: cores.array.tiles[0, 2].locks.release(0, 1, "test"))
+    cores.run()
+    assert seen[:2] == [(1, "core(0,2)", 0), (4, "core(0,2)", 1)] and seen[2][0] > 100 and seen[2][2] == 2
+
+
+def test_the_cycle_counter_counts_from_the_timers_origin() -> None:
+    cores = Cores(1)
+    unit = cores.load(0, 2, "\nmov r17:r16, cntr\n\nmov r19:r18, cntr\ndone")
+    unit.core.timer_origin = -(1 << 33)
+    cores.run()
+    read = unit.core.registers.read
+    assert (read("r16"), read("r18"), read("r17"), read("r19")) == (2, 4, 2, 2)

@@ -107,10 +107,11 @@ _PACK = r"(vpack|vst(\.[23]d)?\.pack)\.(?P<kind>s|d)(?P<width>4|8)\.[sd](8|16)"
 
 
 def _pack(v: Any, source: Any, saturation: int, *sign: int, kind: str, width: int) -> Any:
-    """Lanes of 16 or 8 bits to 8 or 4: low bits kept, or clamped (the input is signed when the range is)."""
+    """Lanes of 16 or 8 bits to 8 or 4: low bits kept, or clamped; the source lanes are signed when the range is, as
+    the type in the mnemonic says (only the signed clamp is measured)."""
 
     def build(signed: bool) -> Any:
-        value = v.lanes(source, 2 * width, True)
+        value = v.lanes(source, 2 * width, signed)
         clamped = v.choose(saturation, SATURATION_MODES,
                            lambda saturate: _clamp(v, value, width, signed, min(saturate, 1)), "crSat")
         return v.bits(v.resize(clamped, 8)) if width == 8 else v.join_nibbles(v.resize(clamped, 8))

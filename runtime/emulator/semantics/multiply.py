@@ -62,6 +62,7 @@ class Configuration:
     negate_product: bool
     negate_acc1: bool
     negate_acc2: bool
+    reserved: int
     flips: int
 
 
@@ -71,7 +72,7 @@ def configuration(word: int) -> Configuration:
     amode = (word >> 1) & 3
     return Configuration(bool(word & 1), amode, GEOMETRIES.get((amode, (word >> 3) & 3, (word >> 5) & 7)),
                          bool(word >> 9 & 1), bool(word >> 8 & 1), bool(word >> 10 & 1), bool(word >> 11 & 1),
-                         bool(word >> 12 & 1), bool(word >> 13 & 1), word >> 16)
+                         bool(word >> 12 & 1), bool(word >> 13 & 1), word >> 14 & 3, word >> 16)
 
 
 # Signs of acc1, the product sum and acc2; 0 where the instruction has no such term (vmac.md section 4).
@@ -88,11 +89,16 @@ _ALL = "|".join(sorted(SIGNS))
 def multiplier(word: int, floating: bool) -> Configuration:
     """The configuration for an instruction that multiplies. Raises EmulationError where no behaviour is known."""
     known = configuration(word)
+    kind = "float" if floating else "integer"
     if known.geometry is None or (known.amode == 2) != floating or known.amode == 3:
-        raise EmulationError(f"configuration word {word:#x}: no dense {'float' if floating else 'integer'} multiply "
-                             "mode of that number is known")
+        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md has no dense {kind} multiply mode "
+                             f"with amode {known.amode}, bmode {word >> 3 & 3}, variant {word >> 5 & 7}")
+    if known.reserved:
+        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md section 2 does not say what bits "
+                             "14 and 15 do in a multiply")
     if known.flips:
-        raise EmulationError(f"configuration word {word:#x}: the effect of its sub_mask is not known")
+        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md section 7 does not describe "
+                             f"sub_mask {known.flips:#x}")
     return known
 
 
@@ -127,7 +133,8 @@ def _plan(mnemonic: str, word: int, floating: bool) -> _Plan:
     first, product, second = SIGNS[mnemonic]
     known = multiplier(word, floating) if product else configuration(word)
     if floating and known.amode == 1:
-        raise EmulationError(f"configuration word {word:#x}: 64-bit lanes in a float instruction are not described")
+        raise EmulationError(f"configuration word {word:#x}: facts/semantics does not describe 64-bit lanes (amode 1) in a "
+                             "float instruction")
     terms = []
     if first and not known.zero_acc1:
         terms.append((0, (first < 0) != known.negate_acc1, known.shift16))

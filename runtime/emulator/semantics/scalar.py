@@ -130,9 +130,13 @@ def read_counter(v: Any, cycle: int) -> int:
 
 
 @rule(r"nop(|a|b|m|s|v|x|xm)")
-@rule(r"event", syntax=r"")
-def nothing(v: Any, *_: Any) -> tuple[()]:
+def nothing(v: Any) -> tuple[()]:
     return ()
+
+
+@rule(r"event", writes="core.event")
+def event(v: Any, number: int) -> int:
+    return number
 
 
 @rule(r"padd[abs](\.[23]d)?")
