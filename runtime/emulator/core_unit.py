@@ -15,8 +15,8 @@ the clock at the cycle of the access, at most once a cycle and direction:
 * `when_readable(wake)`, `when_writable(wake)`: call `wake` once, when a word can be taken or offered again, with the
   clock at that cycle (a call too many is harmless, one too few lets the core sleep for ever).
 
-Events. `array.core_event(tile, number)` is called at the cycle in which the core executes `event #number`. The timer that
-`mov l, cntr` reads counts from `core.timer_origin`, an array cycle.
+Events. `array.core_event(tile, number)` is called at the cycle in which the core executes `event #number`. The
+timer that `mov l, cntr` reads counts from `core.timer_origin`, an array cycle.
 """
 
 from __future__ import annotations

@@ -133,8 +133,8 @@ def _plan(mnemonic: str, word: int, floating: bool) -> _Plan:
     first, product, second = SIGNS[mnemonic]
     known = multiplier(word, floating) if product else configuration(word)
     if floating and known.amode == 1:
-        raise EmulationError(f"configuration word {word:#x}: facts/semantics does not describe 64-bit lanes (amode 1) in a "
-                             "float instruction")
+        raise EmulationError(f"configuration word {word:#x}: facts/semantics does not describe 64-bit lanes (amode 1) "
+                             "in a float instruction")
     terms = []
     if first and not known.zero_acc1:
         terms.append((0, (first < 0) != known.negate_acc1, known.shift16))

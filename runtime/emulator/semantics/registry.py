@@ -5,8 +5,8 @@ inputs are the explicit input operands in assembly order, without those of the a
 `reads`; for a load the loaded bits come first. Its outputs are the explicit output operands, then `writes`.
 
 Pseudo registers in `reads` and `writes` belong to the core: `pc.taken`, `pc.target`, `pc.return`, `core.cycle`,
-`core.column`, `core.row`, `lock.acquire`, `lock.number`, `lock.value`, `lock.enabled`, `core.event`, `core.done`; `width.NAME` is the
-width in bits of operand NAME. Those of the ports suspend the core (see `suspension.py`):
+`core.column`, `core.row`, `lock.acquire`, `lock.number`, `lock.value`, `lock.enabled`, `core.event`, `core.done`;
+`width.NAME` is the width in bits of operand NAME. Those of the ports suspend the core (see `suspension.py`):
 
 * `stream.word` (waits) or `stream.polled` (does not) is the word read from the stream, then `stream.last` and
   `stream.success` are flags of the same read;
