@@ -15,7 +15,7 @@ import pytest
 from damage import CHANGES, changed_program, flipped, resealed, truncated
 from small_kernels import compiled
 
-from npuc.compiler.emit import cdo, npua, pdi, xclbin
+from npuc.compiler.emit import cdo, layout, npua, pdi, xclbin
 
 LONGEST = 60  # seconds one command may take; most take milliseconds
 MOST_MEMORY = 1 << 20  # KiB by which this process may grow
@@ -181,9 +181,7 @@ def test_a_program_that_never_ends_stops_at_the_cycle_limit(npuc, tmp_path):
 
     slots = text.parse_bundle("j #0")
     jump = codec.encode_bundle(slots) + 5 * codec.encode_bundle(text.parse_bundle("nop"))
-    words = tuple(
-        int.from_bytes(jump.ljust(-(-len(jump) // 4) * 4, b"\0")[i : i + 4], "little") for i in range(0, len(jump), 4)
-    )
+    words = layout.take_words(layout.padded(jump, 4), 0, -(-len(jump) // 4), "program")
     kernel = compiled(**SMALL)
     commands = [
         dataclasses.replace(command, words=words)

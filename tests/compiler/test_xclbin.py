@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import io
 import json
 import struct
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
-from types import ModuleType
 
 import pytest
+from facts_tools import xclbin_report
 from foreign_files import container, sections
 from format_strategies import NAME
 from hypothesis import given
@@ -31,32 +27,12 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def checker(facts_dir: Path) -> ModuleType:
-    """The independent checker beside the fact sheets."""
-    path = facts_dir.parent / "tools" / "check_xclbin.py"
-    if not path.is_file():
-        pytest.skip("check_xclbin.py not present beside the fact sheets (NPUC_FACTS)")
-    spec = importlib.util.spec_from_file_location("check_xclbin", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def report(checker: ModuleType, path: Path, *words: str) -> dict:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        checker.main(["--json", *words, str(path)])
-    return json.loads(out.getvalue())[0]
-
-
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_the_checker_finds_no_violation_and_no_unknown_register(checker, facts_dir, tmp_path, shape):
+def test_the_checker_finds_no_violation_and_no_unknown_register(facts_dir, tmp_path, shape):
     path = tmp_path / "k.xclbin"
     path.write_bytes(compiled(**shape).xclbin)
     for words in ([], ["--strict"], ["--strict", "--regs", str(facts_dir / "platform" / "registers_aie2.json")]):
-        found = report(checker, path, *words)
+        found = xclbin_report(path, *words)
         assert found["violations"] == [] == found["warnings"] and found["checks"] > 1000
 
 
@@ -94,13 +70,13 @@ def test_what_is_written_is_read_back(file):
     assert xclbin.write_xclbin(read) == data
 
 
-def test_the_checker_accepts_whatever_is_written(checker, tmp_path):
+def test_the_checker_accepts_whatever_is_written(tmp_path):
     path = tmp_path / "k.xclbin"
 
     @given(files())
     def accepts(file):
         path.write_bytes(xclbin.write_xclbin(file))
-        found = report(checker, path)
+        found = xclbin_report(path)
         assert found["violations"] == []
         info = found["info"]
         assert info["partition"]["columns"] == file.columns

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,7 +14,7 @@ from typing import Any
 
 import pytest
 
-FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2].parent / "shared" / "facts"))
+FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2] / "shared" / "facts"))
 
 
 def tool(name: str) -> ModuleType:
@@ -31,3 +34,12 @@ def schedule_findings(programs: list[tuple[str, bytes]]) -> tuple[int, list[Any]
     images = [(name, 0, code) for name, code in programs]
     _, loops, errors, _ = tool("schedule_code").check(model, isa, images)
     return loops, errors
+
+
+def xclbin_report(path: Path, *words: str) -> dict[str, Any]:
+    """What check_xclbin.py reports of a file: violations, warnings, checks, info; words: further options."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        tool("check_xclbin").main(["--json", *words, str(path)])
+    report: dict[str, Any] = json.loads(out.getvalue())[0]
+    return report
