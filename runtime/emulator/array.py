@@ -1,21 +1,41 @@
-"""The array: all tiles of a partition, their streams, and the clock."""
+"""The array: all tiles of a partition, what joins them, and the clock."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.control import ControllerPort, ControlPort
+from npuc.runtime.emulator.core_port import StreamPort
 from npuc.runtime.emulator.core_unit import CorePort, CoreUnit
-from npuc.runtime.emulator.dma import Channel, Stream
+from npuc.runtime.emulator.descriptor import Packet, header
+from npuc.runtime.emulator.dma import Channel
+from npuc.runtime.emulator.dma_receive import Receiver
+from npuc.runtime.emulator.dma_send import Sender
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.events import Clock
 from npuc.runtime.emulator.host import HostMemory
 from npuc.runtime.emulator.registers import Registers
-from npuc.runtime.emulator.streams import token_route, trace
+from npuc.runtime.emulator.streams import Arbiter, Inlet, Outlet
+from npuc.runtime.emulator.switches import CONTROLLER, HeaderNeeded, Leaf, Route, trace
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.emulator.timing import MachineTable
 
 log = logging.getLogger("npuc.emulator")
+
+_NEEDS_HEADER = Route((), ())
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that happened, for listeners: unit by its name, what, from `start` until `end` in cycles."""
+
+    unit: str
+    what: str
+    start: float
+    end: float
 
 
 class Array:
@@ -26,6 +46,7 @@ class Array:
         self.clock = Clock()
         self.host = HostMemory()
         self.warnings: list[str] = []
+        self.listeners: list[Callable[[Note], None]] = []
         self.progress = 0
         self.last_completion = 0
         self.ddr_users = {"read": 0, "write": 0}
@@ -33,23 +54,46 @@ class Array:
         self.lost_tokens: list[str] = []
         self.records: list[tuple[int, int]] = []  # (identifier, cycle) of the sequence's timer records
         self.tiles: dict[tuple[int, int], Tile] = {}
+        self.switch_version = 0
+        self.feeders: dict[Inlet, Outlet] = {}  # of circuits in use
+        self._routes: dict[tuple[str, int, int | None], Route] = {}
+        self._arbiters: dict[tuple[str, int], Arbiter] = {}
+        self._control: dict[str, ControlPort] = {}
+        self._core_ports: dict[str, StreamPort] = {}
+        self._controller: dict[str, ControllerPort] = {}
+        self._senders: dict[str, Channel] = {}
         for column in range(columns):
             for row in range(geometry.ROWS):
-                tile = Tile(column, row, strict, self.warn)
-                self.tiles[column, row] = tile
-                for direction in geometry.DIRECTIONS:
-                    for number in range(geometry.CHANNEL_COUNT[tile.kind]):
-                        tile.channels[direction, number] = Channel(self, tile, direction, number)
-                if tile.kind == "core":
-                    tile.core = CoreUnit(self, tile)
+                self.tiles[column, row] = self._tile(column, row)
         self.registers = Registers(self)
-        self._streams: dict[Channel, Stream] | None = None
-        self._receivers: dict[Channel, Stream] = {}
+
+    def _tile(self, column: int, row: int) -> Tile:
+        tile = Tile(column, row, self.strict, self.warn)
+        for number in range(geometry.CHANNEL_COUNT[tile.kind]):
+            tile.channels["s2mm", number] = Receiver(self, tile, number)
+        for number in range(geometry.CHANNEL_COUNT[tile.kind]):
+            tile.channels["mm2s", number] = Sender(self, tile, number)
+        for channel in tile.channels.values():
+            self._senders[channel.name] = channel
+        self._control[tile.name] = ControlPort(self, tile)
+        if tile.kind == "core":
+            tile.core = CoreUnit(self, tile)
+            self._core_ports[tile.name] = StreamPort(self, tile)
+        if tile.kind == "shim":
+            self._controller[tile.name] = ControllerPort(self, tile)
+        return tile
 
     def warn(self, text: str) -> None:
         """Note misuse that the machine survives."""
         if text not in self.warnings:
             self.warnings.append(text)
+
+    def note(self, unit: str, what: str, start: float, end: float | None = None) -> None:
+        """Tell the listeners what happened to a unit, from `start` until `end` (which may lie ahead)."""
+        if self.listeners:
+            happening = Note(unit, what, start, start if end is None else end)
+            for listener in self.listeners:
+                listener(happening)
 
     def channels(self) -> list[Channel]:
         return [channel for tile in self.tiles.values() for channel in tile.channels.values()]
@@ -57,61 +101,99 @@ class Array:
     # streams
 
     def streams_changed(self) -> None:
-        """A switch register was written: trace again on next use."""
-        self._streams = None
+        """A switch register was written: ways are traced anew."""
+        self.switch_version += 1
+        self._routes.clear()
+        self.feeders.clear()
 
-    def streams_of(self, channel: Channel) -> Stream | _Silent:
-        """The stream a channel sends on or receives from; tracing follows the registers as they are now."""
-        if self._streams is None:
-            self._streams, self._receivers = {}, {}
-        if channel.direction == "mm2s":
-            return self._sender(channel)
-        if channel not in self._receivers:
-            for source in self.channels():
-                if source.direction == "mm2s" and source.ready and source not in self._streams:
-                    self._sender(source)
-        return self._receivers.get(channel, SILENT)
+    def route(self, tile: Tile, slave: int, start: str, packet: int | None) -> Route:
+        """The way from a slave port, by the registers as they are; packet: the id of a packet's header.
 
-    def _sender(self, channel: Channel) -> Stream:
-        assert self._streams is not None
-        if channel not in self._streams:
-            stream = Stream(self, channel, trace(self.tiles, self.machine, channel.tile, channel.number))
-            for sink in stream.sinks:
-                other = self._receivers.get(sink)
-                if other is not None:
-                    raise EmulationError(f"{sink.name} is fed by both {other.source.name} and {channel.name}")
-                self._receivers[sink] = stream
-            self._streams[channel] = stream
-        return self._streams[channel]
+        Raises HeaderNeeded or EmulationError as `switches.trace`.
+        """
+        key = (tile.name, slave, packet)
+        route = self._routes.get(key)
+        if route is None:
+            try:
+                route = trace(self.tiles, self.machine, tile, slave, start, packet)
+            except HeaderNeeded:
+                route = _NEEDS_HEADER
+            self._routes[key] = route
+        if route is _NEEDS_HEADER:
+            raise HeaderNeeded
+        return route
+
+    def inlet(self, leaf: Leaf) -> Inlet:
+        """The end of streams that a leaf of a route means."""
+        if leaf.port == "dma":
+            channel = leaf.tile.channels["s2mm", leaf.number]
+            assert isinstance(channel, Receiver)
+            return channel.inlet
+        if leaf.port == "ctrl":
+            return self._control[leaf.tile.name]
+        if leaf.port == CONTROLLER:
+            return self._controller[leaf.tile.name]
+        return self._core_ports[leaf.tile.name]
 
     def core_port(self, tile: Tile) -> CorePort:
         """The end of the tile's stream switch that its core reads and writes."""
-        raise EmulationError(f"{tile.name} uses a stream port of its core, which is not modelled")
+        return self._core_ports[tile.name]
+
+    def arbiter(self, tile: Tile, number: int) -> Arbiter:
+        return self._arbiters.setdefault((tile.name, number), Arbiter())
+
+    def outlets(self) -> list[Outlet]:
+        """Every port by which words can enter the switches."""
+        senders = [channel.outlet for channel in self.channels() if isinstance(channel, Sender)]
+        others: list[ControlPort | StreamPort] = [*self._control.values(), *self._core_ports.values()]
+        return senders + [port.outlet for port in others]
+
+    def sources_of(self, inlet: Inlet) -> tuple[str, ...]:
+        """Names of the outlets whose words can reach an inlet, for diagnosis."""
+        names = []
+        for outlet in self.outlets():
+            try:
+                slave = outlet.slave()
+                ids: list[int | None] = [None]
+                try:
+                    self.route(outlet.tile, slave, outlet.name, None)
+                except HeaderNeeded:
+                    ids = list(range(32))
+                if any(self.inlet(leaf) is inlet for each in ids for leaf in self._leaves(outlet, slave, each)):
+                    names.append(outlet.name)
+            except EmulationError:
+                continue
+        return tuple(names)
+
+    def _leaves(self, outlet: Outlet, slave: int, packet: int | None) -> tuple[Leaf, ...]:
+        try:
+            return self.route(outlet.tile, slave, outlet.name, packet).leaves
+        except EmulationError:
+            return ()
 
     def core_event(self, tile: Tile, number: int) -> None:
         """The tile's core executes `event #number`."""
 
     # tokens
 
-    def controller_token(self, channel: Channel) -> None:
-        """A task with a token is complete: the token is on its way to the controller, if a route exists."""
+    def issue_token(self, channel: Channel) -> None:
+        """A task with a token is complete: the token goes out of the tile's control port, if a route exists."""
         tile = channel.tile
-        if tile.kind != "shim":
-            raise EmulationError(f"{channel.name} issues a task token; tokens of {tile.kind} tiles are not modelled")
-        controller = (channel.control & geometry.CHANNEL_CONTROLLER_ID_MASK) >> 8
-        missing = token_route(tile, controller & 31)
-        if missing is not None:
-            self.lost_tokens.append(f"the task token of {channel.name} is lost: {missing}")
+        port = self._control[tile.name]
+        identity = (channel.control & geometry.CHANNEL_CONTROLLER_ID_MASK) >> 8 & 31
+        slave = geometry.slave_index(tile.kind, "ctrl")
+        try:
+            try:
+                self.route(tile, slave, port.name, None)
+            except HeaderNeeded:
+                self.route(tile, slave, port.name, identity)
+        except EmulationError as error:
+            self.lost_tokens.append(f"the task token of {channel.name} is lost: {error.message}")
             return
-        key = (tile.column, tile.row, channel.direction, channel.number)
+        port.send([header(Packet(identity, 0, 0), tile.column, tile.row), 0], channel.name)
+
+    def token_arrived(self, name: str) -> None:
+        """A token reaches the controller."""
+        channel = self._senders[name]
+        key = (channel.tile.column, channel.tile.row, channel.direction, channel.number)
         self.tokens.setdefault(key, []).append(self.clock.cycle)
-
-
-class _Silent:
-    """Stands for the stream of a receiver that nobody feeds yet."""
-
-    def advance(self) -> None:
-        pass
-
-
-SILENT = _Silent()

@@ -1,14 +1,13 @@
-"""DMA channels, and the streams that join them.
+"""What the two kinds of DMA channel share: the task queue, descriptors, locks and the memory they reach.
 
-A stream moves when its sending channel and all its receiving channels have a descriptor under way; then words pass at
-one a cycle (DDR: slower) in bursts that end where any of the descriptors does.  The time of a burst is computed, not
-stepped.  Approximations: receive and send buffers (15 and 48 words) give no slack, and bank conflicts between a DMA
-channel and a core cost the channel nothing.
+A task runs a chain of descriptors, `repeats` times.  Sending and receiving are in `dma_send.py` and `dma_receive.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,57 +15,116 @@ import numpy as np
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.descriptor import Descriptor, interpret
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.streams import Sink
+from npuc.runtime.emulator.locks import Locks
 from npuc.runtime.emulator.tile import Tile
+from npuc.runtime.emulator.waits import Wait
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
-LONGEST_BURST = 1024  # words; bounds how long a DDR share is held
+# Channel control register (facts/platform/registers_aie2.json, DMA_S2MM_0_Ctrl).
+PAUSE_MEMORY, PAUSE_STREAM = 1 << 1, 1 << 2  # shim
+OUT_OF_ORDER, COMPRESSION = 1 << 3, 1 << 4
+FINISH_ON_TLAST_LSB = 16
+
+
+@dataclass
+class Task:
+    """One entry of the start queue; left: descriptors chains still to run, this one included."""
+
+    first: int
+    left: int
+    token: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a descriptor's words lie: words[base + offset].  store: marks them as written, in strict mode."""
+
+    words: np.ndarray
+    base: int
+    written: np.ndarray | None
 
 
 class Channel:
     """One S2MM or MM2S channel: its queue of tasks and the descriptor it runs."""
 
-    def __init__(self, array: Array, tile: Tile, direction: str, number: int) -> None:
-        self.array, self.tile, self.direction, self.number = array, tile, direction, number
-        self.name = f"{direction.upper()} {number} of {tile.name}"
-        self.rank = tile.unit_rank(direction, number)
+    direction = ""
+
+    def __init__(self, array: Array, tile: Tile, number: int) -> None:
+        self.array, self.tile, self.number = array, tile, number
+        self.name = f"{self.direction.upper()} {number} of {tile.name}"
+        self.rank = tile.unit_rank(self.direction, number)
         self.control = 0
-        self.queue: deque[tuple[int, int, bool]] = deque()
-        self.repeats = 0
-        self.first = 0
-        self.token = False
-        self.busy = False  # a task is under way
-        self.number_running: int | None = None  # its descriptor
+        self.queue: deque[Task] = deque()
+        self.task: Task | None = None
+        self.number_running: int | None = None  # the descriptor it runs
         self.descriptor: Descriptor | None = None
-        self.position = 0
-        self.ready = False  # the lock is held, words may pass
+        self.window: Window | None = None
+        self.granted = False  # the lock is held
         self.waiting_lock: tuple[int, int] | None = None
-        self.ready_since = 0
-        self.words = self.busy_cycles = self.starved_cycles = self.tasks = 0
+        self.lock_asked = 0
+        self.words = self.busy_cycles = self.starved_cycles = self.tasks = self.lock_cycles = 0
+        self._generation = 0
 
     @property
-    def remaining(self) -> int:
-        return len(self.descriptor.places) - self.position if self.descriptor else 0
+    def busy(self) -> bool:
+        """Whether a task is under way."""
+        return self.task is not None
+
+    def later(self, cycle: float, action: Callable[[], None]) -> None:
+        """Run at a cycle, unless the channel is reset before."""
+        generation = self._generation
+        self.array.clock.at(int(-(-cycle // 1)), self.rank, lambda: action() if generation == self._generation else None)
+
+    # registers
+
+    def write_control(self, value: int, who: str) -> None:
+        """The channel's control register."""
+        if value & COMPRESSION and self.tile.kind != "shim":
+            raise EmulationError(f"{who} turns on compression of {self.name}, which is not modelled: its format is in "
+                                 "no public source")
+        if self.tile.kind != "shim" and value >> geometry.CHANNEL_RESET_BIT & 1:
+            self.reset()
+        before, self.control = self.control, value
+        if self.tile.kind == "shim" and before & ~value & (PAUSE_MEMORY | PAUSE_STREAM):
+            self.proceed()
+
+    @property
+    def paused(self) -> bool:
+        return self.tile.kind == "shim" and bool(self.control & (PAUSE_MEMORY | PAUSE_STREAM))
+
+    def status(self) -> int:
+        """The status register (facts/platform/registers_aie2.json); error bits are errors of the run instead."""
+        state = 0 if self.task is None else 2
+        return (state | int(self.waiting_lock is not None) << 2 | int(self.starved()) << 4 | int(self.busy) << 19
+                | len(self.queue) << 20 | (self.number_running or 0) << 24)
+
+    def starved(self) -> bool:
+        """Whether the stream, not memory or a lock, holds the channel up."""
+        return self.granted
 
     # tasks
 
     def push(self, word: int, who: str) -> None:
         """A write to the start queue.  EmulationError when four tasks wait already."""
         bd, repeat, token = geometry.split_queue_word(self.tile.kind, word)
+        if self.tile.kind != "shim" and self.control >> geometry.CHANNEL_RESET_BIT & 1:
+            raise EmulationError(f"{who} pushes descriptor {bd} to {self.name}, which is held in reset")
         if len(self.queue) >= geometry.CHANNEL_QUEUE_DEPTH:
             raise EmulationError(f"the queue of {self.name} overflows: {who} pushes descriptor {bd} while "
                                  f"{geometry.CHANNEL_QUEUE_DEPTH} tasks wait")
         self._check_number(bd)
-        self.queue.append((bd, repeat, token))
-        if not self.busy:
-            self._next_task()
+        self.queue.append(Task(bd, repeat, token))
+        if self.task is None:
+            self.next_task()
 
-    def reset(self, who: str) -> None:
-        """A reset finds no task: what becomes of one under way is not known."""
-        if self.busy:
-            raise EmulationError(f"{who} resets {self.name} while a task is under way, which is not modelled")
+    def reset(self) -> None:
+        """Drop all tasks and what is on its way through the channel."""
+        self._generation += 1
+        self.queue.clear()
+        self.task = self.descriptor = self.waiting_lock = None
+        self.granted = False
 
     def _check_number(self, bd: int) -> None:
         if bd >= geometry.BD_COUNT[self.tile.kind]:
@@ -76,169 +134,144 @@ class Channel:
             if even != (self.number % 2 == 0):
                 raise EmulationError(f"{self.name} cannot use descriptor {bd}: even channels reach 0..23, odd 24..47")
 
-    def _next_task(self) -> None:
-        self.busy = bool(self.queue)
-        if self.busy:
-            self.first, self.repeats, self.token = self.queue.popleft()
-            machine = self.array.machine
-            first = 0
-            if self.tile.kind == "shim":
-                first = machine.shim_mm2s_first if self.direction == "mm2s" else machine.shim_s2mm_first
-            self._load(self.first, machine.task_start + first)
+    def first_word_delay(self) -> int:
+        """Cycles a task's first word takes beyond the start itself."""
+        return 0
 
-    def _load(self, bd: int, delay: int) -> None:
+    def next_task(self) -> None:
+        """Begin the next task of the queue, if there is one."""
+        self.task = self.queue.popleft() if self.queue else None
+        if self.task is not None:
+            self.load(self.task.first, self.array.machine.task_start + self.first_word_delay())
+
+    def load(self, bd: int, delay: int) -> None:
         """Begin a descriptor after `delay` cycles."""
         self._check_number(bd)
         who = f"descriptor {bd} of {self.tile.name} ({self.name})"
         self.number_running = bd
         self.descriptor, self.tile.descriptors[bd] = interpret(self.tile.kind, self.tile.descriptors[bd], who)
-        self.position = 0
-        self._check_places(who)
+        self.window = self._reach(self.descriptor, who)
         clock = self.array.clock
-        clock.at(clock.cycle + delay, self.rank, self.acquire)
+        self.later(clock.cycle + delay, self.begin)
 
-    def _check_places(self, who: str) -> None:
-        assert self.descriptor is not None
-        places = self.descriptor.places
-        if self.tile.memory is None:
-            self.array.host.check(places, who)
-        elif int(places.min()) < 0 or int(places.max()) >= self.tile.memory.size // 4:
-            raise EmulationError(f"{who} leaves the memory: words {int(places.min()):#x}..{int(places.max()):#x}")
+    def run_ended(self) -> None:
+        """The descriptor's words are all through: what comes next."""
+        assert self.descriptor is not None and self.task is not None
+        following = self.descriptor.following
+        self.descriptor, self.granted = None, False
+        if following is not None:
+            self.load(following, self.array.machine.next_descriptor)
+        elif self.task.left > 1:
+            self.task.left -= 1
+            self.load(self.task.first, self.array.machine.next_descriptor)
+        else:
+            self.next_task()
 
-    def acquire(self) -> None:
-        """Take the descriptor's lock, or wait for it."""
+    def ends_task(self) -> bool:
+        """Whether the descriptor under way is the task's last."""
+        assert self.descriptor is not None and self.task is not None
+        return self.descriptor.following is None and self.task.left == 1
+
+    def finished(self, descriptor: Descriptor, task: Task | None) -> None:
+        """A descriptor is done; task: the one that ended with it."""
+        if descriptor.release is not None:
+            locks, lock = self.lock(descriptor.release[0])
+            locks.release(lock, descriptor.release[1], self.name)
+        self.array.last_completion = self.array.clock.cycle
+        self.array.note(self.name, "descriptor finished", self.array.clock.cycle)
+        if task is not None:
+            self.tasks += 1
+            self.array.note(self.name, "task finished", self.array.clock.cycle)
+            if task.token:
+                self.array.issue_token(self)
+
+    # locks
+
+    def lock(self, number: int) -> tuple[Locks, int]:
+        """The lock a descriptor of this channel means by a number."""
+        kind = self.tile.kind
+        if kind != "memtile":
+            return self.tile.locks, number
+        view, lock = divmod(number, geometry.LOCK_COUNT[kind])
+        tile = self._neighbour(view, f"lock {number}")
+        return tile.locks, lock
+
+    def begin(self) -> None:
+        """The descriptor is loaded: ask for its lock."""
+        self.lock_asked = self.array.clock.cycle
+        self._acquire()
+
+    def _acquire(self) -> None:
         assert self.descriptor is not None
         wanted = self.descriptor.acquire
         self.waiting_lock = None
-        if wanted is not None and not self.tile.locks.try_acquire(*wanted, self.name):
-            self.waiting_lock = wanted
-            self.tile.locks.wait(wanted[0], self._wake)
-            return
-        self.ready = True
-        self.ready_since = self.array.clock.cycle
-        self.array.streams_of(self).advance()
+        if wanted is not None:
+            locks, lock = self.lock(wanted[0])
+            if not locks.try_acquire(lock, wanted[1], self.name):
+                self.waiting_lock = wanted
+                locks.wait(lock, self._wake)
+                return
+        cycle = self.array.clock.cycle
+        if cycle > self.lock_asked:
+            self.lock_cycles += cycle - self.lock_asked
+            self.array.note(self.name, "lock stall", self.lock_asked, cycle)
+        self.granted = True
+        self.proceed()
 
     def _wake(self) -> None:
-        clock = self.array.clock
-        clock.at(clock.cycle + self.array.machine.lock_visible, self.rank, self.acquire)
+        self.later(self.array.clock.cycle + self.array.machine.lock_visible, self._again)
 
-    # words
+    def _again(self) -> None:
+        if self.waiting_lock is not None:
+            self._acquire()
 
-    def take(self, count: int) -> np.ndarray:
-        """The next `count` words to send."""
-        assert self.descriptor is not None
-        places = self.descriptor.places[self.position : self.position + count]
+    def proceed(self) -> None:
+        """The lock is held, or a pause is over: words may pass."""
+        raise NotImplementedError
+
+    # memory
+
+    def _neighbour(self, view: int, what: str) -> Tile:
+        """The memtile that a third of the addresses or lock numbers means: 0 west, 1 own, 2 east."""
+        if view == 1:
+            return self.tile
+        if self.number not in geometry.MEMTILE_NEIGHBOUR_CHANNELS:
+            raise EmulationError(f"{self.name} uses {what}, a neighbour's: only channels 0..3 reach neighbours")
+        side, step = ("west", -1) if view == 0 else ("east", 1)
+        tile = self.array.tiles.get((self.tile.column + step, self.tile.row))
+        if view > 2 or tile is None:
+            raise EmulationError(f"{self.name} uses {what}, but there is no memory tile {side} of {self.tile.name}")
+        return tile
+
+    def _reach(self, descriptor: Descriptor, who: str) -> Window:
+        """The memory of a descriptor.  EmulationError when it leaves it."""
+        base, reach = descriptor.base, descriptor.pattern.reach()
         if self.tile.memory is None:
-            return self.array.host.read(places)
-        return self.tile.memory.words[places]
+            words, index = self.array.host.window(base, reach, who)
+            return Window(words, index, None)
+        memory = self.tile.memory
+        if self.tile.kind == "memtile":
+            view, base = divmod(base, geometry.MEMTILE_MEMORY_SIZE // 4)
+            memory = self._neighbour(view, f"address {4 * descriptor.base:#x}").memory or memory
+        if base + reach >= memory.size // 4:
+            raise EmulationError(f"{who} leaves {memory.name}: words {base:#x}..{base + reach:#x}")
+        return Window(memory.words, base, memory.written)
 
-    def put(self, words: np.ndarray) -> None:
-        """Store received words."""
-        assert self.descriptor is not None
-        places = self.descriptor.places[self.position : self.position + len(words)]
-        if self.tile.memory is None:
-            self.array.host.write(places, words)
-        else:
-            self.tile.memory.store_words(places, words)
-
-    def moved(self, count: int, started: int) -> None:
-        """`count` words have passed since `started`; ends the descriptor when they were its last."""
-        assert self.descriptor is not None
-        now = self.array.clock.cycle
-        self.words += count
-        self.busy_cycles += now - started
-        self.starved_cycles += max(0, started - self.ready_since)
-        self.ready_since = now
-        self.position += count
-        if self.remaining:
-            return
-        self.ready = False
-        release, following = self.descriptor.release, self.descriptor.following
-        self.descriptor = None
-        if release is not None:
-            self.tile.locks.release(*release, self.name)
-        if following is not None:
-            self._load(following, self.array.machine.next_descriptor)
-        elif self.repeats > 1:
-            self.repeats -= 1
-            self._load(self.first, self.array.machine.next_descriptor)
-        else:
-            self._finish_task()
-
-    def _finish_task(self) -> None:
-        self.tasks += 1
-        self.array.last_completion = self.array.clock.cycle
-        if self.token:
-            self.array.controller_token(self)
-        self._next_task()
+    # diagnosis
 
     def describe(self) -> str | None:
         """What the channel waits for, one line; None when it has no task."""
-        if not self.busy:
-            return None
-        place = f"{self.name}, descriptor {self.number_running}"
-        if self.waiting_lock is not None:
-            lock, value = self.waiting_lock
-            locks = self.tile.locks
-            return (f"{place}: waits to acquire lock {lock} by {value}, which is {locks.values[lock]} "
-                    f"(last changed by {locks.writers[lock]})")
-        return f"{place}: {self.remaining} of {len(self.descriptor.places) if self.descriptor else 0} words to go"
+        waits = self.waits_for()
+        if waits:
+            return f"{self.name}, descriptor {self.number_running}: {waits[0].text}"
+        return f"{self.name}, descriptor {self.number_running}: under way" if self.busy else None
 
-
-class Stream:
-    """One sending channel and all that receive from it."""
-
-    def __init__(self, array: Array, source: Channel, sinks: tuple[Sink, ...]) -> None:
-        self.array, self.source = array, source
-        self.sinks = [sink.tile.channels["s2mm", sink.channel] for sink in sinks]
-        self.latency = max(sink.latency for sink in sinks)
-        self.moving = False
-        self._ended = -1
-
-    def advance(self) -> None:
-        """Start a burst when every end is ready."""
-        ends = [self.source, *self.sinks]
-        if self.moving or not all(end.ready for end in ends):
-            return
-        count = min(LONGEST_BURST, *(end.remaining for end in ends))
-        cycles = self._duration(count)
-        clock = self.array.clock
-        started = clock.cycle
-        if started > self._ended + self.array.machine.next_descriptor:
-            cycles += self.latency  # the way was empty
-        self.moving = True
-        words = self.source.take(count)
-
-        def arrive() -> None:
-            self.moving = False
-            self._ended = clock.cycle
-            self._leave_ddr()
-            for sink in self.sinks:
-                sink.put(words)
-            for end in ends:
-                end.moved(count, started)
-            self.advance()
-
-        clock.at(started + cycles, self.source.rank, arrive)
-
-    def _ddr(self) -> tuple[str, float, float] | None:
-        """Direction, cycles a word and bytes a cycle of the DDR end, if there is one."""
-        machine = self.array.machine
-        if self.source.tile.kind == "shim":
-            return "read", machine.shim_mm2s_word, machine.ddr_read_bytes
-        if any(sink.tile.kind == "shim" for sink in self.sinks):
-            return "write", machine.shim_s2mm_word, machine.ddr_write_bytes
-        return None
-
-    def _duration(self, count: int) -> int:
-        ddr = self._ddr()
-        if ddr is None:
-            return count
-        direction, word, total = ddr
-        self.array.ddr_users[direction] += 1
-        return -(-count * max(word, 4 * self.array.ddr_users[direction] / total) // 1).__int__()
-
-    def _leave_ddr(self) -> None:
-        ddr = self._ddr()
-        if ddr is not None:
-            self.array.ddr_users[ddr[0]] -= 1
+    def waits_for(self) -> tuple[Wait, ...]:
+        """Why the channel stands still; empty when it has no task or moves."""
+        if self.waiting_lock is None:
+            return ()
+        number, value = self.waiting_lock
+        locks, lock = self.lock(number)
+        text = (f"waits to acquire lock {lock} {f'of {locks.name} ' if locks is not self.tile.locks else ''}by {value}, "
+                f"which is {locks.values[lock]} (last changed by {locks.writers[lock]})")
+        return (Wait(self.name, "lock", f"lock {lock} of {locks.name}", text, lock=(locks.name, lock, value)),)

@@ -37,24 +37,17 @@ class HostMemory:
             raise EmulationError(f"{who} names buffer argument {argument}; the call has {len(self._buffers)}")
         return (argument + 1) * SPACING + offset + AIE_OFFSET
 
-    def _locate(self, places: np.ndarray) -> tuple[int, np.ndarray]:
-        first = (int(places[0]) * 4 - AIE_OFFSET) // SPACING - 1
-        return first, places - ((first + 1) * SPACING + AIE_OFFSET) // 4
+    def window(self, base: int, reach: int, who: str) -> tuple[np.ndarray, int]:
+        """The words of the buffer that device word address `base` lies in, and its index there.
 
-    def check(self, places: np.ndarray, who: str) -> None:
-        """EmulationError unless all word addresses lie in one buffer."""
-        index, inside = self._locate(places)
-        low, high = int(inside.min()), int(inside.max())
-        if not 0 <= index < len(self._buffers):
-            raise EmulationError(f"{who} accesses address {int(places[0]) * 4:#x}, where no buffer lies")
-        if low < 0 or high >= len(self._buffers[index]):
-            raise EmulationError(f"{who} accesses bytes {4 * low}..{4 * high + 3} of buffer argument {index}, "
-                                 f"which has {4 * len(self._buffers[index])}")
-
-    def read(self, places: np.ndarray) -> np.ndarray:
-        index, inside = self._locate(places)
-        return self._buffers[index][inside]
-
-    def write(self, places: np.ndarray, words: np.ndarray) -> None:
-        index, inside = self._locate(places)
-        self._buffers[index][inside] = words
+        EmulationError unless words base..base+reach all lie in one buffer.
+        """
+        argument = (base * 4 - AIE_OFFSET) // SPACING - 1
+        index = base - ((argument + 1) * SPACING + AIE_OFFSET) // 4
+        if not 0 <= argument < len(self._buffers):
+            raise EmulationError(f"{who} accesses address {base * 4:#x}, where no buffer lies")
+        words = self._buffers[argument]
+        if index + reach >= len(words):
+            raise EmulationError(f"{who} accesses bytes {4 * index}..{4 * (index + reach) + 3} of buffer argument "
+                                 f"{argument}, which has {4 * len(words)}")
+        return words, index

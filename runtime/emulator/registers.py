@@ -124,9 +124,7 @@ class Registers:
         for (direction, number), channel in tile.channels.items():
             control = geometry.channel_control_offset(tile.kind, direction, number)
             if offset == control:
-                channel.control = value
-                if tile.kind != "shim" and value >> geometry.CHANNEL_RESET_BIT & 1:
-                    channel.reset(who)
+                channel.write_control(value, who)
                 return True
             if offset == control + geometry.CHANNEL_QUEUE_OFFSET:
                 channel.push(value, who)
@@ -162,7 +160,7 @@ class Registers:
             if offset == geometry.channel_control_offset(tile.kind, direction, number):
                 return channel.control
             if offset == geometry.channel_status_offset(tile.kind, direction, number):
-                return int(channel.busy) << 19 | len(channel.queue) << 20
+                return channel.status()
         if tile.core is not None and offset == geometry.CORE_CONTROL:
             return tile.core.control
         if tile.core is not None and offset == geometry.CORE_STATUS:

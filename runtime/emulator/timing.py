@@ -36,6 +36,18 @@ class MachineTable:
     local_to_external: int = 4
     external_to_local: int = 3
     external_to_external: int = 4
+    local_to_local_words: int = 6  # M: what a crossing can hold (facts/schedule/aie2_timing_hw.md)
+    local_to_external_words: int = 8
+    external_to_local_words: int = 6
+    external_to_external_words: int = 8
+    receive_words: int = 15  # H: an S2MM channel accepts so many before its lock is granted
+    receive_resume: int = 3  # H (dma.s2mm_backpressure, 140 - 119 cycles): from the grant until a full buffer accepts
+    send_entries: int = 6  # H (dma.mm2s_inflight): 16-byte entries a MM2S channel fetches ahead, each of one descriptor
+    # H: when a MM2S descriptor counts as done, from the cycle after its last word left, the way being free
+    # (dma.core_tile_mm2s_256: 244 of 256, dma.memtile_mm2s_256: 251, with a stride 258).
+    core_mm2s_finish: int = -12
+    memtile_mm2s_finish: int = -5
+    memtile_strided_finish: int = 2
 
 
 PHOENIX = MachineTable("phoenix", 1_000_000_000, 26.0, 13.0)

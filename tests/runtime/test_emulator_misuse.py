@@ -24,14 +24,14 @@ def boot(*commands: cdo.Command) -> None:
     Device(1).load_pdi(pdi.write_pdi(commands))
 
 
-def test_a_channel_is_not_reset_while_its_task_waits():
+def test_a_reset_drops_the_tasks_of_a_channel_and_nothing_starts_while_it_lasts():
     control = geometry.tile_address(0, 2, geometry.channel_control_offset("core", "s2mm", 0))
-    reset = cdo.MaskWrite(control, 2, 2)
-    boot(reset, *start("core", 2, 4))
-    with pytest.raises(EmulationError, match=r"CDO command 3 resets S2MM 0 of core\(0,2\) while a task is under way"):
-        boot(*start("core", 2, 4), reset)
+    on, off = cdo.MaskWrite(control, 2, 2), cdo.MaskWrite(control, 2, 0)
+    boot(*start("core", 2, 4), on, off, *start("core", 2, 4))
+    with pytest.raises(EmulationError, match=r"pushes descriptor 0 to S2MM 0 of core\(0,2\), which is held in reset"):
+        boot(on, *start("core", 2, 4))
 
 
-def test_a_shim_descriptor_cannot_ask_for_memory_without_bound():
-    with pytest.raises(EmulationError, match=r"descriptor 0 of shim\(0,0\) .* has length 4,294,967,295 words"):
+def test_a_shim_descriptor_stays_inside_the_buffers_of_the_call():
+    with pytest.raises(EmulationError, match=r"descriptor 0 of shim\(0,0\) .* where no buffer lies"):
         boot(*start("shim", 0, 0xFFFFFFFF))
