@@ -1,7 +1,7 @@
 """The control port of a tile: control packets come in, responses and task tokens go out.
 
-A control packet is a header, a control word and data (device_npu1.md, "Stream switch"): address[19:0], beats - 1 [21:20],
-operation[23:22], response id[28:24].
+A control packet is a header, a control word and data (device_npu1.md, "Stream switch"): address[19:0], beats - 1
+[21:20], operation[23:22], response id[28:24].
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class ControlPort(Inlet, Supply):
             raise EmulationError(f"{who} has {len(words)} words; it needs a header and a control word",
                                  remedy="keep the packet header at the master that leads to the control port")
         control = words[1]
-        offset, beats, operation, response = control & 0xFFFFF, (control >> 20 & 3) + 1, control >> 22 & 3, control >> 24 & 31
-        address = geometry.tile_address(self.tile.column, self.tile.row, offset)
+        beats, operation, response = (control >> 20 & 3) + 1, control >> 22 & 3, control >> 24 & 31
+        address = geometry.tile_address(self.tile.column, self.tile.row, control & 0xFFFFF)
         if operation == WRITE:
             if len(words) != 2 + beats:
                 raise EmulationError(f"{who} writes {beats} words and carries {len(words) - 2}")

@@ -11,7 +11,6 @@ import numpy as np
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.errors import EmulationError
 
-LONGEST = 1 << 25  # words of one run; bounds memory, as the shim's length field has 32 bits
 DIMENSIONS = {"core": 3, "memtile": 4, "shim": 3}
 PADDED_DIMENSIONS = 3  # of a memtile's MM2S descriptors
 CACHED_WORDS = 16384  # patterns up to this length keep the addresses of their bursts; longer ones are computed anew
@@ -146,8 +145,6 @@ def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, li
         raise EmulationError(f"{who} uses compression, which is not modelled: its format is in no public source")
     if not fields["length"]:
         raise EmulationError(f"{who} has length 0")
-    if fields["length"] > LONGEST:
-        raise EmulationError(f"{who} has length {fields['length']:,} words; more than {LONGEST:,} are not modelled")
     current, wrap = fields["iteration_current"], fields["iteration_wrap"]
     base = fields["address_low"] | fields["address_high"] << 30 if kind == "shim" else fields["base_address"]
     base += current * (fields["iteration_step"] + 1) if wrap else 0

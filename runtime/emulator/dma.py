@@ -5,6 +5,7 @@ A task runs a chain of descriptors, `repeats` times.  Sending and receiving are 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -75,7 +76,12 @@ class Channel:
     def later(self, cycle: float, action: Callable[[], None]) -> None:
         """Run at a cycle, unless the channel is reset before."""
         generation = self._generation
-        self.array.clock.at(int(-(-cycle // 1)), self.rank, lambda: action() if generation == self._generation else None)
+
+        def unless_reset() -> None:
+            if generation == self._generation:
+                action()
+
+        self.array.clock.at(math.ceil(cycle), self.rank, unless_reset)
 
     # registers
 
@@ -272,6 +278,7 @@ class Channel:
             return ()
         number, value = self.waiting_lock
         locks, lock = self.lock(number)
-        text = (f"waits to acquire lock {lock} {f'of {locks.name} ' if locks is not self.tile.locks else ''}by {value}, "
+        owner = f"of {locks.name} " if locks is not self.tile.locks else ""
+        text = (f"waits to acquire lock {lock} {owner}by {value}, "
                 f"which is {locks.values[lock]} (last changed by {locks.writers[lock]})")
         return (Wait(self.name, "lock", f"lock {lock} of {locks.name}", text, lock=(locks.name, lock, value)),)

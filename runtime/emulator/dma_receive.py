@@ -173,8 +173,8 @@ class Receiver(Channel):
     def received(self, segment: Segment) -> None:
         """A segment is on the way to the channel."""
         if segment.token is not None:
-            raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks like "
-                                 "is in no public source")
+            raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
+                                 "like is in no public source")
         self.pending.append(segment)
         if self.wants_header:
             self._take_header()

@@ -6,6 +6,7 @@ words enter, and measured: some cycles before the last of them has left (timing.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -131,7 +132,7 @@ class Sender(Channel, Supply):
                 self.later(latest, lambda: self._done(bd, descriptor, task))
 
         for inlet, index in ends:
-            inlet.when_taken(index, lambda cycle, inlet=inlet: taken(inlet, cycle))
+            inlet.when_taken(index, partial(taken, inlet))
 
     def _finish_offset(self, descriptor: Descriptor) -> int:
         machine = self.array.machine

@@ -299,10 +299,8 @@ class Outlet:
             inlet.receive(segment)
 
     def _ddr(self, way: Way) -> tuple[str, float, float] | None:
-        for end in (self.supply, *(inlet for inlet, *_ in way.ends)):
-            if (ddr := end.ddr()) is not None:
-                return ddr
-        return None
+        limits = [self.supply.ddr(), *(inlet.ddr() for inlet, *_ in way.ends)]
+        return next((ddr for ddr in limits if ddr is not None), None)
 
     def _arrived(self, generation: int, count: int, cycles: float, tail: bool,
                  ddr: tuple[str, float, float] | None) -> None:
