@@ -125,11 +125,21 @@ def _abandon_output() -> None:
 
 
 def error_json(error: NpucError) -> dict[str, Any]:
-    """What `--json` says of an error; details are the further lines some errors have, as who waits in a deadlock."""
+    """What `--json` says of an error; details are the further lines some errors have, as who waits in a deadlock.
+
+    diagnosis: of an emulation that stands still, the units that wait, what for, and the chain to the root.
+    """
     place = None if error.place is None else str(error.place)
-    told = {"message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code}
+    told: dict[str, Any] = {
+        "message": error.message, "place": place, "remedy": error.remedy, "exit_code": error.exit_code
+    }  # fmt: skip
     details = getattr(error, "details", None)
-    return {**told, "details": details} if details else told
+    if details:
+        told["details"] = details
+    diagnosis = getattr(error, "diagnosis", None)
+    if diagnosis is not None:
+        told["diagnosis"] = diagnosis.to_json()
+    return told
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class Array:
         self.last_completion = 0
         self.ddr_users = {"read": 0, "write": 0}
         self.tokens: dict[tuple[int, int, str, int], list[int]] = {}
+        self.tokens_arrived = 0
         self.lost_tokens: list[str] = []
         self.records: list[tuple[int, int]] = []  # (identifier, cycle) of the sequence's timer records
         self.tiles: dict[tuple[int, int], Tile] = {}
@@ -197,3 +198,4 @@ class Array:
         channel = self._senders[name]
         key = (channel.tile.column, channel.tile.row, channel.direction, channel.number)
         self.tokens.setdefault(key, []).append(self.clock.cycle)
+        self.tokens_arrived += 1

@@ -30,8 +30,11 @@ class Controller:
         self.waiting: str | None = None
         self.polling = False
         self.wanted: tuple[TokenKey, ...] = ()  # the channels, a token of any of which would do
+        self.seen: set[TokenKey] = set()  # channels whose tokens were taken
         self.read_back: list[tuple[int, int]] = []  # (address, value) of registers that the sequence reports
         self._pushed: dict[int, int] = {}
+
+    name = "the runtime sequence"
 
     @property
     def who(self) -> str:
@@ -151,6 +154,7 @@ class Controller:
             return None
         for _, key in chosen:
             array.tokens[key].pop(0)
+            self.seen.add(key)
         return 0
 
     def token_arrived(self) -> None:

@@ -138,11 +138,12 @@ class CoreUnit:
     def _connect(self) -> None:
         """The neighbours' data memories, those that exist: core tiles only (facts/platform/device_npu1.md)."""
         for side in ("south", "west", "north"):
-            neighbour = self._neighbour(side)
+            neighbour = self.neighbour(side)
             if neighbour is not None and neighbour.memory is not None:
                 self.core.neighbours[side] = neighbour.memory
 
-    def _neighbour(self, side: str) -> Tile | None:
+    def neighbour(self, side: str) -> Tile | None:
+        """The core tile on that side, None where there is none."""
         across, up = STEPS[side]
         tile = self.array.tiles.get((self.tile.column + across, self.tile.row + up))
         return tile if tile is not None and tile.kind == "core" else None
@@ -222,6 +223,13 @@ class CoreUnit:
             self.array.clock.at(cycle, self.tile.rank, partial(self.array.core_event, self.tile, number))
         self.core.events.clear()
 
+    def carry_on(self, suspension: Suspension) -> None:
+        """Go on from here in place of what was scheduled, after somebody else ran the core to this suspension."""
+        self._generation += 1
+        self._pass_events()
+        self._check_reports()
+        self._suspend(suspension)
+
     def _suspend(self, suspension: Suspension) -> None:
         generation = self._generation
         if isinstance(suspension, Done):
@@ -269,7 +277,7 @@ class CoreUnit:
                 return None
             self.core.answer(accepted)
         elif isinstance(request, CascadeRead):
-            queue = self.cascade_inputs[input_side(self._cascade_control())]
+            queue = self.cascade_inputs[input_side(self.cascade_control())]
             data = queue.take(cycle)
             if data is None:
                 arrival = queue.arrival()
@@ -299,7 +307,7 @@ class CoreUnit:
 
     def _lock(self, request: LockRequest, waited: bool) -> int | None:
         machine = self.array.machine
-        tile, lock = self._lock_place(request)
+        tile, lock = self.lock_place(request)
         if request.acquire:
             if not tile.locks.try_acquire(lock, request.value, self.tile.name):
                 tile.locks.wait(lock, self._waker(machine.lock_visible))
@@ -308,9 +316,10 @@ class CoreUnit:
             tile.locks.release(lock, request.value, self.tile.name)
         return self.array.clock.cycle + (machine.lock_resume if waited else machine.lock_stall)
 
-    def _lock_place(self, request: LockRequest) -> tuple[Tile, int]:
+    def lock_place(self, request: LockRequest) -> tuple[Tile, int]:
+        """The tile and lock that a request means."""
         side = LOCK_SIDES[request.number >> 4]
-        tile = self.tile if side == "own" else self._neighbour(side)
+        tile = self.tile if side == "own" else self.neighbour(side)
         if tile is None:
             raise EmulationError(f"{self.tile.name} uses lock {request.number}, but has no {side} neighbour with locks",
                                  place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
@@ -318,12 +327,13 @@ class CoreUnit:
 
     # cascade
 
-    def _cascade_control(self) -> int:
+    def cascade_control(self) -> int:
+        """Accumulator_Control."""
         return self.tile.plain.get(ACCUMULATOR_CONTROL, 0)
 
     def _cascade_output(self) -> CascadeQueue:
-        side = output_side(self._cascade_control())
-        neighbour = self._neighbour(side)
+        side = output_side(self.cascade_control())
+        neighbour = self.neighbour(side)
         if neighbour is None or neighbour.core is None:
             raise EmulationError(f"{self.tile.name} writes its cascade to the {side}, where no core is",
                                  remedy="set the direction in Accumulator_Control")
@@ -340,7 +350,7 @@ class CoreUnit:
 
     def _need(self, request: Request) -> str:
         if isinstance(request, LockRequest):
-            tile, lock = self._lock_place(request)
+            tile, lock = self.lock_place(request)
             owner = "" if tile is self.tile else f" of {tile.name}"
             return (f"to acquire lock {lock}{owner} by {request.value}, which is {tile.locks.values[lock]} (last "
                     f"changed by {tile.locks.writers[lock]})")
@@ -349,8 +359,8 @@ class CoreUnit:
         if isinstance(request, StreamWrite):
             return f"to put {request.word:#x} on its stream output"
         if isinstance(request, CascadeRead):
-            return f"for cascade data from the {input_side(self._cascade_control())}"
-        return f"for room in the cascade to the {output_side(self._cascade_control())}"
+            return f"for cascade data from the {input_side(self.cascade_control())}"
+        return f"for room in the cascade to the {output_side(self.cascade_control())}"
 
 
 class _Bus:

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import InputError, Place
 from npuc.compiler.emit import cdo, txn
 from npuc.compiler.emit.pdi import read_pdi
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
-from npuc.runtime.emulator.errors import CycleLimit, Deadlock, EmulationError
+from npuc.runtime.emulator.diagnosis import diagnose
+from npuc.runtime.emulator.errors import CycleLimit, EmulationError
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
+from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
-
-# Without any lock, stream or controller activity for so long, cores can only be spinning.
-SPIN_LIMIT = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -68,40 +67,32 @@ class Device:
         before = self._counters()
         controller = Controller(array, operations)
         controller.start()
-        self._drain(controller, started, max_cycles)
+        try:
+            self._drain(controller, started, max_cycles)
+        except EmulationError as error:
+            if error.place is None:
+                error.place = Place(f"cycle {array.clock.cycle}")
+            raise
         array.host.detach(arguments)
         cycles = max(array.last_completion, controller.finished_at) - started
         return self._statistics(before, cycles)
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
-        progress, moved_at = -1, clock.cycle
+        watch = Watch(array, controller)
         while not controller.finished:
             due = clock.next_cycle()
             if due is None:
-                raise self._deadlock(controller)
+                raise deadlock(array, controller, {})
             if max_cycles is not None and due - started > max_cycles:
                 raise CycleLimit(f"not finished after {max_cycles} cycles",
-                                 remedy="raise --max-cycles if the kernel needs more")
-            tokens = sum(map(len, array.tokens.values()))
+                                 remedy="raise --max-cycles if the kernel needs more",
+                                 diagnosis=diagnose(array, controller, {}))
+            tokens = array.tokens_arrived
             clock.step()
-            if sum(map(len, array.tokens.values())) > tokens:
+            if array.tokens_arrived > tokens:
                 controller.token_arrived()
-            activity = array.progress + sum(channel.words for channel in array.channels()) if (
-                clock.cycle - moved_at > SPIN_LIMIT) else progress
-            if activity != progress:
-                progress, moved_at = activity, clock.cycle
-            elif clock.cycle - moved_at > SPIN_LIMIT:
-                raise self._deadlock(controller, f"for {SPIN_LIMIT} cycles cores compute and nothing else moves: ")
-
-    def _deadlock(self, controller: Controller, cause: str = "") -> Deadlock:
-        array = self._array
-        details = [line for tile in array.tiles.values() if tile.core and (line := tile.core.describe())]
-        details += [line for channel in array.channels() if (line := channel.describe())]
-        details += array.lost_tokens
-        first = array.lost_tokens[0] if array.lost_tokens else details[0] if details else "nothing else is under way"
-        return Deadlock(f"{cause}{controller.who} waits for {controller.waiting or 'nothing'}; {first}",
-                        details=details, place=f"cycle {array.clock.cycle}")
+            watch.look()
 
     def _counters(self) -> dict[Any, tuple[int, ...]]:
         counters: dict[Any, tuple[int, ...]] = {}

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import BackendError
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.wait_graph import Diagnosis
 
 
 class EmulationError(BackendError):
     """The program did something the machine cannot do, or something the emulator does not model.
 
-    message: one line. details: further lines, for instance who waits for what in a deadlock.
+    message: one line. details: further lines, for instance who waits for what in a deadlock. diagnosis: the same as
+    data, where the array stood still.
     """
 
     def __init__(self, message: str, *, details: Iterable[str] = (), place: str | None = None,
-                 remedy: str | None = None) -> None:
+                 remedy: str | None = None, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(message, place=place, remedy=remedy)
         self.details = list(details)
+        self.diagnosis = diagnosis
 
 
 class Deadlock(EmulationError):
@@ -24,4 +30,9 @@ class Deadlock(EmulationError):
 
 
 class CycleLimit(BackendError):
-    """The run needed more cycles than it was allowed."""
+    """The run needed more cycles than it was allowed. details, diagnosis: how the array stood then."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, diagnosis: Diagnosis | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.diagnosis = diagnosis
+        self.details = diagnosis.details() if diagnosis is not None else []

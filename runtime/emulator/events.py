@@ -11,6 +11,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.cycle = 0
+        self.rank = 0  # of the event under way
         self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
         self._count = 0
 
@@ -23,7 +24,11 @@ class Clock:
         """When the next event is due; None when there is none."""
         return self._queue[0][0] if self._queue else None
 
+    def pending_ranks(self) -> set[int]:
+        """Ranks of the events to come."""
+        return {rank for _, rank, _, _ in self._queue}
+
     def step(self) -> None:
         """Advance to the next event and run it."""
-        self.cycle, _, _, action = heapq.heappop(self._queue)
+        self.cycle, self.rank, _, action = heapq.heappop(self._queue)
         action()

@@ -16,6 +16,8 @@ class Locks:
     def __init__(self, count: int, name: str, strict: bool, warn: Callable[[str], None]) -> None:
         self.values = [0] * count
         self.writers = ["reset"] * count
+        self.acquirers: dict[int, set[str]] = {}  # by lock, who has ever acquired it; for diagnosis
+        self.releasers: dict[int, set[str]] = {}
         self.name = name
         self._strict = strict
         self._warn = warn
@@ -26,11 +28,13 @@ class Locks:
         current = self.values[lock]
         if (current < -value) if value < 0 else (current != value):
             return False
+        self.acquirers.setdefault(lock, set()).add(who)
         self._set(lock, current - abs(value), who)
         return True
 
     def release(self, lock: int, value: int, who: str) -> None:
         """Add the signed value; beyond 0..63 is misuse: an error in strict mode, else a warning and the limit."""
+        self.releasers.setdefault(lock, set()).add(who)
         total = self.values[lock] + value
         if not 0 <= total <= geometry.LOCK_MAXIMUM:
             text = f"lock {lock} of {self.name} leaves 0..{geometry.LOCK_MAXIMUM}: {total} after {who} releases {value}"

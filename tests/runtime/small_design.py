@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npuc.compiler.asm.codec import encode_bundle
-from npuc.compiler.asm.text import parse_bundle
+from npuc.compiler.asm import assembler
 from npuc.compiler.emit import cdo, pdi, txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import circuits, packets
@@ -28,15 +27,8 @@ OWN = geometry.CORE_LOCK_OWN
 
 
 def assemble(text: str) -> bytes:
-    """Bundles of 16 bytes, one a line, so that every label is a legal branch target."""
-    lines = [line.partition("//")[0].strip() for line in text.strip().splitlines()]
-    labels, bundles = {}, []
-    for line in filter(None, lines):
-        if line.endswith(":"):
-            labels[line[:-1]] = 16 * len(bundles)
-        else:
-            bundles.append("nopb; nopa; nops; nopx; nopm; nopv" if line == "nop" else line)
-    return b"".join(encode_bundle(parse_bundle(bundle, labels), 16) for bundle in bundles)
+    """The code of a program in assembly text."""
+    return assembler.assemble(text).code
 
 
 def program(words: int = WORDS, *, acquire_in: int = OWN + IN_FULL, release_in: int | None = OWN + IN_EMPTY,

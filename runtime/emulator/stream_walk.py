@@ -1,0 +1,167 @@
+"""Where a stream comes from and goes to by the switch registers, for diagnosis: open ends are answers, not errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from npuc.compiler.target.npu1 import geometry
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.array import Array
+    from npuc.runtime.emulator.dma import Channel
+    from npuc.runtime.emulator.tile import Tile
+
+ENABLE, PACKET = 1 << 31, 1 << 30
+SLAVE_MASK = 0x7F
+# Leaving a tile by this master enters the neighbour by that slave: (column step, row step, slave).
+NEIGHBOURS = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "west"), "west": (-1, 0, "east")}
+
+
+@dataclass
+class Ends:
+    """units: names of DMA channels and cores at the other ends.  open: what is wrong where a branch ends early."""
+
+    units: list[str] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
+    _seen: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def visit(self, tile: Tile, side: str, index: int) -> bool:
+        """Whether the port is new to this walk."""
+        key = (tile.name, side, index)
+        new = key not in self._seen
+        self._seen.add(key)
+        return new
+
+
+def sources(array: Array, channel: Channel) -> Ends:
+    """What an S2MM channel receives from."""
+    ends, tile = Ends(), channel.tile
+    if tile.kind != "shim":
+        _into_master(array, tile, geometry.master_index(tile.kind, "dma", channel.number), ends)
+        return ends
+    port = geometry.SHIM_S2MM_MASTER_SOUTH[channel.number]
+    if tile.plain.get(geometry.SHIM_DEMUX, 0) >> geometry.SHIM_DEMUX_LSB[port] & 3 != geometry.SHIM_MUX_DMA:
+        ends.open.append(f"South {port} of {tile.name} is not connected to {channel.name} by the demux register")
+        return ends
+    _into_master(array, tile, geometry.master_index("shim", "south", port), ends)
+    return ends
+
+
+def sinks(array: Array, channel: Channel) -> Ends:
+    """What an MM2S channel sends to."""
+    ends, tile = Ends(), channel.tile
+    if tile.kind != "shim":
+        _out_of_slave(array, tile, geometry.slave_index(tile.kind, "dma", channel.number), ends)
+        return ends
+    port = geometry.SHIM_MM2S_SLAVE_SOUTH[channel.number]
+    if tile.plain.get(geometry.SHIM_MUX, 0) >> geometry.SHIM_MUX_LSB[port] & 3 != geometry.SHIM_MUX_DMA:
+        ends.open.append(f"{channel.name} is not connected to South {port} by the mux register")
+        return ends
+    _out_of_slave(array, tile, geometry.slave_index("shim", "south", port), ends)
+    return ends
+
+
+def core_sources(array: Array, tile: Tile) -> Ends:
+    """What a core's stream input receives from."""
+    ends = Ends()
+    _into_master(array, tile, geometry.master_index("core", "core"), ends)
+    return ends
+
+
+def core_sinks(array: Array, tile: Tile) -> Ends:
+    """What a core's stream output sends to."""
+    ends = Ends()
+    _out_of_slave(array, tile, geometry.slave_index("core", "core"), ends)
+    return ends
+
+
+def _place(side: str, tile: Tile, index: int) -> str:
+    name, number = (geometry.master_port if side == "master" else geometry.slave_port)(tile.kind, index)
+    return f"{side} {name.upper() if name == 'dma' else name.capitalize()} {number} of {tile.name}"
+
+
+def _feeding(tile: Tile, master: int) -> list[int]:
+    """Slaves that the master's register lets in."""
+    word = tile.masters.get(master, 0)
+    if not word & PACKET:
+        return [word & SLAVE_MASK]
+    arbiter, msels = word & 7, word >> 3 & 15
+    return sorted({slave for (slave, _), slot in tile.slots.items()
+                   if slot >> 8 & 1 and slot & 7 == arbiter and msels >> (slot >> 4 & 3) & 1})
+
+
+def _into_master(array: Array, tile: Tile, master: int, ends: Ends) -> None:
+    place = _place("master", tile, master)
+    if not ends.visit(tile, "master", master):
+        ends.open.append(f"its stream runs in a circle through {place}")
+        return
+    if not tile.masters.get(master, 0) & ENABLE:
+        ends.open.append(f"{place} is not enabled")
+        return
+    slaves = _feeding(tile, master)
+    if not slaves:
+        ends.open.append(f"no packet slot of {tile.name} leads to {place}")
+    for slave in slaves:
+        _before_slave(array, tile, slave, ends)
+
+
+def _before_slave(array: Array, tile: Tile, slave: int, ends: Ends) -> None:
+    try:
+        name, number = geometry.slave_port(tile.kind, slave)
+    except ValueError:
+        ends.open.append(f"{tile.name} selects slave {slave}, which does not exist")
+        return
+    if not tile.slaves.get(slave, 0) & ENABLE:
+        ends.open.append(f"{_place('slave', tile, slave)} is not enabled")
+    if name == "dma":
+        ends.units.append(tile.channels["mm2s", number].name)
+    elif tile.kind == "shim" and name == "south":
+        if number in geometry.SHIM_MM2S_SLAVE_SOUTH:
+            ends.units.append(tile.channels["mm2s", geometry.SHIM_MM2S_SLAVE_SOUTH.index(number)].name)
+        else:
+            ends.open.append(f"{_place('slave', tile, slave)} is fed by no DMA channel")
+    elif name == "core":
+        ends.units.append(tile.name)
+    elif name in NEIGHBOURS:
+        across, up, opposite = NEIGHBOURS[name]
+        other = array.tiles.get((tile.column + across, tile.row + up))
+        if other is None:
+            ends.open.append(f"{_place('slave', tile, slave)} lies at the partition's edge")
+        else:
+            _into_master(array, other, geometry.master_index(other.kind, opposite, number), ends)
+    else:
+        ends.open.append(f"{_place('slave', tile, slave)} carries no data stream")
+
+
+def _out_of_slave(array: Array, tile: Tile, slave: int, ends: Ends) -> None:
+    if not ends.visit(tile, "slave", slave):
+        return
+    place = _place("slave", tile, slave)
+    if not tile.slaves.get(slave, 0) & ENABLE:
+        ends.open.append(f"{place} is not enabled")
+        return
+    masters = [master for master, word in sorted(tile.masters.items())
+               if word & ENABLE and slave in _feeding(tile, master)]
+    if not masters:
+        ends.open.append(f"{place} leads to no master")
+    for master in masters:
+        _after_master(array, tile, master, ends)
+
+
+def _after_master(array: Array, tile: Tile, master: int, ends: Ends) -> None:
+    name, number = geometry.master_port(tile.kind, master)
+    if name == "dma":
+        ends.units.append(tile.channels["s2mm", number].name)
+    elif tile.kind == "shim" and name == "south":
+        if number in geometry.SHIM_S2MM_MASTER_SOUTH:
+            ends.units.append(tile.channels["s2mm", geometry.SHIM_S2MM_MASTER_SOUTH.index(number)].name)
+    elif name == "core":
+        ends.units.append(tile.name)
+    elif name in NEIGHBOURS:
+        across, up, opposite = NEIGHBOURS[name]
+        other = array.tiles.get((tile.column + across, tile.row + up))
+        if other is None:
+            ends.open.append(f"{_place('master', tile, master)} leaves the partition")
+        else:
+            _out_of_slave(array, other, geometry.slave_index(other.kind, opposite, number), ends)

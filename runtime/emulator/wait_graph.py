@@ -1,0 +1,121 @@
+"""Who waits for what: the units of an array that stand still, and what could set them going.
+
+A unit is the controller, a core or a DMA channel.  It waits for resources: a lock's value, words or room on a stream, a
+task token, a register's value.  A resource has providers, the units that could give it.  `why` follows these edges from
+the controller to where they end, the root cause, or close, a circular wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+# Why a unit that is asked for something does not give it.
+WAITING, IDLE, FINISHED, OFF, LOOPING, RUNNING = "waiting", "idle", "finished", "off", "looping", "running"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """kind: 'lock', 'words', 'room', 'token' or 'register'.
+
+    text: what is wanted of it and how it stands, as it continues "waits ".  state: the same as values.
+    providers: names of the units that could give it.  missing: why nothing can, where there is no provider.
+    """
+
+    kind: str
+    text: str
+    state: Mapping[str, Any]
+    providers: tuple[str, ...] = ()
+    missing: str | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """kind: 'controller', 'core' or 'dma'.  tile: (column, row), None for the controller.
+
+    place: where in its program, descriptor or sequence it stands.  text: for a unit that does not wait, why it gives
+    nothing.  state: values for programs to read.
+    """
+
+    name: str
+    kind: str
+    tile: tuple[int, int] | None
+    status: str
+    place: str = ""
+    text: str = ""
+    waits: tuple[Resource, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def line(self) -> str:
+        """Name, place and what it waits for or why it does nothing."""
+        where = f"{self.name} {self.place}".rstrip()
+        if self.status == WAITING:
+            return f"{where}: waits " + " and ".join(resource.text for resource in self.waits)
+        return f"{where}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Why a run cannot proceed.
+
+    root: the cause, one line.  chain: from the controller to the root, each waiting for the next.  units: all that wait
+    or loop.  notes: what else stands out.
+    """
+
+    cycle: int
+    root: str
+    chain: tuple[str, ...]
+    units: tuple[Unit, ...]
+    notes: tuple[str, ...] = ()
+
+    def details(self) -> list[str]:
+        """Further lines below the message: the chain, the notes, every other unit."""
+        others = [unit.line for unit in self.units if unit.line not in self.chain]
+        return [*self.chain, *self.notes, *others]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cycle": self.cycle, "root": self.root, "chain": list(self.chain), "notes": list(self.notes),
+                "units": [asdict(unit) for unit in self.units]}
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Where following the waits ends.  circular: it closes; the chain then ends with the unit it returns to."""
+
+    root: str
+    chain: tuple[str, ...]
+    circular: bool
+
+
+def why(units: Mapping[str, Unit], start: str) -> Cause:
+    """The chain of waits from a unit to its root.  An end is preferred to a circle, the first found to later ones."""
+    circles: list[Cause] = []
+    seen: set[str] = set()
+
+    def follow(name: str, path: tuple[str, ...]) -> Cause | None:
+        unit = units[name]
+        lines = tuple(units[step].line for step in path)
+        if name in path:
+            loop = [units[step].line for step in path[path.index(name) :]]
+            circles.append(Cause("circular wait: " + "; ".join(loop), lines, True))
+            return None
+        if unit.status != WAITING:
+            return Cause(unit.line, (*lines, unit.line), False)
+        if name in seen:
+            return None
+        seen.add(name)
+        for resource in unit.waits:
+            if not resource.providers:
+                root = f"{unit.line}; {resource.missing}" if resource.missing else unit.line
+                return Cause(root, (*lines, unit.line), False)
+        for resource in unit.waits:
+            for provider in resource.providers:
+                found = follow(provider, (*path, name))
+                if found is not None:
+                    return found
+        return None
+
+    found = follow(start, ())
+    return found or circles[0]

@@ -1,0 +1,85 @@
+"""Sees, without a timeout, that a run has come to a stop: nothing is due, or all that is due cannot change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from npuc.compiler.emit import txn
+from npuc.compiler.target.npu1.geometry import split_address, tile_kind
+from npuc.compiler.target.npu1.registers import offset_name
+from npuc.runtime.emulator.controller import RANK
+from npuc.runtime.emulator.diagnosis import diagnose
+from npuc.runtime.emulator.errors import Deadlock
+from npuc.runtime.emulator.loops import find_loop
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.array import Array
+    from npuc.runtime.emulator.controller import Controller
+    from npuc.runtime.emulator.core_unit import CoreUnit
+
+# Cycles in which nothing but cores computing happened, before they are looked at for a loop; doubled after each look.
+QUIET = 50_000
+# So long without a lock, a stream or the controller, and no loop proved: taken for one (A).
+SPIN_LIMIT = 5_000_000
+_CHANGE_BY_THEMSELVES = ("Timer_", "Performance_C")
+
+
+class Watch:
+    """Looks at the array after every event."""
+
+    def __init__(self, array: Array, controller: Controller) -> None:
+        self.array, self.controller = array, controller
+        self._computing = {tile.rank for tile in array.tiles.values() if tile.core is not None}
+        self._progress = array.progress
+        self._quiet_since = array.clock.cycle
+        self._patience = QUIET
+
+    def look(self) -> None:
+        """After an event.  Raises Deadlock when nothing that is due can change what the controller waits for."""
+        array, clock = self.array, self.array.clock
+        polling = self.controller.polling and clock.rank == RANK
+        if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
+            raise deadlock(array, self.controller, {})
+        if array.progress != self._progress or not (polling or clock.rank in self._computing):
+            self._progress, self._quiet_since, self._patience = array.progress, clock.cycle, QUIET
+        elif clock.cycle - self._quiet_since > self._patience:
+            self._patience *= 2
+            self._look_for_loops()
+
+    def _polls_what_changes(self) -> bool:
+        operation = self.controller.operations[self.controller.position]
+        assert isinstance(operation, (txn.MaskPoll, txn.MaskPollBusy))
+        _, row, offset = split_address(operation.address)
+        return offset_name(tile_kind(row), offset).startswith(_CHANGE_BY_THEMSELVES)
+
+    def _look_for_loops(self) -> None:
+        array = self.array
+        may_be_due = self._computing | ({RANK} if self.controller.polling else set())
+        if array.clock.pending_ranks() - may_be_due:
+            return
+        quiet = array.clock.cycle - self._quiet_since
+        loops = {}
+        for unit in computing(array):
+            loop = find_loop(unit)
+            if loop is None and quiet > SPIN_LIMIT:
+                loop = f"has computed for {quiet} cycles without a lock or a stream"
+            if loop is None:
+                return
+            loops[unit.tile.name] = loop
+        if loops:
+            raise deadlock(array, self.controller, loops)
+
+
+def computing(array: Array) -> list[CoreUnit]:
+    """Cores that execute bundles."""
+    return [tile.core for tile in array.tiles.values()
+            if tile.core is not None and tile.core.running and tile.core.waiting is None]
+
+
+def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> Deadlock:
+    """The error for an array in which nothing moves, with its diagnosis."""
+    found = diagnose(array, controller, loops)
+    waits = f"{controller.who} waits for {controller.waiting or 'nothing'}"
+    message = found.root if found.root.startswith(controller.name) else f"{waits}; {found.root}"
+    return Deadlock(message, place=f"cycle {array.clock.cycle}", details=found.details(), diagnosis=found)
