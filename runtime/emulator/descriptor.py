@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Pattern:
     wraps: tuple[int, ...]
     pads: tuple[tuple[int, int], ...] = ()
 
-    @property
+    @cached_property
     def linear(self) -> bool:
         """Whether neighbours in the stream are neighbours in memory, throughout."""
         if any(before or after for before, after in self.pads):
@@ -52,6 +52,7 @@ class Pattern:
             return _kept_offsets(self, start, count)
         return _offsets(self, start, count)
 
+    @cached_property
     def reach(self) -> int:
         """The largest offset from the base address (the smallest is 0 or comes from padding)."""
         if self.length > CACHED_WORDS and not self.pads:
@@ -138,13 +139,22 @@ def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, li
 
     Raises EmulationError for an invalid descriptor and for what is not modelled.
     """
+    try:
+        descriptor, after = _interpret(kind, tuple(words))
+    except EmulationError as error:
+        raise EmulationError(f"{who} {error.message}") from None
+    return descriptor, list(after)
+
+
+@lru_cache(maxsize=4096)
+def _interpret(kind: str, words: tuple[int, ...]) -> tuple[Descriptor, tuple[int, ...]]:
     fields = geometry.unpack_bd(kind, words)
     if not fields["valid"]:
-        raise EmulationError(f"{who} is run but not valid")
+        raise EmulationError("is run but not valid")
     if fields.get("enable_compression"):
-        raise EmulationError(f"{who} uses compression, which is not modelled: its format is in no public source")
+        raise EmulationError("uses compression, which is not modelled: its format is in no public source")
     if not fields["length"]:
-        raise EmulationError(f"{who} has length 0")
+        raise EmulationError("has length 0")
     current, wrap = fields["iteration_current"], fields["iteration_wrap"]
     base = fields["address_low"] | fields["address_high"] << 30 if kind == "shim" else fields["base_address"]
     base += current * (fields["iteration_step"] + 1) if wrap else 0
@@ -160,11 +170,11 @@ def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, li
     if fields["enable_packet"]:
         packet = Packet(fields["packet_id"], fields["packet_type"], fields["out_of_order_id"])
     chained = fields["next_bd"] if fields["use_next"] else None
-    return Descriptor(base, _pattern(kind, fields, who), acquire, release, chained, packet,
-                      not fields["tlast_suppress"]), after
+    return Descriptor(base, _pattern(kind, fields), acquire, release, chained, packet,
+                      not fields["tlast_suppress"]), tuple(after)
 
 
-def _pattern(kind: str, fields: dict[str, int], who: str) -> Pattern:
+def _pattern(kind: str, fields: dict[str, int]) -> Pattern:
     count = DIMENSIONS[kind]
     steps = tuple(fields[f"d{level}_step"] + 1 for level in range(count))
     wraps = tuple(fields[f"d{level}_wrap"] for level in range(count - 1))
@@ -175,7 +185,7 @@ def _pattern(kind: str, fields: dict[str, int], who: str) -> Pattern:
         pads = pads if any(before or after for before, after in pads) else ()
         for level, (before, after) in enumerate(pads):
             if (before or after) and not all(wraps[: level + 1]):
-                raise EmulationError(f"{who} pads dimension {level}, which has no wrap: what that does is not known")
+                raise EmulationError(f"pads dimension {level}, which has no wrap: what that does is not known")
     if 0 in wraps:
         used = wraps.index(0) + 1
         steps, wraps = steps[:used], wraps[: used - 1]

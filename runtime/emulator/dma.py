@@ -251,7 +251,7 @@ class Channel:
 
     def _reach(self, descriptor: Descriptor, who: str) -> Window:
         """The memory of a descriptor.  EmulationError when it leaves it."""
-        base, reach = descriptor.base, descriptor.pattern.reach()
+        base, reach = descriptor.base, descriptor.pattern.reach
         if self.tile.memory is None:
             words, index = self.array.host.window(base, reach, who)
             return Window(words, index, None)
