@@ -7,6 +7,7 @@ from typing import Any
 
 from npuc.compiler.diagnostics import InputError, Place, UsageError
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.parser_guard import abort_error, survives
 from npuc.compiler.frontend.place import Blocked, place_of
 
 
@@ -52,7 +53,10 @@ def _parse(text: str, file: str) -> Any:
 
     try:
         # Bytes, so that text no encoder accepts is refused here and not inside the bindings.
-        return ir.Module.parse(text.encode("utf-8"))
+        data = text.encode("utf-8")
+        if not survives(lambda: ir.Module.parse(data)):
+            raise abort_error(text, file)
+        return ir.Module.parse(data)
     except UnicodeEncodeError:
         raise InputError("is not text", place=file, remedy="MLIR text is expected") from None
     except ir.MLIRError as error:
