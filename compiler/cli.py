@@ -28,6 +28,7 @@ class LazyGroup(click.Group):
         "compile": ("npuc.compiler.commands.compile", "Compile attention in MLIR to an xclbin."),
         "run": ("npuc.compiler.commands.run", "Run a kernel on the NPU or emulated."),
         "inspect": ("npuc.compiler.commands.inspect", "Show what a binary holds: xclbin, pdi, cdo, txn, npua, elf."),
+        "diff": ("npuc.compiler.commands.diff", "Say what differs between two binaries."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }

@@ -140,7 +140,7 @@ def _of_xclbin(data: bytes) -> tuple[CoreProgram, ...]:
         found = _of_commands(pdi.read_pdi(image.pdi).commands, source, number if len(file.pdis) > 1 else None)
         described = [kernel.npua for kernel in kernels if kernel.npua]
         if described and not npua.is_version_1(described[0]):
-            found = _with_symbols(found, npua.read_npua(described[0]).programs)
+            found = with_symbols(found, npua.read_npua(described[0]).programs)
         programs += found
     return tuple(programs)
 
@@ -149,10 +149,10 @@ def _of_npua(data: bytes) -> tuple[CoreProgram, ...]:
     file = npua.read_npua(data)
     if file.pdi is None:
         raise InputError("the NPUA carries no PDI, so no programs", remedy="give the xclbin it lies in")
-    return _with_symbols(_of_commands(pdi.read_pdi(file.pdi).commands, "PDI in NPUA"), file.programs)
+    return with_symbols(_of_commands(pdi.read_pdi(file.pdi).commands, "PDI in NPUA"), file.programs)
 
 
-def _with_symbols(
+def with_symbols(
     programs: tuple[CoreProgram, ...], described: tuple[npua.ProgramSymbols, ...]
 ) -> tuple[CoreProgram, ...]:
     """Programs with the names, lines and exact size that an NPUA states; the PDI holds whole words only."""

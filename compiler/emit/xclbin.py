@@ -64,7 +64,7 @@ NPUA_NAME = "NPUA"
 MOST_BUFFERS = 7  # what the driver's direct path takes (section 2, EMBEDDED_METADATA)
 MOST_KERNELS = 32  # compute units the driver takes
 _LONGEST_INSTANCE_NAME = 63
-_MIRROR_START, _MIRROR_END = b"XCLBIN_MIRROR_DATA_START", b"XCLBIN_MIRROR_DATA_END"
+MIRROR_START, MIRROR_END = b"XCLBIN_MIRROR_DATA_START", b"XCLBIN_MIRROR_DATA_END"
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _sections(xclbin: Xclbin) -> list[tuple[int, str, bytes]]:
     ]
 
 
-def _content_uuid(content: bytes) -> bytes:
+def content_uuid(content: bytes) -> bytes:
     """RFC 9562 version 8: made of the content."""
     digest = bytearray(hashlib.sha256(content).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x80
@@ -204,7 +204,7 @@ def _mirror(header: bytes, entries: Sequence[SectionEntry]) -> bytes:
         place = {"Offset": f"{entry.offset:#x}", "Size": f"{entry.size:#x}"}
         pairs.append(("section_header", {"Kind": str(entry.kind), "Name": entry.name, **place}))
     body = ",".join(f"{json.dumps(key)}:{json.dumps(value, separators=(',', ':'))}" for key, value in pairs)
-    return _MIRROR_START + b"{" + body.encode() + b"}" + _MIRROR_END
+    return MIRROR_START + b"{" + body.encode() + b"}" + MIRROR_END
 
 
 def write_xclbin(xclbin: Xclbin) -> bytes:
@@ -220,7 +220,7 @@ def write_xclbin(xclbin: Xclbin) -> bytes:
     table = b"".join(SECTION.pack(kind=e.kind, name=e.name.encode(), offset=e.offset, size=e.size) for e in entries)
     time = _creation_time()
     fields = {
-        "unique_id": time, "time_stamp": time, "section_count": len(sections), "uuid": _content_uuid(table + body)
+        "unique_id": time, "time_stamp": time, "section_count": len(sections), "uuid": content_uuid(table + body)
     }  # fmt: skip
     end = start + len(body)
     mirror = bytes(-end % 8) + _mirror(HEADER.pack(length=0, **fields), entries)
@@ -249,6 +249,13 @@ def _section_table(data: bytes, count: int) -> tuple[SectionEntry, ...]:
             raise malformed(WHAT, entry.offset, f"section {entry.kind_name} overlaps another or the table")
         end = max(end, entry.offset + entry.size)
     return tuple(entries)
+
+
+def section_entries(data: bytes) -> tuple[SectionEntry, ...]:
+    """The section table of any XCLBIN, whatever the sections hold; InputError when it is malformed."""
+    if not is_xclbin(data):
+        raise malformed(WHAT, 0, "no XCLBIN: the magic is missing")
+    return _section_table(data, HEADER.unpack(data)["section_count"])
 
 
 def read_xclbin(data: bytes) -> Xclbin:

@@ -1,0 +1,101 @@
+"""Differences of ELF files: executables of one core and relocatable objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+
+from npuc.compiler.asm.programs import CoreProgram, read_programs
+from npuc.compiler.emit import elf, elf_object
+from npuc.compiler.inspect.diff.code import compare_code
+from npuc.compiler.inspect.diff.report import Difference, Section, only_in
+from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
+
+_NOTHING = elf_object.Section("", b"")
+
+
+def compare_elfs(a: bytes, b: bytes) -> tuple[Section, ...]:
+    """Two ELF files.  Raises InputError when one of them cannot be read."""
+    kinds = ["object" if elf.is_object(data) else "executable" for data in (a, b)]
+    if kinds[0] != kinds[1]:
+        difference = Difference("file type", before=kinds[0], after=kinds[1])
+        return (Section("ELF header", (difference,)), Section("bytes", tuple(compare_bytes(a, b))))
+    sections = _objects(a, b) if kinds[0] == "object" else _executables(a, b)
+    if a == b or any(section.count for section in sections):
+        return sections
+    return (*sections, Section("headers and padding", tuple(compare_bytes(a, b))))
+
+
+def _executables(a: bytes, b: bytes) -> tuple[Section, ...]:
+    (first,), (second,) = read_programs(a), read_programs(b)
+    change = compare_code(first, second, "program")
+    images = elf.read_elf(a), elf.read_elf(b)
+    data_a, data_b = ({segment.address: segment.data for segment in image.data} for image in images)
+    symbols_a, symbols_b = ({s.name: (s.address, s.size, s.kind) for s in image.symbols} for image in images)
+    return (
+        Section("program", change.differences),
+        Section("data", tuple(_data(data_a, data_b))),
+        Section("symbols", tuple(_symbols(symbols_a, symbols_b, change.moved_to))),
+    )
+
+
+def _data(a: Mapping[int, bytes], b: Mapping[int, bytes]) -> Iterator[Difference]:
+    for address in sorted(a.keys() | b.keys()):
+        if address not in b:
+            yield only_in(True, f"data {address:#x}", f"{len(a[address])} bytes")
+        elif address not in a:
+            yield only_in(False, f"data {address:#x}", f"{len(b[address])} bytes")
+        else:
+            yield from compare_bytes(a[address], b[address], "data", address)
+
+
+def _symbols(
+    a: Mapping[str, tuple[int, int, str]], b: Mapping[str, tuple[int, int, str]], moved_to: Mapping[int, int]
+) -> Iterator[Difference]:
+    """Symbols by name; an address that moved with the code follows."""
+    for name in {**a, **b}:
+        place = f"symbol {name}"
+        if name not in b:
+            yield only_in(True, place, f"{a[name][0]:#x}")
+        elif name not in a:
+            yield only_in(False, place, f"{b[name][0]:#x}")
+        elif a[name] != b[name]:
+            (before, *rest), (after, *others) = a[name], b[name]
+            if before != after:
+                moved = moved_to.get(before) == after and a[name][2] != "object"
+                yield Difference(place, before=f"{before:#x}", after=f"{after:#x}", derived=moved)
+            yield from compare_trees(rest, others, f"{place} (size, kind)")
+
+
+def _objects(a: bytes, b: bytes) -> tuple[Section, ...]:
+    files = elf_object.read_object(a), elf_object.read_object(b)
+    programs = [{program.section: program for program in read_programs(data)} for data in (a, b)]
+    sections = []
+    contents: list[dict[str, elf_object.Section]] = [{s.name: s for s in file.sections} for file in files]
+    for name in {**contents[0], **contents[1]}:
+        before, after = contents[0].get(name), contents[1].get(name)
+        if before is None or after is None:
+            alone = only_in(before is not None, name, f"{len((before or after or _NOTHING).data)} bytes")
+            sections.append(Section(f"section {name}", (alone,), alone.change))
+        elif name in programs[0] and name in programs[1]:
+            sections.append(Section(f"section {name}", _code_section(programs[0][name], programs[1][name], name)))
+        else:
+            sections.append(Section(f"section {name}", tuple(compare_bytes(before.data, after.data, name))))
+    before_table, after_table = ({s.name: asdict(s) for s in file.symbols if s.name} for file in files)
+    return (*sections, Section("symbols", tuple(compare_trees(before_table, after_table, "symbol"))))
+
+
+def _code_section(a: CoreProgram, b: CoreProgram, name: str) -> tuple[Difference, ...]:
+    change = compare_code(a, b, name)
+    moved = [(change.moved_to.get(r.offset, r.offset), _relocation(r)) for r in a.relocations]
+    there = [(r.offset, _relocation(r)) for r in b.relocations]
+    return (*change.differences, *_relocations(moved, there, name))
+
+
+def _relocation(relocation: elf_object.Relocation) -> str:
+    return f"type {relocation.type} {relocation.symbol.name} + {relocation.addend}"
+
+
+def _relocations(a: Sequence[tuple[int, str]], b: Sequence[tuple[int, str]], name: str) -> Iterator[Difference]:
+    before, after = ({f"{offset:#x}": text for offset, text in side} for side in (a, b))
+    yield from compare_trees(before, after, f"{name} relocation")

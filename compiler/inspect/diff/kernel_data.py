@@ -1,0 +1,158 @@
+"""Differences of NPUA data, version 1 and 2: metadata, runtime sequence, symbols, lines, array image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+
+from npuc.compiler.emit import npua
+from npuc.compiler.emit.npua import Npua, ProgramSymbols
+from npuc.compiler.inspect.diff.array_image import Core, compare_pdis
+from npuc.compiler.inspect.diff.layouts import compare_layout
+from npuc.compiler.inspect.diff.operations import compare_templates
+from npuc.compiler.inspect.diff.report import Difference, Section, derived, only_in
+from npuc.compiler.inspect.diff.sequence import align
+from npuc.compiler.inspect.diff.tiles import tiles_name
+from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
+
+Moves = Mapping[Core, Mapping[int, int]]
+Names = Sequence[tuple[int, str]]
+_CONTEXT = 2
+
+
+def compare_npuas(
+    a: bytes, b: bytes, moved_to: Moves | None = None, pdis: tuple[bytes | None, bytes | None] = (None, None)
+) -> tuple[Section, ...]:
+    """Two NPUAs.  moved_to: where the cores' bundles went; pdis: the array images of the xclbins they lie in.
+
+    Raises InputError when one of them cannot be read.
+    """
+    versions = [1 if npua.is_version_1(data) else 2 for data in (a, b)]
+    if versions != [2, 2]:
+        return _version_1(a, b, versions)
+    first, second = npua.read_npua(a), npua.read_npua(b)
+    images: tuple[Section, ...] = ()
+    if first.pdi is not None and second.pdi is not None:
+        change = compare_pdis(first.pdi, second.pdi, (first.programs, second.programs))
+        images, moved_to = change.sections, change.moved_to
+    elif first.pdi != second.pdi:
+        size = f"{len(first.pdi or second.pdi or b'')} bytes"
+        images = (Section("array image", (only_in(second.pdi is None, "PDI", size),)),)
+    pdis = first.pdi or pdis[0], second.pdi or pdis[1]
+    follows = ("instructions", "total_size", "crc32", "section_count")
+    sections = (
+        Section("NPUA header", tuple(compare_layout(npua.HEADER, a, b, follows=follows))),
+        Section("NPUA metadata", tuple(compare_trees(first.metadata, second.metadata))),
+        Section("NPUA runtime sequence", tuple(compare_templates(first.control, second.control))),
+        Section("NPUA programs", tuple(_programs(first.programs, second.programs, moved_to or {}))),
+        Section("NPUA array image", tuple(_image_hash(first, second, pdis))),
+        *images,
+    )
+    if a == b or any(section.count for section in sections):
+        return sections
+    return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
+
+
+def _image_hash(a: Npua, b: Npua, pdis: tuple[bytes | None, bytes | None]) -> Iterator[Difference]:
+    """The hash that ties data and image together; it follows where it is that of the image in both files."""
+    if a.pdi_sha256 != b.pdi_sha256:
+        right = all(pdi and sha256(pdi).digest() == side.pdi_sha256 for side, pdi in zip((a, b), pdis, strict=True))
+        before, after = a.pdi_sha256.hex(), b.pdi_sha256.hex()
+        yield Difference("PDI hash", before=before, after=after, derived=right)
+
+
+# --- programs -----------------------------------------------------------------------------------------------------
+def _programs(
+    a: Sequence[ProgramSymbols], b: Sequence[ProgramSymbols], moved_to: Moves
+) -> Iterator[Difference]:
+    """What is said of the cores' programs; cores with the same differences are named together."""
+    first, second = ({(p.column, p.row): p for p in side} for side in (a, b))
+    alike: dict[tuple[object, ...], list[Core]] = defaultdict(list)
+    for core in sorted(first.keys() | second.keys()):
+        if core not in second:
+            yield only_in(True, tiles_name("core", [core]), f"{first[core].program_bytes} bytes")
+        elif core not in first:
+            yield only_in(False, tiles_name("core", [core]), f"{second[core].program_bytes} bytes")
+        else:
+            moves = moved_to.get(core)
+            sides = (replace(side[core], column=0, row=0) for side in (first, second))
+            alike[tuple(sides), None if moves is None else tuple(moves.items())].append(core)
+    for cores in alike.values():
+        before, after = first[cores[0]], second[cores[0]]
+        yield from _program(before, after, moved_to.get(cores[0]), tiles_name("core", cores))
+
+
+def _program(
+    a: ProgramSymbols, b: ProgramSymbols, moves: Mapping[int, int] | None, title: str
+) -> Iterator[Difference]:
+    if a.program_bytes != b.program_bytes:
+        follows = moves is not None
+        yield Difference(f"{title} program_bytes", "changed", a.program_bytes, b.program_bytes, derived=follows)
+    for what, before, after in (("symbols", a.symbols, b.symbols), ("lines", a.lines, b.lines)):
+        if before == after:
+            continue
+        shifted = [((moves or {}).get(address, address), text) for address, text in before]
+        if shifted == list(after):
+            yield Difference(f"{title} {what}", note="moved with the code", derived=True)
+        elif what == "symbols":
+            yield from _symbols(_by_name(before), _by_name(after), _by_name(shifted), title)
+        else:
+            yield _lines(shifted, after, f"{title} lines")
+
+
+def _by_name(symbols: Names) -> dict[str, int]:
+    return {name: address for address, name in symbols}
+
+
+def _symbols(
+    before: Mapping[str, int], after: Mapping[str, int], expected: Mapping[str, int], title: str
+) -> Iterator[Difference]:
+    for name in {**before, **after}:
+        place = f"{title} symbol {name}"
+        if name not in after:
+            yield only_in(True, place, f"{before[name]:#x}")
+        elif name not in before:
+            yield only_in(False, place, f"{after[name]:#x}")
+        elif expected[name] != after[name]:
+            yield Difference(place, before=f"{before[name]:#x}", after=f"{after[name]:#x}")
+
+
+def _lines(before: Names, after: Names, title: str) -> Difference:
+    """Source lines as one text diff."""
+    text = []
+    for pair in align(before, after):
+        address, line = before[pair.a] if pair.a is not None else after[pair.b or 0]
+        text.append(f"{' ' if pair.equal else '+' if pair.a is None else '-'}{address:6x}:  {line}")
+    counts = [sum(line[0] == mark for line in text) for mark in "-+"]
+    changed = [i for i, line in enumerate(text) if line[0] != " "]
+    near = {place for i in changed for place in range(i - _CONTEXT, i + _CONTEXT + 1)}
+    kept = tuple(line for i, line in enumerate(text) if i in near)
+    return Difference(title, before=f"{counts[0]} lines", after=f"{counts[1]} lines", lines=kept)
+
+
+# --- version 1 ----------------------------------------------------------------------------------------------------
+def _version_1(a: bytes, b: bytes, versions: list[int]) -> tuple[Section, ...]:
+    if versions[0] != versions[1]:
+        version = Difference("NPUA version", before=versions[0], after=versions[1])
+        return (Section("NPUA header", (version,)), Section("contents", derived(compare_bytes(a, b))))
+    first, second = npua.read_npua_v1(a).instructions, npua.read_npua_v1(b).instructions
+    differences = []
+    for pair in align(first, second, [i.opcode for i in first], [i.opcode for i in second]):
+        if pair.a is not None and pair.b is not None and not pair.equal:
+            title = f"instruction {pair.a} {first[pair.a].operation}"
+            differences += [
+                replace(d, place=f"{title} {d.place}")
+                for d in compare_trees(asdict(first[pair.a]), asdict(second[pair.b]))
+            ]
+        elif pair.a is not None and pair.b is None:
+            differences.append(only_in(True, f"instruction {pair.a}", _v1_text(first[pair.a])))
+        elif pair.a is None and pair.b is not None:
+            differences.append(only_in(False, f"instruction {pair.b}", _v1_text(second[pair.b])))
+    sections = (Section("NPUA instructions", tuple(differences)),)
+    return sections if differences else (*sections, Section("padding", tuple(compare_bytes(a, b))))
+
+
+def _v1_text(i: npua.V1Instruction) -> str:
+    return f"{i.operation} {i.source1} {i.source2} -> {i.destination} immediate {i.immediate:#x}"

@@ -1,0 +1,234 @@
+"""Differences of array configurations: what CDO commands leave in registers and memories, and in which order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy
+
+from npuc.compiler.emit import cdo
+from npuc.compiler.emit.layout import pack_words
+from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference
+from npuc.compiler.inspect.diff.sequence import Pair, align, moved_runs, numbered
+from npuc.compiler.inspect.diff.tiles import tile_name
+from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of
+from npuc.compiler.target.npu1 import geometry
+from npuc.compiler.target.npu1.geometry import tile_address
+from npuc.compiler.target.npu1.register_fields import changed_fields
+from npuc.compiler.target.npu1.registers import register_name
+
+WORD = 0xFFFFFFFF
+
+
+class RegisterWrite(NamedTuple):
+    """One word written to a register: register = register & ~mask | value & mask."""
+
+    mask: int
+    value: int
+
+
+class Step(NamedTuple):
+    """What a command does, for comparing orders: `key` is its place, `what` names it for a reader."""
+
+    key: Hashable
+    what: str
+    tile: str
+
+
+class Memory:
+    """Initial contents of a memory of `size` bytes, and which of these bytes are written."""
+
+    def __init__(self, size: int) -> None:
+        self.contents = numpy.zeros(size, numpy.uint8)
+        self.written = numpy.zeros(size, numpy.bool_)
+
+    def fill(self, offset: int, words: Sequence[int]) -> None:
+        """Write words; what goes beyond the end is lost."""
+        data = pack_words([word & WORD for word in words])[: len(self.contents) - offset]
+        self.contents[offset : offset + len(data)] = numpy.frombuffer(data, numpy.uint8)
+        self.written[offset : offset + len(data)] = True
+
+    def text(self, start: int, end: int) -> str:
+        return hexadecimal(self.contents[start:end].tobytes())
+
+
+@dataclass
+class Configuration:
+    """What commands do: writes by register address, memories by (column, row, start), and all of it in order.
+
+    others: commands that write nothing.
+    """
+
+    registers: dict[int, list[RegisterWrite]] = field(default_factory=lambda: defaultdict(list))
+    memories: dict[tuple[int, int, int], Memory] = field(default_factory=dict)
+    others: list[cdo.Command] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+
+def _memory_at(row: int, offset: int) -> tuple[int, int] | None:
+    """(start, size) of the memory an offset of a tile lies in, None for registers."""
+    kind = geometry.tile_kind(row) if row < geometry.ROWS else ""
+    if offset < geometry.DATA_MEMORY_SIZE.get(kind, 0):
+        return 0, geometry.DATA_MEMORY_SIZE[kind]
+    start, size = geometry.PROGRAM_MEMORY_OFFSET, geometry.PROGRAM_MEMORY_SIZE
+    return (start, size) if kind == "core" and start <= offset < start + size else None
+
+
+def read_configuration(commands: Iterable[cdo.Command]) -> Configuration:
+    """What the commands do, in order."""
+    result = Configuration()
+    for command in commands:
+        if isinstance(command, (cdo.Nop, cdo.MaskPoll)):
+            result.others.append(command)
+            result.steps.append(Step(command, type(command).__name__, ""))
+        elif isinstance(command, cdo.DmaWrite):
+            _block(result, command)
+        else:
+            mask = command.mask if isinstance(command, cdo.MaskWrite) else WORD
+            words = [command.value]
+            if mask == WORD and _memory_at(*geometry.split_address(command.address)[1:]):
+                _block(result, cdo.DmaWrite(command.address, tuple(words)))
+            else:
+                _register(result, command.address, RegisterWrite(mask, command.value))
+    return result
+
+
+def _register(result: Configuration, address: int, write: RegisterWrite) -> None:
+    result.registers[address].append(write)
+    column, row, _ = geometry.split_address(address)
+    result.steps.append(Step(address, register_name(address), tile_name(column, row)))
+
+
+def _block(result: Configuration, command: cdo.DmaWrite) -> None:
+    """Words written to consecutive addresses, cut where a memory begins or ends."""
+    done = 0
+    while done < len(command.words):
+        address = command.address + 4 * done
+        column, row, offset = geometry.split_address(address)
+        memory = _memory_at(row, offset)
+        if memory is None:
+            _register(result, address, RegisterWrite(WORD, command.words[done]))
+            done += 1
+            continue
+        start, size = memory
+        count = min(len(command.words) - done, (start + size - offset + 3) // 4)
+        contents = result.memories.setdefault((column, row, start), Memory(size))
+        contents.fill(offset - start, command.words[done : done + count])
+        result.steps.append(Step((address, count), register_name(address), tile_name(column, row)))
+        done += count
+
+
+# --- registers ----------------------------------------------------------------------------------------------------
+def word_differences(address: int, before: int, after: int, note: str = "") -> Iterator[Difference]:
+    """The fields in which two values of a register differ."""
+    _, row, offset = geometry.split_address(address)
+    kind = geometry.tile_kind(row) if row < geometry.ROWS else ""
+    name = register_name(address)
+    fields = changed_fields(kind, offset, before, after) if kind else [("", before, after)]
+    for field_name, old, new in fields if before != after else ():
+        if field_name:
+            yield Difference(f"{name} {field_name}", before=old, after=new, note=note)
+        else:
+            yield Difference(name, before=f"{before:#x}", after=f"{after:#x}", note=note)
+
+
+def _write_text(write: RegisterWrite) -> str:
+    return f"{write.value:#x}" if write.mask == WORD else f"{write.value:#x} under mask {write.mask:#x}"
+
+
+def compare_registers(a: Configuration, b: Configuration) -> Iterator[Difference]:
+    """Register by register, in order of address: the writes that differ, down to fields."""
+    for address in sorted(a.registers.keys() | b.registers.keys()):
+        before, after = a.registers.get(address, []), b.registers.get(address, [])
+        if before != after:
+            yield from _writes(address, before, after)
+
+
+def _writes(address: int, before: Sequence[RegisterWrite], after: Sequence[RegisterWrite]) -> Iterator[Difference]:
+    if len(before) == len(after):
+        pairs = [Pair(i, i, old == new) for i, (old, new) in enumerate(zip(before, after, strict=True))]
+    else:
+        pairs = align(before, after, [0] * len(before), [0] * len(after))
+    for pair in pairs:
+        if pair.equal:
+            continue
+        if pair.a is None and pair.b is not None:
+            yield Difference(register_name(address), ADDED, after=_write_text(after[pair.b]))
+        elif pair.b is None and pair.a is not None:
+            yield Difference(register_name(address), REMOVED, before=_write_text(before[pair.a]))
+        elif pair.a is not None and pair.b is not None:
+            old, new = before[pair.a], after[pair.b]
+            note = f"write {pair.a + 1} of {len(before)}" if len(before) > 1 else ""
+            yield from word_differences(address, old.value, new.value, note)
+            if old.mask != new.mask:
+                name = f"{register_name(address)} mask"
+                yield Difference(name, before=f"{old.mask:#x}", after=f"{new.mask:#x}", note=note)
+
+
+# --- memories -----------------------------------------------------------------------------------------------------
+def compare_memories(a: Configuration, b: Configuration) -> Iterator[Difference]:
+    """Data memories: ranges whose initial contents differ.  Program memories are compared as programs, not here."""
+    for memory in sorted(a.memories.keys() | b.memories.keys()):
+        column, row, start = memory
+        if start == geometry.PROGRAM_MEMORY_OFFSET:
+            continue
+        empty = Memory(geometry.DATA_MEMORY_SIZE[geometry.tile_kind(row)])
+        yield from _memory(a.memories.get(memory, empty), b.memories.get(memory, empty), tile_address(*memory))
+
+
+def _memory(a: Memory, b: Memory, address: int) -> Iterator[Difference]:
+    for start, end in ranges_of(a.written & ~b.written):
+        yield Difference(register_name(address + start), REMOVED, before=a.text(start, end), note=_size(start, end))
+    for start, end in ranges_of(b.written & ~a.written):
+        yield Difference(register_name(address + start), ADDED, after=b.text(start, end), note=_size(start, end))
+    for start, end in ranges_of(a.written & b.written & (a.contents != b.contents)):
+        before, after = a.text(start, end), b.text(start, end)
+        yield Difference(register_name(address + start), before=before, after=after, note=_size(start, end))
+
+
+def _size(start: int, end: int) -> str:
+    return f"{end - start} bytes"
+
+
+# --- commands and their order -------------------------------------------------------------------------------------
+def compare_order(a: Configuration, b: Configuration) -> Iterator[Difference]:
+    """Commands that write nothing and differ, and those in both configurations that stand in another order."""
+    keys_a, keys_b = (numbered([step.key for step in side.steps]) for side in (a, b))
+    places = {key: place for place, key in enumerate(keys_b)}
+    common = [(i, places[key]) for i, key in enumerate(keys_a) if key in places]
+    for other in align(a.others, b.others):
+        if other.b is None and other.a is not None:
+            yield Difference("command", REMOVED, before=repr(a.others[other.a]))
+        elif other.a is None and other.b is not None:
+            yield Difference("command", ADDED, after=repr(b.others[other.b]))
+    for run in moved_runs([j for _, j in common]):
+        (first, to), (last, _) = common[run.start], common[run.stop - 1]
+        steps = a.steps[first], a.steps[last]
+        what = steps[0].what if len(run) == 1 else f"{steps[0].what} to {steps[1].what}"
+        note = f"{len(run)} writes; " if len(run) > 1 else ""
+        yield Difference(what, REORDERED, first, to, f"{note}now {_after(b, to)}, was {_after(a, first)}")
+
+
+def _after(side: Configuration, place: int) -> str:
+    return f"after {side.steps[place - 1].what}" if place else "first"
+
+
+def compare_blocks(a: Sequence[cdo.Command], b: Sequence[cdo.Command]) -> Iterator[Difference]:
+    """Commands that write the same in other pieces, as a block instead of single words."""
+    shapes = [[(type(c).__name__, getattr(c, "address", 0), len(getattr(c, "words", ()))) for c in s] for s in (a, b)]
+    for pair in align(*shapes):
+        if pair.b is None and pair.a is not None:
+            yield Difference(_block_name(shapes[0][pair.a]), REMOVED, before=_block_text(shapes[0][pair.a]))
+        elif pair.a is None and pair.b is not None:
+            yield Difference(_block_name(shapes[1][pair.b]), ADDED, after=_block_text(shapes[1][pair.b]))
+
+
+def _block_name(shape: tuple[str, int, int]) -> str:
+    return register_name(shape[1])
+
+
+def _block_text(shape: tuple[str, int, int]) -> str:
+    return f"{shape[0]} of {shape[2]} words" if shape[2] else shape[0]
