@@ -153,16 +153,16 @@ def _section(a: File, b: File, match: Match, moves: dict[Core, Any]) -> tuple[Se
         name = section_names(file.data)[place or 0]
         size = f"{file.entries[place or 0].size} bytes"
         return (Section(name, (only_in(j is None, name, size),), change),)
-    name = section_names(a.data)[i]
+    name, kind = section_names(a.data)[i], a.entries[i].kind
     before, after = a.payload(i), b.payload(j)
     if before == after:
         return (Section(name),)
     try:
-        sections = _by_kind(a, b, a.entries[i].kind, (before, after), name, moves)
+        sections = _by_kind(a, b, kind, (before, after), name, moves)
     except InputError as error:
         unread = Difference(name, note=f"cannot be read: {error.message}")
         return (Section(name, (unread, *derived(compare_bytes(before, after)))),)
-    if any(section.count for section in sections):
+    if any(section.differences if kind == xclbin.VENDER_METADATA else section.count for section in sections):
         return sections
     # Nothing that the section's structure names: fields it leaves out, padding.
     return (*sections, Section(f"{name} bytes", tuple(compare_bytes(before, after))))

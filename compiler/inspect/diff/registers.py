@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,7 +13,6 @@ from npuc.compiler.emit import cdo
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference
 from npuc.compiler.inspect.diff.sequence import Pair, align, moved_runs, numbered
-from npuc.compiler.inspect.diff.tiles import tile_name
 from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.geometry import tile_address
@@ -31,11 +30,11 @@ class RegisterWrite(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a command does, for comparing orders: `key` is its place, `what` names it for a reader."""
+    """What a command does, for comparing orders: its place, what it writes there, and a name for readers."""
 
     key: Hashable
+    content: Hashable
     what: str
-    tile: str
 
 
 class Memory:
@@ -83,7 +82,7 @@ def read_configuration(commands: Iterable[cdo.Command]) -> Configuration:
     for command in commands:
         if isinstance(command, (cdo.Nop, cdo.MaskPoll)):
             result.others.append(command)
-            result.steps.append(Step(command, type(command).__name__, ""))
+            result.steps.append(Step(command, None, type(command).__name__))
         elif isinstance(command, cdo.DmaWrite):
             _block(result, command)
         else:
@@ -98,8 +97,7 @@ def read_configuration(commands: Iterable[cdo.Command]) -> Configuration:
 
 def _register(result: Configuration, address: int, write: RegisterWrite) -> None:
     result.registers[address].append(write)
-    column, row, _ = geometry.split_address(address)
-    result.steps.append(Step(address, register_name(address), tile_name(column, row)))
+    result.steps.append(Step(address, write, register_name(address)))
 
 
 def _block(result: Configuration, command: cdo.DmaWrite) -> None:
@@ -116,8 +114,9 @@ def _block(result: Configuration, command: cdo.DmaWrite) -> None:
         start, size = memory
         count = min(len(command.words) - done, (start + size - offset + 3) // 4)
         contents = result.memories.setdefault((column, row, start), Memory(size))
-        contents.fill(offset - start, command.words[done : done + count])
-        result.steps.append(Step((address, count), register_name(address), tile_name(column, row)))
+        words = command.words[done : done + count]
+        contents.fill(offset - start, words)
+        result.steps.append(Step((address, count), words, register_name(address)))
         done += count
 
 
@@ -143,7 +142,7 @@ def compare_registers(a: Configuration, b: Configuration) -> Iterator[Difference
     """Register by register, in order of address: the writes that differ, down to fields."""
     for address in sorted(a.registers.keys() | b.registers.keys()):
         before, after = a.registers.get(address, []), b.registers.get(address, [])
-        if before != after:
+        if Counter(before) != Counter(after):  # the same writes in another order are told by compare_order
             yield from _writes(address, before, after)
 
 
@@ -196,9 +195,7 @@ def _size(start: int, end: int) -> str:
 # --- commands and their order -------------------------------------------------------------------------------------
 def compare_order(a: Configuration, b: Configuration) -> Iterator[Difference]:
     """Commands that write nothing and differ, and those in both configurations that stand in another order."""
-    keys_a, keys_b = (numbered([step.key for step in side.steps]) for side in (a, b))
-    places = {key: place for place, key in enumerate(keys_b)}
-    common = [(i, places[key]) for i, key in enumerate(keys_a) if key in places]
+    common = _common(a.steps, b.steps)
     for other in align(a.others, b.others):
         if other.b is None and other.a is not None:
             yield Difference("command", REMOVED, before=repr(a.others[other.a]))
@@ -210,6 +207,19 @@ def compare_order(a: Configuration, b: Configuration) -> Iterator[Difference]:
         what = steps[0].what if len(run) == 1 else f"{steps[0].what} to {steps[1].what}"
         note = f"{len(run)} writes; " if len(run) > 1 else ""
         yield Difference(what, REORDERED, first, to, f"{note}now {_after(b, to)}, was {_after(a, first)}")
+
+
+def _common(a: Sequence[Step], b: Sequence[Step]) -> list[tuple[int, int]]:
+    """Places of steps that are in both: those that write the same, then those that write to the same place."""
+    partner: dict[int, int] = {}
+    for parts in (slice(0, 2), slice(0, 1)):
+        left_a = [i for i in range(len(a)) if i not in partner]
+        taken = set(partner.values())
+        left_b = [j for j in range(len(b)) if j not in taken]
+        keys_a, keys_b = (numbered([s[i][parts] for i in left]) for s, left in ((a, left_a), (b, left_b)))
+        places = dict(zip(keys_b, left_b, strict=True))
+        partner.update((i, places[key]) for i, key in zip(left_a, keys_a, strict=True) if key in places)
+    return sorted(partner.items())
 
 
 def _after(side: Configuration, place: int) -> str:
