@@ -1,14 +1,19 @@
-"""Core programs from assembly text, on cores in an array without DMA or streams."""
+"""Core programs from assembly text: single instructions on a core, programs on the cores of an array."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+import numpy as np
 
 from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.asm.text import parse_bundle
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.array import Array
+from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.core_unit import CoreUnit
+from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.timing import PHOENIX
 
 
@@ -58,3 +63,52 @@ class Cores:
         while (due := clock.next_cycle()) is not None and due < until:
             clock.step()
         return clock.cycle
+
+
+MEMORY = 0x200
+
+
+class Bench:
+    """Executes single instructions, given as text, and keeps a core for each."""
+
+    def __init__(self) -> None:
+        self._cores: dict[str, Core] = {}
+
+    def run(self, text: str, registers: Mapping[str, Any], memory: bytes = b"") -> Core:
+        """The core after the instruction; `memory` is what p0 points to, at MEMORY."""
+        core = self._cores.get(text)
+        if core is None:
+            core = self._cores[text] = Core(machine_code(text), DataMemory())
+        core.reset()
+        core.data_memory.data[MEMORY:MEMORY + len(memory)] = np.frombuffer(memory, dtype=np.uint8)
+        core.registers.write("p0", OWN_MEMORY + MEMORY)
+        for name, value in registers.items():
+            core.registers.write(name, value)
+        core.run(0, 14)
+        return core
+
+
+def numbers(data: Any, bits: int, signed: bool) -> list[int]:
+    """Bytes as numbers of that many bits, lowest first."""
+    whole = int.from_bytes(bytes(data), "little")
+    return [wrapped(whole >> bits * i, bits, signed) for i in range(8 * len(bytes(data)) // bits)]
+
+
+def wrapped(value: int, bits: int, signed: bool) -> int:
+    """The number modulo 2^bits, in the signed or unsigned range."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def packed(values: Iterable[int], bits: int) -> bytes:
+    """Numbers of that many bits as bytes, lowest first."""
+    values = list(values)
+    whole = sum((value & ((1 << bits) - 1)) << bits * i for i, value in enumerate(values))
+    return whole.to_bytes(bits * len(values) // 8, "little")
+
+
+def edgy(random: np.random.Generator, bits: int, count: int) -> list[int]:
+    """Random numbers of that many bits, a third of them at or next to an edge of a range."""
+    edges = [0, 1, 2, (1 << bits) - 1, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits - 1) + 1, 1 << bits // 2]
+    return [int(random.choice(edges)) if random.random() < 1 / 3 else int.from_bytes(random.bytes(bits // 8 or 1)) % (
+        1 << bits) for _ in range(count)]
