@@ -29,6 +29,8 @@ class LazyGroup(click.Group):
         "run": ("npuc.compiler.commands.run", "Run a kernel on the NPU or emulated."),
         "inspect": ("npuc.compiler.commands.inspect", "Show what a binary holds: xclbin, pdi, cdo, txn, npua, elf."),
         "diff": ("npuc.compiler.commands.diff", "Say what differs between two binaries."),
+        "disasm": ("npuc.compiler.commands.disasm", "Print the core programs of a binary as assembly text."),
+        "asm": ("npuc.compiler.commands.asm", "Assemble text to an object, an executable or bare code."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from npuc.compiler.asm.codec import EncodeError, choose_format, encode_bundle
 from npuc.compiler.asm.directives import read_source
@@ -20,10 +21,21 @@ from npuc.compiler.asm.source import At, Bundle, Source, SourceProgram
 from npuc.compiler.asm.text import operand_offset
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
+from npuc.compiler.target.aie2.relocations import DATA_WORD, RelocationType, relocation_type
 from npuc.compiler.target.npu1.geometry import CORE_VIEW_OWN, PROGRAM_MEMORY_SIZE
 
-Resolve = Callable[[Expression, At, int], int]
-"""Value of an expression at an address of a section; raises AssemblyError."""
+
+class Patch(NamedTuple):
+    """What a value goes into: the bundle or data at `offset` of a section, and the relocation type that fits there."""
+
+    offset: int
+    kind: RelocationType | None
+
+
+Resolve = Callable[[Expression, At, int, Patch], int]
+"""Value of an expression, given where it stands in the text, the address it stands at, and what it goes into."""
+
+NOWHERE = Patch(0, None)
 
 
 @dataclass(frozen=True)
@@ -103,7 +115,11 @@ def assemble(text: str, file: str = "<asm>", base: int = 0) -> Assembly:
 
     Raises AssemblyError naming file, line and column, also for symbols that are not defined.
     """
-    source = read_source(text, file)
+    return assemble_source(read_source(text, file), base)
+
+
+def assemble_source(source: Source, base: int = 0) -> Assembly:
+    """The same of a text that was read already."""
     return Assembly(tuple(_assemble(source, program, base) for program in source.programs))
 
 
@@ -125,7 +141,7 @@ def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledPro
     )
     entry = first
     if program.entry is not None:
-        entry = resolver(source, symbols)(*program.entry, 0)
+        entry = resolver(source, symbols)(*program.entry, 0, NOWHERE)
     lines = tuple(
         (address + offset, bundle.at.line)
         for part, address in zip(placed, addresses, strict=True)
@@ -212,7 +228,7 @@ def undefined(source: Source, at: At, name: str, known: dict[str, int]) -> Excep
 def resolver(source: Source, symbols: dict[str, int]) -> Resolve:
     """Values of expressions where every symbol has to be known."""
 
-    def resolve(expression: Expression, at: At, address: int) -> int:
+    def resolve(expression: Expression, at: At, address: int, _: Patch) -> int:
         total = expression.constant
         for sign, name in expression.symbols:
             value = address if name == "." else symbols.get(name)
@@ -240,37 +256,40 @@ def _symbols(
         if name not in labels and (about is None or about.kind is None):
             continue
         kind = (about.kind if about else None) or ("object" if name in in_data else "label")
-        size = resolver(source, symbols)(*about.size, value) if about and about.size else 0
+        size = resolver(source, symbols)(*about.size, value, NOWHERE) if about and about.size else 0
         found.append(Symbol(value & 0xFFFFFFFF, name, max(0, size), kind))
     return tuple(sorted(found, key=lambda symbol: (symbol.address, symbol.name)))
 
 
 # --- bundles and data that name symbols ---------------------------------------------------------------------------
 def fill_in(source: Source, part: Placed, address: int, resolve: Resolve) -> None:
-    """Encode what waited for symbols, the section being at `address`.  Raises AssemblyError where a value does not fit."""
+    """Encode what waited for symbols; `address` is the section's.  Raises AssemblyError where a value does not fit."""
     for offset, size, bundle in part.bundles:
         if bundle.parsed.references:
-            part.data[offset : offset + size] = _encode(source, bundle, size, address + offset, resolve)
+            part.data[offset : offset + size] = _encode(source, bundle, offset, size, address, resolve)
     for offset, values in part.values:
+        kind = DATA_WORD if values.size == DATA_WORD.size else None
+        lowest, highest = -(1 << 8 * values.size - 1), (1 << 8 * values.size) - 1
         for i, (expression, at) in enumerate(values.expressions):
-            value = resolve(expression, at, address + offset + i * values.size)
-            lowest, highest = -(1 << 8 * values.size - 1), (1 << 8 * values.size) - 1
+            where = offset + i * values.size
+            value = resolve(expression, at, address + where, Patch(where, kind))
             if not lowest <= value <= highest:
                 raise source.error(at, f"{expression} = {value} does not fit {values.size} bytes")
-            contents = (value & highest).to_bytes(values.size, "little")
-            part.data[offset + i * values.size : offset + (i + 1) * values.size] = contents
+            part.data[where : where + values.size] = (value & highest).to_bytes(values.size, "little")
 
 
-def _encode(source: Source, bundle: Bundle, size: int, address: int, resolve: Resolve) -> bytes:
+def _encode(source: Source, bundle: Bundle, offset: int, size: int, address: int, resolve: Resolve) -> bytes:
+    form = choose_format(bundle.parsed.slots, size)
     slots: dict[str, tuple] = {}
     for slot, (instruction, values) in bundle.parsed.slots.items():
-        numbers = [
-            resolve(value, _place_of(bundle, slot, i), address) if isinstance(value, Expression) else value
-            for i, value in enumerate(values)
-        ]
+        numbers = list(values)
+        for i, value in enumerate(values):
+            if isinstance(value, Expression):
+                patch = Patch(offset, relocation_type(form, slot, instruction.operands[i]))
+                numbers[i] = resolve(value, _place_of(bundle, slot, i), address + offset, patch)
         slots[slot] = instruction, tuple(numbers)
     try:
-        return encode_bundle(slots, choose_format(slots, size).size)
+        return encode_bundle(slots, size)
     except EncodeError as error:
         slot = next(s for s, (i, _) in slots.items() if error.message.startswith(f"{i.name}:"))
         names = [o.name for o in slots[slot][0].operands]
@@ -287,5 +306,3 @@ def _place_of(bundle: Bundle, slot: str, operand: int) -> At:
             break
         offset += len(part) + 1
     return At(bundle.at.line, bundle.at.column + offset)
-
-

@@ -9,6 +9,7 @@ import ast
 import re
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse_expression
@@ -94,7 +95,11 @@ def _read_statement(reader: _Reader, statement: Statement) -> None:
     if not text:
         return
     if text[0] == ".":
-        _read_directive(reader, statement)
+        data = _plain_bytes(text)
+        if data is None:
+            _read_directive(reader, statement)
+        else:
+            reader.add(data)
     elif "=" in text and (assigned := re.match(rf"({NAME})\s*=", text)):
         value = text[assigned.end() :].lstrip()
         argument = Argument(value, statement.column + len(text) - len(value))
@@ -105,6 +110,17 @@ def _read_statement(reader: _Reader, statement: Statement) -> None:
             raise AssemblyError(f"section {section.name} holds data", remedy="instructions go to .text")
         at = At(statement.line, statement.column)
         section.items.append(Bundle(read_bundle(text), text, at, reader.exact))
+
+
+@lru_cache(maxsize=1 << 14)
+def _plain_bytes(text: str) -> Data | None:
+    """What `.byte` with plain numbers stands for, as disassembly of unknown code is full of; None for all else."""
+    if not text.startswith(".byte 0x"):
+        return None
+    try:
+        return Data(bytes([int(number, 16) for number in text[6:].split(",")]))
+    except ValueError:
+        return None
 
 
 def _define(reader: _Reader, name: str, at: At) -> None:

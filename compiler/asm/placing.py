@@ -13,7 +13,6 @@ from npuc.compiler.asm.source import (
     Data,
     Item,
     Label,
-    ParsedBundle,
     Source,
     SourceProgram,
     SourceSection,
@@ -63,11 +62,6 @@ def code_targets(program: SourceProgram) -> _Targets:
                             loop_ends.add(name)
     lines |= {name for name, about in program.attributes.items() if about.binding == "global"}
     return _Targets(frozenset(lines), frozenset(loop_ends))
-
-
-def _links(parsed: ParsedBundle) -> bool:
-    """Whether the bundle calls: it comes back to the bundle after its delay slots."""
-    return any(i.has_delay_slots and "lr" in i.implicit_defs for i, _ in parsed.slots.values())
 
 
 class _Run:
@@ -133,7 +127,7 @@ def place_section(source: Source, section: SourceSection, targets: _Targets) -> 
                 sizes = (LINE,)
             last_of_loop = None
             run.add(item, sizes)
-            if _links(item.parsed):
+            if item.parsed.calls:
                 returns.add(number + DELAY_SLOTS + 1)
             number += 1
         elif isinstance(item, Label):

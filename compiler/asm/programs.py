@@ -7,8 +7,9 @@ code section.  Bytes of no known format are code only when the caller says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
@@ -85,13 +86,34 @@ def read_programs(data: bytes, raw: bool = False) -> tuple[CoreProgram, ...]:
     raise InputError(f"a {kind.upper()} holds no core programs")
 
 
-def select_core(programs: tuple[CoreProgram, ...], column: int, row: int) -> tuple[CoreProgram, ...]:
-    """The programs of one core.  Raises InputError naming the cores there are."""
-    chosen = tuple(program for program in programs if program.core == (column, row))
+_Program = TypeVar("_Program", bound="_OfCore")
+
+
+class _OfCore(Protocol):
+    """What programs are chosen by."""
+
+    @property
+    def core(self) -> tuple[int, int] | None: ...
+
+    @property
+    def pdi(self) -> int | None: ...
+
+
+def select_programs(
+    programs: Sequence[_Program], core: tuple[int, int] | None = None, pdi: int | None = None
+) -> tuple[_Program, ...]:
+    """The programs of one core, of one PDI, or of both; all without either.  Raises InputError naming those there are.
+
+    A file with one PDI calls it none: `pdi` 0 means that one.
+    """
+    chosen = tuple(p for p in programs if core in (None, p.core) and pdi in (None, p.pdi or 0))
     if not chosen:
-        cores = sorted({program.core for program in programs if program.core is not None})
-        there = " ".join(f"{c},{r}" for c, r in cores) or "none by number"
-        raise InputError(f"no program of core {column},{row}", remedy=f"cores are {there}")
+        wanted = [] if core is None else [f"core {core[0]},{core[1]}"]
+        wanted += [] if pdi is None else [f"PDI {pdi}"]
+        cores = " ".join(f"{c},{r}" for c, r in sorted({p.core for p in programs if p.core is not None}))
+        last = max((p.pdi or 0 for p in programs), default=0)
+        remedy = f"cores are {cores or 'none by number'}" + (f"; PDIs 0 to {last}" if last else "")
+        raise InputError(f"no program of {' in '.join(wanted)}", remedy=remedy)
     return chosen
 
 

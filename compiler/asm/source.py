@@ -16,6 +16,9 @@ from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression
 from npuc.compiler.asm.text import Slots, parse_bundle
 from npuc.compiler.diagnostics import Place
 
+LINK = "lr"
+"""The register that a call leaves its return address in."""
+
 
 class At(NamedTuple):
     """Where in the text: line and column count from 1."""
@@ -27,13 +30,14 @@ class At(NamedTuple):
 class ParsedBundle(NamedTuple):
     """A bundle's text, read: what it holds, the sizes it may have, and its code when no symbol is in it.
 
-    references: (slot, position of the operand, expression).
+    references: (slot, position of the operand, expression).  calls: it comes back to the bundle after its delay slots.
     """
 
     slots: Slots
     sizes: tuple[int, ...]
     code: bytes | None
     references: tuple[tuple[str, int, Expression], ...]
+    calls: bool
 
 
 class Bundle(NamedTuple):
@@ -144,7 +148,8 @@ def read_bundle(text: str) -> ParsedBundle:
     sizes = bundle_sizes(slots)
     if len(slots) > 1 and any(instruction.is_nop for instruction, _ in slots.values()):
         sizes = sizes[:1]  # nops among instructions are written to fix the format
-    return ParsedBundle(slots, sizes, None if references else encode_bundle(slots), references)
+    calls = any(i.has_delay_slots and LINK in i.implicit_defs for i, _ in slots.values())
+    return ParsedBundle(slots, sizes, None if references else encode_bundle(slots), references, calls)
 
 
 # --- statements ---------------------------------------------------------------------------------------------------

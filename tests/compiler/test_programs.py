@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from npuc.compiler.asm.codec import encode_bundle
-from npuc.compiler.asm.programs import read_programs, select_core
+from npuc.compiler.asm.programs import read_programs, select_programs
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
 from npuc.compiler.emit.control_template import ControlTemplate
@@ -104,6 +104,9 @@ def test_raw_bytes_are_code_only_when_the_caller_says_so() -> None:
 
 def test_a_core_that_is_not_there_is_named_with_those_that_are() -> None:
     programs = read_programs(cdo.write_cdo(commands()))
-    assert [p.core for p in select_core(programs, 1, 3)] == [(1, 3)]
+    assert [p.core for p in select_programs(programs, (1, 3))] == [(1, 3)]
     with pytest.raises(InputError, match="no program of core 2,2.*cores are 0,2 1,3"):
-        select_core(programs, 2, 2)
+        select_programs(programs, (2, 2))
+    assert [p.core for p in select_programs(programs, pdi=0)] == [(0, 2), (1, 3)]
+    with pytest.raises(InputError, match="no program of core 0,2 in PDI 1"):
+        select_programs(programs, (0, 2), 1)
