@@ -309,8 +309,8 @@ jnzd r4, r4, p1
 done"""
     one, minus = 1, 0xFFFFFFFF
     cores.array.tiles[0, 2].locks.values[0] = 1
-    cores.load(0, 2, producer, r0=minus, r1=one, r4=rounds, r5=0, r6=7, p0=0x70000, p1=0)
-    unit = cores.load(0, 3, consumer, r0=minus, r1=one, r4=rounds, r5=0, p0=0x40000, p1=0)
+    cores.load(0, 2, producer, r0=minus, r1=one, r4=rounds - 1, r5=0, r6=7, p0=0x70000, p1=0)
+    unit = cores.load(0, 3, consumer, r0=minus, r1=one, r4=rounds - 1, r5=0, p0=0x40000, p1=0)
     cores.run()
     assert unit.done_at is not None
     assert unit.core.registers.read("r5") == 7 * sum(range(1, rounds + 1))

@@ -133,3 +133,13 @@ def test_fp32_narrows_to_bf16_in_the_rounding_mode(mode: int, word: int, want: i
 def test_unknown_rounding_mode_is_refused() -> None:
     with pytest.raises(EmulationError, match="crRnd"):
         semantics.convert.narrow_fp32(NUMPY, np.zeros(64, dtype=np.uint8), 5)
+
+
+def test_the_convolution_mode_sums_eight_neighbouring_products(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for signs, types in ((0x300, "bb"), (0x100, "Bb"), (0x200, "bB"), (0, "BB")):
+        a, b = (random.integers(0, 256, 64, dtype=np.uint8) for _ in range(2))
+        word = 1 << 3 | 4 << 5 | signs
+        result = multiply.integer(NUMPY, a, b, word, op="vmul").view(np.int32)
+        wide = [np.frombuffer(x.tobytes(), t).astype(int) for x, t in zip((a, b), types, strict=True)]
+        assert result.tolist() == np.correlate(wide[0][:39], wide[1][:8], "valid").tolist()

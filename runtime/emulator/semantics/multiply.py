@@ -16,7 +16,10 @@ from npuc.runtime.emulator.semantics.registry import rule
 
 @dataclass(frozen=True)
 class Geometry:
-    """A dense mode: element widths of A and B, accumulator lane width, matrix shape (columns 0: lane by lane)."""
+    """A dense mode: element widths of A and B, accumulator lane width, matrix shape (columns 0: lane by lane).
+
+    sliding: row i of A is its elements i .. i + inner - 1 (a convolution), B one column.
+    """
 
     a_bits: int
     b_bits: int
@@ -24,6 +27,7 @@ class Geometry:
     rows: int
     inner: int
     columns: int
+    sliding: bool = False
 
     @property
     def lanes(self) -> int:
@@ -35,6 +39,8 @@ GEOMETRIES = {
     (0, 0, 0): Geometry(8, 4, 32, 4, 16, 8),
     (0, 1, 0): Geometry(8, 8, 32, 4, 8, 8),
     (0, 1, 1): Geometry(8, 8, 32, 32, 2, 0),
+    # From public toolchain headers and a public model of them, not in the facts: 32 sums of 8 neighbouring products.
+    (0, 1, 4): Geometry(8, 8, 32, 32, 8, 1, sliding=True),
     (0, 2, 0): Geometry(16, 8, 32, 4, 4, 8),
     (0, 3, 0): Geometry(16, 16, 32, 4, 2, 8),
     (0, 3, 1): Geometry(16, 16, 32, 32, 1, 0),
@@ -110,6 +116,11 @@ def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
         lanes = v.nibbles(value, signed) if bits == 4 else v.lanes(value, bits, signed)
         return v.resize(v.part(lanes, 0, count), shape.lane_bits, True)
 
+    if shape.sliding:
+        windows = tuple(row + step for row in range(shape.rows) for step in range(shape.inner))
+        x = v.permute(operand(a, shape.a_bits, known.signed_a, shape.rows + shape.inner - 1), windows)
+        y = operand(b, shape.b_bits, known.signed_b, shape.inner)
+        return v.sum_products(x, y, shape.rows, shape.inner, 1)
     if shape.columns:
         x = operand(a, shape.a_bits, known.signed_a, shape.rows * shape.inner)
         y = operand(b, shape.b_bits, known.signed_b, shape.inner * shape.columns)

@@ -155,8 +155,6 @@ UNKNOWN = tuple((re.compile(mnemonic), re.compile(syntax), fact) for mnemonic, s
      "facts/semantics/vmac.md does not describe the sparse multiply modes"),
     (r"vldb\.sparse\..*", "", "facts/semantics does not describe the sparse load stream"),
     (r"vldb\.compr\..*", "", "facts/semantics does not describe the compressed load stream"),
-    (r"vld[ab](\.[23]d)?\.128", "",
-     "facts/semantics/vector_misc.md does not say what a 128-bit load leaves in the upper half of its register"),
     (r"vmov\.(hi|lo)", "SCD", "facts/semantics does not say how an expanding cascade read fills the accumulator"),
 ))
 

@@ -170,8 +170,11 @@ def jump_if(v: Any, condition: int, target: int, *, op: str) -> Any:
 
 @rule(r"jnzd", writes="srCarry pc.taken pc.target")
 def jump_counting(v: Any, count: int, target: int) -> Any:
-    count = v.u32(count - 1)
-    return count, None, v.flag(count != 0), target
+    """What is tested is the value read, before the decrement: programs of the vendor's compiler count on it.
+
+    A loop of 179 rounds begins at 178, one of 0x7fffffff at 0x7ffffffe (public image kernels, legacy_sequence.md).
+    """
+    return v.u32(count - 1), None, v.flag(count != 0), target
 
 
 # locks, end of program
