@@ -1,0 +1,180 @@
+"""npuc as a process: bytes that depend on the source alone, a shared cache, pipes, full disks, interrupts, time."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_kernels import compiled
+
+from npuc.compiler.driver import STAGES, TEXT_STAGES
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.print_attn import to_attn_module
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMMAND = [sys.executable, "-m", "npuc.compiler.cli"]
+SOURCE = to_attn_module(Attention.make(heads=2, query_length=64, head_dim=64))
+
+
+def start(*words: object, **settings) -> subprocess.Popen[bytes]:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **settings}
+    return subprocess.Popen([*COMMAND, *map(str, words)], **pipes)
+
+
+def run(*words: object, **settings) -> tuple[int, bytes, bytes]:
+    child = start(*words, **settings)
+    out, err = child.communicate(timeout=120)
+    return child.returncode, out, err
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    path = tmp_path / "a.mlir"
+    path.write_text(SOURCE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("kernel") / "k.xclbin"
+    path.write_bytes(compiled().xclbin)
+    return path
+
+
+# bytes
+
+
+def test_every_stage_has_the_same_bytes_in_any_folder_under_any_hash_seed(tmp_path):
+    results = []
+    for name, hash_seed in (("here", "0"), ("elsewhere/deeper", "4242")):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.mlir").write_text(SOURCE)
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": "UTC" if hash_seed == "0" else "Asia/Tokyo"}
+        words = ["compile", f"{folder.name}.mlir", "--no-cache", "--dump-dir", "dump", "-o", "k.xclbin", "--json"]
+        code, out, err = run(*words, cwd=folder, env=environment)
+        assert (code, err) == (0, b"")
+        report = json.loads(out)
+        del report["seconds"]
+        results.append(({p.name: p.read_bytes() for p in (folder / "dump").iterdir()}, report))
+        assert (folder / "k.xclbin").read_bytes() == results[-1][0]["kernel.xclbin"]
+    (files, report), (other_files, other_report) = results
+    assert files.keys() == other_files.keys() and report == other_report
+    assert {name: files[name] == other_files[name] for name in files} == dict.fromkeys(files, True)
+    suffixes = {Path(name).suffix for name in files}
+    assert suffixes >= {f".{stage}" for stage in STAGES if stage not in TEXT_STAGES} | {".mlir", ".json", ".s", ".cdo"}
+
+
+# the cache
+
+
+def test_two_processes_compile_into_one_cache_at_once(source, tmp_path):
+    environment = {**os.environ, "NPUC_CACHE_DIR": str(tmp_path / "cache")}
+    children = [start("compile", source, "-o", tmp_path / f"{i}.xclbin", "--json", env=environment) for i in range(2)]
+    reports = [json.loads(child.communicate(timeout=120)[0]) for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert reports[0]["sha256"] == reports[1]["sha256"]
+    assert (tmp_path / "0.xclbin").read_bytes() == (tmp_path / "1.xclbin").read_bytes()
+    (entry,) = (tmp_path / "cache").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-1])
+    code, out, err = run("compile", source, "-o", tmp_path / "2.xclbin", "--json", env=environment)
+    assert code == 0 and not json.loads(out)["cached"] and b"Traceback" not in err
+    assert (tmp_path / "2.xclbin").read_bytes() == (tmp_path / "0.xclbin").read_bytes()
+    code, out, _ = run("compile", source, "-o", tmp_path / "2.xclbin", "--json", env=environment)
+    assert code == 0 and json.loads(out)["cached"]
+
+
+# standard output
+
+
+def test_a_reader_that_leaves_early_is_no_error(kernel):
+    for words in (["inspect", kernel], ["inspect", kernel, "--json"], ["inspect", REPOSITORY / "LICENSE", "--json"]):
+        child = start(*words)
+        child.stdout.close()
+        err = child.stderr.read()
+        code = child.wait(60)
+        child.stderr.close()
+        assert (code, err) == (0, b"") if words[1] == kernel else code == 3 and err.count(b"\n") == 1
+
+
+def test_a_full_disk_behind_standard_output_is_told(kernel, source):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    for words in (["inspect", kernel], ["compile", source, "-o", "-"], ["--help"]):
+        with open("/dev/full", "wb") as full:
+            code, _, err = run(*words, stdout=full)
+        assert code == 3 and err == b"error: cannot write standard output: No space left on device\n"
+    code, _, err = run("compile", source, "-o", "/dev/full")
+    assert code == 3 and err == b"error: /dev/full: cannot write: No space left on device\n"
+
+
+def test_file_names_need_not_be_text(source, tmp_path):
+    name = os.path.join(os.fsencode(tmp_path), b"\xff.xclbin")
+    code, out, err = run("compile", source, "-o", os.fsdecode(name))
+    assert (code, err) == (0, b"") and b"\\udcff.xclbin: " in out and os.path.exists(name)
+    assert run("inspect", os.fsdecode(name))[0] == 0
+    code, out, err = run("inspect", os.fsdecode(name) + "-", "--json")
+    assert code == 3 and err.count(b"\n") == 1 and json.loads(out)["error"]["exit_code"] == 3
+
+
+def test_an_array_goes_to_standard_output_alone(kernel, tmp_path):
+    code, out, err = run("run", kernel, "--backend", "reference", "--output", "o=-")
+    assert code == 0 and out.startswith(b"\x93NUMPY") and b"kernel       attention" in err
+    code, out, err = run("run", kernel, "--backend", "reference", "--output", "o=-", "--json")
+    assert code == 2 and "error" in json.loads(out)
+
+
+def test_a_kernel_and_an_array_come_from_standard_input(kernel, tmp_path):
+    with open(kernel, "rb") as stream:
+        assert run("run", "-", "--backend", "reference", stdin=stream)[0] == 0
+    (tmp_path / "q.npy").write_bytes(run("run", kernel, "--backend", "reference", "--output", "o=-")[1])
+    with open(tmp_path / "q.npy", "rb") as stream:
+        words = ["--input", "q=-", "--random", "3"]
+        assert run("run", kernel, "--backend", "reference", *words, stdin=stream)[0] == 0
+
+
+# interrupts
+
+
+def test_an_interrupted_run_leaves_no_output_and_no_traceback(tmp_path):
+    """A run that would take long is interrupted once its kernel is compiled and the emulation begins."""
+    source = tmp_path / "long.mlir"
+    source.write_text(to_attn_module(Attention.make(heads=8, query_length=1024, head_dim=128)))
+    # A shell may have started the tests with interrupts ignored, which children inherit.
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    child = start("run", source, "--output", f"o={tmp_path / 'o.npy'}", preexec_fn=heard)
+    try:
+        assert child.stderr.readline().startswith(b"note: no NPU to run on")
+        child.send_signal(signal.SIGINT)
+        assert child.communicate(timeout=60) == (b"", b"interrupted\n") and child.returncode == 130
+    finally:
+        child.kill()
+        child.wait()
+    assert os.listdir(tmp_path) == ["long.mlir"]
+
+
+# time
+
+
+def processor_seconds(*words: object) -> float:
+    """What the command takes of a processor: its wall time on an idle machine, whatever else runs here."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code, _, err = run(*words)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert code == 0, err
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def test_help_takes_less_than_0_3_seconds():
+    assert processor_seconds("--help") < 0.3
+
+
+def test_the_example_compiles_in_less_than_5_seconds_without_a_cache(tmp_path):
+    example = REPOSITORY / "examples" / "attention.mlir"
+    assert processor_seconds("compile", example, "-o", tmp_path / "k.xclbin", "--no-cache") < 5
