@@ -180,8 +180,8 @@ def _compile(attention: Attention, settings: Settings) -> cache.Entry:
 def _files(kernel: CompiledKernel) -> dict[str, bytes]:
     from npuc.compiler.frontend.print_attn import to_attn_module
 
-    listing = "".join(
-        f"// core {column},{row}\n{program.listing.rstrip()}\n\n"
+    listing = ".exact\n" + "".join(
+        f"\n.core {column}, {row}\n.text\n{program.listing}"
         for (column, row), program in sorted(kernel.programs.items())
     )
     files = {

@@ -32,7 +32,7 @@ def disassemble(programs: Sequence[CoreProgram], file: str = "") -> str:
         parts.append(_heading(program))
         key = program.base, program.code, program.symbols
         if program.lines or key not in known:
-            known[key] = _body(program)
+            known[key] = program_text(program)
         parts.append(known[key])
         parts.extend(_data_section(i, s.address, s.data) for i, s in enumerate(program.data))
     return "\n".join(parts)
@@ -113,7 +113,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 # --- lines --------------------------------------------------------------------------------------------------------
-def _body(program: CoreProgram) -> str:
+def program_text(program: CoreProgram) -> str:
+    """The lines of one program's code: labels, and bundles with the source lines they come from as comments."""
     items = decode_sweep(program.code, program.base)
     labels = code_labels(items, program.symbols)
     names = {address: quoted(found[0]) for address, found in labels.items()}
@@ -126,9 +127,8 @@ def _body(program: CoreProgram) -> str:
         address = item.address
         if address in labels:
             lines += [f"{quoted(name)}:" for name in labels[address]]
-        if address in sources:
-            lines.append(f"// {' '.join(sources[address].split())}")
-        lines.append(f"0{address:04x}:  {line_text(item, program.code, program.base, names)}")
+        comment = f"  // {' '.join(sources[address].split())}" if address in sources else ""
+        lines.append(f"0{address:04x}:  {line_text(item, program.code, program.base, names)}{comment}")
     return "\n".join(lines) + "\n"
 
 

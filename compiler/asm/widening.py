@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 LINE = 16
+"""Bytes: alignment of branch targets and loop bounds, size of a loop's last bundle."""
 
 
 def sizes_to_line(options: Sequence[Sequence[int]], start: int = 0) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""Scheduled operations with their registers -> machine code and its text."""
+"""Scheduled operations with their registers -> machine code."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _SLOT_ORDER = ("lda", "ldb", "alu", "mv", "lng", "st", "vec", "nop")
 def pack(
     emission: Emission, registers: Mapping[Reg, str], addresses: list[int]
 ) -> tuple[bytes, list[tuple[int, int, str]]]:
-    """The program's bytes, and (address, size, text) of every bundle."""
+    """The program's bytes, and (address, size, comment) of every bundle."""
     labels = {name: addresses[position] for name, position in emission.labels.items()}
     code = bytearray()
-    listing = []
+    bundles = []
     for position, bundle in enumerate(emission.bundles):
         size = addresses[position + 1] - addresses[position]
         slots = {}
-        texts = []
+        comments: dict[str, None] = {}
         for slot in _SLOT_ORDER:
             if slot in bundle:
                 instruction, operands = bound(bundle[slot], registers, labels)
                 slots[slot] = (instruction, operands)
-                texts.append(_text(instruction, operands, bundle[slot].node.op.comment))
+                comments[bundle[slot].node.op.comment] = None
         code += encode_bundle(slots, size=size)
-        listing.append((addresses[position], size, "; ".join(texts) or "nop"))
-    return bytes(code), listing
+        bundles.append((addresses[position], size, "; ".join(comment for comment in comments if comment)))
+    return bytes(code), bundles
 
 
 def bound(
@@ -51,9 +51,3 @@ def _value(operand: Operand, registers: Mapping[Reg, str], labels: Mapping[str, 
         return part_name(operand.reg.file, operand.reg.fixed or registers[operand.reg], operand.which)
     return operand
 
-
-def _text(instruction: Instruction, operands: tuple[str | int, ...], comment: str) -> str:
-    text = instruction.syntax
-    for operand, value in sorted(zip(instruction.operands, operands, strict=True), key=lambda pair: -len(pair[0].name)):
-        text = text.replace(f"${operand.name}", f"#{value}" if isinstance(value, int) else value)
-    return f"{text} // {comment}" if comment else text

@@ -22,7 +22,7 @@ _HALVES_GIVEN_UP = 6  # registers freed one by one, then all
 
 @dataclass(frozen=True)
 class CoreProgram:
-    """Machine code loaded at 0.  bundles: (address, size, text); symbols: (address, name)."""
+    """Machine code loaded at 0.  bundles: (address, size, comment); symbols: (address, name)."""
 
     code: bytes
     bundles: list[tuple[int, int, str]]
@@ -32,15 +32,12 @@ class CoreProgram:
 
     @property
     def listing(self) -> str:
-        """The bundles as text, with labels."""
-        names: dict[int, list[str]] = {}
-        for address, name in self.symbols:
-            names.setdefault(address, []).append(name)
-        lines = []
-        for address, size, text in self.bundles:
-            lines += [f"{name}:" for name in names.get(address, [])]
-            lines.append(f"  {address:5x} {size:2}  {text}")
-        return "\n".join(lines) + "\n"
+        """Assembly text: npuc asm takes it, behind `.exact`, to the same code."""
+        from npuc.compiler.asm import disassembler, programs
+
+        comments = tuple((address, comment) for address, _, comment in self.bundles if comment)
+        whole = programs.CoreProgram(None, None, 0, self.code, symbols=self.symbols, lines=comments)
+        return disassembler.program_text(whole)
 
 
 def generate(program: Program) -> CoreProgram:
@@ -57,10 +54,10 @@ def generate(program: Program) -> CoreProgram:
             f"{program.name}: program of {addresses[-1]} bytes does not fit the {PROGRAM_MEMORY} of program memory",
             remedy=f"unroll less or limit the stages of loop {largest.name}" if largest else None,
         )
-    code, listing = pack(emission, registers, addresses)
+    code, bundles = pack(emission, registers, addresses)
     symbols = tuple(sorted({(addresses[position], name) for position, name in emission.symbols}))
     looped = [loop for loop in emission.loops if loop.looped]
-    return CoreProgram(code, listing, symbols, len(looped), _statistics(emission, addresses, attempts))
+    return CoreProgram(code, bundles, symbols, len(looped), _statistics(emission, addresses, attempts))
 
 
 def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from npuc.compiler.asm.codec import bundle_sizes
+from npuc.compiler.asm.widening import LINE, sizes_to_line
 from npuc.passes.kernel.emission import SETUP_BYTES, Emission
-
-LINE = 16  # alignment of branch targets and loop bounds, size of a loop's last bundle (facts/schedule/aie2_hazards.md)
 
 
 @cache
@@ -61,20 +60,6 @@ def _choose_between(sizes: Sequence[Sequence[int]], to_line: bool) -> list[int]:
     """Sizes of the bundles from one line to the next aligned position: a shortest way by residues."""
     if not to_line:
         return [options[0] for options in sizes]
-    best: dict[int, int] = {0: 0}
-    steps: list[dict[int, int]] = []
-    for options in sizes:
-        reached: dict[int, int] = {}
-        step: dict[int, int] = {}
-        for residue in sorted(best):
-            for size in options:
-                into, cost = (residue + size) % LINE, best[residue] + size
-                if cost < reached.get(into, 1 << 30):
-                    reached[into], step[into] = cost, size
-        best = reached
-        steps.append(step)
-    residue, chosen = 0, []
-    for step in reversed(steps):
-        chosen.append(step[residue])
-        residue = (residue - step[residue]) % LINE
-    return chosen[::-1]
+    chosen = sizes_to_line(sizes)
+    assert chosen is not None, "an empty bundle takes any size"
+    return chosen

@@ -95,7 +95,7 @@ def test_every_core_has_its_own_part_and_all_come_back() -> None:
         CoreProgram(0, 2, 0x20, code[:12], 0x26, source="PDI 1", pdi=1),
     ]
     text = disassemble(programs, "k.xclbin")
-    assert ".core 0, 2, 0  // PDI 0" in text and "\n// a.mlir:3\n00000:" in text
+    assert ".core 0, 2, 0  // PDI 0" in text and "\n00000:  movxm ls, #.L30  // a.mlir:3\n" in text
     found = assemble(text).programs
     assert [(p.core, p.pdi, p.base, p.entry, p.code) for p in found] == [
         ((0, 2), 0, 0, 0, code), ((0, 3), 0, 0, 0, code), ((0, 2), 1, 0x20, 0x26, code[:12])

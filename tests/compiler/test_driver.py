@@ -31,7 +31,7 @@ def test_every_stage_has_bytes(pipeline):
     for stage in driver.STAGES:
         assert stage == "elf" or compiled.stage(stage)
     assert b'"attn.sdpa"' in compiled.stage("attn")
-    assert b"// core 0,2\nnop at (0, 2)\n" in compiled.stage("asm")
+    assert b".core 0, 2\n.text\nnop at (0, 2)\n" in compiled.stage("asm")
 
 
 def test_a_second_compilation_comes_from_the_cache(pipeline):
