@@ -31,6 +31,7 @@ class LazyGroup(click.Group):
         "diff": ("npuc.compiler.commands.diff", "Say what differs between two binaries."),
         "disasm": ("npuc.compiler.commands.disasm", "Print the core programs of a binary as assembly text."),
         "asm": ("npuc.compiler.commands.asm", "Assemble text to an object, an executable or bare code."),
+        "golden": ("npuc.compiler.commands.golden", "Record golden binaries, or check that they still compile alike."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }

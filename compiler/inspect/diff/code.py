@@ -7,6 +7,7 @@ only shifts are the same.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,9 +105,12 @@ class _Program:
         self._symbols = sorted(program.symbols)
         self.names = program.names
 
+    def instructions(self, i: int) -> tuple[Decoded, ...]:
+        item = self.items[i]
+        return item.instructions if isinstance(item, Bundle) else ()
+
     def does_nothing(self, i: int | None) -> bool:
-        item = None if i is None else self.items[i]
-        return isinstance(item, Bundle) and not item.instructions
+        return i is not None and isinstance(self.items[i], Bundle) and not self.instructions(i)
 
     def shapes(self) -> list[_Targets]:
         return [_bundle_shape(self.raw(item)) for item in self.items]
@@ -225,7 +229,19 @@ def _difference(a: _Program, b: _Program, pairs: Sequence[Pair], start: int, end
     name = program.address_name(item.address)
     place = f"{title} {item.address:#x}" + (f" ({name})" if name else "")
     change = CHANGED if removed and added else REMOVED if removed else ADDED
-    return Difference(place, change, before, after, lines=tuple(lines))
+    return Difference(place, change, before, after, _likeness(a, removed, b, added), lines=tuple(lines))
+
+
+def _likeness(a: _Program, removed: Sequence[int], b: _Program, added: Sequence[int]) -> str:
+    """What several bundles still have in common: the instructions, or the operations."""
+    if len(removed) + len(added) <= 2:
+        return ""
+    sides = [d for i in removed for d in a.instructions(i)], [d for j in added for d in b.instructions(j)]
+    before, after = (Counter((d.instruction.name, d.operands) for d in side) for side in sides)
+    if before == after:
+        return "the same instructions in another order or form"
+    before_kinds, after_kinds = (Counter(d.instruction.mnemonic for d in side) for side in sides)
+    return "the same operations on other registers or in another order" if before_kinds == after_kinds else ""
 
 
 def _context(a: _Program, pairs: Sequence[Pair]) -> Iterator[str]:
