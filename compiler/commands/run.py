@@ -78,13 +78,15 @@ def command(
         return
     if allocations:
         raise UsageError("--alloc is for --insts")
+    archives = [text for text in inputs if "=" not in text]
+    arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
     with load(
         file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict
     ) as executable:
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)
         _require_outputs(executable, files)
-        given = _inputs(executable, inputs, seed)
+        given = _inputs(executable, archives, arrays, seed)
         summary = _run(executable, given, files, wants_check)
     _report(summary, as_json, profile, files)
     _fail_unless_passed(summary.check)
@@ -153,18 +155,18 @@ def _require_outputs(executable: Executable, files: dict[str, str]) -> None:
             raise UsageError(f"--output {name}: the kernel has no such output", remedy=f"there is {', '.join(names)}")
 
 
-def _inputs(executable: Executable, options: tuple[str, ...], seed: int | None) -> dict[str, np.ndarray]:
+def _inputs(
+    executable: Executable, archives: list[str], arrays: dict[str, str], seed: int | None
+) -> dict[str, np.ndarray]:
     from npuc.runtime.arguments import draw
     from npuc.runtime.array_files import read_array, read_arrays
 
-    archives = [text for text in options if "=" not in text]
-    single = _named(tuple(text for text in options if "=" in text), "--input")
     given: dict[str, np.ndarray] = {}
     for path in archives:
         names = [a.name for a in executable.kernel.inputs]
         given.update({name: array for name, array in read_arrays(path).items() if name in names})
-    given.update({name: read_array(path) for name, path in single.items()})
-    if seed is None and not options:
+    given.update({name: read_array(path) for name, path in arrays.items()})
+    if seed is None and not archives and not arrays:
         seed = 0
     if seed is not None:
         given = {**draw(executable.kernel.arguments, seed), **given}
