@@ -308,6 +308,10 @@ class CoreUnit:
     def _lock(self, request: LockRequest, waited: bool) -> int | None:
         machine = self.array.machine
         tile, lock = self.lock_place(request)
+        if not -64 <= request.value <= 63:
+            raise EmulationError(f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "
+                                 f"{request.value}: a lock value has 7 signed bits, what more means is not known",
+                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
         if request.acquire:
             if not tile.locks.try_acquire(lock, request.value, self.tile.name):
                 tile.locks.wait(lock, self._waker(machine.lock_visible))

@@ -19,6 +19,8 @@ _WORDS = (*target.R, *target.P, *target.M, *target.DN, *target.DJ, *target.DC, *
 SCALAR_INDEX: dict[str, int] = {name: index for index, name in enumerate(_WORDS)}
 LC, LS, LE = SCALAR_INDEX["lc"], SCALAR_INDEX["ls"], SCALAR_INDEX["le"]
 # Known at reset: control and status registers and the loop registers (facts/semantics/convert.md section 1).
+# Reset values other than 0 of Core_CR and Core_LE, facts/platform/registers_aie2.json.
+_RESET = {"crMCDEn": 1, "crSCDEn": 1, "le": 0xFFFFF}
 _DEFINED_AT_RESET = (*target.CONTROL, *target.STATUS, "lc", "ls", "le", "CORE_ID")
 
 _ACCUMULATORS = 64 * len(target.X)
@@ -65,8 +67,11 @@ class RegisterFile:
         self.defined: set[str] = set(_DEFINED_AT_RESET)
 
     def reset(self) -> None:
-        """All zero, and nothing but control, status and loop registers counts as written."""
+        """All zero but the cascade's enables and the loop end; only control, status and loop registers count as
+        written."""
         self.scalar[:] = [0] * len(self.scalar)
+        for register, value in _RESET.items():
+            self.scalar[SCALAR_INDEX[register]] = value
         self.plain[:] = 0
         self.bypassed[:] = 0
         self.defined.clear()

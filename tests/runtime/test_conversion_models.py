@@ -206,3 +206,10 @@ def test_converting_stores(fused: str, alone: str, source: str, seed: int) -> No
                      "crSat": int(random.choice(SATURATION)), "crPackSign": int(random.integers(2))}
         want = BENCH.run(alone, registers).registers.read("wl1").tobytes()
         assert BENCH.run(fused, registers, bytes(64)).data_memory.read(MEMORY, 64) == want + bytes(32)
+
+
+def test_shift_registers_count_modulo_64() -> None:
+    data = packed(range(-16, 16), 32)
+    results = [BENCH.run("vsrs.s16.s32 x1, cm2, s1", {"cm2": data, "s1": shift}).registers.read("x1").tobytes()
+               for shift in (2, 66, 0xFFFFFFC2)]
+    assert results[0] == results[1] == results[2] == packed([x >> 2 for x in range(-16, 16)], 16)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,8 +189,8 @@ def test_cascade_moves_512_bits_to_the_neighbour(direction: str) -> None:
     cores = Cores(2)
     writer, reader = cascade_pair(cores, direction)
     data = [bytes((17 * i + 3 * k) & 255 for i in range(64)) for k in range(2)]
-    cores.load(*writer, ".\nvmov MCD, x1\nvmov MCD, bmh2\ndone", x1=data[0], bmh2=data[1], crMCDEn=1)
-    unit = cores.load(*reader, "vmov bml0, SCD\nvmov x2, SCD\n.\ndone", crSCDEn=1)
+    cores.load(*writer, ".\nvmov MCD, x1\nvmov MCD, bmh2\ndone", x1=data[0], bmh2=data[1])
+    unit = cores.load(*reader, "vmov bml0, SCD\nvmov x2, SCD\n.\ndone")
     cores.run()
     assert unit.core.registers.read("bml0").tobytes() == data[0]
     assert unit.core.registers.read("x2").tobytes() == data[1]
@@ -218,7 +220,7 @@ def test_cascade_entries_arrive_in_order_and_none_is_lost() -> None:
 @pytest.mark.parametrize(("text", "message"), [("vmov MCD, x1", "crMCDEn is 0"), ("vmov x1, SCD", "crSCDEn is 0")])
 def test_a_cascade_that_is_not_enabled_is_named(text: str, message: str) -> None:
     cores = Cores(1)
-    cores.load(0, 3, text)
+    cores.load(0, 3, text, crMCDEn=0, crSCDEn=0)
     with pytest.raises(EmulationError, match=message):
         cores.run()
 
@@ -389,6 +391,42 @@ def test_registers_of_a_core_that_stands_still_are_visible() -> None:
     cores.array.registers.write(address + CORE_R, 77, "test")
     assert unit.core.registers.read("x1").tobytes()[8:12] == bytes.fromhex("feca0000")
     assert unit.core.registers.read("r0") == 77
+
+
+def test_control_registers_are_packed_as_the_register_manual_has_them(facts_dir: Path) -> None:
+    facts = json.loads((facts_dir / "platform" / "registers_aie2.json").read_text())["registers"]["core.Core_CR"]
+    cores = Cores(1)
+    unit = cores.load(0, 2, "done")
+    address = geometry.tile_address(0, 2, facts["offset"])
+    assert cores.array.registers.read(address, "test") == facts["reset"]
+    fields = {"Saturation_Mode": "crSat", "Round_Mode": "crRnd", "MCD_Enable": "crMCDEn", "SCD_Enable": "crSCDEn",
+              "Vadd_Sign": "crVaddSign", "Unpack_Sign": "crUnpackSign", "Pack_Sign": "crPackSign",
+              "UPS_Sign": "crUPSSign", "SRS_Sign": "crSRSSign"}
+    for name, low, high in facts["fields"]:
+        ones = (1 << high - low + 1) - 1
+        cores.array.registers.write(address, ones << low, "test")
+        assert cores.array.registers.read(address, "test") == ones << low
+        if name in fields:
+            set_now = {register for register in fields.values() if unit.core.registers.read(register)}
+            assert set_now == {fields[name]} and unit.core.registers.read(fields[name]) == ones
+        elif name != "Reserved":
+            mask = {"Float_M": "crFPMask", "Bfloat_": "crF2IMask", "Float_t": "crF2FMask"}[name[:7]]
+            assert unit.core.registers.read(mask) == 1 << low - {"crFPMask": 6, "crF2IMask": 18, "crF2FMask": 23}[mask]
+
+
+@pytest.mark.parametrize("offset", [0x31180, 0x31110])
+def test_registers_whose_contents_are_not_known_name_the_fact(offset: int) -> None:
+    cores = Cores(1)
+    with pytest.raises(EmulationError, match="not modelled: facts/"):
+        cores.array.registers.read(geometry.tile_address(0, 2, offset), "test")
+
+
+@pytest.mark.parametrize("text", ["acq #48, r1", "rel #48, r1"])
+def test_lock_values_beyond_seven_bits_are_named(text: str) -> None:
+    cores = Cores(1)
+    cores.load(0, 2, text, r1=127)
+    with pytest.raises(EmulationError, match="lock 0 by 127: a lock value has 7 signed bits"):
+        cores.run()
 
 
 def test_registers_of_a_running_core_are_refused() -> None:

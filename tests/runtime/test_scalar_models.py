@@ -96,7 +96,7 @@ def test_selects_look_at_r27(name: str, chosen: Callable[[int], bool], condition
     ("movx crRnd, r2", "crRnd", 9), ("mov lc, r2", "lc", 9), ("mov dn3, r2", "dn3", 9), ("mov s1, r2", "s1", 9),
     ("add.nc lc, r2, #-1", "lc", 8)])
 def test_moves(text: str, register: str, want: int) -> None:
-    core = BENCH.run(text, {"r2": 9, "le": 0x3000})
+    core = BENCH.run(text, {"r2": 9})
     assert core.registers.read(register) == want
 
 

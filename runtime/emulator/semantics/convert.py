@@ -9,6 +9,8 @@ from npuc.runtime.emulator.semantics.vector_alu import dynamic_sign
 
 ROUNDING_MODES = (0, 1, 2, 3, 8, 9, 10, 11, 12, 13)
 SATURATION_MODES = (0, 1, 3)
+_SHIFT_MASK = 63
+"""Shift registers hold six bits (facts/platform/registers_aie2.json, Core_S0)."""
 
 
 def _goes_up(mode: int, value: Any, quotient: Any, rest: Any, half: Any) -> Any:
@@ -53,13 +55,13 @@ def _clamp(v: Any, value: Any, width: int, signed: bool, saturation: int) -> Any
 def shift_round_saturate(v: Any, acc: Any, shift: int, saturation: int, rounding: int, sign: tuple[int, ...], *,
                          kind: str, width: int, lane: int) -> Any:
     """Accumulator lanes (signed) / 2^shift, rounded, clamped, the low `width` bits of each packed densely."""
+    shift = shift & _SHIFT_MASK
     value = v.resize(v.lanes(acc, lane, True), 64, True)
 
     def build(signed: bool) -> Any:
         return v.choose(saturation, SATURATION_MODES, lambda saturate: v.bits(v.resize(
             _clamp(v, rounded, width, signed, saturate), width)), "crSat")
 
-    v.choose(shift, range(64), lambda known: None, "the shift of a shift-round-saturate,")
     rounded = v.choose(rounding, ROUNDING_MODES, lambda mode: _round_shift(v, value, shift, mode), "crRnd")
     return dynamic_sign(v, kind, sign, build, "crSRSSign")
 
@@ -80,6 +82,7 @@ _UPS = r"(vups|vlda(\.[23]d)?\.ups)\.s(?P<lane>32|64)\.(?P<kind>s|d)(?P<width>8|
 
 def _ups(v: Any, source: Any, shift: int, saturation: int, *sign: int, kind: str, width: int, lane: int) -> Any:
     """Lanes extended, shifted left, truncated or clamped to the signed range of the accumulator lane."""
+    shift = shift & _SHIFT_MASK
 
     def build(signed: bool) -> Any:
         value = v.resize(v.lanes(source, width, signed), 64, True)
@@ -95,7 +98,6 @@ def _ups(v: Any, source: Any, shift: int, saturation: int, *sign: int, kind: str
             result = v.select(fits, result, limit)
         return v.bits(v.resize(result, lane))
 
-    v.choose(shift, range(64), lambda known: None, "the shift of an up-shift,")
     return dynamic_sign(v, kind, sign, build, "crUPSSign")
 
 
