@@ -251,7 +251,7 @@ def test_compile_json_has_the_fields_of_the_contract(npuc, pipeline):
     [
         (["-o", "x.pdi"], "x.pdi", b"pdi"),
         (["-o", "x.txn"], "x.txn", b"txn"),
-        (["-o", "x.s"], "x.s", b"// core 0,2"),
+        (["-o", "x.s"], "x.s", b".exact\n\n.core 0, 2\n"),
         (["-o", "x.json"], "x.json", b"{"),
         (["-o", "x.plan"], "x.plan", b"plan over"),
         (["-o", "x.mlir"], "x.mlir", b"func.func"),

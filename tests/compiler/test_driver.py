@@ -173,3 +173,22 @@ def test_a_folder_replaces_only_a_folder_of_its_kind(tmp_path):
     with pytest.raises(InputError, match="thesis.tex"):
         write_folder(str(folder), {"a.elf": b"4"})
     assert os.listdir(tmp_path) == ["out.elf"]
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path, monkeypatch, failing, error):
+    folder = tmp_path / "out.elf"
+    write_folder(str(folder), {"a.elf": b"old"})
+    rename, calls = os.rename, []
+
+    def renamed(*places: str) -> None:
+        calls.append(places)
+        if len(calls) == failing:
+            raise error
+        rename(*places)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    with pytest.raises((KeyboardInterrupt, InputError)):
+        write_folder(str(folder), {"a.elf": b"new"})
+    assert os.listdir(tmp_path) == ["out.elf"] and (folder / "a.elf").read_bytes() == b"old"
