@@ -39,7 +39,7 @@ class Receiver(Channel):
         self.stored = 0  # words of the descriptor in memory already
         self.pending: deque[Segment] = deque()
         self.loaded_at = self.granted_at = 0
-        self.resume_at: float | None = None  # the lock came when the buffer was full: from when on words are taken
+        self.first_at: float | None = None  # arrival of the descriptor's first word
         self.taken_by = 0.0  # when the words received so far are taken at the earliest, counted to the last word
         self.ending = False
         self.wants_header = False  # out-of-order mode: the next word is a header that names the descriptor
@@ -125,7 +125,8 @@ class Receiver(Channel):
     def begin(self) -> None:
         now = self.array.clock.cycle
         self.loaded_at = now
-        self.stored, self.ending, self.resume_at = 0, False, None
+        self.stored, self.ending = 0, False
+        self.first_at = self.pending[0].first if self.pending else None
         self.taken_by = now + self.length - 1.0
         self.inlet.open(self.base + min(self.array.machine.receive_words, self.length), now)
         super().begin()
@@ -176,6 +177,8 @@ class Receiver(Channel):
             raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
                                  "like is in no public source")
         self.pending.append(segment)
+        if self.first_at is None:
+            self.first_at = segment.first
         if self.wants_header:
             self._take_header()
         elif self.granted and not self.paused:
@@ -240,7 +243,7 @@ class Receiver(Channel):
         self.words += count
         self.busy_cycles += count
         self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
-        self.array.note(self.name, "receiving", max(self.loaded_at, self.granted_at), now)
+        self.array.note(self.name, "receiving", max(self.loaded_at, self.first_at or 0), now)
         if self.finishes_on_tlast:
             self.counts.append(count | (self.number_running or 0) << 24 | int(task is not None) << 30 | 1 << 31)
         self.finished(descriptor, task)
