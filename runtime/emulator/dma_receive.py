@@ -249,6 +249,15 @@ class Receiver(Channel):
         self.finished(descriptor, task)
         self.run_ended()
 
+    def write_count(self) -> int:
+        """Words of the present descriptor that have arrived by now and, the lock being held, are in memory."""
+        if not self.granted:
+            return 0
+        now, count = self.array.clock.cycle, self.stored
+        for segment in self.pending:
+            count += min(len(segment.words), max(0, math.floor((now - segment.first) / segment.period) + 1))
+        return min(count, self.length)
+
     def pop_count(self) -> int:
         """A read of the finish-on-TLAST count register: valid[31] last[30] descriptor[29:24] words[17:0]."""
         return self.counts.popleft() if self.counts else 0

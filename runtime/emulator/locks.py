@@ -18,6 +18,7 @@ class Locks:
         self.writers = ["reset"] * count
         self.acquirers: dict[int, set[str]] = {}  # by lock, who has ever acquired it; for diagnosis
         self.releasers: dict[int, set[str]] = {}
+        self.misuse = {"overflow": 0, "underflow": 0}  # a bit a lock, until it is cleared
         self.name = name
         self._strict = strict
         self._warn = warn
@@ -41,8 +42,13 @@ class Locks:
             if self._strict:
                 raise EmulationError(text)
             self._warn(text)
+            self.misuse["overflow" if total > 0 else "underflow"] |= 1 << lock
             total = min(max(total, 0), geometry.LOCK_MAXIMUM)
         self._set(lock, total, who)
+
+    def clear_misuse(self, kind: str, locks: int) -> None:
+        """Clear the bits of kind 'overflow' or 'underflow' that are set in `locks`."""
+        self.misuse[kind] &= ~locks
 
     def write(self, lock: int, value: int, who: str) -> None:
         """A direct write of the value register."""

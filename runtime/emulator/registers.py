@@ -1,29 +1,28 @@
-"""What a register write or read does to a tile; everything not listed here is an error, never ignored."""
+"""What a register write or read does to a tile; what register_map.py has no rule for is an error, never ignored."""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.compiler.target.npu1.registers import offset_name, register_name
+from npuc.compiler.target.npu1.registers import register_name
+from npuc.runtime.emulator.dma import Channel
+from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.register_map import (
+    MEMORY_CONTROL,
+    RESET_VALUES,
+    TRACE_CONTROL,
+    Meaning,
+    meaning,
+    read_only,
+    refusal,
+)
 from npuc.runtime.emulator.tile import Tile
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
-
-# Stored, read back, and without an effect on results here: observation (events, trace, counters, timers, debug
-# state), interrupts, clock gating and isolation (opened by the firmware before the CDO: facts/platform/device_npu1.md,
-# last section), the cascade's direction (read by core_unit.py) and the shim's mux (read when a stream is
-# traced).
-STORED = re.compile(
-    r"(Combo_event|Edge_Detection|Event_|Enable_Events|Error_Halt|Reset_Event|Trace_|Timer_|Performance_|PC_Event|"
-    r"WatchPoint|Debug_|Interrupt_controller|Stream_Switch_(Event_Port|Adaptive_Clock|Parity|Deterministic)|"
-    r"Locks_Event|Locks_(Over|Under)flow|DMA_Event_Channel|Memory_Control|Module_(Clock|Reset)_Control|"
-    r"Column_Clock|AIE_Tile_Column_Reset|Tile_Control$|Accumulator_Control|Mux_Config|Demux_Config|"
-    r"AIE_AXIMM_Config|NoC_Interface|PL_Interface|Core_Processor_Bus)"
-)
 
 
 class Registers:
@@ -46,8 +45,7 @@ class Registers:
         tile, offset = self._tile(address, who)
         if mask != 0xFFFFFFFF:
             value = self._read(tile, offset, who) & ~mask | value & mask
-        if not self._write(tile, offset, value, who):
-            raise EmulationError(f"{who} writes {register_name(address)}, which is not modelled")
+        self._write(tile, offset, value, who)
 
     def write_block(self, address: int, words: tuple[int, ...], who: str) -> None:
         """Consecutive words."""
@@ -61,12 +59,14 @@ class Registers:
             self.write(address + 4 * i, word, who)
 
     def read(self, address: int, who: str) -> int:
+        """One word, as the register shows it now; some reads change what they read (lock requests, counts)."""
         tile, offset = self._tile(address, who)
         return self._read(tile, offset, who)
 
     # inside a tile
 
-    def _memory(self, tile: Tile, offset: int, size: int):  # noqa: ANN202 (a writer of bytes, or None)
+    def _memory(self, tile: Tile, offset: int, size: int) -> Callable[[bytes], None] | None:
+        """What writes bytes to a memory at that place; None where no memory is."""
         if tile.memory is not None and offset + size <= tile.memory.size:
             memory = tile.memory
             return lambda data: memory.write(offset, data)
@@ -81,97 +81,120 @@ class Registers:
             return program
         return None
 
-    def _write(self, tile: Tile, offset: int, value: int, who: str) -> bool:
-        kind = tile.kind
+    def _write(self, tile: Tile, offset: int, value: int, who: str) -> None:
         memory = self._memory(tile, offset, 4)
         if memory is not None:
             memory(value.to_bytes(4, "little"))
-        elif (lock := self._lock(tile, offset)) is not None:
-            tile.locks.write(lock, value, who)
-        elif (place := self._descriptor(tile, offset)) is not None:
-            self._check_idle(tile, place[0], who)
-            tile.descriptors[place[0]][place[1]] = value
-        elif self._channel(tile, offset, value, who) or self._switch(tile, offset, value):
-            pass
-        elif tile.core is not None and offset == geometry.CORE_CONTROL:
+            return
+        what = meaning(tile.kind, offset)
+        if what.kind == "lock":
+            tile.locks.write(cast(int, what.place[0]), value, who)
+        elif what.kind == "descriptor":
+            bd, word = cast("tuple[int, int]", what.place)
+            self._check_idle(tile, bd, who)
+            tile.descriptors[bd][word] = value
+        elif what.kind == "channel control":
+            self._channel(tile, what).write_control(value, who)
+        elif what.kind == "channel queue":
+            self._channel(tile, what).push(value, who)
+        elif what.kind in ("master", "slave", "slot"):
+            self._switch(tile, what, value)
+        elif what.kind in ("lock overflow", "lock underflow"):
+            tile.locks.clear_misuse(what.kind.removeprefix("lock "), value << 32 * cast(int, what.place[0]))
+        elif what.kind == "core control" and tile.core is not None:
             tile.core.write_control(value)
-        elif tile.core is not None and tile.core.write_register(offset, value):
+        elif what.kind == "core register" and tile.core is not None and tile.core.write_register(offset, value):
             pass
-        elif STORED.match(offset_name(kind, offset)):
-            tile.plain[offset] = value
-            if offset in (geometry.SHIM_MUX, geometry.SHIM_DEMUX) and kind == "shim":
-                self.array.streams_changed()
+        elif what.kind == "stored" and not read_only(what.name):
+            self._store(tile, offset, what, value, who)
         else:
-            return False
-        return True
+            raise EmulationError(f"{who} writes {self._name(tile, offset)}, which is not modelled")
+
+    def _store(self, tile: Tile, offset: int, what: Meaning, value: int, who: str) -> None:
+        refused = refusal(what.name, value)
+        if refused is not None:
+            raise EmulationError(f"{who} writes {value:#x} to {self._name(tile, offset)}: {refused} is not modelled")
+        if MEMORY_CONTROL.match(what.name) and value & 1 and tile.memory is not None:
+            tile.memory.write(0, bytes(tile.memory.size))
+        if TRACE_CONTROL.match(what.name) and value >> 16 & 0x7F:
+            self.array.warn(f"{who} starts the trace unit of {tile.name}: no trace packets will be sent")
+        tile.plain[offset] = value
+        if tile.kind == "shim" and offset in (geometry.SHIM_MUX, geometry.SHIM_DEMUX):
+            self.array.streams_changed()
 
     def _check_idle(self, tile: Tile, bd: int, who: str) -> None:
         for channel in tile.channels.values():
             if self.array.strict and channel.busy and channel.number_running == bd:
                 raise EmulationError(f"{who} writes descriptor {bd} of {tile.name} while {channel.name} runs it")
 
-    def _lock(self, tile: Tile, offset: int) -> int | None:
-        index, rest = divmod(offset - geometry.LOCK_BASE[tile.kind], geometry.LOCK_STRIDE)
-        return index if rest == 0 and 0 <= index < len(tile.locks.values) else None
+    def _channel(self, tile: Tile, what: Meaning) -> Channel:
+        return tile.channels[cast("tuple[str, int]", what.place)]
 
-    def _descriptor(self, tile: Tile, offset: int) -> tuple[int, int] | None:
-        index, rest = divmod(offset - geometry.BD_BASE[tile.kind], geometry.BD_STRIDE)
-        if 0 <= index < len(tile.descriptors) and rest // 4 < len(tile.descriptors[index]):
-            return index, rest // 4
-        return None
-
-    def _channel(self, tile: Tile, offset: int, value: int, who: str) -> bool:
-        for (direction, number), channel in tile.channels.items():
-            control = geometry.channel_control_offset(tile.kind, direction, number)
-            if offset == control:
-                channel.write_control(value, who)
-                return True
-            if offset == control + geometry.CHANNEL_QUEUE_OFFSET:
-                channel.push(value, who)
-                return True
-        return False
-
-    def _switch(self, tile: Tile, offset: int, value: int) -> bool:
-        kind = tile.kind
-        masters = sum(count for _, count in geometry.MASTER_PORTS[kind].values())
-        slaves = sum(count for _, count in geometry.SLAVE_PORTS[kind].values())
-        master = (offset - geometry.SWITCH_MASTER_BASE[kind]) // 4
-        slave = (offset - geometry.SWITCH_SLAVE_BASE[kind]) // 4
-        slot = (offset - geometry.SWITCH_SLOT_BASE[kind]) // 4
-        if 0 <= master < masters:
-            tile.masters[master] = value
-        elif 0 <= slave < slaves:
-            tile.slaves[slave] = value
-        elif 0 <= slot < slaves * geometry.SLOTS_PER_SLAVE:
-            tile.slots[divmod(slot, geometry.SLOTS_PER_SLAVE)] = value
+    def _switch(self, tile: Tile, what: Meaning, value: int) -> None:
+        if what.kind == "slot":
+            tile.slots[cast("tuple[int, int]", what.place)] = value
         else:
-            return False
+            (tile.masters if what.kind == "master" else tile.slaves)[cast(int, what.place[0])] = value
         self.array.streams_changed()
-        return True
 
     def _read(self, tile: Tile, offset: int, who: str) -> int:
         if tile.memory is not None and offset < tile.memory.size:
             return int.from_bytes(tile.memory.read(offset, 4), "little")
-        if (lock := self._lock(tile, offset)) is not None:
-            return tile.locks.values[lock]
-        if (place := self._descriptor(tile, offset)) is not None:
-            return tile.descriptors[place[0]][place[1]]
-        for (direction, number), channel in tile.channels.items():
-            if offset == geometry.channel_control_offset(tile.kind, direction, number):
-                return channel.control
-            if offset == geometry.channel_status_offset(tile.kind, direction, number):
-                return channel.status()
-        if tile.core is not None and offset == geometry.CORE_CONTROL:
-            return tile.core.control
-        if tile.core is not None and offset == geometry.CORE_STATUS:
-            return tile.core.status()
-        if tile.core is not None and (value := tile.core.read_register(offset)) is not None:
-            return value
-        for base, table in ((geometry.SWITCH_MASTER_BASE, tile.masters), (geometry.SWITCH_SLAVE_BASE, tile.slaves)):
-            index = (offset - base[tile.kind]) // 4
-            if 0 <= index < 25 and (offset < geometry.SWITCH_SLAVE_BASE[tile.kind] or table is tile.slaves):
-                return table.get(index, 0)
-        if STORED.match(offset_name(tile.kind, offset)):
-            return tile.plain.get(offset, 0)
-        address = geometry.tile_address(tile.column, tile.row, offset)
-        raise EmulationError(f"{who} reads {register_name(address)}, which is not modelled")
+        start = offset - geometry.PROGRAM_MEMORY_OFFSET
+        if tile.core is not None and 0 <= start < geometry.PROGRAM_MEMORY_SIZE:
+            return int.from_bytes(tile.core.program[start : start + 4], "little")
+        what = meaning(tile.kind, offset)
+        value = self._value(tile, offset, what, who)
+        if value is None:
+            raise EmulationError(f"{who} reads {self._name(tile, offset)}, which is not modelled")
+        return value
+
+    def _value(self, tile: Tile, offset: int, what: Meaning, who: str) -> int | None:
+        kind, place = what.kind, what.place
+        if kind == "lock":
+            return tile.locks.values[cast(int, place[0])]
+        if kind == "lock request":
+            return self._request(tile, cast(int, place[0]), who)
+        if kind in ("lock overflow", "lock underflow"):
+            return tile.locks.misuse[kind.removeprefix("lock ")] >> 32 * cast(int, place[0]) & 0xFFFFFFFF
+        if kind == "descriptor":
+            return tile.descriptors[cast(int, place[0])][cast(int, place[1])]
+        if kind.startswith("channel ") or kind in ("write count", "finished counts"):
+            return self._channel_value(self._channel(tile, what), kind)
+        if kind in ("master", "slave", "slot"):
+            table = {"master": tile.masters, "slave": tile.slaves}.get(kind)
+            if table is None:
+                return tile.slots.get(cast("tuple[int, int]", place), 0)
+            return table.get(cast(int, place[0]), 0)
+        if tile.core is not None and kind.startswith("core "):
+            return {"core control": lambda core: core.control, "core status": lambda core: core.status(),
+                    "core register": lambda core: core.read_register(offset)}[kind](tile.core)
+        if kind == "stored":
+            return tile.plain.get(offset, RESET_VALUES.get(tile.kind, {}).get(what.name, 0))
+        return None
+
+    def _channel_value(self, channel: Channel, kind: str) -> int:
+        if kind == "channel control":
+            return channel.control
+        if kind == "channel status":
+            return channel.status()
+        if isinstance(channel, Receiver) and kind != "channel queue":
+            return channel.write_count() if kind == "write count" else channel.pop_count()
+        return 0  # a start queue reads as nothing
+
+    def _request(self, tile: Tile, request: int, who: str) -> int:
+        """A read of the lock request window: id from bit 10, acquire in bit 9, change value in bits 8:2.
+
+        The read gives 1 when the lock was changed (facts/platform/device_npu1.md, "Locks").
+        """
+        lock, acquire, value = request >> 10, request >> 9 & 1, request >> 2 & 0x7F
+        value -= (value & 0x40) << 1
+        if lock >= len(tile.locks.values):
+            raise EmulationError(f"{who} requests lock {lock}; {tile.name} has {len(tile.locks.values)}")
+        if acquire:
+            return int(tile.locks.try_acquire(lock, value, who))
+        tile.locks.release(lock, value, who)
+        return 1
+
+    def _name(self, tile: Tile, offset: int) -> str:
+        return register_name(geometry.tile_address(tile.column, tile.row, offset))

@@ -159,7 +159,8 @@ def vector_add_loop(expected: Expected) -> None:
 
 
 def cycle_counter(expected: Expected) -> None:
-    core = loaded(f"movxm r8, #1000\n mov r17:r16, cntr\n{nops(23)}again:\n add r8, r8, #-1\n nop\n nop\n jnz r8, #again\n{nops(5)}"
+    core = loaded(f"movxm r8, #1000\n mov r17:r16, cntr\n{nops(23)}again:\n add r8, r8, #-1\n nop\n nop\n"
+                  f" jnz r8, #again\n{nops(5)}"
                   f" mov r19:r18, cntr\n{nops(4)} done\n{nops(6)}")
     run(core)
     assert core.registers.read("r19:r18") - core.registers.read("r17:r16") == expected["delta"]
@@ -203,7 +204,7 @@ def load_store_same(expected: Expected) -> None:
 
 
 def scalar_self_conflict(expected: Expected) -> None:
-    """24 bundles that load and store, 8 elements after each other in one bank: 32 elements of an object in steady state."""
+    """24 bundles that load and store, 8 elements apart, in one bank: the steady state of a 32-element object."""
     bundle = "lda r2, [p0], #4; add r3, r2, r4; st r3, [p1], #4\n"
     core = loaded(f"{nops(8)}{bundle * 24}{nops(8)} done\n{nops(6)}", p0=A + 32, p1=A + 0x800)
     cycle, stalled = 0, []

@@ -160,7 +160,7 @@ def test_a_packet_that_nothing_matches_is_an_error_that_names_it():
 def test_a_stuck_packet_keeps_its_arbiter_and_who_waits_for_it_says_so():
     bench = Bench()
     switched(bench, True)
-    for channel, number, packet in ((0, 0, 1), (1, 24, 2)):
+    for number, packet in ((0, 1), (24, 2)):
         bench.descriptor(MEMTILE, number, 64, base_address=OWN, enable_packet=1, packet_id=packet)
     bench.descriptor(UPPER, 0, 64)
     bench.start(UPPER, "s2mm", 0, 0)
@@ -211,8 +211,9 @@ def test_a_token_without_a_way_is_lost_and_the_reason_kept():
     bench.start(CORE, "mm2s", 0, 0, token=True)
     bench.run()
     assert bench.array.tokens == {}
-    assert bench.array.lost_tokens == ["the task token of MM2S 0 of core(0,2) is lost: the stream of the control port of "
-                                       "core(0,2) ends at slave Ctrl 0 of core(0,2), which is not enabled"]
+    assert bench.array.lost_tokens == [
+        "the task token of MM2S 0 of core(0,2) is lost: the stream of the control port of core(0,2) ends at slave "
+        "Ctrl 0 of core(0,2), which is not enabled"]
 
 
 # control packets
@@ -232,8 +233,8 @@ def send_control(bench: Bench, *packets: list[int]) -> None:
     bench.circuit(MEMTILE, ("north", 0), ("dma", 0))
     for number, packet in enumerate(packets):
         bench.put(MEMTILE, 64 * number, np.array(packet, np.uint32))
-        bench.descriptor(MEMTILE, number, len(packet), base_address=OWN + 64 * number, use_next=number + 1 < len(packets),
-                         next_bd=number + 1)
+        bench.descriptor(MEMTILE, number, len(packet), base_address=OWN + 64 * number,
+                         use_next=number + 1 < len(packets), next_bd=number + 1)
     bench.descriptor(MEMTILE, 20, 5, base_address=OWN + 4096)
     bench.start(MEMTILE, "s2mm", 0, 20)
     bench.start(MEMTILE, "mm2s", 0, 0)
