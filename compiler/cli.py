@@ -32,6 +32,7 @@ class LazyGroup(click.Group):
         "disasm": ("npuc.compiler.commands.disasm", "Print the core programs of a binary as assembly text."),
         "asm": ("npuc.compiler.commands.asm", "Assemble text to an object, an executable or bare code."),
         "golden": ("npuc.compiler.commands.golden", "Record golden binaries, or check that they still compile alike."),
+        "lint": ("npuc.compiler.commands.lint", "Report what the exposed pipeline would get wrong in programs."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }

@@ -1,0 +1,204 @@
+"""What one bundle does, stage by stage, in a form in which two bundles are compared with a few operations on integers.
+
+Sets of (stage, unit) and (stage, register part) are integers, one field a stage: shifting an older bundle's set down by
+`distance` fields puts it beside that of a bundle issued `distance` later.  Everything comes from the tables of
+`target/aie2`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from npuc.compiler.asm.codec import Bundle, Decoded
+from npuc.compiler.target.aie2.registers import CONTROL, REGISTERS, STATUS, TILE_COUNTER, parts
+from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, Access, Timing, Unit, operand_registers, timing
+
+LOOP_REGISTERS = ("ls", "le", "lc")
+SUBWORD_UNIT = "PART_WORD_STORE"
+LOCK_UNIT = "SEMAPHORE"
+
+_PARTS = tuple(sorted({part for register in REGISTERS for part in parts(register)}))
+PART_BIT = {part: index for index, part in enumerate(_PARTS)}
+PART_FIELD = len(_PARTS)
+UNIT_FIELD = 64
+_unit_bits: dict[str, int] = {}
+
+ALL_PARTS = (1 << PART_FIELD) - 1
+
+
+def mask_of(registers: tuple[str, ...]) -> int:
+    """The set of parts of these registers."""
+    return sum(1 << PART_BIT[part] for register in registers for part in parts(register))
+
+
+DEFINED_AT_RESET = mask_of((*CONTROL, *STATUS, *LOOP_REGISTERS, "CORE_ID", TILE_COUNTER))
+"""What has a known value when a core leaves reset (facts/semantics/convert.md section 1)."""
+
+
+def part_names(mask: int) -> tuple[str, ...]:
+    """The parts in a set, by name."""
+    return tuple(part for part, bit in PART_BIT.items() if mask >> bit & 1)
+
+
+def _unit_bit(unit: str) -> int:
+    bit = _unit_bits.setdefault(unit, len(_unit_bits))
+    assert bit < UNIT_FIELD
+    return bit
+
+
+class Step(NamedTuple):
+    """One instruction of a bundle with its timing."""
+
+    decoded: Decoded
+    timing: Timing
+
+    @property
+    def is_lock(self) -> bool:
+        return self.decoded.instruction.side_effect == "lock"
+
+    @property
+    def orders_memory(self) -> bool:
+        """Acquires, releases or ends the program: memory accesses keep clear of it."""
+        return self.decoded.instruction.side_effect in ("lock", "done")
+
+    @property
+    def acquires(self) -> bool:
+        return self.is_lock and self.decoded.instruction.mnemonic.startswith("acq")
+
+    @property
+    def is_stack_access(self) -> bool:
+        return "[sp," in self.decoded.instruction.syntax
+
+    @property
+    def is_subword_store(self) -> bool:
+        """Reads a word, and writes it back some stages later (facts/schedule/aie2_hazards.md section 3)."""
+        return self.timing.memory is not None and self.timing.memory.kind == "load+store"
+
+    @property
+    def is_copy(self) -> bool:
+        """Passes a register's value on as it is: what is undefined stays undefined, and no harm is done yet."""
+        instruction, operands = self.decoded.instruction, self.decoded.operands
+        if instruction.itinerary.startswith(("II_MOV", "II_VMOV")):
+            return instruction.side_effect is None and all(isinstance(value, str) for value in operands)
+        return instruction.itinerary in ("II_ADD", "II_ADD_NC") and operands[-1] == 0
+
+
+@dataclass(frozen=True, eq=False)
+class Effects:
+    """What the instructions of a bundle do; `reach`: from this distance on nothing of it meets a later bundle."""
+
+    steps: tuple[Step, ...]
+    branch: Step | None
+    uses: int
+    avoids: int
+    landings: int
+    reach: int
+
+    @cached_property
+    def has_memory(self) -> bool:
+        return any(step.timing.memory is not None and not step.timing.memory.bus for step in self.steps)
+
+    @cached_property
+    def has_lock(self) -> bool:
+        return any(step.orders_memory for step in self.steps)
+
+    @cached_property
+    def early_reads(self) -> int:
+        """Parts read in stage 1."""
+        return _mask(access for step in self.steps for access in step.timing.reads if access.stage == 1)
+
+    @cached_property
+    def late_reads(self) -> tuple[Access, ...]:
+        return tuple(access for step in self.steps for access in step.timing.reads if access.stage > 1)
+
+    @cached_property
+    def bypassed_reads(self) -> bool:
+        return any(access.bypass for step in self.steps for access in step.timing.reads)
+
+    @cached_property
+    def written(self) -> int:
+        """Parts written in any stage."""
+        return _mask(access for step in self.steps for access in step.timing.writes)
+
+    @cached_property
+    def pending(self) -> tuple[int, ...]:
+        """By distance: the parts whose new value is not there yet for a reader in stage 1 without bypass."""
+        writes = [access for step in self.steps for access in step.timing.writes]
+        return tuple(_mask(a for a in writes if a.stage > distance) for distance in range(self.reach + 1))
+
+    @cached_property
+    def arrivals(self) -> tuple[int, ...]:
+        """By distance: the parts whose new value is there for the first time, but for those of copies."""
+        steps = [step for step in self.steps if not step.is_copy]
+        return tuple(_arriving(steps, distance) for distance in range(self.reach + 1))
+
+    @cached_property
+    def copies(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.is_copy)
+
+    @cached_property
+    def loop_registers(self) -> tuple[str, ...]:
+        """The loop registers it writes."""
+        return tuple(a.register for s in self.steps for a in s.timing.writes if a.register in LOOP_REGISTERS)
+
+
+def _mask(accesses: object) -> int:
+    found = 0
+    for access in accesses:  # type: ignore[attr-defined]
+        found |= 1 << PART_BIT[access.register]
+    return found
+
+
+def _arriving(steps: list[Step], distance: int) -> int:
+    return _mask(a for step in steps for a in step.timing.writes if a.stage == distance)
+
+
+def cycles(unit: Unit) -> range:
+    """Stages in which a unit is taken."""
+    return range(unit.stage, unit.stage + unit.length)
+
+
+def _unit_set(steps: tuple[Step, ...], kind: str) -> int:
+    found = 0
+    for step in steps:
+        for unit in step.timing.units:
+            if unit.kind == kind:
+                for stage in cycles(unit):
+                    found |= 1 << ((stage - 1) * UNIT_FIELD + _unit_bit(unit.unit))
+    return found
+
+
+# Before a lock a sub-word store needs more than its last stage (facts/schedule/aie2_hazards.md section 7).
+_LONGEST = 11
+
+
+def _reach(steps: tuple[Step, ...]) -> int:
+    found = [0]
+    for step in steps:
+        found += [access.stage for access in step.timing.writes]
+        found += [access.stage - 1 for access in step.timing.reads]
+        found += [unit.stage + unit.length - 1 for unit in step.timing.units]
+        if step.timing.memory is not None:
+            found.append(step.timing.memory.stages[-1])
+        if step.orders_memory:
+            found.append(step.timing.last_effect)
+    return min(max(found), _LONGEST)
+
+
+@lru_cache(maxsize=1 << 15)
+def _effects(instructions: tuple[Decoded, ...]) -> Effects:
+    steps = tuple(Step(d, timing(d.instruction, operand_registers(d.instruction, d.operands))) for d in instructions)
+    landings = 0
+    for step in steps:
+        for access in step.timing.writes:
+            if access.register not in STICKY_FLAGS:
+                landings |= 1 << ((access.stage - 1) * PART_FIELD + PART_BIT[access.register])
+    branch = next((step for step in steps if step.decoded.instruction.has_delay_slots), None)
+    return Effects(steps, branch, _unit_set(steps, "use"), _unit_set(steps, "avoid"), landings, _reach(steps))
+
+
+def effects(bundle: Bundle) -> Effects:
+    """What a bundle does.  Equal bundles share one object."""
+    return _effects(bundle.instructions)

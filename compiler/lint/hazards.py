@@ -1,0 +1,39 @@
+"""Hazards between bundles on every way through a program: each bundle against all that may issue shortly before it."""
+
+from __future__ import annotations
+
+from npuc.compiler.lint.addresses import one_address
+from npuc.compiler.lint.findings import Findings
+from npuc.compiler.lint.flow import Flow
+from npuc.compiler.lint.pairs import Meeting, meetings, timing_notes
+
+
+def find_hazards(flow: Flow, findings: Findings, notes: bool) -> None:
+    """Conflicts between bundles, and with `notes` what they read and write early, late and out of order."""
+    for number, node in enumerate(flow.nodes):
+        newer = node.effects
+        if not newer.steps:
+            continue
+        for meeting in meetings(newer, newer, 0):
+            _report(flow, findings, meeting, number, number, 0)
+        for before, distance in flow.history[number]:
+            older = flow.nodes[before].effects
+            for meeting in meetings(older, newer, distance):
+                _report(flow, findings, meeting, before, number, distance)
+            if notes:
+                for meeting in timing_notes(older, newer, distance):
+                    _report(flow, findings, meeting, before, number, distance)
+
+
+def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer: int, distance: int) -> None:
+    address = flow.nodes[newer].address
+    way = flow.way(older, newer, distance)
+    severity, text = meeting.severity, meeting.text
+    if meeting.same_address or (meeting.kind == "subword-window" and severity):
+        same = one_address([flow.nodes[n].effects for n in way])
+        if meeting.same_address and not same:
+            return
+        if same and not meeting.same_address:
+            severity, text = None, f"{text}, and it writes what the load reads"
+    path = tuple(flow.nodes[n].address for n in way)
+    findings.add(meeting.kind, address, text, flow.nodes[older].address if distance else None, path, severity)

@@ -1,0 +1,80 @@
+"""Linting a program: all rules over one control-flow graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.lint.build import build
+from npuc.compiler.lint.defined import find_undefined_reads
+from npuc.compiler.lint.findings import Finding, Findings
+from npuc.compiler.lint.flow import Code, Flow
+from npuc.compiler.lint.hazards import find_hazards
+from npuc.compiler.lint.loops import check_loops
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found in one program: `findings` by severity and address.  bundles: how many were looked at, `unreached`
+    of them on no path from a known entry.  loops: hardware loops."""
+
+    program: CoreProgram
+    findings: tuple[Finding, ...]
+    bundles: int
+    unreached: int
+    loops: int
+
+    @cached_property
+    def errors(self) -> int:
+        return self.count("error")
+
+    def count(self, severity: str) -> int:
+        """How many findings of a severity there are."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def lint_program(program: CoreProgram, notes: bool = False, called: bool = False) -> Report:
+    """All findings in a program.  notes: look for timing that code may mean as it is, such as reads of old values.
+    called: other code calls it, so nothing is known of the registers on entry."""
+    code = code_of(program, called)
+    findings = Findings()
+    flow = build(code, findings)
+    check_loops(flow, findings)
+    find_hazards(flow, findings, notes)
+    find_undefined_reads(flow, findings)
+    _check_encodings(flow, findings)
+    ordered = _judged(flow, findings).ordered()
+    shown = ordered if notes else tuple(finding for finding in ordered if finding.severity != "note")
+    addresses = {node.address for node in flow.nodes}
+    loops = sum(edge.kind == "loop" for edges in flow.predecessors for edge in edges)
+    return Report(program, shown, len(addresses), len(flow.unreached), loops)
+
+
+def code_of(program: CoreProgram, called: bool = False) -> Code:
+    """Where a program can be entered: a core begins at its entry with registers that nothing has written; functions, and
+    all of an object, are called by code that is not there."""
+    functions = tuple(address for address, _ in program.symbols)
+    unlinked = frozenset(at for r in program.relocations for at in range(r.offset, r.offset + 4))
+    whole = program.section is None and not called
+    entries = functions if whole else (*functions, program.entry or program.base)
+    return Code(program.base, program.code, program.entry if whole else None, entries, unlinked)
+
+
+def _check_encodings(flow: Flow, findings: Findings) -> None:
+    """Words that decode but that no assembler writes."""
+    for node in flow.nodes:
+        for step in node.effects.steps:
+            if not step.decoded.canonical:
+                text = f"{step.decoded.instruction.mnemonic} has an encoding that assemblers do not write"
+                findings.add("spare-encoding", node.address, text)
+
+
+def _judged(flow: Flow, findings: Findings) -> Findings:
+    """The findings, as notes where the bytes are probably no code."""
+    judged = Findings()
+    for f in findings.found.values():
+        doubtful = f.address in flow.doubtful
+        text = f"{f.message} (no known path leads here: probably data)" if doubtful else f.message
+        judged.add(f.kind, f.address, text, f.other, f.path, "note" if doubtful else f.severity)
+    return judged

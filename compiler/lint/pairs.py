@@ -1,0 +1,289 @@
+"""What goes wrong between two bundles that issue a number of bundles apart, or inside one (distance 0).
+
+All of it follows from the two bundles and the distance; what depends on the way between them is added in `hazards.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from npuc.compiler.lint.effects import LOCK_UNIT, PART_FIELD, SUBWORD_UNIT, UNIT_FIELD, Effects, Step, cycles
+from npuc.compiler.target.aie2.instructions import Memory
+from npuc.compiler.target.aie2.registers import file
+from npuc.compiler.target.aie2.schedule import (
+    STICKY_FLAGS,
+    Access,
+    Unit,
+    memory_distance,
+    read_after_write,
+    write_after_read,
+)
+
+# A core may stand still for a lock from stage 2 and goes on by stage 8 (facts/schedule/aie2_hazards.md section 7).
+LOCK_STALL, LOCK_RESUME = 2, 8
+
+
+class Meeting(NamedTuple):
+    """What happens when two bundles meet; `severity` None is that of the kind.  same_address: it does only when the two
+    access one address."""
+
+    kind: str
+    text: str
+    severity: str | None = None
+    same_address: bool = False
+
+
+def _name(step: Step) -> str:
+    return step.decoded.instruction.mnemonic
+
+
+@lru_cache(maxsize=1 << 16)
+def meetings(older: Effects, newer: Effects, distance: int) -> tuple[Meeting, ...]:
+    """Errors and warnings between two bundles, `older` issued `distance` bundles before `newer`; 0: one bundle."""
+    if distance >= older.reach and distance:
+        return ()
+    found: list[Meeting] = []
+    units = distance * UNIT_FIELD
+    if distance == 0:
+        found += _within(newer)
+    else:
+        uses = older.uses >> units
+        if uses & (newer.uses | newer.avoids) or (older.avoids >> units) & newer.uses:
+            found += _units(older.steps, newer.steps, distance)
+        if (older.landings >> distance * PART_FIELD) & newer.landings:
+            found += _landings(older.steps, newer.steps, distance)
+    if older.has_memory and newer.has_memory:
+        found += _memory(older.steps, newer.steps, distance)
+    if (older.has_lock and newer.has_memory) or (older.has_memory and newer.has_lock):
+        found += _lock_distances(older.steps, newer.steps, distance)
+    return tuple(dict.fromkeys(found))
+
+
+def _within(bundle: Effects) -> list[Meeting]:
+    """Conflicts between the instructions of one bundle."""
+    found: list[Meeting] = []
+    for i, step in enumerate(bundle.steps):
+        for other in bundle.steps[:i]:
+            found += _units((other,), (step,), 0)
+            found += _landings((other,), (step,), 0)
+    return found
+
+
+# units
+
+
+def _units(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
+    found = []
+    for first in older:
+        for second in newer:
+            for a in first.timing.units:
+                for b in second.timing.units:
+                    if a.unit == b.unit and _collide(a, b, distance):
+                        found.append(_unit_meeting(first, a, second, b, distance))
+    return found
+
+
+def _collide(a: Unit, b: Unit, distance: int) -> bool:
+    if a.kind == b.kind and (a.kind == "avoid" or (a.shared_register and a.shared_register == b.shared_register)):
+        return False
+    return any(stage - distance in cycles(b) for stage in cycles(a))
+
+
+def _apart(distance: int) -> str:
+    return "in one bundle" if distance == 0 else f"{distance} bundle{'s' if distance > 1 else ''} apart"
+
+
+def _unit_meeting(first: Step, a: Unit, second: Step, b: Unit, distance: int) -> Meeting:
+    names = f"{_name(first)} and {_name(second)} {_apart(distance)}"
+    if a.unit == LOCK_UNIT:
+        return Meeting("lock-distance", f"{names} use the lock interface at once")
+    if a.unit == SUBWORD_UNIT:
+        return _subword_meeting(first, second, names)
+    severity = None
+    text = f"{names} need {a.unit.partition('.')[0]} in one cycle"
+    if _seen_in_vendor_code(first, a, second, b):
+        severity, text = "warning", f"{text}, by the published tables; vendor compilers do it"
+    return Meeting("unit-conflict", text, severity)
+
+
+def _subword_meeting(first: Step, second: Step, names: str) -> Meeting:
+    """Loads of other words are found in the window in vendor code, stores and further sub-word stores are not."""
+    text = f"{names}: the sub-word store is still under way"
+    if second.timing.memory is not None and second.timing.memory.kind == "load":
+        return Meeting("subword-window", text, "warning")
+    return Meeting("subword-window", text)
+
+
+def _seen_in_vendor_code(first: Step, a: Unit, second: Step, b: Unit) -> bool:
+    """Two kinds of collisions are in programs of vendor compilers, and so are no errors: writes of an r and an s register
+    (6 programs of the 4x4 overlays), and a constant to an r register while a sub-word store reads its data (Riallto)."""
+    if a.unit == "RS_WM_PORT":
+        one, two = _files_at(first, a.stage), _files_at(second, b.stage)
+        return bool(one) and bool(two) and one.isdisjoint(two)
+    return a.unit == "R_WA_PORT" and first.is_subword_store != second.is_subword_store
+
+
+def _files_at(step: Step, stage: int) -> set[str]:
+    return {file(access.register) for access in step.timing.writes if access.stage == stage} & {"r", "s"}
+
+
+# registers
+
+
+def _landings(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
+    found = []
+    for first in older:
+        for second in newer:
+            twice = [
+                a.register
+                for a in first.timing.writes
+                for b in second.timing.writes
+                if a.register == b.register and a.stage - distance == b.stage and a.register not in STICKY_FLAGS
+            ]
+            if twice:
+                names = " ".join(dict.fromkeys(twice))
+                text = f"{_name(first)} and {_name(second)} {_apart(distance)} both write {names} in one cycle"
+                found.append(Meeting("double-landing", text))
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def timing_notes(older: Effects, newer: Effects, distance: int) -> tuple[Meeting, ...]:
+    """Reads of old values, late reads of new ones, and writes that land out of order."""
+    if distance >= older.reach:
+        return ()
+    found: list[Meeting] = []
+    pending = older.pending[distance]
+    if pending & newer.early_reads or (newer.late_reads and pending):
+        found += _early_reads(older, newer, distance)
+    if older.late_reads:
+        found += _late_reads(older, newer, distance)
+    if pending & newer.written:
+        found += _landing_order(older, newer, distance)
+    return tuple(dict.fromkeys(found))
+
+
+def _pairs(older: Effects, newer: Effects) -> Iterator[tuple[Step, Step]]:
+    return ((first, second) for first in older.steps for second in newer.steps)
+
+
+def _distinct(registers: list[str]) -> str:
+    return " ".join(dict.fromkeys(registers))
+
+
+def _early_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
+    found = []
+    for first, second in _pairs(older, newer):
+        early = [(r, w) for w in first.timing.writes for r in second.timing.reads if needed(w, r) > distance]
+        if early:
+            most = max(needed(w, r) for r, w in early)
+            names = _distinct([r.register for r, _ in early])
+            text = (
+                f"{_name(second)} reads {names} {_apart(distance)} from {_name(first)}, whose value is there after "
+                f"{most}: it gets the old one"
+            )
+            found.append(Meeting("early-read", text))
+    return found
+
+
+def needed(write: Access, read: Access) -> int:
+    """Least distance from the writer to a reader of its value; very small when they have no register in common."""
+    if write.register != read.register:
+        return -99
+    return read_after_write(write.stage, write.bypass, read.stage, read.bypass)
+
+
+def _late_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
+    found = []
+    for first, second in _pairs(older, newer):
+        late = [
+            r.register
+            for r in first.timing.reads
+            for w in second.timing.writes
+            if r.register == w.register and write_after_read(r.stage, r.bypass, w.stage, w.bypass) > distance
+        ]
+        if late:
+            text = f"{_name(second)} writes {_distinct(late)} before {_name(first)}, {_apart(distance)}, reads it"
+            found.append(Meeting("late-read", text))
+    return found
+
+
+def _landing_order(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
+    found = []
+    for first, second in _pairs(older, newer):
+        overtaken = [
+            a.register
+            for a in first.timing.writes
+            for b in second.timing.writes
+            if a.register == b.register and a.stage - distance > b.stage and a.register not in STICKY_FLAGS
+        ]
+        if overtaken:
+            text = f"{_name(first)} {_apart(distance)} earlier writes {_distinct(overtaken)} after {_name(second)} does"
+            found.append(Meeting("landing-order", text))
+    return found
+
+
+# memory
+
+
+def _memory(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
+    """Accesses of one address out of order; `hazards.py` tells whether it is one address."""
+    found = []
+    for first in older:
+        for second in newer:
+            a, b = first.timing.memory, second.timing.memory
+            if first is second or a is None or b is None or a.bus or b.bus or a.kind == "load":
+                continue
+            least = memory_distance(a, b)
+            if least is not None and distance < least:
+                text = f"{_name(second)} {_apart(distance)} accesses what {_name(first)} stores: {least} are needed"
+                found.append(Meeting("memory-order", text, None, True))
+    return found
+
+
+def before_lock(memory: Memory) -> int:
+    """Least distance from a memory access to a lock, release or `done` (facts/schedule/aie2_hazards.md section 7)."""
+    return memory.stages[-1] - LOCK_STALL + 1
+
+
+def after_lock(memory: Memory) -> int:
+    """Least distance from a lock to a memory access."""
+    return LOCK_RESUME - memory.stages[0] + 1
+
+
+def _lock_distances(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
+    found = []
+    for first in older:
+        for second in newer:
+            least = _lock_distance(first, second)
+            if first is not second and distance < least:
+                text = f"{_name(first)} and {_name(second)} {_apart(distance)}: {least} are needed"
+                found.append(Meeting("lock-distance", text, _lock_severity(first, second)))
+    return found
+
+
+def _lock_distance(first: Step, second: Step) -> int:
+    if second.orders_memory and _is_shared_access(first):
+        assert first.timing.memory is not None
+        return before_lock(first.timing.memory)
+    if first.is_lock and _is_shared_access(second):
+        assert second.timing.memory is not None
+        return after_lock(second.timing.memory)
+    return 0
+
+
+def _is_shared_access(step: Step) -> bool:
+    """An access that a lock may guard: not one of the register bus, nor of the stack, which is the core's own."""
+    memory = step.timing.memory
+    return memory is not None and not memory.bus and not step.is_stack_access
+
+
+def _lock_severity(first: Step, second: Step) -> str | None:
+    """A release must wait for the accesses before it, and accesses for the acquire before them.  Vendor code keeps the
+    distances there, but for scalar loads behind an acquire; the other two orders are the open toolchain's caution."""
+    if second.orders_memory:
+        return "warning" if second.acquires else None
+    scalar_load = not second.decoded.instruction.may_store and not _name(second).startswith("v")
+    return None if first.acquires and not scalar_load else "warning"
