@@ -44,16 +44,15 @@ def command(file: str, core: str | None, notes: bool, called: bool, raw: bool, a
 
 
 def _programs(file: str, core: str | None, raw: bool) -> tuple[CoreProgram, ...]:
-    from npuc.compiler.asm.programs import CoreProgram, read_programs, select_core
-    from npuc.compiler.asm.text import assemble
+    from npuc.compiler.asm.assembler import assemble
+    from npuc.compiler.asm.programs import read_programs, select_core
     from npuc.compiler.files import read_bytes
 
     data = read_bytes(file)
     try:
         if file.endswith((".s", ".S")):
-            assembly = assemble(_text(data), file)
-            labels = tuple(sorted((address, name) for name, address in assembly.labels.items()))
-            programs: tuple[CoreProgram, ...] = (CoreProgram(None, None, 0, assembly.code, symbols=labels),)
+            assembled = assemble(_text(data), file).programs
+            programs = tuple(program.core_program(file) for program in assembled)
         else:
             programs = read_programs(data, raw)
         return programs if core is None else select_core(programs, *_core(core))

@@ -78,7 +78,9 @@ class Builder:
         """The node at the target of the branch at node `number`, with the findings about targets."""
         if not self.code.base <= address < self.code.end:
             span = f"{self.code.base:#x} to {self.code.end - 1:#x}"
-            self.findings.add("target-outside", self.flow.nodes[number].address, f"target {address:#x} is not in {span}")
+            self.findings.add(
+                "target-outside", self.flow.nodes[number].address, f"target {address:#x} is not in {span}"
+            )
             return []
         if address % LINE:
             place = self.flow.nodes[number].address

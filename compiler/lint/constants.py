@@ -43,7 +43,7 @@ def loop_ends(builder: Builder) -> set[tuple[int, int]]:
     """(node of a bundle at LE, address LS): the ways back of the hardware loops that are set up on some path."""
     writers = [n for n, node in enumerate(builder.flow.nodes) if node.effects.loop_registers]
     ends = {w.value for n in writers for w in loop_writes(builder.code, builder.flow.nodes[n]) if w.register == "le"}
-    found = set()
+    found: set[tuple[int, int]] = set()
     for end in ends:
         if end is not None:
             for number in builder.at(end & _ADDRESS_BITS):
@@ -53,7 +53,8 @@ def loop_ends(builder: Builder) -> set[tuple[int, int]]:
 
 def _starts(builder: Builder, number: int, end: int) -> set[int]:
     """Values of LS that reach a node together with `end` in LE."""
-    nodes, found = builder.flow.nodes, set()
+    nodes = builder.flow.nodes
+    found: set[int] = set()
     seen: set[tuple[int, int | None, bool]] = set()
     work: list[tuple[int, int | None, bool]] = [(before, None, False) for before in builder.near[number]]
     while work:
@@ -80,7 +81,7 @@ def _starts(builder: Builder, number: int, end: int) -> set[int]:
 
 
 def jump_targets(builder: Builder, number: int, register: str) -> set[int] | None:
-    """Constants that reach the register of the jump whose last delay slot is node `number`; None: not only constants."""
+    """Constants that reach the register of the jump that ends at node `number`; None: others do too."""
     flow = builder.flow
     part = 1 << PART_BIT[register]
     found: set[int] = set()

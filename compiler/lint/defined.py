@@ -1,8 +1,8 @@
 """Reads of registers that no path to them has written in time.
 
 A part of a register counts as defined at a bundle when on some path to it a write has landed there.  Copies pass on
-whether their source is defined.  A read of a part that is undefined on every path is an error, unless it only passes the
-value on or saves it: by copies, and by stores to the stack, which save the caller's registers.
+whether their source is defined.  A read of a part that is undefined on every path is an error, unless it only passes
+the value on or saves it: by copies, and by stores to the stack, which save the caller's registers.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _written_soon(flow: Flow, number: int, read: Access) -> bool:
 def _report(flow: Flow, findings: Findings, number: int, step: Step, missing: list[Access]) -> None:
     names = " ".join(dict.fromkeys(read.register for read in missing))
     text = f"{step.decoded.instruction.mnemonic} reads {names}, which nothing has written"
-    other, way = None, (number,)
+    other: int | None = None
+    way: tuple[int, ...] = (number,)
     for before, distance in flow.history[number]:
         late = [
             (needed(write, read), write.register)

@@ -20,7 +20,7 @@ _HAZARDS = "facts/schedule/aie2_hazards.md section"
 _TABLES = "compiler/target/aie2/itineraries.py"
 
 KINDS: dict[str, Kind] = {
-    "undefined-read": Kind("error", f"{_HAZARDS} 2", "write the register first, and let the value land before the read"),
+    "undefined-read": Kind("error", f"{_HAZARDS} 2", "write the register, and let it land before the read"),
     "early-read": Kind("note", f"{_HAZARDS} 2", "move the reader later where it means the new value"),
     "late-read": Kind("note", f"{_HAZARDS} 2", "move the writer later where the reader means the old value"),
     "landing-order": Kind("note", f"{_HAZARDS} 2", "issue the later writer after the earlier value has landed"),
@@ -34,11 +34,11 @@ KINDS: dict[str, Kind] = {
     "target-misaligned": Kind("error", f"{_HAZARDS} 5", "align the target to 16 bytes by widening earlier bundles"),
     "target-outside": Kind("error", f"{_HAZARDS} 5", "branch to an address inside the program"),
     "target-inside-bundle": Kind("error", f"{_HAZARDS} 5", "branch to the first byte of a bundle"),
-    "return-misaligned": Kind("error", f"{_HAZARDS} 5", "widen bundles so that the bundle after the delay slots is aligned"),
+    "return-misaligned": Kind("error", f"{_HAZARDS} 5", "align the end of the delay slots by widening bundles"),
     "runs-off-end": Kind("error", f"{_HAZARDS} 5", "end the program with a branch, or with `done` and an endless loop"),
-    "undecodable": Kind("error", "facts/isa/README.md", "no bundle has these bits: branch elsewhere or repair the code"),
+    "undecodable": Kind("error", "facts/isa/README.md", "branch elsewhere or repair the code"),
     "loop-bounds-misaligned": Kind("error", f"{_HAZARDS} 6", "align LS and LE to 16 bytes by widening earlier bundles"),
-    "loop-bounds": Kind("error", f"{_HAZARDS} 6", "let LS and LE name first bytes of bundles of the program, LS not after LE"),
+    "loop-bounds": Kind("error", f"{_HAZARDS} 6", "let LS and LE be addresses of bundles of the program"),
     "loop-end-size": Kind("error", f"{_HAZARDS} 6", "widen the last bundle of the loop to 16 bytes"),
     "loop-setup": Kind("error", f"{_HAZARDS} 6", "write LS, LE and LC at least 7 bundles and 112 bytes before LE"),
     "loop-setup-bytes": Kind("note", f"{_HAZARDS} 6", "widen bundles: the open toolchain asks for 112 bytes to LE"),

@@ -52,8 +52,8 @@ def lint_program(program: CoreProgram, notes: bool = False, called: bool = False
 
 
 def code_of(program: CoreProgram, called: bool = False) -> Code:
-    """Where a program can be entered: a core begins at its entry with registers that nothing has written; functions, and
-    all of an object, are called by code that is not there."""
+    """Where a program can be entered: a core begins at its entry with registers that nothing has written; what no path
+    from there reaches, and all of an object, is called by code that is not there."""
     functions = tuple(address for address, _ in program.symbols)
     unlinked = frozenset(at for r in program.relocations for at in range(r.offset, r.offset + 4))
     whole = program.section is None and not called

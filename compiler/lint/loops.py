@@ -107,7 +107,7 @@ def _check_setup(flow: Flow, findings: Findings, loop: Loop) -> None:
     """Writes of loop registers too close before LE, on every way into the loop."""
     end = flow.nodes[loop.last]
     seen: dict[int, tuple[int, int]] = {}
-    work = [(loop.last, 0, 0, (end.address,))]
+    work: list[tuple[int, int, int, tuple[int, ...]]] = [(loop.last, 0, 0, (end.address,))]
     while work:
         number, bundles, size, way = work.pop()
         for edge in flow.predecessors[number]:

@@ -117,8 +117,9 @@ def _subword_meeting(first: Step, second: Step, names: str) -> Meeting:
 
 
 def _seen_in_vendor_code(first: Step, a: Unit, second: Step, b: Unit) -> bool:
-    """Two kinds of collisions are in programs of vendor compilers, and so are no errors: writes of an r and an s register
-    (6 programs of the 4x4 overlays), and a constant to an r register while a sub-word store reads its data (Riallto)."""
+    """Two kinds of collisions occur in programs of vendor compilers, so they are no errors: a write of an r and of an s
+    register (6 programs of the 4x4 overlays), and a constant into an r register in the cycle in which a sub-word store
+    reads its data (10 Riallto programs)."""
     if a.unit == "RS_WM_PORT":
         one, two = _files_at(first, a.stage), _files_at(second, b.stage)
         return bool(one) and bool(two) and one.isdisjoint(two)
