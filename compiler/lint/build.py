@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
+from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.lint.builder import Builder
 from npuc.compiler.lint.constants import jump_targets, loop_ends
 from npuc.compiler.lint.findings import Findings
@@ -56,8 +59,10 @@ def _resolved(builder: Builder) -> bool:
 def _given_up(builder: Builder) -> bool:
     changed = False
     for number, register in list(builder.indirect.items()):
-        if not jump_targets(builder, number, register):
-            changed |= builder.lead_anywhere(number)
+        if not jump_targets(builder, number, register) and builder.lead_anywhere(number):
+            branch = builder.flow.nodes[builder.flow.nodes[number].branch].address
+            builder.findings.add("indirect-target", branch, f"where {register} leads is not known")
+            changed = True
     return changed
 
 
@@ -67,18 +72,35 @@ def _fill_gaps(builder: Builder, findings: Findings) -> None:
     covered = bytearray(len(code.code))
     counted = _cover(builder, covered, 0)
     for address in range(code.base + (-code.base) % LINE, code.end, LINE):
-        if covered[address - code.base] or not any(code.code[address - code.base : address - code.base + LINE]):
+        if covered[address - code.base] or _is_padding(code, covered, address):
             continue
         builder.findings = Findings()
         if builder.enter(address):
             _settle(builder)
-        if any(finding.kind in _STRUCTURAL for finding in builder.findings.found.values()):
+        doubtful = any(finding.kind in _STRUCTURAL for finding in builder.findings.found.values())
+        if doubtful:
             builder.flow.doubtful |= {node.address for node in builder.flow.nodes[counted:]}
         for finding in builder.findings.found.values():
-            severity = "note" if finding.address in builder.flow.doubtful else finding.severity
+            severity = "note" if doubtful else finding.severity
             findings.add(finding.kind, finding.address, finding.message, finding.other, finding.path, severity)
         counted = _cover(builder, covered, counted)
     builder.findings = kept
+
+
+def _is_padding(code: Code, covered: bytearray, address: int) -> bool:
+    """Whether from an address on there is nothing but zeros or empty bundles, up to code that is known or the end."""
+    at = address - code.base
+    if not any(code.code[at : at + LINE]):
+        return True
+    while at < len(code.code) and not covered[at]:
+        try:
+            bundle = decode_bundle(code.code, at)
+        except DecodeError:
+            return False
+        if bundle.instructions:
+            return False
+        at += bundle.size
+    return True
 
 
 def _cover(builder: Builder, covered: bytearray, first: int) -> int:
@@ -90,16 +112,12 @@ def _cover(builder: Builder, covered: bytearray, first: int) -> int:
 
 
 def _inside_bundles(builder: Builder, findings: Findings) -> None:
-    """Bundles that begin inside another one."""
+    """Branches to places inside bundles."""
     doubtful = builder.flow.doubtful
     bundles = sorted({(node.address, node.end) for node in builder.flow.nodes if node.address not in doubtful})
-    for (start, end), (inside, _) in zip(bundles, bundles[1:], strict=False):
-        if inside < end:
-            text = f"a bundle is entered at {inside:#x}, inside the bundle at {start:#x} to {end - 1:#x}"
-            branches = sorted(
-                builder.flow.nodes[builder.flow.nodes[before].branch].address
-                for number in builder.at(inside) + builder.at(start)
-                for before in builder.near[number]
-                if builder.flow.nodes[before].branch >= 0 and builder.flow.nodes[before].end not in (inside, start)
-            )
-            findings.add("target-inside-bundle", branches[0] if branches else inside, text, inside)
+    for branch, target in builder.targets:
+        at = bisect_left(bundles, (target, 0))
+        if at and target < bundles[at - 1][1]:
+            start, end = bundles[at - 1]
+            text = f"target {target:#x} lies inside the bundle at {start:#x} to {end - 1:#x}"
+            findings.add("target-inside-bundle", branch, text, start)

@@ -32,6 +32,7 @@ class Builder:
         self.flow = Flow(code)
         self.near: list[list[int]] = []  # predecessors with calls stepped over
         self.indirect: dict[int, str] = {}  # nodes that jump through a register that is not resolved
+        self.targets: list[tuple[int, int]] = []  # (address of a branch, where it goes)
         self._ids: dict[tuple[int, int, int], int] = {}
         self._places: dict[int, list[int]] = {}
         self._leads: dict[int, _Leads] = {}
@@ -82,6 +83,7 @@ class Builder:
                 "target-outside", self.flow.nodes[number].address, f"target {address:#x} is not in {span}"
             )
             return []
+        self.targets.append((self.flow.nodes[number].address, address))
         if address % LINE:
             place = self.flow.nodes[number].address
             self.findings.add("target-misaligned", place, f"target {address:#x} is not 16-byte aligned", address)

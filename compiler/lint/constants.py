@@ -94,7 +94,7 @@ def jump_targets(builder: Builder, number: int, register: str) -> set[int] | Non
         if at in seen:
             continue
         seen.add(at)
-        if len(seen) > _FARTHEST or at in flow.unknown or at in flow.at_reset:
+        if len(seen) > _FARTHEST:
             return None
         effects = flow.nodes[at].effects
         if effects.written & part:
@@ -102,6 +102,8 @@ def jump_targets(builder: Builder, number: int, register: str) -> set[int] | Non
             if value is None:
                 return None
             found.add(value & _ADDRESS_BITS)
+        elif at in flow.unknown or at in flow.at_reset:
+            return None
         else:
             work += [(before, distance + 1) for before in builder.near[at]]
     return found or None

@@ -15,6 +15,8 @@ from npuc.compiler.lint.flow import Flow
 from npuc.compiler.lint.pairs import needed
 from npuc.compiler.target.aie2.schedule import Access
 
+_NEVER = 99
+
 
 class _Copied(NamedTuple):
     """A part that becomes defined at a bundle when `source` is defined at the bundle `copy`."""
@@ -52,9 +54,16 @@ def _in_time(flow: Flow, number: int, read: Access) -> bool:
     """Whether a write reaches a read through a bypass, or in time for a read in a later stage."""
     for before, distance in flow.history[number]:
         for step in flow.nodes[before].effects.steps:
-            if any(needed(write, read) <= distance for write in step.timing.writes if write.register == read.register):
-                return True
+            for write in step.timing.writes:
+                if write.register == read.register and _shortcut(step, write, read) <= distance:
+                    return True
     return read.stage > 1 and _written_soon(flow, number, read)
+
+
+def _shortcut(step: Step, write: Access, read: Access) -> int:
+    """Least distance at which a read gets a value; what copies pass on the ordinary way is followed by `_defined`."""
+    least = needed(write, read)
+    return _NEVER if step.is_copy and least == write.stage else least
 
 
 def _written_soon(flow: Flow, number: int, read: Access) -> bool:

@@ -1,0 +1,221 @@
+"""The linter over whole programs and files: npuc's own kernels, paths, random code, and the command."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from random import Random
+
+import pytest
+from lint_programs import assemble, lint
+
+from npuc.compiler import cli
+from npuc.compiler import lint as lint_package
+from npuc.compiler.asm.programs import read_programs
+from npuc.compiler.emit import elf
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.lint.findings import KINDS
+from npuc.compiler.lint.lint import lint_program
+from npuc.passes.options import Options
+from npuc.passes.pipeline import CompiledKernel, compile_attention
+
+SHAPES = [
+    dict(head_dim=64, query_length=64, key_length=64, heads=1),
+    dict(head_dim=64, query_length=256, key_length=320, heads=1),
+    dict(head_dim=128, query_length=128, key_length=320, heads=2),
+]
+
+
+@pytest.fixture(scope="module", params=SHAPES, ids=str)
+def compiled(request: pytest.FixtureRequest) -> CompiledKernel:
+    return compile_attention(Attention.make(**request.param), Options())
+
+
+@pytest.fixture(scope="module")
+def small_kernel() -> CompiledKernel:
+    return compile_attention(Attention.make(**SHAPES[0]), Options())
+
+
+def test_compiled_kernels_have_no_errors_and_no_warnings_and_every_bundle_is_on_a_known_path(
+    compiled: CompiledKernel,
+) -> None:
+    for program in {program.code: program for program in read_programs(compiled.xclbin)}.values():
+        report = lint_program(program)
+        assert report.findings == ()
+        assert report.bundles > 300 and report.loops > 5 and report.unreached == 0
+
+
+def test_the_readme_explains_every_kind_with_its_severity() -> None:
+    readme = (Path(lint_package.__file__).parent / "README.md").read_text()
+    explained = dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", readme, re.M))
+    assert explained == {name: kind.severity for name, kind in KINDS.items()}
+
+
+# ---- paths
+
+
+def kinds(text: str, **options: bool) -> set[tuple[str, int]]:
+    return {(finding.kind, finding.address) for finding in lint(assemble(text).code, **options)}
+
+
+CALLED_TWICE = """
+movxm r0, #0x1
+movxm r1, #0x2
+movxm r3, #0x2
+movxm p0, #0x70000
+jl #callee
+nop 3
+lda r3, [p0, #4]
+nop
+{gap}
+jl #callee
+nop 5
+{behind}
+end: j #end
+nop 5
+callee: ret lr
+nop 5
+"""
+
+
+def test_a_return_leads_only_to_its_own_call() -> None:
+    # The load before the first call lands 7 behind it; only behind that call is a write 2 bundles after the return.
+    assert not kinds(CALLED_TWICE.format(gap="nop 3", behind="mov r3, r1"), notes=False)
+    assert not kinds(CALLED_TWICE.format(gap="mov r3, r1", behind="nop"), notes=False)
+
+
+def test_a_register_defined_by_a_callee_is_defined_behind_the_call() -> None:
+    text = "jl #callee\nnop 5\nadd r5, r6, r6\nend: j #end\nnop 5\ncallee: ret lr\nnop 4\n{}"
+    assert not kinds(text.format("mov r6, #0x1"))
+    assert kinds(text.format("mov r7, #0x1")) == {("undefined-read", 0x60)}
+
+
+def test_a_call_through_an_unknown_register_defines_everything_and_through_a_constant_does_not() -> None:
+    text = "{}\nmovxm sp, #0x70000\nnop 8\njl p6\nnop 5\nadd r5, r6, r6\nend: j #end\nnop 5\ncallee: ret lr\nnop 5"
+    address = assemble(text.format("movxm p6, #callee")).labels["end"] - 16
+    assert kinds(text.format("movxm p6, #callee")) == {("undefined-read", address)}
+    assert ("undefined-read", address) not in kinds(text.format("movxm p0, #0x70000\nlda p6, [p0, #0]"))
+
+
+def test_one_path_that_writes_a_register_is_enough() -> None:
+    text = "mov r0, #0x1\njz r0, #join\nnop 5\n{}\njoin: add r5, r6, r0\nend: j #end\nnop 5"
+    assert not kinds(text.format("mov r6, #0x1"))
+    assert kinds(text.format("nop"))
+
+
+def test_padding_behind_a_jump_is_no_way_into_what_follows() -> None:
+    text = "j #over\nnop 5\nnop 4\nover: add r5, r6, r6\nend: j #end\nnop 5"
+    assert [kind for kind, _ in kinds(text)] == ["undefined-read"]
+
+
+def test_registers_of_called_code_may_hold_arguments() -> None:
+    text = "add r0, r1, r2\nret lr\nnop 5"
+    assert {kind for kind, _ in kinds(text)} == {"undefined-read"}
+    assert not kinds(text, called=True)
+
+
+def test_a_hardware_loop_shorter_than_the_pipeline_meets_itself_passes_later() -> None:
+    # A load that lands in stage 7 in a body of 3 bundles: 6 bundles later is the second pass after it.
+    text = "movxm p0, #0x70000\nmov r1, #0x1\nmovxm ls, #first\nmovxm le, #last\nmova lc, #9\nnop 7\n"
+    text += "first: lda r3, [p0, #4]\n{}\nlast: nop\nnop 8\nend: j #end\nnop 5"
+    assert not kinds(text.format("nop"), notes=False)
+    conflict = kinds(text.format("nop").replace("lda r3, [p0, #4]", "lda r3, [p0, #4]; mov r3, r1"), notes=False)
+    assert [kind for kind, _ in conflict] == ["double-landing"]
+
+
+def test_data_behind_the_program_raises_no_errors() -> None:
+    rng = Random(5)
+    data = bytes(rng.randrange(256) for _ in range(400))
+    code = assemble("end: j #end\nnop 5").code
+    assert not [finding for finding in lint(code + data) if finding.severity == "error"]
+
+
+# ---- robustness
+
+
+def random_code(rng: Random) -> bytes:
+    return bytes(rng.randrange(256) for _ in range(rng.randrange(1, 300)))
+
+
+def test_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, seed: int) -> None:
+    rng = Random(seed)
+    good = read_programs(small_kernel.xclbin)[0].code[:1200]
+    for _ in range(120):
+        code = bytearray(good[: rng.randrange(1, len(good))]) if rng.random() < 0.5 else bytearray(random_code(rng))
+        for _ in range(rng.randrange(6)):
+            code[rng.randrange(len(code))] ^= 1 << rng.randrange(8)
+        for finding in lint(bytes(code)):
+            assert finding.kind in KINDS and 0 <= finding.address <= len(code)
+            assert not finding.path or (finding.path[-1] == finding.address or finding.kind.startswith("loop-setup"))
+
+
+@pytest.mark.parametrize("code", [b"", b"\1", bytes(16), bytes(16384), b"\x01\x00"])
+def test_tiny_and_empty_programs_are_looked_at(code: bytes) -> None:
+    lint(code)
+
+
+# ---- the command
+
+BROKEN = "start: add r5, r6, r6\nend: j #end\nnop\nnop\nnop\nnop\nnop\n"
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(arguments)
+    output = capsys.readouterr()
+    return int(exit_.value.code or 0), output.out, output.err
+
+
+def test_errors_give_exit_code_1_and_show_the_bundles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "broken.s"
+    source.write_text(BROKEN)
+    code, out, err = run(["lint", str(source)], capsys)
+    assert code == 1 and err.strip() == f"error: {source}: 1 error"
+    assert "0x0 <start>: error: add reads r6, which nothing has written [undefined-read]" in out
+    assert "add r5, r6, r6" in out
+
+
+def test_json_gives_findings_with_both_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = assemble("movxm p0, #0x70000\nlda r6, [p0, #4]\nadd r5, r6, r6\nend: j #end\nnop 5")
+    file = tmp_path / "early.elf"
+    file.write_bytes(elf.write_elf(elf.CoreImage(program.code)))
+    code, out, _ = run(["lint", str(file), "--json"], capsys)
+    described = json.loads(out)
+    assert code == 1 and described["errors"] == 1 and described["bundles"] == 9
+    (finding,) = described["programs"][0]["findings"]
+    assert (finding["kind"], finding["address"], finding["other"]) == ("undefined-read", 0x20, 0x10)
+    assert finding["path"] == [0x10, 0x20] and finding["other_bundle"] == "lda r6, [p0, #4]"
+
+
+def test_notes_are_shown_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = assemble("movxm p0, #0x70000\nmov r6, #1\nlda r6, [p0, #4]\nadd r5, r6, r6\nend: j #end\nnop 5")
+    file = tmp_path / "old.bin"
+    file.write_bytes(program.code)
+    assert run(["lint", "--raw", str(file)], capsys)[0] == 0
+    code, out, _ = run(["lint", "--raw", "--notes", str(file)], capsys)
+    assert code == 0 and "early-read" in out
+
+
+@pytest.mark.parametrize("content", [b"", b"\x7fELF", bytes(64)])
+def test_what_cannot_be_read_gives_exit_code_3(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    code, out, err = run(["lint", str(file)], capsys)
+    assert (code, out) == (3, "") and err.startswith(f"error: {file}: ")
+
+
+def test_equal_programs_of_an_xclbin_are_reported_once(
+    small_kernel: CompiledKernel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "kernel.xclbin"
+    file.write_bytes(small_kernel.xclbin)
+    code, out, _ = run(["lint", str(file), "--json"], capsys)
+    described = json.loads(out)
+    assert code == 0 and described["errors"] == 0
+    assert sum(len(program["cores"]) for program in described["programs"]) == len(small_kernel.programs)
+    assert len(described["programs"]) == len({program.code for program in small_kernel.programs.values()})
+    code, out, _ = run(["lint", str(file), "--core", "0,2", "--json"], capsys)
+    assert [program["cores"] for program in json.loads(out)["programs"]] == [[{"column": 0, "row": 2, "pdi": None}]]
