@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from npuc.compiler.diagnostics import CheckFailed, InputError, UsageError
+from npuc.compiler.commands.core_option import CoreNumber
+from npuc.compiler.diagnostics import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from npuc.compiler.asm.programs import CoreProgram
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 
 @click.command("lint")
 @click.argument("file", metavar="FILE")
-@click.option("--core", metavar="COL,ROW", help="Only the program of this core.")
+@click.option("--core", type=CoreNumber(), metavar="COL,ROW", help="This core only (in every PDI that has it).")
+@click.option("--pdi", type=click.IntRange(0), metavar="N", help="This PDI of an xclbin only.")
 @click.option("--notes", is_flag=True, help="Also report timing that code may mean as it is: reads of old values.")
 @click.option("--called", is_flag=True, help="The code is called by other code: registers hold arguments on entry.")
-@click.option("--raw", is_flag=True, help="FILE is code without a container, loaded at address 0.")
+@click.option("--raw", is_flag=True, help="FILE is bare code from program address 0.")
 @click.option("--json", "as_json", is_flag=True, help="The findings as JSON.")
-def command(file: str, core: str | None, notes: bool, called: bool, raw: bool, as_json: bool) -> None:
+def command(
+    file: str, core: tuple[int, int] | None, pdi: int | None, notes: bool, called: bool, raw: bool, as_json: bool
+) -> None:
     """Report what the exposed pipeline would get wrong in the programs of FILE, by the schedule tables alone.
 
     FILE: an xclbin, pdi, cdo, npua or elf, told by its content, or assembly text named *.s. Looked at are all paths:
@@ -31,50 +35,39 @@ def command(file: str, core: str | None, notes: bool, called: bool, raw: bool, a
     JSON: file, errors, warnings, notes, bundles, programs[{title, cores, section, base, bytes, bundles, unreached,
     loops, findings[{kind, severity, address, bundle, other, other_bundle, path, message, remedy}]}].
     """
+    from npuc.compiler.asm.programs import select_programs
     from npuc.compiler.lint import render
 
-    groups = _lint(_programs(file, core, raw), notes, called)
+    name = "<stdin>" if file == "-" else file
+    try:
+        programs = select_programs(_programs(file, name, raw), core, pdi)
+    except InputError as error:
+        if error.place is not None:
+            raise
+        raise InputError(error.message, place=name, remedy=error.remedy) from error
+    groups = _lint(programs, notes, called)
     if as_json:
-        click.echo(json.dumps(render.describe(file, groups), indent=1))
+        click.echo(json.dumps(render.describe(name, groups), indent=1))
     else:
         sys.stdout.write(render.text(groups))
     errors = sum(report.errors for report, _ in groups)
     if errors:
-        raise CheckFailed(f"{errors} error{'' if errors == 1 else 's'}", place=file)
+        raise CheckFailed(f"{errors} error{'' if errors == 1 else 's'}", place=name)
 
 
-def _programs(file: str, core: str | None, raw: bool) -> tuple[CoreProgram, ...]:
+def _programs(file: str, name: str, raw: bool) -> tuple[CoreProgram, ...]:
     from npuc.compiler.asm.assembler import assemble
-    from npuc.compiler.asm.programs import read_programs, select_core
+    from npuc.compiler.asm.programs import read_programs
     from npuc.compiler.files import read_bytes
 
     data = read_bytes(file)
+    if raw or not file.endswith((".s", ".S")):
+        return read_programs(data, raw)
     try:
-        if file.endswith((".s", ".S")):
-            assembled = assemble(_text(data), file).programs
-            programs = tuple(program.core_program(file) for program in assembled)
-        else:
-            programs = read_programs(data, raw)
-        return programs if core is None else select_core(programs, *_core(core))
-    except InputError as error:
-        if error.place is not None:
-            raise
-        raise InputError(error.message, place=file, remedy=error.remedy) from error
-
-
-def _text(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"is no text: {error.reason} at byte {error.start}") from None
-
-
-def _core(text: str) -> tuple[int, int]:
-    try:
-        column, row = (int(number) for number in text.split(","))
-    except ValueError:
-        raise UsageError(f"--core {text}: must be COL,ROW", remedy="as --core 0,2") from None
-    return column, row
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InputError("is not text", remedy="assembly text is expected") from None
+    return tuple(program.core_program(name) for program in assemble(text, name).programs)
 
 
 def _lint(programs: tuple[CoreProgram, ...], notes: bool, called: bool) -> list[Group]:
