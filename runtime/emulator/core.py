@@ -72,7 +72,7 @@ class Core(MemoryAccess):
 
     program_memory: 16,384 bytes, read when a bundle first issues; call `program_changed` after writing to it.
     data_memory: the tile's own, seen by the program at 0x70000..0x7ffff. strict: collect `reports`. place: column and
-    row of the tile, for CORE_ID and packet headers.
+    row of the tile, for packet headers and CORE_ID (row in bits 0-4, column in bits 16-22: UG1583, Core ID).
     Counters: `bundles` issued, `mac_bundles` of them with a multiply-accumulate, `stall_memory` cycles lost to banks.
     """
 
@@ -109,6 +109,7 @@ class Core(MemoryAccess):
         self._time = 0
         self._branch_delay = 0
         self._branch_target = 0
+        self._slots_end = -1  # strict: the pipeline time of the last delay slot of the last transfer, taken or not
         self._drained = False
         self._admitted = -1  # the pipeline time whose shared accesses may take place
         self.requests.clear()
@@ -169,7 +170,11 @@ class Core(MemoryAccess):
 
     def branch(self, taken: int, target: int) -> None:
         """A control transfer issues."""
-        if self._branch_delay and (taken or self.strict):
+        if self.strict:
+            if self._time <= self._slots_end:
+                self.report(self.pc, "a control transfer in the delay slots of another: its effect is not known")
+            self._slots_end = self._time + DELAY_SLOTS
+        if self._branch_delay and taken:
             raise EmulationError("a control transfer in the delay slots of another: its effect is not known")
         if taken:
             if target & 15:

@@ -214,11 +214,16 @@ def test_moves_of_single_lanes(width: int, seed: int) -> None:
             assert core.registers.read(destination) == lane & ((1 << max(width, 32)) - 1)
 
 
-def test_shift_align_is_known_from_128_bytes_on_only() -> None:
-    registers = {"x1": b"\1" * 64, "x2": b"\2" * 64, "s0": 3, "r1": 128}
-    assert not BENCH.run("vshift.align x4, x1, s0, x2, r1", registers).registers.read("x4").any()
-    with pytest.raises(EmulationError, match=r"vector_misc.md section 1 .* 0x5"):
-        BENCH.run("vshift.align x4, x1, s0, x2, r1", {**registers, "r1": 5})
+def test_shift_align_is_a_plain_shift_without_a_step_and_named_unknown_with_one(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    a, b = random.bytes(64), random.bytes(64)
+    for count in (0, 5, 64, 100):
+        core = BENCH.run("vshift.align x4, x1, s0, x2, r1", {"x1": a, "x2": b, "s0": 0, "r1": count})
+        assert core.registers.read("x4").tobytes() == (a + b + bytes(64))[count:count + 64]
+    core = BENCH.run("vshift.align x4, x1, s0, x2, r1", {"x1": a, "x2": b, "s0": 3, "r1": 0x80000005})
+    assert not core.registers.read("x4").any()
+    with pytest.raises(EmulationError, match=r"vector_misc.md section 1 .* step 0x3"):
+        BENCH.run("vshift.align x4, x1, s0, x2, r1", {"x1": a, "x2": b, "s0": 3, "r1": 5})
 
 
 @pytest.mark.parametrize(("width", "half"), [(16, "lo"), (16, "hi"), (32, "lo"), (32, "hi"), (64, "lo"), (64, "hi")])

@@ -79,9 +79,10 @@ def shift_bytes(v: Any, a: Any, b: Any, count: int) -> Any:
 
 @rule(r"vshift\.align")
 def shift_aligned(v: Any, a: Any, step: int, b: Any, count: int) -> Any:
-    """Only that nothing is left after 128 bytes is known; what the step does is not."""
-    return v.choose(v.pick(count > 128, 128, count), (128,), lambda _: v.zeros(512),
-                    "a vshift.align (facts/semantics/vector_misc.md section 1 knows only counts from 128 on) by")
+    """A step of 0 is a plain shift (UG1583, Shift); from 128 bytes on nothing is left, whatever the step."""
+    relevant = v.pick(count > 127, 0, step & 63)
+    return v.choose(relevant, (0,), lambda _: shift_bytes(v, a, b, count),
+                    "a vshift.align (facts/semantics/vector_misc.md section 1 has no steps) with step")
 
 
 @rule(r"vsel\.(?P<width>8|16|32)")

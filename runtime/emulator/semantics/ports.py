@@ -1,8 +1,8 @@
 """What leaves and enters a core by its stream and cascade ports and its tile's registers.
 
-The status bits of stream moves (srSS0: bit 0 TLAST, bit 1 success; srMS0: bit 0 success) and the meaning of the packet
-header operands are those of the public toolchain's headers (llvm-aie, aiev2_streams.h and aiev2_pckt_header.h); the
-header words are laid out as in facts/platform/device_npu1.md, "Stream switch".
+The status bits of stream moves (srSS0: bit 0 TLAST, bit 1 success; srMS0: bit 0 success) are those of UG1583, Status
+registers; the meaning of the packet header operands is that of the public toolchain's headers (llvm-aie,
+aiev2_pckt_header.h); the header words are laid out as in facts/platform/device_npu1.md, "Stream switch".
 """
 
 from __future__ import annotations
