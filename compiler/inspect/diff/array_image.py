@@ -108,7 +108,9 @@ def compare_program_sets(
     a: Mapping[Core, CoreProgram], b: Mapping[Core, CoreProgram], prefix: str
 ) -> tuple[list[Section], dict[Core, Mapping[int, int]]]:
     """A section for each set of cores whose programs change in the same way; and where their bundles went."""
-    alike: dict[tuple[object, ...], list[Core]] = defaultdict(list)
+    known: dict[tuple[object, ...], CodeChange] = {}
+    alike: dict[tuple[Difference, ...], list[Core]] = defaultdict(list)
+    moved_to: dict[Core, Mapping[int, int]] = {}
     sections = []
     for core in sorted(a.keys() | b.keys()):
         name = f"{prefix}program {tile_name(*core)}"
@@ -117,22 +119,19 @@ def compare_program_sets(
         elif core not in a:
             sections.append(Section(name, (only_in(False, name, f"{len(b[core].code)} bytes"),), ADDED))
         else:
-            alike[_identity(a[core]), _identity(b[core])].append(core)
-    moved_to: dict[Core, Mapping[int, int]] = {}
-    for cores in alike.values():
-        before, after = a[cores[0]], b[cores[0]]
+            key = _identity(a[core]), _identity(b[core])
+            if key not in known:
+                same = key[0][:-1] == key[1][:-1]
+                known[key] = CodeChange((), {}) if same else compare_code(a[core], b[core])
+            alike[known[key].differences].append(core)
+            if known[key].differences:
+                moved_to[core] = known[key].moved_to
+    for differences, cores in alike.items():
         title = tiles_name("core", cores)
-        change = CodeChange((), {})
-        if _code(before) != _code(after):
-            change = compare_code(before, after, title)
-            moved_to.update((core, change.moved_to) for core in cores)
-        sections.append(Section(f"{prefix}program {title}", change.differences))
+        placed = tuple(replace(difference, place=f"{title} {difference.place}") for difference in differences)
+        sections.append(Section(f"{prefix}program {title}", placed))
     return sections, moved_to
 
 
-def _code(program: CoreProgram) -> tuple[object, ...]:
-    return program.base, program.entry, program.code
-
-
 def _identity(program: CoreProgram) -> tuple[object, ...]:
-    return (*_code(program), program.symbols)
+    return program.base, program.entry, program.code, program.symbols

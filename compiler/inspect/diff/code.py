@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from npuc.compiler.asm.codec import Bundle, Decoded, Undecodable, decode_sweep
+from npuc.compiler.asm.disassembler import bundle_pointer, byte_directive
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_instruction
 from npuc.compiler.inspect.diff.report import ADDED, CHANGED, REMOVED, Difference
@@ -23,7 +24,6 @@ from npuc.compiler.target.npu1.geometry import PROGRAM_MEMORY_SIZE
 Item = Bundle | Undecodable
 CONTEXT = 2  # bundles shown before and after a difference
 MOST_LINES = 2000  # of one difference; a program has at most 8,192 bundles
-_LOOP_AND_LINK = ("ls", "le", "lr")
 _SHORT = 3  # equal bundles between bigger changes, which are rather chance than sameness
 _MANY = 8  # changed bundles beside which equal ones that do nothing are chance
 
@@ -43,33 +43,28 @@ class _Targets(NamedTuple):
     addresses: tuple[int, ...]
 
 
-def _is_target(decoded: Decoded, value: int) -> bool:
-    """Whether an immediate of this instruction is a program address.
+def _target_of(decoded: Decoded) -> tuple[int, int] | None:
+    """(operand place, program address) of an instruction that holds one.
 
-    That is what branches take, what loop and link registers get, and what pointers get below the data memories.
+    Branches and loop bounds do; and a pointer that is set to a place below the data memories can only mean code.
     """
-    if decoded.instruction.has_delay_slots:
-        return True
-    outputs = {
-        name
-        for operand, name in zip(decoded.instruction.operands, decoded.operands, strict=True)
-        if operand.direction == "out"
-    }
-    pointer = any(str(name)[0] == "p" for name in outputs) and decoded.instruction.mnemonic == "movxm"
-    return any(name in outputs for name in _LOOP_AND_LINK) or (pointer and 0 < value < PROGRAM_MEMORY_SIZE)
-
-
-def _targets_of(decoded: Decoded) -> Iterator[tuple[int, int]]:
-    """(operand place, address) of the code addresses of an instruction."""
-    for place, (operand, value) in enumerate(zip(decoded.instruction.operands, decoded.operands, strict=True)):
-        if operand.kind == "immediate" and isinstance(value, int) and _is_target(decoded, value):
-            yield place, value
+    place = bundle_pointer(decoded)
+    if place is not None:
+        value = decoded.operands[place]
+        return (place, value) if isinstance(value, int) else None
+    if decoded.instruction.mnemonic == "movxm":
+        register, value = decoded.operands
+        if str(register)[0] == "p" and isinstance(value, int) and 0 < value < PROGRAM_MEMORY_SIZE:
+            return 1, value
+    return None
 
 
 def _instruction_shape(decoded: Decoded) -> tuple[tuple[object, ...], tuple[int, ...]]:
-    targets = dict(_targets_of(decoded))
-    operands = tuple("target" if place in targets else value for place, value in enumerate(decoded.operands))
-    return (decoded.instruction.name, operands, decoded.canonical), tuple(targets.values())
+    target = _target_of(decoded)
+    if target is None:
+        return (decoded.instruction.name, decoded.operands, decoded.canonical), ()
+    operands = (*decoded.operands[: target[0]], "target", *decoded.operands[target[0] + 1 :])
+    return (decoded.instruction.name, operands, decoded.canonical), (target[1],)
 
 
 @lru_cache(1 << 16)
@@ -91,7 +86,7 @@ def _slots_text(slots: Iterable[Decoded]) -> str:
 def _bundle_text(raw: bytes) -> str:
     (item,) = decode_sweep(raw)
     if isinstance(item, Undecodable):
-        return f".byte {', '.join(f'{byte:#04x}' for byte in raw)}"
+        return byte_directive(raw)
     return _slots_text(item.slots.values())
 
 
@@ -190,8 +185,8 @@ def _addresses(a: _Program, b: _Program, pairs: Sequence[Pair]) -> dict[int, int
     return moved_to
 
 
-def compare_code(a: CoreProgram, b: CoreProgram, title: str) -> CodeChange:
-    """Differences of two programs; `title` names the core in the places, as in `core(0,2) 0x1a0 (loop+0x20)`."""
+def compare_code(a: CoreProgram, b: CoreProgram) -> CodeChange:
+    """Differences of two programs; places are addresses, as in `0x1a0 (loop+0x20)`, of the second for what it adds."""
     first, second = _Program(a), _Program(b)
     shapes_a, shapes_b = first.shapes(), second.shapes()
     pairs = _without_chance_matches(first, align([s.shape for s in shapes_a], [s.shape for s in shapes_b]))
@@ -203,16 +198,16 @@ def compare_code(a: CoreProgram, b: CoreProgram, title: str) -> CodeChange:
         for pair in pairs
     ]
     differences = [
-        _difference(first, second, pairs, start, end, title) for equal, start, end in _runs(pairs) if not equal
+        _difference(first, second, pairs, start, end) for equal, start, end in _runs(pairs) if not equal
     ]
     for name in ("base", "entry"):
         before, after = getattr(a, name), getattr(b, name)
         if before != after:
-            differences.insert(0, Difference(f"{title} {name}", before=f"{before:#x}", after=f"{after:#x}"))
+            differences.insert(0, Difference(name, before=f"{before:#x}", after=f"{after:#x}"))
     return CodeChange(tuple(differences), moved_to)
 
 
-def _difference(a: _Program, b: _Program, pairs: Sequence[Pair], start: int, end: int, title: str) -> Difference:
+def _difference(a: _Program, b: _Program, pairs: Sequence[Pair], start: int, end: int) -> Difference:
     run = pairs[start:end]
     removed = [p.a for p in run if p.a is not None]
     added = [p.b for p in run if p.b is not None]
@@ -227,7 +222,7 @@ def _difference(a: _Program, b: _Program, pairs: Sequence[Pair], start: int, end
         before, after = _changed_slots(a, b, removed[0], added[0])
     program, item = (a, a.items[removed[0]]) if removed else (b, b.items[added[0]])
     name = program.address_name(item.address)
-    place = f"{title} {item.address:#x}" + (f" ({name})" if name else "")
+    place = f"{item.address:#x}" + (f" ({name})" if name else "")
     change = CHANGED if removed and added else REMOVED if removed else ADDED
     return Difference(place, change, before, after, _likeness(a, removed, b, added), lines=tuple(lines))
 
@@ -264,10 +259,10 @@ def _changed_slots(a: _Program, b: _Program, i: int, j: int) -> tuple[str, str]:
         return whole
     changed = [slot for slot in {**before.slots, **after.slots} if before.slots.get(slot) != after.slots.get(slot)]
     sides = _chosen_slots(a, before, changed), _chosen_slots(b, after, changed)
-    return sides if sides[0] != sides[1] else whole
+    return sides if all(sides) and sides[0] != sides[1] else whole
 
 
 def _chosen_slots(program: _Program, bundle: Bundle, slots: Sequence[str]) -> str:
     chosen = [bundle.slots[slot] for slot in slots if slot in bundle.slots]
-    targets = [address for decoded in chosen for _, address in _targets_of(decoded)]
-    return program.with_names(_slots_text(chosen), targets) or "(no slot)"
+    targets = [target[1] for target in map(_target_of, chosen) if target is not None]
+    return program.with_names(_slots_text(chosen), targets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,8 +15,8 @@ from npuc.compiler.emit.layout import text
 from npuc.compiler.emit.npua import ProgramSymbols
 from npuc.compiler.emit.xclbin import SectionEntry
 from npuc.compiler.emit.xclbin_sections import read_connections, read_instances, read_memories, read_vender
-from npuc.compiler.inspect.diff.array_image import Core, compare_pdis
-from npuc.compiler.inspect.diff.kernel_data import compare_npuas
+from npuc.compiler.inspect.diff.array_image import compare_pdis
+from npuc.compiler.inspect.diff.kernel_data import Surroundings, compare_npuas
 from npuc.compiler.inspect.diff.layouts import compare_layout
 from npuc.compiler.inspect.diff.partition import compare_partitions
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference, Section, derived, only_in
@@ -27,12 +28,11 @@ _ALIGNMENT = 8  # of sections; up to one less zero byte between two follows from
 
 @dataclass
 class File:
-    """One of the two files, its section table, and what the kernels' data say of the core programs."""
+    """One of the two files, its section table, and what the kernels' data say of the programs in a PDI, by its hash."""
 
     data: bytes
     entries: tuple[SectionEntry, ...]
-    symbols: tuple[ProgramSymbols, ...] = ()
-    images: list[bytes] = field(default_factory=list)
+    symbols: dict[bytes, tuple[ProgramSymbols, ...]] = field(default_factory=dict)
 
     def payload(self, place: int) -> bytes:
         entry = self.entries[place]
@@ -52,15 +52,15 @@ class File:
 
 def _open(data: bytes) -> File:
     file = File(data, xclbin.section_entries(data))
-    symbols: list[ProgramSymbols] = []
     for place, entry in enumerate(file.entries):
         if entry.kind == xclbin.VENDER_METADATA:
             try:
                 name, image = read_vender(file.payload(place))
-                symbols += npua.read_npua(image).programs if name == xclbin.NPUA_NAME else ()
+                kernel = npua.read_npua(image) if name == xclbin.NPUA_NAME else None
             except InputError:
                 continue  # said where the section itself is compared
-    file.symbols = tuple(symbols)
+            if kernel is not None:
+                file.symbols.setdefault(kernel.pdi_sha256, kernel.programs)
     return file
 
 
@@ -83,12 +83,12 @@ def compare_xclbins(a: bytes, b: bytes) -> tuple[Section, ...]:
     first, second = _open(a), _open(b)
     matched = _match(first, second)
     sections = [_header(first, second), _table(first, second, matched)]
-    moves: dict[Core, Any] = {}
     # Array images come first: what moved in the programs explains the symbols in the kernels' data.
+    around = Surroundings()
     order = sorted(range(len(matched)), key=lambda n: not _holds_images(first, second, matched[n]))
     found: dict[int, tuple[Section, ...]] = {}
     for number in order:
-        found[number] = _section(first, second, matched[number], moves)
+        found[number], around = _section(first, second, matched[number], around)
     for number in range(len(matched)):
         sections += found[number]
     return (*sections, *_rest(first, second, matched))
@@ -146,38 +146,36 @@ def _table(a: File, b: File, matched: Sequence[Match]) -> Section:
 
 
 # --- sections -----------------------------------------------------------------------------------------------------
-def _section(a: File, b: File, match: Match, moves: dict[Core, Any]) -> tuple[Section, ...]:
+def _section(a: File, b: File, match: Match, around: Surroundings) -> tuple[tuple[Section, ...], Surroundings]:
+    """The sections that a match makes, and what the array images say to the sections after it."""
     i, j = match
     if i is None or j is None:
         file, place, change = (b, j, ADDED) if i is None else (a, i, REMOVED)
         name = section_names(file.data)[place or 0]
         size = f"{file.entries[place or 0].size} bytes"
-        return (Section(name, (only_in(j is None, name, size),), change),)
+        return (Section(name, (only_in(j is None, name, size),), change),), around
     name, kind = section_names(a.data)[i], a.entries[i].kind
     before, after = a.payload(i), b.payload(j)
     if before == after:
-        return (Section(name),)
+        return (Section(name),), around
     try:
-        sections = _by_kind(a, b, kind, (before, after), name, moves)
+        if kind == xclbin.AIE_PARTITION:
+            partitions = compare_partitions(before, after, (a.symbols, b.symbols), name)
+            sections, around = partitions.sections, partitions.around
+        else:
+            sections = _by_kind(kind, (before, after), name, around)
     except InputError as error:
         unread = Difference(name, note=f"cannot be read: {error.message}")
-        return (Section(name, (unread, *derived(compare_bytes(before, after)))),)
+        return (Section(name, (unread, *derived(compare_bytes(before, after)))),), around
     if any(section.differences if kind == xclbin.VENDER_METADATA else section.count for section in sections):
-        return sections
+        return sections, around
     # Nothing that the section's structure names: fields it leaves out, padding.
-    return (*sections, Section(f"{name} bytes", tuple(compare_bytes(before, after))))
+    return (*sections, Section(f"{name} bytes", tuple(compare_bytes(before, after)))), around
 
 
-def _by_kind(
-    a: File, b: File, kind: int, payloads: tuple[bytes, bytes], name: str, moves: dict[Core, Any]
-) -> tuple[Section, ...]:
-    if kind == xclbin.AIE_PARTITION:
-        change = compare_partitions(*payloads, (a.symbols, b.symbols), name)
-        moves.update(change.moved_to)
-        a.images, b.images = list(change.images[0]), list(change.images[1])
-        return change.sections
+def _by_kind(kind: int, payloads: tuple[bytes, bytes], name: str, around: Surroundings) -> tuple[Section, ...]:
     if kind == xclbin.VENDER_METADATA:
-        return _private(a, b, payloads, name, moves)
+        return _private(payloads, name, around)
     if kind in _TREES:
         before, after = map(_TREES[kind], payloads)
         return (Section(name, tuple(compare_trees(before, after))),)
@@ -186,16 +184,14 @@ def _by_kind(
     return (Section(name, tuple(_json_or_bytes(*payloads))),)
 
 
-def _private(
-    a: File, b: File, payloads: tuple[bytes, bytes], name: str, moves: dict[Core, Any]
-) -> tuple[Section, ...]:
+def _private(payloads: tuple[bytes, bytes], name: str, around: Surroundings) -> tuple[Section, ...]:
     (name_a, image_a), (name_b, image_b) = (read_vender(payload) for payload in payloads)
     if name_a != name_b:
         return (Section(name, (Difference("name", before=name_a, after=name_b), *compare_bytes(*payloads))),)
     if name_a != xclbin.NPUA_NAME or image_a == image_b:
         return (Section(name, tuple(compare_bytes(image_a, image_b))),)
-    pdis = (a.images[0] if a.images else None, b.images[0] if b.images else None)
-    return compare_npuas(image_a, image_b, moves, pdis)
+    further = re.search(r" \((\d+)\)$", name)  # of a file with several kernels
+    return compare_npuas(image_a, image_b, around, f"kernel {further[1]} " if further else "")
 
 
 def _json_or_bytes(a: bytes, b: bytes) -> Iterator[Difference]:

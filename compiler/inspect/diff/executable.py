@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from npuc.compiler.asm.programs import CoreProgram, read_programs
 from npuc.compiler.emit import elf, elf_object
-from npuc.compiler.inspect.diff.code import compare_code
+from npuc.compiler.inspect.diff.code import CodeChange, compare_code
 from npuc.compiler.inspect.diff.report import Difference, Section, only_in
 from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
 
@@ -28,15 +28,19 @@ def compare_elfs(a: bytes, b: bytes) -> tuple[Section, ...]:
 
 def _executables(a: bytes, b: bytes) -> tuple[Section, ...]:
     (first,), (second,) = read_programs(a), read_programs(b)
-    change = compare_code(first, second, "program")
+    change = compare_code(first, second)
     images = elf.read_elf(a), elf.read_elf(b)
     data_a, data_b = ({segment.address: segment.data for segment in image.data} for image in images)
     symbols_a, symbols_b = ({s.name: (s.address, s.size, s.kind) for s in image.symbols} for image in images)
     return (
-        Section("program", change.differences),
+        Section("program", _placed(change, "program")),
         Section("data", tuple(_data(data_a, data_b))),
         Section("symbols", tuple(_symbols(symbols_a, symbols_b, change.moved_to))),
     )
+
+
+def _placed(change: CodeChange, name: str) -> tuple[Difference, ...]:
+    return tuple(replace(difference, place=f"{name} {difference.place}") for difference in change.differences)
 
 
 def _data(a: Mapping[int, bytes], b: Mapping[int, bytes]) -> Iterator[Difference]:
@@ -86,10 +90,10 @@ def _objects(a: bytes, b: bytes) -> tuple[Section, ...]:
 
 
 def _code_section(a: CoreProgram, b: CoreProgram, name: str) -> tuple[Difference, ...]:
-    change = compare_code(a, b, name)
+    change = compare_code(a, b)
     moved = [(change.moved_to.get(r.offset, r.offset), _relocation(r)) for r in a.relocations]
     there = [(r.offset, _relocation(r)) for r in b.relocations]
-    return (*change.differences, *_relocations(moved, there, name))
+    return (*_placed(change, name), *_relocations(moved, there, name))
 
 
 def _relocation(relocation: elf_object.Relocation) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 
 from npuc.compiler.emit import npua
@@ -18,36 +18,46 @@ from npuc.compiler.inspect.diff.tiles import tiles_name
 from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
 
 Moves = Mapping[Core, Mapping[int, int]]
+Hashes = frozenset[bytes]
 Names = Sequence[tuple[int, str]]
 _CONTEXT = 2
 
 
-def compare_npuas(
-    a: bytes, b: bytes, moved_to: Moves | None = None, pdis: tuple[bytes | None, bytes | None] = (None, None)
-) -> tuple[Section, ...]:
-    """Two NPUAs.  moved_to: where the cores' bundles went; pdis: the array images of the xclbins they lie in.
+@dataclass(frozen=True)
+class Surroundings:
+    """What an xclbin's array images say to the NPUAs in it.
 
-    Raises InputError when one of them cannot be read.
+    moves: hash of a PDI of the first file -> where its cores' bundles went; images: hashes of the PDIs of both files.
     """
+
+    moves: Mapping[bytes, Moves] = field(default_factory=dict)
+    images: tuple[Hashes, Hashes] = (frozenset(), frozenset())
+
+
+def compare_npuas(
+    a: bytes, b: bytes, around: Surroundings | None = None, prefix: str = ""
+) -> tuple[Section, ...]:
+    """Two NPUAs.  Raises InputError when one of them cannot be read.  prefix: put before the names of sections."""
+    around = around or Surroundings()
     versions = [1 if npua.is_version_1(data) else 2 for data in (a, b)]
     if versions != [2, 2]:
         return _version_1(a, b, versions)
     first, second = npua.read_npua(a), npua.read_npua(b)
     images: tuple[Section, ...] = ()
+    moved_to = around.moves.get(first.pdi_sha256, {})
     if first.pdi is not None and second.pdi is not None:
         change = compare_pdis(first.pdi, second.pdi, (first.programs, second.programs))
         images, moved_to = change.sections, change.moved_to
     elif first.pdi != second.pdi:
         size = f"{len(first.pdi or second.pdi or b'')} bytes"
         images = (Section("array image", (only_in(second.pdi is None, "PDI", size),)),)
-    pdis = first.pdi or pdis[0], second.pdi or pdis[1]
     follows = ("instructions", "total_size", "crc32", "section_count")
     sections = (
-        Section("NPUA header", tuple(compare_layout(npua.HEADER, a, b, follows=follows))),
-        Section("NPUA metadata", tuple(compare_trees(first.metadata, second.metadata))),
-        Section("NPUA runtime sequence", tuple(compare_templates(first.control, second.control))),
-        Section("NPUA programs", tuple(_programs(first.programs, second.programs, moved_to or {}))),
-        Section("NPUA array image", tuple(_image_hash(first, second, pdis))),
+        Section(f"{prefix}NPUA header", tuple(compare_layout(npua.HEADER, a, b, follows=follows))),
+        Section(f"{prefix}NPUA metadata", tuple(compare_trees(first.metadata, second.metadata))),
+        Section(f"{prefix}NPUA runtime sequence", tuple(compare_templates(first.control, second.control))),
+        Section(f"{prefix}NPUA programs", tuple(_programs(first.programs, second.programs, moved_to))),
+        Section(f"{prefix}NPUA array image", tuple(_image_hash(first, second, around.images))),
         *images,
     )
     # The checksum alone explains nothing; the hash and what moved with the code have their cause elsewhere.
@@ -56,10 +66,13 @@ def compare_npuas(
     return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
 
 
-def _image_hash(a: Npua, b: Npua, pdis: tuple[bytes | None, bytes | None]) -> Iterator[Difference]:
-    """The hash that ties data and image together; it follows where it is that of the image in both files."""
+def _image_hash(a: Npua, b: Npua, images: tuple[Hashes, Hashes]) -> Iterator[Difference]:
+    """The hash that ties data and image together; it follows where it is that of an image in both files."""
     if a.pdi_sha256 != b.pdi_sha256:
-        right = all(pdi and sha256(pdi).digest() == side.pdi_sha256 for side, pdi in zip((a, b), pdis, strict=True))
+        own = (frozenset() if side.pdi is None else {sha256(side.pdi).digest()} for side in (a, b))
+        right = all(
+            side.pdi_sha256 in known | there for side, known, there in zip((a, b), own, images, strict=True)
+        )
         before, after = a.pdi_sha256.hex(), b.pdi_sha256.hex()
         yield Difference("PDI hash", before=before, after=after, derived=right)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import partition
 from npuc.compiler.emit.npua import ProgramSymbols
 from npuc.compiler.emit.partition import Image
-from npuc.compiler.inspect.diff.array_image import Core, compare_pdis
+from npuc.compiler.inspect.diff.array_image import compare_pdis
+from npuc.compiler.inspect.diff.kernel_data import Moves, Surroundings
 from npuc.compiler.inspect.diff.layouts import compare_layout
 from npuc.compiler.inspect.diff.report import REORDERED, Difference, Section, derived, only_in
 from npuc.compiler.inspect.diff.sequence import moved
@@ -19,19 +21,22 @@ from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
 _PLACES = ("name", "starts", "pdis", "commit", "pdi_count", "start_count")  # offsets and counts of what is compared
 
 
+Symbols = Mapping[bytes, tuple[ProgramSymbols, ...]]
+
+
 @dataclass(frozen=True)
 class PartitionChange:
-    """Sections, by core where bundles went (first PDI), and the PDIs of both files."""
+    """Sections, and what the kernels' data need to know of the PDIs."""
 
     sections: tuple[Section, ...]
-    images: tuple[tuple[bytes, ...], tuple[bytes, ...]]
-    moved_to: Mapping[Core, Mapping[int, int]] = field(default_factory=dict)
+    around: Surroundings
 
 
-def compare_partitions(
-    a: bytes, b: bytes, symbols: tuple[Sequence[ProgramSymbols], Sequence[ProgramSymbols]], name: str
-) -> PartitionChange:
-    """Two sections; symbols: what the files say of the core programs.  Raises InputError when one cannot be read."""
+def compare_partitions(a: bytes, b: bytes, symbols: tuple[Symbols, Symbols], name: str) -> PartitionChange:
+    """Two sections; symbols: what the files say of the programs in their PDIs, by the hash of the PDI.
+
+    Raises InputError when a section cannot be read.
+    """
     first, second = partition.read_partition(a), partition.read_partition(b)
     differences = list(compare_layout(partition.HEADER, a, b, follows=_PLACES))
     differences += compare_trees(list(first.start_columns), list(second.start_columns), "start_columns")
@@ -41,7 +46,7 @@ def compare_partitions(
     for place in moved(order):
         differences.append(Difference(f"PDI {both[place]}", REORDERED, both[place], order[place]))
     sections: list[Section] = []
-    moved_to: Mapping[Core, Mapping[int, int]] = {}
+    moves: dict[bytes, Moves] = {}
     for i, j in matched:
         if i is None or j is None:
             image = second.images[j or 0] if i is None else first.images[i]
@@ -51,18 +56,17 @@ def compare_partitions(
         before, after = first.images[i], second.images[j]
         differences += compare_trees(_about(before), _about(after), f"PDI {i}")
         if before.pdi != after.pdi:
-            found, moves = _image(before.pdi, after.pdi, symbols, f"PDI {i} ")
+            found, moves[sha256(before.pdi).digest()] = _image(before.pdi, after.pdi, symbols, f"PDI {i} ")
             sections += found
-            moved_to = moved_to or moves
-    images = tuple(tuple(image.pdi for image in side.images) for side in (first, second))
-    return PartitionChange((Section(name, tuple(differences)), *sections), (images[0], images[1]), moved_to)
+    hashes = [frozenset(sha256(image.pdi).digest() for image in side.images) for side in (first, second)]
+    around = Surroundings(moves, (hashes[0], hashes[1]))
+    return PartitionChange((Section(name, tuple(differences)), *sections), around)
 
 
-def _image(
-    a: bytes, b: bytes, symbols: tuple[Sequence[ProgramSymbols], Sequence[ProgramSymbols]], name: str
-) -> tuple[tuple[Section, ...], Mapping[Core, Mapping[int, int]]]:
+def _image(a: bytes, b: bytes, symbols: tuple[Symbols, Symbols], name: str) -> tuple[tuple[Section, ...], Moves]:
+    known = [side.get(sha256(pdi).digest(), ()) for side, pdi in zip(symbols, (a, b), strict=True)]
     try:
-        change = compare_pdis(a, b, symbols, name)
+        change = compare_pdis(a, b, known, name)
     except InputError as error:
         unread = Difference(name.strip(), note=f"cannot be read: {error.message}")
         return (Section(name.strip(), (unread, *derived(compare_bytes(a, b)))),), {}

@@ -14,6 +14,7 @@ from npuc.compiler.inspect.diff.tiles import tiles_name
 _TILE = re.compile(r"(core|memtile|shim)\((\d+),(\d+)\)(\..*)")
 _LONGEST_VALUE = 160
 _MOST_LINES = 40
+_MOST_SECTIONS = 24  # in the summary
 
 
 def printable(text: str) -> str:
@@ -81,10 +82,14 @@ def summary(report: Report) -> Iterator[str]:
     yield f"{a.file} and {b.file} differ: {counted(report.count, 'difference')} in {sections}{more if follow else ''}"
     for name, side in (("a", a), ("b", b)):
         yield f"  {name}  {side.format}, {side.bytes:,} bytes, sha256 {side.sha256[:16]}..."
-    width = max((len(section.name) for section in changed), default=0)
-    for section in changed:
+    shown = changed if len(changed) <= _MOST_SECTIONS else changed[: _MOST_SECTIONS - 1]
+    width = max((len(section.name) for section in shown), default=0)
+    for section in shown:
         status = "" if section.status == "changed" else f", {section.status}"
         yield f"  {section.name:<{width}}  {counted(section.count, 'difference')}{status}"
+    if len(shown) < len(changed):
+        rest = sum(section.count for section in changed[len(shown) :])
+        yield f"  ... {len(changed) - len(shown)} more sections, {counted(rest, 'difference')}"
 
 
 def render(report: Report, limit: int = 20) -> str:
