@@ -18,7 +18,7 @@ from npuc.compiler.asm.expressions import Expression
 from npuc.compiler.asm.placing import Placed, code_targets, place_section
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.source import At, Bundle, Source, SourceProgram
-from npuc.compiler.asm.text import operand_offset
+from npuc.compiler.asm.text import operand_offset, refusal
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
 from npuc.compiler.target.aie2.relocations import DATA_WORD, RelocationType, relocation_type
@@ -294,7 +294,7 @@ def _encode(source: Source, bundle: Bundle, offset: int, size: int, address: int
         slot = next(s for s, (i, _) in slots.items() if error.message.startswith(f"{i.name}:"))
         names = [o.name for o in slots[slot][0].operands]
         at = _place_of(bundle, slot, names.index(error.operand) if error.operand in names else 0)
-        raise source.error(at, error.message, error.remedy) from None
+        raise source.error(at, refusal(slots[slot][0], error), error.remedy) from None
 
 
 def _place_of(bundle: Bundle, slot: str, operand: int) -> At:

@@ -94,7 +94,7 @@ def code_labels(items: Iterable[Bundle | Undecodable], symbols: Iterable[tuple[i
     labels: dict[int, list[str]] = {}
     taken: set[str] = set()
     for address, name in symbols:
-        if address in starts:
+        if address in starts and name:
             labels.setdefault(address, []).append(_free(name, taken))
     for target in sorted(starts & targets):
         if target not in labels:
@@ -120,7 +120,7 @@ def program_text(program: CoreProgram) -> str:
     names = {address: quoted(found[0]) for address, found in labels.items()}
     sources = dict(program.lines)
     lines = []
-    inside = [(address, name) for address, name in program.symbols if address not in labels]
+    inside = [(address, name) for address, name in program.symbols if name and address not in labels]
     taken = {quoted(name) for found in labels.values() for name in found}
     lines += [f".set {quoted(_free(name, taken))}, 0x{address:x}" for address, name in inside]
     for item in items:

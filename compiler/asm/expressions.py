@@ -38,7 +38,7 @@ _PLAIN = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
 
 def quoted(name: str) -> str:
     """A symbol's name as it is written: in quotes when it is no plain word."""
-    return name if _PLAIN.fullmatch(name) else '"' + re.sub(r'["\n;]', "?", name) + '"'
+    return name if _PLAIN.fullmatch(name) else '"' + re.sub(r'["\n;\\]', "?", name) + '"'
 
 
 def parse_expression(text: str) -> Expression:

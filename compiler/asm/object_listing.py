@@ -21,11 +21,11 @@ def disassemble_object(file: ObjectFile, name: str = "") -> str:
     parts = [f"// {name}: object\n.exact\n" if name else ".exact\n"]
     taken: set[str] = set()
     for number, section in enumerate(file.sections):
-        title, count = section.name, 0
-        while title in taken:
+        title, count = section.name or "unnamed", 0
+        while quoted(title) in taken:
             count += 1
             title = f"{section.name}.{count}"
-        taken.add(title)
+        taken.add(quoted(title))
         parts.append("\n".join(_section_lines(number, title, section, file, names)) + "\n")
     loose = [s for s in file.symbols if s.section is None and s.name and s.kind != "other"]
     lines = [f".set {quoted(names[s])}, 0x{s.value:x}" for s in loose if s.defined]
@@ -39,7 +39,7 @@ def _unique_names(file: ObjectFile) -> dict[ObjectSymbol, str]:
     taken: set[str] = set()
     for symbol in sorted(file.symbols, key=lambda s: s.binding == "local"):
         if symbol not in names:
-            plain = f".L{symbol.name}" if symbol.kind == "section" else symbol.name
+            plain = f".L{symbol.name}" if symbol.kind == "section" else symbol.name or ".Lunnamed"
             name, count = plain, 0
             while quoted(name) in taken:
                 count += 1

@@ -40,6 +40,11 @@ class Placed:
     labels: dict[str, int] = field(default_factory=dict)
     alignment: int = 1
 
+    @property
+    def address(self) -> int:
+        """The address asked for, else 0, which stands for any multiple of the alignment."""
+        return self.section.address or 0
+
 
 class _Targets(NamedTuple):
     """Names of code that is jumped to, and of the last bundles of hardware loops."""
@@ -76,7 +81,7 @@ class _Run:
 
     def finish(self, at: At | None = None, what: str = "") -> None:
         """Place the items; with `at`, so that what follows lies on a line.  Raises AssemblyError when it cannot."""
-        items, start = self.items, len(self.placed.data)
+        items, start = self.items, self.placed.address + len(self.placed.data)
         sizes: list[int] | None = [options[0] for _, options in items]
         if at is not None and sizes is not None and (start + sum(sizes)) % LINE:
             sizes = sizes_to_line([options for _, options in items], start)
@@ -149,7 +154,7 @@ def place_section(source: Source, section: SourceSection, targets: _Targets) -> 
 
 
 def _fill(placed: Placed, align: Align) -> None:
-    missing = -len(placed.data) % align.bytes
+    missing = -(placed.address + len(placed.data)) % align.bytes
     if placed.section.is_code and not align.fill:
         placed.data += bytes(missing % len(_NOP)) + _NOP * (missing // len(_NOP))
     else:

@@ -16,6 +16,7 @@ from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
 from npuc.compiler.inspect.show import detect
 from npuc.compiler.target.npu1 import geometry
 
+ADDRESS_BITS = 32  # of the array; writes beyond reach no tile
 Names = tuple[tuple[int, str], ...]
 
 
@@ -146,7 +147,8 @@ def _program_writes(commands: Iterable[cdo.Command]) -> Iterable[tuple[int, byte
         else:
             continue
         _, row, offset = geometry.split_address(command.address)
-        if row in geometry.CORE_ROWS and offset < end and offset + 4 * len(words) > start:
+        in_core = not command.address >> ADDRESS_BITS and row in geometry.CORE_ROWS
+        if in_core and offset < end and offset + 4 * len(words) > start:
             skipped = max(0, start - offset)
             contents = b"".join((word & 0xFFFFFFFF).to_bytes(4, "little") for word in words)
             yield command.address + skipped, contents[skipped : end - offset]

@@ -140,10 +140,16 @@ def parse_instruction(text: str) -> tuple[Instruction, tuple[Value, ...]]:
             return syntax.instruction, tuple(values)
         except EncodeError as error:
             place = operand_place(syntax, error.operand)
-            refused.append((place, AssemblyError(error.message, remedy=error.remedy).at(found[place].start())))
+            message = refusal(syntax.instruction, error)
+            refused.append((place, AssemblyError(message, remedy=error.remedy).at(found[place].start())))
     if refused:  # the form that went furthest is most likely the one that was meant
         raise max(refused, key=lambda one: one[0])[1]
     raise _wrong_form(text, found, candidates)
+
+
+def refusal(instruction: Instruction, error: EncodeError) -> str:
+    """What the encoder says against an operand, of the mnemonic that the text has."""
+    return f"{instruction.mnemonic}: {error.message.removeprefix(f'{instruction.name}: ')}"
 
 
 def operand_place(syntax: _Syntax, operand: str | None) -> int:

@@ -20,6 +20,7 @@ _SECTION_SYMBOL, _FILE_SYMBOL = 3, 4
 _FIRST_RESERVED = 0xFF00  # section numbers from here are no sections: absolute, common
 _ABSOLUTE = 0xFFF1
 _LARGEST_ZEROS = 1 << 18  # more than all data memory a core sees
+_LARGEST_ALIGNMENT = 1 << 16
 MOST_SECTIONS = 4096
 
 
@@ -111,12 +112,15 @@ def _section(data: bytes, entry: dict[str, Any], names: bytes) -> Section:
     zeros = entry["type"] == _NOBITS
     if zeros and entry["size"] > _LARGEST_ZEROS:
         raise malformed(WHAT, entry["offset"], f"a section of {entry['size']} zero bytes fits no core")
+    alignment = max(1, entry["alignment"])
+    if alignment & (alignment - 1) or alignment > _LARGEST_ALIGNMENT:
+        raise malformed(WHAT, entry["offset"], f"alignment {alignment} of a section")
     return Section(
         string_at(names, entry["name"], "ELF section names"),
         bytes(entry["size"]) if zeros else _contents(data, entry),
         bool(entry["flags"] & elf.CODE_FLAG),
         bool(entry["flags"] & elf.WRITE_FLAG),
-        max(1, entry["alignment"]),
+        alignment,
         zeros,
     )
 

@@ -175,7 +175,7 @@ def test_an_address_in_front_of_a_line_is_not_looked_at() -> None:
         ("movxm le, #end\nend: nopx; nopm", "2:6", "last bundle of a hardware loop takes 16 bytes, this one has 8"),
         ("nop; movxm r0, #0\nend: nop\nj #end", "2:1", "no bundle before end can be widened"),
         (".core 0,2\n.core 0,2", "2:7", "core 0,2 has its program already"),
-        (".reloc 0, R_AIE2_99, x", "1:11", "no relocation R_AIE2_99 .R_AIE2_0 to R_AIE2_50"),
+        (".reloc 0, R_AIE2_256, x", "1:11", "no relocation R_AIE2_256 .R_AIE2_0 to R_AIE2_255"),
     ],
 )
 def test_what_is_wrong_is_told_with_line_and_column(text: str, place: str, message: str) -> None:
