@@ -15,7 +15,6 @@ from npuc.compiler.asm.programs import read_programs
 from npuc.compiler.asm.text import parse_bundle
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, pdi, xclbin
-from npuc.compiler.emit.elf_object import write_object
 from npuc.compiler.target.npu1 import geometry
 
 COUNT = int(os.environ.get("NPUC_DAMAGED", "10000"))
@@ -60,7 +59,8 @@ def damaged_text(text: str, rng: random.Random) -> str:
         kind = rng.randrange(6)
         if kind == 0 and line:
             place = rng.randrange(len(line))
-            lines[at] = line[:place] + rng.choice("#[],;:.\"'$%-+/ \t\\0x9zé\x00\x85") + line[place + rng.randrange(2) :]
+            odd = rng.choice("#[],;:.\"'$%-+/ \t\\0x9zé\x00\x85")
+            lines[at] = line[:place] + odd + line[place + rng.randrange(2) :]
         elif kind == 1:
             lines[at] = " ".join(rng.sample(words := line.split(" "), len(words)))
         elif kind == 2:
