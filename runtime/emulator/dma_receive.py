@@ -143,6 +143,8 @@ class Receiver(Channel):
             resume = now + machine.receive_resume
             self.taken_by = max(self.taken_by, resume + self.length - 1.0 - buffer)
         self.taken_by = max(self.taken_by, now - 1 + math.ceil(min(self.length, buffer) / 4))  # 16 bytes a cycle
+        if (period := self.inlet.period()) > 1:
+            self.taken_by = max(self.taken_by, now + (self.length - 1) * period)
         self._backpressure(held, now)
         for segment in self.pending:
             self._account(segment)
@@ -168,8 +170,7 @@ class Receiver(Channel):
         if count > 0:
             last = segment.first + (count - 1) * segment.period
             period = self.inlet.period()
-            self.taken_by = max(self.taken_by, last + (self.length - before - count) * period,
-                                self.granted_at + (self.length - 1) * period)
+            self.taken_by = max(self.taken_by, last + (self.length - before - count) * period)
 
     def received(self, segment: Segment) -> None:
         """A segment is on the way to the channel."""

@@ -24,6 +24,14 @@ class Bench:
         self.notes: list[Note] = []
         self.array.listeners.append(self.notes.append)
 
+    @classmethod
+    def of_array(cls, array: Array) -> Bench:
+        """For an array that exists."""
+        bench = cls()
+        bench.array = array
+        array.listeners.append(bench.notes.append)
+        return bench
+
     def kind(self, tile: Place) -> str:
         return geometry.tile_kind(tile[1])
 

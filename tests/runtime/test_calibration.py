@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import calibration_array as array
 import calibration_core as core
 import pytest
 
@@ -30,11 +31,56 @@ WRITTEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "bank.load_store_same": core.load_store_same,
     "bank.scalar_self_conflict": core.scalar_self_conflict,
     "bank.sibling_16B": core.sibling_16_bytes,
+    "stream.memtile_to_core": array.memtile_to_core(256, 32 * 256, 48 * 256),
+    "dma.bd_switch_recv": array.bd_switch_recv,
+    "dma.memtile_mm2s_256": array.memtile_mm2s_256,
+    "dma.memtile_bank_contention": array.memtile_bank_contention,
+    "dma.core_tile_mm2s_256": array.core_tile_mm2s_256,
+    "dma.s2mm_backpressure": array.s2mm_backpressure,
+    "dma.finished_bd_semantics": array.finished_bd_semantics,
+    "dma.tct_buffer": array.tct_buffer,
+    "shim.single_task": array.single_task,
+    "txn.packet_cost": array.packet_cost,
+    "txn.task_gap": array.task_gap,
+    "txn.wait": array.wait,
+    "ddr.passthrough": array.passthrough,
+    "ddr.memtile_hop": array.memtile_hop,
     "num.vadd_f_subnormal": core.vadd_f_subnormal,
     "num.mac_inf_times_zero": core.mac_inf_times_zero(LIST["num.mac_inf_times_zero"]["description"]),
+}
+
+# Why the others are not: by id.
+_OBJECT = "needs the compiled object it names, of which no copy is here"
+_DISPATCH = "the host's dispatch is not modelled: time starts with the first operation of the sequence"
+NOT_WRITTEN = {
+    **{name: _OBJECT for name in LIST if name.startswith("core.mm_cc_")},
+    "core.hand_bf16_32cubed": "in test_hand_scheduled.py",
+    "core.breakpoint": "halting a core is a named error: register_map.py",
+    "core.zol_partial_store": "no static rule is known; the linter forbids such stores",
+    "num.bf16_mac": "test_goldens.py runs every one of the probes",
+    "dma.dense_core_vs_mm2s": "bank conflicts between a core and a DMA channel are not modelled (README.md, banks)",
+    "dma.mm2s_inflight": "descriptors fetched ahead of the one that is sent are not modelled",
+    "events.broadcast_skew": "event broadcasts are not modelled",
+    "events.stall_after_conflict": "stall events are not modelled",
+    "shim.task_chain": "DESIGN's machine gives every task the cost of a cold one: 747 and 171 cycles to the first word",
+    "txn.core_start_to_first_dma": "loading an image is outside of the cycles counted (DESIGN, the machine)",
+    "ddr.memcpy4": "DESIGN's machine limits all writes to 13 GB/s, after ddr.groupnorm8; this one measured 28",
+    "ddr.groupnorm8": "its rates are the constants of the machine: nothing to measure",
+    "host.runlist": _DISPATCH,
+    "array.gemm_bf16": _OBJECT,
+    "array.gemm_int8": _OBJECT,
 }
 
 
 @pytest.mark.parametrize("name", WRITTEN)
 def test_the_emulator_measures_what_hardware_did(name: str) -> None:
     WRITTEN[name](LIST[name]["expected"])
+
+
+def test_every_experiment_is_written_or_has_its_reason() -> None:
+    assert sorted([*WRITTEN, *NOT_WRITTEN]) == sorted(LIST)
+
+
+@pytest.mark.parametrize("name", NOT_WRITTEN)
+def test_what_is_not_written_says_why(name: str) -> None:
+    pytest.skip(NOT_WRITTEN[name])
