@@ -50,8 +50,8 @@ def memtile_to_core(words_per_descriptor: int, few: int, many: int) -> Callable[
         bench.descriptor(MEMTILE, 0, words_per_descriptor, base_address=OWN, use_next=1, next_bd=0)
         bench.start(MEMTILE, "mm2s", 0, 0)
         reads, nops = "mov r0, SS\n" * 15, "nop\n" * 8
-        bench.program(CORE, f"{nops * 8} movxm lc, #{words // 16}\n movxm ls, #first\n movxm le, #last\n{nops} event #0\n"
-                            f"first:\n{reads}last:\n mov r0, SS\n{nops} event #1\n{nops} done\n{nops}")
+        bench.program(CORE, f"{nops * 8} movxm lc, #{words // 16}\n movxm ls, #first\n movxm le, #last\n{nops}"
+                            f" event #0\nfirst:\n{reads}last:\n mov r0, SS\n{nops} event #1\n{nops} done\n{nops}")
         core = bench.array.tiles[CORE].core
         assert core is not None
         marks: list[int] = []
