@@ -4,8 +4,8 @@
 
 A lies in 8 x 4 tiles of 4x8 bf16, B in 4 x 8 of 8x4 bf16, C in 8 x 8 of 4x4 fp32, tiles and elements row-major, 64
 bytes a tile; p0 points to A, p1 to B, p2 and p3 to C, in three banks.  Cycles count from the first multiply.  A block
-is 2x4 tiles of C and 32 cycles: 4 steps in k of 8 multiplies, one a cycle.  Eight blocks go over 4 row pairs, both halves
-of the columns for each; blocks use the accumulators cm0-3 and cm4-7 in turn.  In steady state a bundle holds
+is 2x4 tiles of C and 32 cycles: 4 steps in k of 8 multiplies, one a cycle.  Eight blocks go over 4 row pairs, both
+halves of the columns for each; blocks use the accumulators cm0-3 and cm4-7 in turn.  In steady state a bundle holds
 
 * a multiply;
 * in slot ldb half a tile of B, 8 cycles before the step that uses it;
