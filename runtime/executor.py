@@ -21,6 +21,7 @@ from npuc.runtime.statistics import RunReport
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
+    from npuc.runtime.trace import Trace
 
 logger = logging.getLogger("npuc")
 
@@ -85,16 +86,18 @@ def load(
     machine: str = "phoenix",
     max_cycles: int | None = None,
     strict: bool = False,
+    trace: bool = False,
 ) -> Executable:
     """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
 
     backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
     fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
-    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict: the emulator's.
+    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict and trace
+    (record a timeline, `Executable.trace`) are the emulator's.
     Raises InputError, UsageError, BackendError.
     """
     opened = _open(source, kernel)
-    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict)
+    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict, trace=trace)
     return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 
@@ -155,6 +158,11 @@ class Executable:
             backend.close()
         self._opened.clear()
         self._closed = True
+
+    @property
+    def trace(self) -> Trace | None:
+        """The timeline of the last run, where the backend was asked for one: `exe.trace.write("t.json")`."""
+        return self.stats.trace if self.stats is not None else None
 
     def __call__(self, *arrays: Any, **named: Any) -> np.ndarray:
         """Run once. Inputs in argument order or by name; returns the output, `stats` tells what it took.

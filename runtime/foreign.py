@@ -177,4 +177,4 @@ def run_foreign(kernel: ForeignKernel, buffers: Sequence[bytearray], settings: B
     """Run once on a fresh array; `buffers` hold the results.  BackendError for what the design does wrong."""
     from npuc.runtime.backends.emulator import Emulation
 
-    return Emulation(kernel.pdi, kernel.columns, settings).run(kernel.operations, buffers)
+    return Emulation(kernel.pdi, kernel.columns, settings, kernel.name).run(kernel.operations, buffers)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npuc.runtime.trace import Trace
 
 # Multiply-accumulates a cycle of all 16 cores: facts/schedule/peak.md (bf16 128, int8 256 a core).
 PEAK_MACS_PER_CYCLE = {"bf16": 2048, "int8": 4096}
@@ -36,6 +39,7 @@ class RunReport:
     cores: tuple[CoreStatistics, ...] = ()
     dma: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    trace: Trace | None = None
 
     @property
     def bundles(self) -> int | None:

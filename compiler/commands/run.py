@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from npuc.compiler.diagnostics import CheckFailed, UsageError
+from npuc.compiler.diagnostics import BackendError, CheckFailed, UsageError
 from npuc.runtime.backends import BackendSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
 
     from npuc.runtime.check import CheckResult
     from npuc.runtime.executor import Executable
     from npuc.runtime.foreign import ForeignSummary
+    from npuc.runtime.statistics import RunReport
     from npuc.runtime.summary import RunSummary
 
 LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated address map leaves between two
@@ -46,6 +48,8 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 @click.option("--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside "
               "tolerance.")
 @click.option("--profile", is_flag=True, help="Print tables per core and per DMA channel.")
+@click.option("--trace", "trace_file", metavar="T.json", help="Write a timeline of the emulated run in the trace-event "
+              "format, for Perfetto or chrome://tracing.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 def command(
     file: str,
@@ -61,6 +65,7 @@ def command(
     strict: bool,
     wants_check: bool,
     profile: bool,
+    trace_file: str | None,
     as_json: bool,
 ) -> None:
     """Run a kernel: .xclbin, .npua (on the emulator), or .mlir, which is compiled first."""
@@ -72,24 +77,49 @@ def command(
     if insts is not None:
         if seed is not None or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --check nor another backend than the emulator")
-        settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict)
-        foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
+        settings = BackendSettings(machine, max_cycles, strict, trace=trace_file is not None)
+        with _traced(trace_file) as keep:
+            foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
+            keep(foreign.report)
         _report(foreign, as_json, profile, files)
         return
     if allocations:
         raise UsageError("--alloc is for --insts")
     archives = [text for text in inputs if "=" not in text]
     arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
-    with load(
-        file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict
+    if trace_file is not None and backend in ("xrt", "reference"):
+        raise UsageError(f"--trace records the emulator, not {backend}")
+    with _traced(trace_file) as keep, load(
+        file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict,
+        trace=trace_file is not None,
     ) as executable:
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)
         _require_outputs(executable, files)
         given = _inputs(executable, archives, arrays, seed)
         summary = _run(executable, given, files, wants_check)
+        keep(summary.report)
     _report(summary, as_json, profile, files)
     _fail_unless_passed(summary.check)
+
+
+@contextmanager
+def _traced(path: str | None) -> Iterator[Callable[[RunReport], None]]:
+    """Gives a function that writes a run's trace; the trace of an emulation that fails is written as well."""
+
+    def keep(report: RunReport) -> None:
+        if path is not None and report.trace is None:
+            raise UsageError(f"--trace records the emulator, not {report.backend}")
+        if path is not None and report.trace is not None:
+            report.trace.write(path)
+
+    try:
+        yield keep
+    except BackendError as error:
+        trace = getattr(error, "trace", None)
+        if path is not None and trace is not None:
+            trace.write(path)
+        raise
 
 
 def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, files: Mapping[str, str]) -> None:

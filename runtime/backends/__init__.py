@@ -22,11 +22,12 @@ MACHINES = ("phoenix", "8700g")
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """machine, max_cycles (None: no limit) and strict concern the emulator only."""
+    """machine, max_cycles (None: no limit), strict and trace (record a timeline) concern the emulator only."""
 
     machine: str = "phoenix"
     max_cycles: int | None = None
     strict: bool = False
+    trace: bool = False
 
 
 class Backend(Protocol):

@@ -16,15 +16,16 @@ from npuc.runtime.statistics import RunReport
 class Emulation:
     """One booted array; its state persists between runs, as on hardware."""
 
-    def __init__(self, pdi: bytes, columns: int, settings: BackendSettings) -> None:
-        self._settings = settings
+    def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
+        self._settings, self._name = settings, name
         self._machine = MACHINES[settings.machine]
         self._device = Device(columns, self._machine, settings.strict)
         self._device.load_pdi(pdi)
 
     def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray]) -> RunReport:
         """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
-        statistics = self._device.run(operations, list(buffers), self._settings.max_cycles)
+        record = self._name if self._settings.trace else None
+        statistics = self._device.run(operations, list(buffers), self._settings.max_cycles, record)
         return RunReport(
             "emulator",
             emulated=True,
@@ -34,6 +35,7 @@ class Emulation:
             cores=statistics.cores,
             dma=statistics.dma,
             warnings=statistics.warnings,
+            trace=statistics.trace,
         )
 
 
@@ -44,7 +46,7 @@ class EmulatorBackend:
 
     def __init__(self, kernel: KernelFile, settings: BackendSettings) -> None:
         self._operations = read_txn(kernel.sequence()).operations
-        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings)
+        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, kernel.name)
 
     def run(self, buffers: Sequence[bytearray]) -> RunReport:
         """Run the sequence once; errors as Emulation.run."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
+from npuc.compiler.target.npu1.registers import register_name
 from npuc.runtime.emulator.errors import EmulationError
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
 RANK = 0
+SEQUENCE = "runtime sequence"  # the controller's name among the units of the array
 POLL_INTERVAL = 200  # cycles between two reads of a polled register (A)
 
 TokenKey: TypeAlias = "tuple[int, int, str, int]"  # column, row, direction, channel
@@ -30,6 +32,7 @@ class Controller:
         self.waiting: str | None = None
         self.polling = False
         self.wanted: tuple[TokenKey, ...] = ()  # the channels, a token of any of which would do
+        self._began = 0  # when the present operation's turn came
         self.seen: set[TokenKey] = set()  # channels whose tokens were taken
         self.read_back: list[tuple[int, int]] = []  # (address, value) of registers that the sequence reports
         self._pushed: dict[int, int] = {}
@@ -41,6 +44,8 @@ class Controller:
         return f"sequence operation {self.position}"
 
     def start(self) -> None:
+        """Begin with the first operation now."""
+        self._began = self.array.clock.cycle
         self._later(0)
 
     def _later(self, cycles: int) -> None:
@@ -55,6 +60,9 @@ class Controller:
         operation = self.operations[self.position]
         cost = self._execute(operation)
         if cost is not None:
+            if self.array.listeners:
+                self.array.note(SEQUENCE, operation_name(operation), self._began, self.array.clock.cycle + cost)
+            self._began = self.array.clock.cycle + cost
             self.array.progress += 1
             self.position += 1
             self._later(cost)
@@ -161,6 +169,17 @@ class Controller:
         """Look again."""
         if self.waiting is not None and not self.polling:
             self._later(0)
+
+
+def operation_name(operation: txn.Operation) -> str:
+    """An operation in a few words."""
+    kind = type(operation).__name__
+    if isinstance(operation, txn.Sync):
+        keys = _sync_keys(operation)
+        return f"{kind} {_any_of(keys)}" if len(keys) < 2 else f"{kind} of {len(keys)} channels"
+    if isinstance(operation, (txn.Write, txn.BlockWrite, txn.MaskWrite, txn.MaskPoll, txn.MaskPollBusy, txn.DdrPatch)):
+        return f"{kind} {register_name(operation.address)}"
+    return kind
 
 
 def _sync_keys(operation: txn.Sync) -> list[TokenKey]:

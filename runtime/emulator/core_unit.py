@@ -115,6 +115,13 @@ class CoreUnit:
     def stall_cascade(self) -> int:
         return self.stalls["cascade"]
 
+    def stalls_until(self, cycle: int) -> dict[str, int]:
+        """Cycles the core stood still for each reason, what it waits for at `cycle` included."""
+        stalls = dict(self.stalls)
+        if self.waiting is not None and self.waiting.cycle < cycle:
+            stalls[_STALL_KIND[type(self.waiting)]] += cycle - self.waiting.cycle
+        return stalls
+
     # control
 
     def write_control(self, value: int) -> None:
@@ -128,6 +135,7 @@ class CoreUnit:
         elif value & geometry.CORE_CONTROL_ENABLE and not self.running:
             self.running = True
             self._connect()
+            self.array.note(self.tile.name, "start", self.array.clock.cycle + 1)
             self._schedule(self.array.clock.cycle + 1)
         elif value & geometry.CORE_CONTROL_ENABLE and not enabled and self.waiting is not None:
             self._serve(self._generation, True)
@@ -243,6 +251,7 @@ class CoreUnit:
     def _finish(self, generation: int) -> None:
         if generation == self._generation:
             self.running, self.done_at = False, self.array.clock.cycle
+            self.array.note(self.tile.name, "done", self.done_at)
 
     def _serve(self, generation: int, waited: bool) -> None:
         """Answers the request, or goes on waiting for what it needs."""
@@ -254,6 +263,8 @@ class CoreUnit:
             return
         self.waiting = None
         self.stalls[_STALL_KIND[type(request)]] += resume - request.cycle
+        if self.array.listeners and resume - request.cycle > self.array.machine.lock_stall:
+            self.array.note(self.tile.name, self.stall_name(request), request.cycle, resume)
         self.array.progress += 1
         self._schedule(resume)
 
@@ -344,6 +355,14 @@ class CoreUnit:
         return neighbour.core.cascade_inputs[OPPOSITE[side]]
 
     # diagnosis
+
+    def stall_name(self, request: Request) -> str:
+        """What the core stands still for, in a few words."""
+        if isinstance(request, LockRequest):
+            tile, lock = self.lock_place(request)
+            owner = "" if tile is self.tile else f" of {tile.name}"
+            return f"{'acquire' if request.acquire else 'release'} lock {lock}{owner}"
+        return f"{_STALL_KIND[type(request)]} stall"
 
     def describe(self) -> str | None:
         """What the core waits for; None when it runs or is off."""

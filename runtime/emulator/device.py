@@ -6,7 +6,7 @@ It is given the bytes that hardware is given and nothing else (array image, sequ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError, Place
@@ -17,9 +17,11 @@ from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError
+from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
 from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
+from npuc.runtime.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class RunStatistics:
     cores: tuple[CoreStatistics, ...]
     dma: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
+    trace: Trace | None = None
 
 
 class Device:
@@ -56,26 +59,37 @@ class Device:
                 raise EmulationError(f"{who} is a poll, which the NPU's loader refuses")
 
     def run(self, operations: Sequence[txn.Operation], arguments: Sequence[bytearray | memoryview],
-            max_cycles: int | None = None) -> RunStatistics:
-        """Run the sequence on these buffers, which it may change.
+            max_cycles: int | None = None, record: str | None = None) -> RunStatistics:
+        """Run the sequence on these buffers, which it may change.  record: make a trace and call core spans so.
 
-        Raises Deadlock when nothing can proceed, CycleLimit beyond max_cycles, EmulationError for misuse.
+        Raises Deadlock when nothing can proceed, CycleLimit beyond max_cycles, EmulationError for misuse; each has the
+        trace up to there.
         """
         array = self._array
         array.host.attach(arguments)
         started = array.clock.cycle
         before = self._counters()
         controller = Controller(array, operations)
+        recorder = Recorder(array, record) if record is not None else None
+        if recorder is not None:
+            recorder.start()
         controller.start()
         try:
             self._drain(controller, started, max_cycles)
-        except EmulationError as error:
+        except (EmulationError, CycleLimit) as error:
             if error.place is None:
                 error.place = Place(f"cycle {array.clock.cycle}")
+            if recorder is not None:
+                recorder.stop()
+                error.trace = recorder.trace()
             raise
         array.host.detach(arguments)
         cycles = max(array.last_completion, controller.finished_at) - started
-        return self._statistics(before, cycles)
+        statistics = self._statistics(before, cycles)
+        if recorder is None:
+            return statistics
+        recorder.stop()
+        return replace(statistics, trace=recorder.trace())
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
@@ -98,9 +112,9 @@ class Device:
         counters: dict[Any, tuple[int, ...]] = {}
         for tile in self._array.tiles.values():
             if tile.core is not None:
-                core = tile.core.core
-                counters[tile.name] = (core.bundles, core.mac_bundles, tile.core.stall_lock, core.stall_memory,
-                                       tile.core.stall_stream + tile.core.stall_cascade)
+                core, stalls = tile.core.core, tile.core.stalls_until(self._array.clock.cycle)
+                counters[tile.name] = (core.bundles, core.mac_bundles, stalls["lock"], core.stall_memory,
+                                       stalls["stream"] + stalls["cascade"])
             for key, channel in tile.channels.items():
                 counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles, channel.tasks)
         return counters

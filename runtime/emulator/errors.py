@@ -9,14 +9,17 @@ from npuc.compiler.diagnostics import BackendError
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.wait_graph import Diagnosis
+    from npuc.runtime.trace import Trace
 
 
 class EmulationError(BackendError):
     """The program did something the machine cannot do, or something the emulator does not model.
 
     message: one line. details: further lines, for instance who waits for what in a deadlock. diagnosis: the same as
-    data, where the array stood still.
+    data, where the array stood still. trace: of the run up to here, where one was asked for.
     """
+
+    trace: Trace | None = None
 
     def __init__(self, message: str, *, details: Iterable[str] = (), place: str | None = None,
                  remedy: str | None = None, diagnosis: Diagnosis | None = None) -> None:
@@ -31,6 +34,8 @@ class Deadlock(EmulationError):
 
 class CycleLimit(BackendError):
     """The run needed more cycles than it was allowed. details, diagnosis: how the array stood then."""
+
+    trace: Trace | None = None
 
     def __init__(self, message: str, *, remedy: str | None = None, diagnosis: Diagnosis | None = None) -> None:
         super().__init__(message, remedy=remedy)

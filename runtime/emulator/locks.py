@@ -19,6 +19,7 @@ class Locks:
         self.acquirers: dict[int, set[str]] = {}  # by lock, who has ever acquired it; for diagnosis
         self.releasers: dict[int, set[str]] = {}
         self.misuse = {"overflow": 0, "underflow": 0}  # a bit a lock, until it is cleared
+        self.changed: Callable[[str, int, int], None] | None = None  # told tile, lock and new value
         self.name = name
         self._strict = strict
         self._warn = warn
@@ -61,5 +62,7 @@ class Locks:
     def _set(self, lock: int, value: int, who: str) -> None:
         self.values[lock] = value
         self.writers[lock] = who
+        if self.changed is not None:
+            self.changed(self.name, lock, value)
         for wake in self._waiters.pop(lock, []):
             wake()
