@@ -13,6 +13,7 @@ from npuc.compiler.lint.effects import ALL_PARTS, DEFINED_AT_RESET, PART_BIT, St
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
 from npuc.compiler.lint.pairs import needed
+from npuc.compiler.target.aie2.registers import file
 from npuc.compiler.target.aie2.schedule import Access
 
 _NEVER = 99
@@ -82,6 +83,8 @@ def _written_soon(flow: Flow, number: int, read: Access) -> bool:
 def _report(flow: Flow, findings: Findings, number: int, step: Step, missing: list[Access]) -> None:
     names = " ".join(dict.fromkeys(read.register for read in missing))
     text = f"{step.decoded.instruction.mnemonic} reads {names}, which nothing has written"
+    partly = all(_is_half_of_written(step, read, missing) for read in missing)
+    severity = "warning" if partly else None
     other: int | None = None
     way: tuple[int, ...] = (number,)
     for before, distance in flow.history[number]:
@@ -94,11 +97,28 @@ def _report(flow: Flow, findings: Findings, number: int, step: Step, missing: li
         ]
         if late:
             least, name = max(late)
+            severity = None
             text += f": the value of {name} lands too late, {least} bundles are needed, not {distance}"
             other, way = flow.nodes[before].address, flow.way(before, number, distance)
             break
     path = tuple(flow.nodes[n].address for n in way)
-    findings.add("undefined-read", flow.nodes[number].address, text, other, path)
+    findings.add("undefined-read", flow.nodes[number].address, text, other, path, severity)
+
+
+def _is_half_of_written(step: Step, read: Access, missing: list[Access]) -> bool:
+    """Whether a part of a vector or accumulator is undefined and another part that the instruction reads is not: code
+    computes with half of a register where the other half does not matter."""
+    rest = {access.register for access in step.timing.reads} - {access.register for access in missing}
+    return _whole(read.register) in {_whole(register) for register in rest}
+
+
+def _whole(part: str) -> str:
+    """The vector or accumulator that a part belongs to; of others the part itself."""
+    letters = file(part)
+    number = part[len(letters) :]
+    if letters in ("wl", "wh"):
+        return f"x{number}"
+    return f"cm{number}" if letters.startswith("am") else part
 
 
 # ---- what is defined where

@@ -121,7 +121,7 @@ def vector_never_written(rng: Random, wrong: bool) -> str:
     return f"bad: vshuffle x2, x{rng.randrange(3, 12) if wrong else 0}, x1, {r(rng)}"
 
 
-@defect("undefined-read")
+@defect("undefined-read", "warning")
 def vector_half_written(rng: Random, wrong: bool) -> str:
     return f"""
     {"nop" if wrong else "vlda wh5, [p0, #0x20]"}
@@ -136,7 +136,7 @@ def accumulator_never_written(rng: Random, wrong: bool) -> str:
     return f"bad: vmac cm1, cm{rng.randrange(3, 9) if wrong else 0}, x0, x1, {r(rng)}"
 
 
-@defect("undefined-read")
+@defect("undefined-read", "warning")
 def accumulator_half_never_written(rng: Random, wrong: bool) -> str:
     half, number = rng.choice("lh"), rng.randrange(3, 9)
     return f"""
