@@ -11,8 +11,12 @@ from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.register_map import (
+    CORE_TIMER_CONTROL,
     MEMORY_CONTROL,
     RESET_VALUES,
+    TIMER,
+    TIMER_MODULE,
+    TIMER_VALUE,
     TRACE_CONTROL,
     Meaning,
     meaning,
@@ -118,9 +122,29 @@ class Registers:
             tile.memory.write(0, bytes(tile.memory.size))
         if TRACE_CONTROL.match(what.name) and value >> 16 & 0x7F:
             self.array.warn(f"{who} starts the trace unit of {tile.name}: no trace packets will be sent")
+        if TIMER.match(what.name):
+            self._set_timer(tile, offset, value)
+            return
         tile.plain[offset] = value
         if tile.kind == "shim" and offset in (geometry.SHIM_MUX, geometry.SHIM_DEMUX):
             self.array.streams_changed()
+
+    # timers: one a module, one tick a cycle, from 0 at power-up
+
+    def _set_timer(self, tile: Tile, offset: int, value: int) -> None:
+        """Timer_Control: bit 31 resets the timer, bits 14:8 name the event that does (stored only)."""
+        tile.plain[offset] = value & 0x7FFFFFFF
+        if value >> 31:
+            now = tile.timer_origins[offset & TIMER_MODULE] = self.array.clock.cycle
+            if tile.core is not None and offset == CORE_TIMER_CONTROL:
+                tile.core.core.timer_origin = now
+
+    def _timer(self, tile: Tile, offset: int, high: bool, who: str) -> int:
+        module = offset & TIMER_MODULE
+        if tile.plain.get(module, 0):
+            raise EmulationError(f"{who} reads {self._name(tile, offset)}, which an event resets: not modelled")
+        ticks = self.array.clock.cycle - tile.timer_origins.get(module, 0)
+        return ticks >> 32 if high else ticks & 0xFFFFFFFF
 
     def _check_idle(self, tile: Tile, bd: int, who: str) -> None:
         for channel in tile.channels.values():
@@ -169,6 +193,8 @@ class Registers:
         if tile.core is not None and kind.startswith("core "):
             return {"core control": lambda core: core.control, "core status": lambda core: core.status(),
                     "core register": lambda core: core.read_register(offset)}[kind](tile.core)
+        if kind == "stored" and (timer := TIMER_VALUE.match(what.name)):
+            return self._timer(tile, offset, timer[1] == "High", who)
         if kind == "stored":
             return tile.plain.get(offset, RESET_VALUES.get(tile.kind, {}).get(what.name, 0))
         return None

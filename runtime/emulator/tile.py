@@ -34,6 +34,7 @@ class Tile:
         self.masters: dict[int, int] = {}
         self.slaves: dict[int, int] = {}
         self.slots: dict[tuple[int, int], int] = {}
+        self.timer_origins: dict[int, int] = {}  # by Timer_Control of the module: the cycle at which it was 0
         self.plain: dict[int, int] = {}  # registers stored without an effect
         self.channels: dict[tuple[str, int], Channel] = {}
         self.core: CoreUnit | None = None

@@ -477,3 +477,21 @@ def test_the_cycle_counter_counts_from_the_timers_origin() -> None:
     cores.run()
     read = unit.core.registers.read
     assert (read("r16"), read("r18"), read("r17"), read("r19")) == (2, 4, 2, 2)
+
+
+def test_a_timer_counts_cycles_from_its_reset_for_registers_and_for_the_core() -> None:
+    cores = Cores(1)
+    cores.array.tiles[0, 2].plain[PROCESSOR_BUS] = 1
+    control, low = 0x34000, 0x340F8
+    unit = cores.load(0, 2, ".\nst.tm r1, [p0]\n.\nlda.tm r2, [p1]\nmov r17:r16, cntr\n.\ndone", p0=0x80000 + control,
+                      p1=0x80000 + low, r1=1 << 31)
+    cores.run()
+    read = unit.core.registers.read
+    assert read("r2") == 1 + 7, "both in stage 5, eight bundles apart"
+    assert read("r16") == read("r2") - 4 + 1, "read in stage 1 of the bundle after"
+    address = geometry.tile_address(0, 2, 0)
+    cores.array.registers.write(address + 0x14000, 1 << 31, "test")
+    assert cores.array.registers.read(address + 0x140F8, "test") == 0
+    cores.array.registers.write(address + 0x14000, 5 << 8, "test")
+    with pytest.raises(EmulationError, match="which an event resets"):
+        cores.array.registers.read(address + 0x140F8, "test")
