@@ -16,6 +16,7 @@ from typing import NamedTuple
 from npuc.compiler.asm.codec import Bundle, EncodeError, bundle_sizes, encode_slot
 from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse_expression
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Operand
+from npuc.compiler.target.aie2.registers import REGISTER_CLASSES, file
 
 _CACHED = 1 << 16
 
@@ -164,6 +165,30 @@ def operand_offset(text: str, instruction: Instruction, operand: str | None) -> 
     return [match.start() for match in _TOKEN.finditer(text)][operand_place(syntax, operand)]
 
 
+_MOST_FORMS = 4
+_MOST_FILES = 3
+
+
+def _operand_form(operand: Operand) -> str:
+    """What an operand takes, in few letters: `rN`, `wlN/whN`, `#-64..63`, or the register class where it is mixed."""
+    if operand.kind == "fixed_register":
+        return operand.register or ""
+    if operand.kind == "immediate":
+        step = f"/{operand.step}" if operand.step > 1 else ""
+        return f"#{operand.minimum}..{operand.maximum}{step}"
+    registers = REGISTER_CLASSES[operand.register_class or ""].values
+    files = list(dict.fromkeys(file(register) for register in registers))
+    if len(files) > _MOST_FILES:
+        return f"<{operand.register_class}>"
+    return "/".join("rN:rN" if letters == "l" else f"{letters}N" for letters in files)
+
+
+def form_text(instruction: Instruction) -> str:
+    """How an instruction is written, with what each operand takes in its place."""
+    forms = {operand.name: _operand_form(operand) for operand in instruction.operands}
+    return re.sub(r"\$(\w+)", lambda m: forms[m[1]], instruction.syntax)
+
+
 def _wrong_form(text: str, found: list[re.Match[str]], candidates: Sequence[_Syntax]) -> AssemblyError:
     """No syntax of the mnemonic has this form: points to the first token that the best of them does not have."""
     best = 0
@@ -176,9 +201,12 @@ def _wrong_form(text: str, found: list[re.Match[str]], candidates: Sequence[_Syn
                 break
             same += 1
         best = max(best, same)
-    forms = " or ".join(syntax.instruction.syntax for syntax in candidates[:4])
+    forms = " or ".join(dict.fromkeys(form_text(syntax.instruction) for syntax in candidates[:_MOST_FORMS]))
+    forms += " ..." if len(candidates) > _MOST_FORMS else ""
     offset = found[best].start() if best < len(found) else found[-1].end()
-    return AssemblyError(f"operands do not fit: {text.strip()}", remedy=f"it is written {forms}").at(offset)
+    bare = best < len(found) and re.fullmatch(r"[+-]?\d\w*", found[best][0])
+    hint = f"numbers are written #{found[best][0]}; " if bare else ""
+    return AssemblyError(f"operands do not fit: {text.strip()}", remedy=f"{hint}it is written {forms}").at(offset)
 
 
 def parse_bundle(text: str) -> Slots:

@@ -43,9 +43,14 @@ from npuc.compiler.asm.assembler import assemble
 from npuc.compiler.asm.codec import decode_program
 from npuc.compiler.asm.listing import list_file
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.lint.lint import lint_program
 
 code = assemble("vturn x0, x1, x2, r0").code
 print(list_file(code, "k", raw=True))
+text = "vturn x0, x1, x2, r0\\n" * 2 + "vshift x0, x0, x0, r0\\ndone\\nend: j #end" + "\\nnop" * 5
+(program,) = assemble(text).programs
+for finding in lint_program(program.core_program("k.s"), notes=True).findings:
+    print("lint", finding.message)
 try:
     assemble("vshuffle x0, x1, x2, r0")
 except InputError as error:
@@ -59,6 +64,7 @@ except InputError as error:
     assert "vturn x0, x1, x2, r0" in out
     assert "no instruction vshuffle" in out
     assert "vturn: operand" in out
+    assert any(line.startswith("lint") and "vturn" in line for line in out.split("\n"))
     assert "vshuffle x0" not in out
 
 
