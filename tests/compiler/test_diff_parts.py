@@ -160,6 +160,12 @@ def test_memory_is_compared_however_it_is_written():
     assert (more.place, more.change, more.note) == ("core(0,2).DataMemory+0x420", ADDED, "4 bytes")
 
 
+def test_addresses_beyond_the_array_and_beyond_32_bits_are_compared_like_others():
+    for address in (0xF << 40 | 0x200400, 31 << 20, 0xFFFFFFFC):
+        (changed,) = differences([cdo.DmaWrite(address, (1,))], [cdo.DmaWrite(address, (2,))])
+        assert changed.change == "changed" and "(" in changed.place
+
+
 def test_other_tools_forms_of_the_same_writes_differ_only_in_form():
     commands = [cdo.Nop(), lock((0, 2), 1), cdo.DmaWrite(0x200400, (1, 2, 3))]
     padded = [cdo.Nop(), cdo.Nop((1, 2)), *commands[1:]]

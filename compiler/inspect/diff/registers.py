@@ -15,7 +15,6 @@ from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Differe
 from npuc.compiler.inspect.diff.sequence import Pair, align, moved_runs, numbered
 from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of
 from npuc.compiler.target.npu1 import geometry
-from npuc.compiler.target.npu1.geometry import tile_address
 from npuc.compiler.target.npu1.register_fields import changed_fields
 from npuc.compiler.target.npu1.registers import register_name
 
@@ -56,13 +55,13 @@ class Memory:
 
 @dataclass
 class Configuration:
-    """What commands do: writes by register address, memories by (column, row, start), and all of it in order.
+    """What commands do: writes by register address, memories by their first address, and all of it in order.
 
     others: commands that write nothing.
     """
 
     registers: dict[int, list[RegisterWrite]] = field(default_factory=lambda: defaultdict(list))
-    memories: dict[tuple[int, int, int], Memory] = field(default_factory=dict)
+    memories: dict[int, Memory] = field(default_factory=dict)
     others: list[cdo.Command] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -105,7 +104,7 @@ def _block(result: Configuration, command: cdo.DmaWrite) -> None:
     done = 0
     while done < len(command.words):
         address = command.address + 4 * done
-        column, row, offset = geometry.split_address(address)
+        _, row, offset = geometry.split_address(address)
         memory = _memory_at(row, offset)
         if memory is None:
             _register(result, address, RegisterWrite(WORD, command.words[done]))
@@ -113,7 +112,7 @@ def _block(result: Configuration, command: cdo.DmaWrite) -> None:
             continue
         start, size = memory
         count = min(len(command.words) - done, (start + size - offset + 3) // 4)
-        contents = result.memories.setdefault((column, row, start), Memory(size))
+        contents = result.memories.setdefault(address - offset + start, Memory(size))
         words = command.words[done : done + count]
         contents.fill(offset - start, words)
         result.steps.append(Step((address, count), words, register_name(address)))
@@ -170,12 +169,11 @@ def _writes(address: int, before: Sequence[RegisterWrite], after: Sequence[Regis
 # --- memories -----------------------------------------------------------------------------------------------------
 def compare_memories(a: Configuration, b: Configuration) -> Iterator[Difference]:
     """Data memories: ranges whose initial contents differ.  Program memories are compared as programs, not here."""
-    for memory in sorted(a.memories.keys() | b.memories.keys()):
-        column, row, start = memory
-        if start == geometry.PROGRAM_MEMORY_OFFSET:
-            continue
-        empty = Memory(geometry.DATA_MEMORY_SIZE[geometry.tile_kind(row)])
-        yield from _memory(a.memories.get(memory, empty), b.memories.get(memory, empty), tile_address(*memory))
+    for address in sorted(a.memories.keys() | b.memories.keys()):
+        _, row, start = geometry.split_address(address)
+        if start != geometry.PROGRAM_MEMORY_OFFSET:
+            empty = Memory(geometry.DATA_MEMORY_SIZE[geometry.tile_kind(row)])
+            yield from _memory(a.memories.get(address, empty), b.memories.get(address, empty), address)
 
 
 def _memory(a: Memory, b: Memory, address: int) -> Iterator[Difference]:
