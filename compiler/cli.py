@@ -33,6 +33,7 @@ class LazyGroup(click.Group):
         "asm": ("npuc.compiler.commands.asm", "Assemble text to an object, an executable or bare code."),
         "golden": ("npuc.compiler.commands.golden", "Record golden binaries, or check that they still compile alike."),
         "lint": ("npuc.compiler.commands.lint", "Report what the exposed pipeline would get wrong in programs."),
+        "isa": ("npuc.compiler.commands.isa", "Say what the tables hold of an instruction."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }
