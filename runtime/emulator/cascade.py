@@ -16,8 +16,6 @@ STEPS = {"south": (0, -1), "west": (-1, 0), "north": (0, 1), "east": (1, 0)}
 OPPOSITE = {"south": "north", "east": "west", "north": "south", "west": "east"}
 DEPTH = 4
 """Entries between two cores: two at each end (facts/schedule/aie2_timing_hw.md)."""
-HOP = 1
-"""Cycles until a written entry can be read; assumed, the latency is unknown (same table)."""
 
 
 def input_side(control: int) -> str:
@@ -31,9 +29,13 @@ def output_side(control: int) -> str:
 
 
 class CascadeQueue:
-    """Entries on their way into one core from one side, with who waits for an entry and for room."""
+    """Entries on their way into one core from one side, with who waits for an entry and for room.
 
-    def __init__(self) -> None:
+    hop: cycles until a written entry can be read.
+    """
+
+    def __init__(self, hop: int) -> None:
+        self._hop = hop
         self._entries: deque[tuple[int, bytes]] = deque()
         self._waiting: dict[str, list[Callable[[], None]]] = {"entry": [], "room": []}
 
@@ -44,7 +46,7 @@ class CascadeQueue:
         """Adds 64 bytes written at `cycle`; False when there is no room."""
         if len(self._entries) >= DEPTH:
             return False
-        self._entries.append((cycle + HOP, data))
+        self._entries.append((cycle + self._hop, data))
         self._wake("entry")
         return True
 

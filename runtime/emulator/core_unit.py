@@ -29,6 +29,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator import core_registers
 from npuc.runtime.emulator.cascade import (
     ACCUMULATOR_CONTROL,
+    INPUT_SIDES,
     OPPOSITE,
     STEPS,
     CascadeQueue,
@@ -100,7 +101,7 @@ class CoreUnit:
         self.running = False
         self.done_at: int | None = None
         self.stalls = {"lock": 0, "stream": 0, "cascade": 0}
-        self.cascade_inputs = {"north": CascadeQueue(), "west": CascadeQueue()}
+        self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
         self._generation = 0
 
     @property
@@ -332,7 +333,10 @@ class CoreUnit:
         return self.array.clock.cycle + (machine.lock_resume if waited else machine.lock_stall)
 
     def lock_place(self, request: LockRequest) -> tuple[Tile, int]:
-        """The tile and lock that a request means."""
+        """The tile and lock that a request means.  EmulationError for a number beyond 63 or an absent neighbour."""
+        if request.number > 63:
+            raise EmulationError(f"{self.tile.name} uses lock {request.number}: a core numbers its locks 0 to 63",
+                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
         side = LOCK_SIDES[request.number >> 4]
         tile = self.tile if side == "own" else self.neighbour(side)
         if tile is None:

@@ -32,6 +32,7 @@ class MachineTable:
     lock_stall: int = 1  # H: uncontended acquire or release by a core
     lock_visible: int = 1  # A: a release is seen in the next cycle
     lock_resume: int = 2  # A: from seeing the lock to the waiting core's next bundle
+    cascade_hop: int = 1  # A: from writing 512 bits to reading them; unknown (facts/schedule/aie2_timing_hw.md)
     local_to_local: int = 3  # M: stream switch crossings (section 6)
     local_to_external: int = 4
     external_to_local: int = 3

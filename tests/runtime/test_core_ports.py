@@ -334,6 +334,13 @@ def test_a_lock_of_an_absent_neighbour_is_named() -> None:
         cores.run()
 
 
+def test_a_lock_number_beyond_63_is_named() -> None:
+    cores = Cores(1)
+    cores.load(0, 2, "rel r2, r1\n.\ndone", r1=1, r2=64)
+    with pytest.raises(EmulationError, match="lock 64: a core numbers its locks 0 to 63"):
+        cores.run()
+
+
 @pytest.mark.parametrize(("number", "bit"), [(0, 6), (16, 7), (32, 8), (48, 9)])
 def test_a_core_that_waits_for_a_lock_shows_whose(number: int, bit: int) -> None:
     cores = Cores(2)

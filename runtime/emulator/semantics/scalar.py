@@ -182,12 +182,12 @@ def jump_counting(v: Any, count: int, target: int) -> Any:
 
 @rule(r"(?P<op>acq|rel)", writes="lock.acquire lock.number lock.value lock.enabled")
 def lock(v: Any, number: int, value: int, *, op: str) -> Any:
-    return v.flag(op == "acq"), number & 63, v.signed(value), 1
+    return v.flag(op == "acq"), number, v.signed(value), 1
 
 
 @rule(r"(?P<op>acq|rel)\.cond", reads="r26", writes="lock.acquire lock.number lock.value lock.enabled")
 def lock_if(v: Any, number: int, value: int, condition: int, *, op: str) -> Any:
-    return v.flag(op == "acq"), number & 63, v.signed(value), v.flag(condition != 0)
+    return v.flag(op == "acq"), number, v.signed(value), v.flag(condition != 0)
 
 
 @rule(r"done", writes="core.done")
