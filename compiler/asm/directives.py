@@ -123,6 +123,8 @@ def _plain_bytes(text: str) -> Data | None:
 
 
 def _define(reader: _Reader, name: str, at: At) -> None:
+    if name == ".":
+        raise reader.source.error(at, ". is the address of a statement, and no name to give")
     before = reader.program.labels.get(name)
     if before is None and name in reader.program.equates:
         before = reader.program.equates[name][1]
@@ -135,26 +137,32 @@ _ARGUMENT = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])*')
 
 
 def _read_directive(reader: _Reader, statement: Statement) -> None:
-    name, _, rest = statement.text.partition(" ") if "\t" not in statement.text else _split_tab(statement.text)
+    name = statement.text.split(None, 1)[0]
     function = DIRECTIVES.get(name)
     if function is None:
         import difflib
 
         near = difflib.get_close_matches(name, DIRECTIVES, 3)
         raise AssemblyError(f"no directive {name}", remedy=f"there is {', '.join(near)}" if near else None)
-    arguments: list[Argument] = []
-    start = len(statement.text) - len(rest)
-    while rest.strip():
-        match = _ARGUMENT.match(statement.text, start)
+    arguments = _arguments(statement, len(name))
+    _with_columns(reader, statement, lambda: function(reader, arguments, statement))
+
+
+def _arguments(statement: Statement, start: int) -> list[Argument]:
+    """What stands between commas from `start` of the statement on; commas in quotes do not count."""
+    text = statement.text
+    found: list[Argument] = []
+    while text[start:].strip() or found:
+        match = _ARGUMENT.match(text, start)
         assert match is not None
         lead = len(match[0]) - len(match[0].lstrip())
-        arguments.append(Argument(match[0].strip(), statement.column + start + lead))
-        start = match.end() + 1
-        if match.end() >= len(statement.text):
+        found.append(Argument(match[0].strip(), statement.column + start + lead))
+        if match.end() >= len(text):
             break
-        if statement.text[match.end()] != ",":
+        if text[match.end()] != ",":
             raise AssemblyError("a quote is not closed").at(match.end())
-    _with_columns(reader, statement, lambda: function(reader, arguments, statement))
+        start = match.end() + 1
+    return found
 
 
 def _with_columns(reader: _Reader, statement: Statement, action: Callable[[], None]) -> None:
@@ -165,12 +173,6 @@ def _with_columns(reader: _Reader, statement: Statement, action: Callable[[], No
         if error.place is None and error.offset:
             raise reader.source.error(At(statement.line, error.offset), error.message, error.remedy) from None
         raise
-
-
-def _split_tab(text: str) -> tuple[str, str, str]:
-    match = re.match(r"(\S+)(\s?)(.*)", text)
-    assert match is not None
-    return match[1], match[2], match[3]
 
 
 # --- arguments ----------------------------------------------------------------------------------------------------
