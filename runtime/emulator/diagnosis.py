@@ -11,8 +11,6 @@ from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import register_name
 from npuc.runtime.emulator.cascade import input_side, output_side
-from npuc.runtime.emulator.dma_receive import Receiver
-from npuc.runtime.emulator.dma_send import Sender
 from npuc.runtime.emulator.lock_providers import lock_providers, sequence_writes
 from npuc.runtime.emulator.stream_walk import core_sinks, core_sources, sinks, sources
 from npuc.runtime.emulator.suspension import CascadeRead, LockRequest, StreamRead, StreamWrite
@@ -180,27 +178,17 @@ def _channel(array: Array, controller: Controller, channel: Channel) -> Unit:
         return _idle(controller, channel, state)
     number = channel.number_running
     assert number is not None
-    moved, length = _moved(channel)
+    moved, length = channel.progress()
     state |= {"descriptor": number, "fields": geometry.unpack_bd(tile.kind, tile.descriptors[number]), "moved": moved}
     place = f"in descriptor {number}"
     if channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
     waits = tuple(_channel_needs(array, controller, channel, wait) for wait in channel.waits_for())
-    if not waits and channel.descriptor is None:
+    if not waits and not length:
         waits = _receivers(array, channel)
     if waits:
         return Unit(channel.name, "dma", where, WAITING, place, waits=waits, state=state)
     return Unit(channel.name, "dma", where, RUNNING, place, "is under way", state=state)
-
-
-def _moved(channel: Channel) -> tuple[int, int]:
-    """Words of the descriptor under way that have gone in or out, and its length."""
-    if channel.descriptor is None:
-        return 0, 0
-    moved = channel.position if isinstance(channel, Sender) else 0
-    if isinstance(channel, Receiver):
-        moved = channel.inlet.entered - channel.base
-    return moved, channel.descriptor.pattern.length
 
 
 def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Unit:
@@ -226,7 +214,7 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
     providers = tuple(dict.fromkeys(_unit_of(array, name) for name in wait.peers))
     state = {"on": wait.on, "peers": list(wait.peers)}
     missing = None
-    moved, length = _moved(channel)
+    moved, length = channel.progress()
     if wait.kind == "words":
         text = f"for {length - moved} words from " + (" or ".join(wait.peers) or "its stream")
         if not providers:

@@ -59,8 +59,8 @@ class Channel:
         self.control = 0
         self.queue: deque[Task] = deque()
         self.task: Task | None = None
-        self.number_running: int | None = None  # the descriptor it runs
-        self.descriptor: Descriptor | None = None
+        self.loaded: int | None = None  # number of the descriptor loaded last
+        self.descriptor: Descriptor | None = None  # that descriptor, while it is under way
         self.window: Window | None = None
         self.granted = False  # the lock is held
         self.waiting_lock: tuple[int, int] | None = None
@@ -72,6 +72,19 @@ class Channel:
     def busy(self) -> bool:
         """Whether a task is under way."""
         return self.task is not None
+
+    @property
+    def number_running(self) -> int | None:
+        """Number of the descriptor whose words pass, or would next."""
+        return self.loaded
+
+    def in_use(self) -> list[int]:
+        """Numbers of all descriptors under way."""
+        return [self.loaded] if self.busy and self.loaded is not None else []
+
+    def progress(self) -> tuple[int, int]:
+        """Words of the descriptor under way that have passed, and its length; zeros when there is none."""
+        raise NotImplementedError
 
     def later(self, cycle: float, action: Callable[[], None]) -> None:
         """Run at a cycle, unless the channel is reset before."""
@@ -154,7 +167,7 @@ class Channel:
         """Begin a descriptor after `delay` cycles."""
         self._check_number(bd)
         who = f"descriptor {bd} of {self.tile.name} ({self.name})"
-        self.number_running = bd
+        self.loaded = bd
         self.descriptor, self.tile.descriptors[bd] = interpret(self.tile.kind, self.tile.descriptors[bd], who)
         self.window = self._reach(self.descriptor, who)
         clock = self.array.clock

@@ -246,7 +246,7 @@ class Receiver(Channel):
         self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
         self.array.note(self.name, "receiving", max(self.loaded_at, self.first_at or 0), now)
         if self.finishes_on_tlast:
-            self.counts.append(count | (self.number_running or 0) << 24 | int(task is not None) << 30 | 1 << 31)
+            self.counts.append(count | (self.loaded or 0) << 24 | int(task is not None) << 30 | 1 << 31)
         self.finished(descriptor, task)
         self.run_ended()
 
@@ -264,6 +264,9 @@ class Receiver(Channel):
         return self.counts.popleft() if self.counts else 0
 
     # diagnosis
+
+    def progress(self) -> tuple[int, int]:
+        return (self.inlet.entered - self.base if self.descriptor is not None else 0), self.length
 
     def starved(self) -> bool:
         return (self.granted or self.wants_header) and not self.ending

@@ -1,18 +1,24 @@
-"""MM2S channels: they read a descriptor's words from memory and send them into the switches.
+"""MM2S channels: they read descriptors' words from memory and send them into the switches.
 
 A descriptor counts as done when its last word is taken at the far end.  Where the way is free that is known while the
 words enter, and measured: some cycles before the last of them has left (timing.py, `*_mm2s_finish`).
+
+A channel that cannot send fetches ahead: into six entries of 16 bytes, each of words of one descriptor, so that it
+takes the locks of up to six descriptors before the words of the first have left (dma.mm2s_inflight of
+facts/silicon/calibration.json: 48 words in flight from a core to the shim, 24 of them on the way).
 """
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npuc.runtime.emulator.descriptor import Descriptor, header
-from npuc.runtime.emulator.dma import Channel, Task
+from npuc.runtime.emulator.dma import Channel, Task, Window
 from npuc.runtime.emulator.streams import Inlet, Outlet, Supply
 from npuc.runtime.emulator.switches import source_slave
 from npuc.runtime.emulator.tile import Tile
@@ -24,6 +30,23 @@ if TYPE_CHECKING:
 ENTRY_WORDS = 4  # words of a fetched 16-byte entry
 
 
+@dataclass
+class Run:
+    """One run of a descriptor whose lock is held.  task: the one it ends; header: still to be sent before the words."""
+
+    number: int
+    descriptor: Descriptor
+    window: Window
+    task: Task | None
+    header: int | None
+    position: int = 0
+
+    @property
+    def left(self) -> int:
+        """Words still to be sent, without the header."""
+        return self.descriptor.pattern.length - self.position
+
+
 class Sender(Channel, Supply):
     """An MM2S channel and the supply of its outlet."""
 
@@ -32,94 +55,122 @@ class Sender(Channel, Supply):
     def __init__(self, array: Array, tile: Tile, number: int) -> None:
         super().__init__(array, tile, number)
         self.outlet = Outlet(array, tile, lambda: source_slave(tile, number), self.name, self.rank, self)
-        self.position = 0
-        self.header: int | None = None
-        self.in_packet = False  # a descriptor without TLAST went before
+        self.runs: deque[Run] = deque()  # the first is being sent, the others are fetched ahead
+        self.parked = False  # the last run is that of the loaded descriptor: the next is not asked for yet
+        self.in_packet = False  # the descriptor loaded last did not end its packet
         self.ready_since = 0
         self.unfinished: list[int] = []  # descriptors sent, not yet done
 
     @property
     def busy(self) -> bool:
-        return self.task is not None or bool(self.unfinished)
+        return self.task is not None or bool(self.runs) or bool(self.unfinished)
+
+    @property
+    def number_running(self) -> int | None:
+        return self.runs[0].number if self.runs else self.loaded
+
+    def in_use(self) -> list[int]:
+        return [run.number for run in self.runs] or super().in_use()
+
+    def progress(self) -> tuple[int, int]:
+        if self.runs:
+            return self.runs[0].position, self.runs[0].descriptor.pattern.length
+        return 0, self.descriptor.pattern.length if self.descriptor is not None else 0
 
     def first_word_delay(self) -> int:
         return self.array.machine.shim_mm2s_first if self.tile.kind == "shim" else 0
 
     def reset(self) -> None:
         super().reset()
+        self.runs.clear()
         self.unfinished.clear()
-        self.in_packet, self.header = False, None
+        self.in_packet = self.parked = False
         self.outlet.reset()
 
-    def begin(self) -> None:
-        descriptor = self.descriptor
-        assert descriptor is not None
-        self.position = 0
-        self.header = None
-        if descriptor.packet is not None and not self.in_packet:
-            self.header = header(descriptor.packet, self.tile.column, self.tile.row)
-        super().begin()
+    # descriptors
 
     def proceed(self) -> None:
-        self.ready_since = self.array.clock.cycle
+        if self.granted and not self.parked:
+            self._start()
         self.outlet.pump()
 
-    def starved(self) -> bool:
-        return self.granted and bool(self.outlet.blocked_on)
+    def _start(self) -> None:
+        """The loaded descriptor has its lock: its words may be fetched."""
+        descriptor, window, number = self.descriptor, self.window, self.loaded
+        assert descriptor is not None and window is not None and number is not None
+        word = None
+        if descriptor.packet is not None and not self.in_packet:
+            word = header(descriptor.packet, self.tile.column, self.tile.row)
+        self.in_packet = not descriptor.tlast
+        if not self.runs:
+            self.ready_since = self.array.clock.cycle
+        self.runs.append(Run(number, descriptor, window, self.task if self.ends_task() else None, word))
+        self.parked = True
+        self.array.note(self.name, "descriptor started", self.array.clock.cycle)
+        self.fetch_ahead()
+
+    def fetch_ahead(self) -> None:
+        """While nothing can be sent: ask for the next descriptor if an entry is free."""
+        entries = sum(-(-run.left // ENTRY_WORDS) for run in self.runs)
+        if self.parked and self.outlet.blocked_on and entries < self.array.machine.send_entries:
+            self.parked = False
+            self.run_ended()
 
     # the supply of the outlet
 
     def offer(self) -> int:
-        if not self.granted or self.paused or self.descriptor is None:
+        if not self.runs or self.paused:
             return 0
-        return self.descriptor.pattern.length - self.position + (self.header is not None)
+        return self.runs[0].left + (self.runs[0].header is not None)
 
     def peek(self) -> int:
-        return self.header if self.header is not None else int(self._read(1)[0])
+        run = self.runs[0]
+        return run.header if run.header is not None else int(self._read(run, 1)[0])
 
     def take(self, count: int) -> np.ndarray:
-        if self.header is None:
-            words = self._read(count)
-            self.position += count
+        run = self.runs[0]
+        if run.header is None:
+            words = self._read(run, count)
+            run.position += count
             return words
         words = np.empty(count, dtype=np.uint32)
-        words[0], self.header = self.header, None
-        words[1:] = self._read(count - 1)
-        self.position += count - 1
+        words[0], run.header = run.header, None
+        words[1:] = self._read(run, count - 1)
+        run.position += count - 1
         return words
 
-    def _read(self, count: int) -> np.ndarray:
-        assert self.descriptor is not None and self.window is not None
-        pattern, window = self.descriptor.pattern, self.window
+    @staticmethod
+    def _read(run: Run, count: int) -> np.ndarray:
+        pattern, window = run.descriptor.pattern, run.window
         if pattern.linear:
-            start = window.base + self.position
+            start = window.base + run.position
             return window.words[start : start + count].copy()
-        offsets = pattern.offsets(self.position, count)
+        offsets = pattern.offsets(run.position, count)
         words = window.words[window.base + offsets]
         if pattern.pads:
             words[offsets < 0] = 0
         return words
 
     def ends_packet(self) -> bool:
-        assert self.descriptor is not None
-        return self.descriptor.tlast and self.position == self.descriptor.pattern.length
+        return self.runs[0].descriptor.tlast and not self.runs[0].left
 
     def ddr(self) -> tuple[str, float, float] | None:
         machine = self.array.machine
         return ("read", machine.shim_mm2s_word, machine.ddr_read_bytes) if self.tile.kind == "shim" else None
 
+    def held_up(self) -> None:
+        self.fetch_ahead()
+
     def leaving(self, first: float, end: float, ends: list[tuple[Inlet, int]] | None) -> None:
-        descriptor, bd = self.descriptor, self.number_running
-        assert descriptor is not None and bd is not None
+        run = self.runs[0]
         self.starved_cycles += max(0, int(first) - self.ready_since)
         self.array.note(self.name, "sending", first, end)
-        if self.position < descriptor.pattern.length:
+        if run.left:
             return
-        task = self.task if self.ends_task() else None
-        self.unfinished.append(bd)
+        self.unfinished.append(run.number)
+        done = partial(self._done, run)
         if ends is None:
-            done = max(end + self._finish_offset(descriptor), first + 1)
-            self.later(done, lambda: self._done(bd, descriptor, task))
+            self.later(max(end + self._finish_offset(run.descriptor), first + 1), done)
             return
         missing = {id(inlet) for inlet, _ in ends}
         latest = 0.0
@@ -129,7 +180,7 @@ class Sender(Channel, Supply):
             missing.discard(id(inlet))
             latest = max(latest, cycle)
             if not missing:
-                self.later(latest, lambda: self._done(bd, descriptor, task))
+                self.later(latest, done)
 
         for inlet, index in ends:
             inlet.when_taken(index, partial(taken, inlet))
@@ -142,27 +193,33 @@ class Sender(Channel, Supply):
             return machine.memtile_mm2s_finish if descriptor.pattern.steps[0] == 1 else machine.memtile_strided_finish
         return 0
 
-    def _done(self, bd: int, descriptor: Descriptor, task: Task | None) -> None:
-        self.unfinished.remove(bd)
-        self.finished(descriptor, task)
+    def _done(self, run: Run) -> None:
+        self.unfinished.remove(run.number)
+        self.finished(run.descriptor, run.task)
 
     def sent(self, count: int, cycles: float) -> None:
-        assert self.descriptor is not None
         self.words += count
         self.busy_cycles += round(cycles)
         self.ready_since = self.array.clock.cycle
-        if self.position == self.descriptor.pattern.length:
-            self.in_packet = not self.descriptor.tlast
+        if self.runs[0].left:
+            return
+        self.runs.popleft()
+        if self.runs:
+            self.outlet.free_at += self.array.machine.next_descriptor
+        elif self.parked:
+            self.parked = False
             self.run_ended()
 
     # diagnosis
 
+    def starved(self) -> bool:
+        return bool(self.runs) and bool(self.outlet.blocked_on)
+
     def waits_for(self) -> tuple[Wait, ...]:
-        waits = super().waits_for()
-        if waits or not self.granted or self.descriptor is None:
-            return waits
-        length = self.descriptor.pattern.length
+        if not self.runs:
+            return super().waits_for()
+        moved, length = self.progress()
         return tuple(
-            Wait(self.name, wait.kind, wait.on, f"{length - self.position} of {length} words to go; "
+            Wait(self.name, wait.kind, wait.on, f"{length - moved} of {length} words to go; "
                  f"{wait.text.removeprefix(self.name + ' ')}", wait.peers)
             for wait in self.outlet.waits_for())

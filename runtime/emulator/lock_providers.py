@@ -34,7 +34,7 @@ def own_lock(kind: str, number: int) -> tuple[int, int]:
 
 def chain(channel: Channel) -> list[int]:
     """Descriptors that the channel still comes to: the present one, repeats, the queue, and what they chain to."""
-    first = [channel.number_running] if channel.busy and channel.number_running is not None else []
+    first = channel.in_use()
     if channel.task is not None and channel.task.left > 1:
         first.append(channel.task.first)
     first += [task.first for task in channel.queue]

@@ -148,7 +148,7 @@ class Registers:
 
     def _check_idle(self, tile: Tile, bd: int, who: str) -> None:
         for channel in tile.channels.values():
-            if self.array.strict and channel.busy and channel.number_running == bd:
+            if self.array.strict and bd in channel.in_use():
                 raise EmulationError(f"{who} writes descriptor {bd} of {tile.name} while {channel.name} runs it")
 
     def _channel(self, tile: Tile, what: Meaning) -> Channel:

@@ -125,6 +125,9 @@ class Supply:
     def sent(self, count: int, cycles: float) -> None:
         """The words taken last have entered the way, in that many cycles."""
 
+    def held_up(self) -> None:
+        """An end has no room for the words on offer."""
+
 
 class Arbiter:
     """One of a switch's eight: it lets one packet pass at a time and then asks the slaves in turn."""
@@ -211,6 +214,7 @@ class Outlet:
             self.blocked_on = [end[0] for end, room in zip(way.ends, rooms, strict=True) if room <= 0]
             for inlet in self.blocked_on:
                 inlet.blocked.append(self)
+            self.supply.held_up()
             return
         self._burst(way, min(offered, *rooms))
 

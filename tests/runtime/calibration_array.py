@@ -154,6 +154,22 @@ def s2mm_backpressure(expected: Expected) -> None:
                                                  expected["steady_window"]["backpressure"])
 
 
+def mm2s_inflight(expected: Expected) -> None:
+    """Descriptors of a core tile that have started and are not done, the shim's channel never having been started."""
+    for words, backlog in zip(expected["W"], expected["backlog_bds"], strict=True):
+        bench = Bench()
+        bench.shim_dma()
+        bench.circuit(CORE, ("dma", 0), ("south", 0))
+        bench.circuit(MEMTILE, ("north", 0), ("south", 0))
+        bench.circuit(SHIM, ("north", 0), ("south", 2))
+        bench.descriptor(CORE, 0, words)
+        bench.start(CORE, "mm2s", 0, 0, repeat=64)
+        bench.run()
+        started, done = (len(bench.of("MM2S 0 of core(0,2)", f"descriptor {what}")) for what in ("started", "finished"))
+        assert started - done == backlog
+    assert backlog * words == expected["backlog_words_plateau"]
+
+
 def finished_bd_semantics(expected: Expected) -> None:
     bench = Bench()
     upward(bench)

@@ -253,6 +253,18 @@ def test_control_packets_write_registers_and_read_them_back():
     assert answer == [header(Packet(9, 0, 0), *CORE), *data]
 
 
+def test_answers_wait_for_room_on_their_way():
+    bench = Bench()
+    packets = [[0, control_word(0x400, 4, 1, response=9)]] * 12
+    bench.circuit(MEMTILE, ("north", 0), ("dma", 0))
+    send_control(bench, *packets)
+    assert bench.array.tiles[MEMTILE].channels["s2mm", 0].tasks == 1
+    bench.descriptor(MEMTILE, 21, 55, base_address=OWN + 5000)
+    bench.start(MEMTILE, "s2mm", 0, 21)
+    bench.run()
+    assert bench.get(MEMTILE, 5000, 55).tolist() == [header(Packet(9, 0, 0), *CORE), 0, 0, 0, 0] * 11
+
+
 @pytest.mark.parametrize("packet,text", [
     ([0], "needs a header and a control word"),
     ([0, control_word(0x400, 2, 0), 1], "writes 2 words and carries 1"),
