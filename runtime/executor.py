@@ -87,17 +87,18 @@ def load(
     max_cycles: int | None = None,
     strict: bool = False,
     trace: bool = False,
+    engine: str | None = None,
 ) -> Executable:
     """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
 
     backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
     fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
-    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict and trace
-    (record a timeline, `Executable.trace`) are the emulator's.
+    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict, trace
+    (record a timeline, `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
     Raises InputError, UsageError, BackendError.
     """
     opened = _open(source, kernel)
-    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict, trace=trace)
+    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict, trace=trace, engine=engine)
     return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 

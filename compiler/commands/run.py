@@ -39,6 +39,8 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
               show_default=True, help="auto: the NPU when one works, else the emulator.")
 @click.option("--machine", type=click.Choice(["phoenix", "8700g"]), default="phoenix", show_default=True,
               help="Which machine's clock and memory are emulated.")
+@click.option("--engine", type=click.Choice(["native", "interpreter"]), help="Emulator: core programs translated to "
+              "native code (default), or interpreted; same results and cycles. Also NPUC_ENGINE.")
 @click.option("--max-cycles", type=click.IntRange(1), help="Give up when the emulation takes longer.")
 @click.option("--insts", metavar="FILE", help="Run an xclbin of another tool with this runtime sequence (TXN, or the "
               "older text form) on the emulator; its buffers are bo0, bo1, ...")
@@ -59,6 +61,7 @@ def command(
     outputs: tuple[str, ...],
     backend: str,
     machine: str,
+    engine: str | None,
     max_cycles: int | None,
     insts: str | None,
     allocations: tuple[str, ...],
@@ -77,7 +80,7 @@ def command(
     if insts is not None:
         if seed is not None or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --check nor another backend than the emulator")
-        settings = BackendSettings(machine, max_cycles, strict, trace=trace_file is not None)
+        settings = BackendSettings(machine, max_cycles, strict, trace=trace_file is not None, engine=engine)
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
             keep(foreign.report)
@@ -91,7 +94,7 @@ def command(
         raise UsageError(f"--trace records the emulator, not {backend}")
     with _traced(trace_file) as keep, load(
         file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict,
-        trace=trace_file is not None,
+        trace=trace_file is not None, engine=engine,
     ) as executable:
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)

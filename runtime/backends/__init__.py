@@ -22,12 +22,14 @@ MACHINES = ("phoenix", "8700g")
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """machine, max_cycles (None: no limit), strict and trace (record a timeline) concern the emulator only."""
+    """Concern the emulator only. max_cycles None: no limit. trace: record a timeline. engine: one of
+    npuc.runtime.emulator.engines, or None for the default."""
 
     machine: str = "phoenix"
     max_cycles: int | None = None
     strict: bool = False
     trace: bool = False
+    engine: str | None = None
 
 
 class Backend(Protocol):

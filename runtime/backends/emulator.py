@@ -19,7 +19,7 @@ class Emulation:
     def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
         self._settings, self._name = settings, name
         self._machine = MACHINES[settings.machine]
-        self._device = Device(columns, self._machine, settings.strict)
+        self._device = Device(columns, self._machine, settings.strict, settings.engine)
         self._device.load_pdi(pdi)
 
     def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray]) -> RunReport:

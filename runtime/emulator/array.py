@@ -14,6 +14,7 @@ from npuc.runtime.emulator.descriptor import Packet, header
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.dma_send import Sender
+from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.events import Clock
 from npuc.runtime.emulator.host import HostMemory
@@ -41,8 +42,9 @@ class Note:
 class Array:
     """State of a partition of `columns` columns.  `progress` grows whenever something but computing happens."""
 
-    def __init__(self, columns: int, machine: MachineTable, strict: bool) -> None:
+    def __init__(self, columns: int, machine: MachineTable, strict: bool, engine: str | None = None) -> None:
         self.columns, self.machine, self.strict = columns, machine, strict
+        self.core_class = core_class(engine, strict)
         self.clock = Clock()
         self.host = HostMemory()
         self.warnings: list[str] = []

@@ -94,7 +94,8 @@ class CoreUnit:
         assert tile.memory is not None
         self.array, self.tile = array, tile
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
-        self.core = Core(self.program, tile.memory, array.strict, tile.name, (tile.column, tile.row))
+        self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name,
+                                           (tile.column, tile.row))
         self.core.bus = _Bus(self)
         self.control = geometry.CORE_CONTROL_RESET
         self.waiting: Request | None = None

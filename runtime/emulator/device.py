@@ -38,11 +38,12 @@ class RunStatistics:
 class Device:
     """A partition of `columns` columns.  State persists between runs of one loaded image."""
 
-    def __init__(self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False) -> None:
+    def __init__(self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False,
+                 engine: str | None = None) -> None:
         if not 0 < columns <= geometry.COLUMNS_PHYSICAL:
             raise InputError(f"the kernel is for {columns} columns, npu1 has {geometry.COLUMNS_PHYSICAL}")
         self.machine = machine
-        self._array = Array(columns, machine, strict)
+        self._array = Array(columns, machine, strict, engine)
 
     def load_pdi(self, pdi: bytes) -> None:
         """Execute the image's register writes.  InputError for a malformed image, EmulationError for what it does."""

@@ -39,8 +39,9 @@ def _round_shift(v: Any, value: Any, shift: int, mode: int) -> Any:
     quotient = value >> shift
     if mode == 0:
         return quotient
-    rest = value & ((1 << shift) - 1)
-    return quotient + _goes_up(mode, value, quotient, rest, (1 << shift) >> 1)
+    dropped = (1 << shift) - 1
+    half = (dropped >> 1) + v.flag(shift > 0)
+    return quotient + _goes_up(mode, value, quotient, value & dropped, half)
 
 
 def _clamp(v: Any, value: Any, width: int, signed: bool, saturation: int) -> Any:

@@ -4,7 +4,8 @@ Every term is rounded, half to even, to the grid 2^(top - 23), where top is the 
 a product is the sum of its operands' exponents. The rounded terms are added exactly and the sum is rounded once.
 
 In float64 a product of two bf16 numbers is exact, and adding and subtracting 1.5 * 2^(top + 29) rounds to that grid
-half to even. Lanes that meet an infinity or NaN come out of this as NaN and are computed again by `exact_lane`.
+half to even. Infinities and NaN go through the adder like numbers of exponent 255; where there are any, `_decided` puts
+in what they make of the result. `exact_lane` says the same in integers, lane by lane: the rule that tests compare with.
 """
 
 from __future__ import annotations
@@ -17,23 +18,82 @@ _ROUNDER = 1.5 * 2.0 ** 29
 _UNDERFLOW = 2.0 ** -126 - 2.0 ** -151
 
 
-def _finish(v: Any, values: Any, places: Any, signed_zero: bool) -> Any:
-    """fp32 patterns of the column sums of finite terms; NaN in columns with special values."""
+def _total(v: Any, values: Any, places: Any) -> Any:
+    """The column sums before the last rounding."""
     rounder = v.fold_max(places) * _ROUNDER
-    total = v.fold_add((values + rounder) - rounder)
+    return v.fold_add((values + rounder) - rounder)
+
+
+def _patterns(v: Any, total: Any, signed_zero: bool) -> Any:
+    """Sums rounded to fp32 patterns."""
     small = abs(total) < _UNDERFLOW
-    return v.select(small, total * 0.0 if signed_zero else 0.0, total)
+    return v.to_fp32(v.select(small, total * 0.0 if signed_zero else 0.0, total))
+
+
+class _Specials:
+    """Masks of the output lanes that meet a NaN, an infinity of either sign, and of those without a product."""
+
+    def __init__(self, no: Any, yes: Any) -> None:
+        self.nan, self.positive, self.negative, self.no_product = no, no, no, yes
+
+    def infinite(self, mask: Any, negative: Any) -> None:
+        self.negative = self.negative | (mask & negative)
+        self.positive = self.positive | (mask & ~negative)
+
+
+def _meet(v: Any, found: _Specials, a: Any, b: Any, negate: bool) -> None:
+    """Adds what the products of one inner index bring."""
+    x, y = a & 0x7FFF, b & 0x7FFF
+    zero = (x == 0) | (y == 0)
+    infinite = (x == 0x7F80) | (y == 0x7F80)
+    found.nan = found.nan | (x > 0x7F80) | (y > 0x7F80) | (infinite & zero)
+    sign = (a ^ b) >= 0x8000
+    found.infinite(infinite & ~zero, ~sign if negate else sign)
+    found.no_product = found.no_product & zero
+
+
+def _decided(v: Any, total: Any, signed_zero: bool, factors: Sequence[tuple[Any, Any]], negate: bool,
+             accumulators: Sequence[tuple[Any, bool]]) -> Any:
+    """The patterns where infinities or NaN take part; factors: the bf16 lanes of each product."""
+    found = _Specials(total != total, total == total)
+    for x, y in factors:
+        _meet(v, found, x, y, negate)
+    kept, kept_value = None, None
+    for patterns, negated in accumulators:
+        magnitude, sign = patterns & 0x7FFFFFFF, patterns >= 0x80000000
+        nan = magnitude > 0x7F800000
+        found.nan = found.nan | nan
+        found.infinite(magnitude == 0x7F800000, ~sign if negated else sign)
+        if factors and len(accumulators) == 1:  # a NaN that meets no product comes out as it is
+            kept, kept_value = nan & found.no_product, patterns ^ (0x80000000 if negated else 0)
+    ordinary = _patterns(v, total, signed_zero)
+    payload = v.select(total < 0, 0xFF800001, 0x7F800001) | v.resize(ordinary & 0x7FFFFF, 64, True)
+    infinity = v.select(found.negative, 0xFF800000, 0x7F800000)
+    result = v.select(found.positive | found.negative, infinity, v.resize(ordinary, 64, True))
+    result = v.resize(v.select(found.nan | (found.positive & found.negative), payload, result), 32)
+    return result if kept is None else v.select(kept, kept_value, result)
+
+
+def _special_accumulators(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> Any:
+    special: Any = False
+    for patterns, _ in accumulators:
+        special = v.any((patterns & 0x7F800000) == 0x7F800000) | special
+    return special
 
 
 def multiply_add(v: Any, a: Any, b: Any, geometry: Any, negate: bool, accumulators: Sequence[tuple[Any, bool]]) -> Any:
     """Products of bf16 lanes a, b (uint16) plus fp32 accumulators (uint32 lanes, negated or not); fp32 patterns."""
     values, places = v.float_terms(a, b, (geometry.rows, geometry.inner, geometry.columns), negate, accumulators)
-    total = _finish(v, values, places, False)
-    result = v.to_fp32(total)
-    if v.any_special(total):
-        _redo(result, total, lambda lane: exact_lane(_factors(a, b, geometry, lane), negate, [
-            (int(lanes[lane]), negated) for lanes, negated in accumulators]))
-    return result
+    total = _total(v, values, places)
+    special = v.any((a & 0x7F80) == 0x7F80) | v.any((b & 0x7F80) == 0x7F80) | _special_accumulators(v, accumulators)
+
+    def decided() -> Any:
+        pairs = [_factor_indices(geometry, lane) for lane in range(geometry.lanes)]
+        left, right = ([tuple(pair[k][side] for pair in pairs) for k in range(geometry.inner)] for side in (0, 1))
+        factors = [(v.permute(a, i), v.permute(b, j)) for i, j in zip(left, right, strict=True)]
+        return _decided(v, total, False, factors, negate, accumulators)
+
+    return v.branch(special, decided, lambda: _patterns(v, total, False))
 
 
 def add(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> Any:
@@ -41,26 +101,23 @@ def add(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> Any:
     if not accumulators:
         return v.lanes(v.zeros(512), 32)
     values, places = v.fp32_terms(accumulators)
-    total = _finish(v, values, places, True)
-    result = v.to_fp32(total)
-    if v.any_special(total):
-        _redo(result, total, lambda lane: exact_lane([], False, [
-            (int(lanes[lane]), negated) for lanes, negated in accumulators], signed_zero=True))
-    return result
+    total = _total(v, values, places)
+    return v.branch(_special_accumulators(v, accumulators),
+                    lambda: _decided(v, total, True, [], False, accumulators),
+                    lambda: _patterns(v, total, True))
 
 
-def _redo(result: Any, total: Any, lane_value: Any) -> None:
-    for lane in range(len(result)):
-        if total[lane] != total[lane]:
-            result[lane] = lane_value(lane)
+def _factor_indices(geometry: Any, lane: int) -> list[tuple[int, int]]:
+    """The elements of A and B that one output lane multiplies."""
+    if not geometry.columns:
+        return [(lane + k * geometry.rows,) * 2 for k in range(geometry.inner)]
+    row, column = divmod(lane, geometry.columns)
+    return [(row * geometry.inner + k, k * geometry.columns + column) for k in range(geometry.inner)]
 
 
 def _factors(a: Any, b: Any, geometry: Any, lane: int) -> list[tuple[int, int]]:
     """The pairs of bf16 patterns that one output lane multiplies."""
-    if not geometry.columns:
-        return [(int(a[lane + k * geometry.rows]), int(b[lane + k * geometry.rows])) for k in range(geometry.inner)]
-    row, column = divmod(lane, geometry.columns)
-    return [(int(a[row * geometry.inner + k]), int(b[k * geometry.columns + column])) for k in range(geometry.inner)]
+    return [(int(a[i]), int(b[j])) for i, j in _factor_indices(geometry, lane)]
 
 
 def _fields(pattern: int, mantissa_bits: int) -> tuple[int, int, int, bool, bool]:

@@ -31,19 +31,22 @@ def _indices(indices: tuple[int, ...]) -> np.ndarray:
     return np.array(indices, dtype=np.intp)
 
 
+def _extended(patterns: np.ndarray) -> np.ndarray:
+    """fp32 patterns (uint32) as float64 in which exponent 255 is 2^128 times the significand."""
+    wide = patterns.astype(np.uint64)
+    bits = ((wide & 0x7FFFFFFF) << np.uint64(29)) | ((wide & 0x80000000) << np.uint64(32))
+    return bits.view(np.float64) * 2.0 ** 896
+
+
 def _bf16_tables() -> tuple[np.ndarray, np.ndarray]:
-    """For each bf16 bit pattern its value and its place 2^e as float64.
+    """For each bf16 bit pattern its value and its place 2^e as float64; exponent 255 is a number like any other.
 
     The place of a denormal is 2^-126 and zero has none (0), facts/silicon/bf16_mac_model.md.
     """
     patterns = np.arange(65536, dtype=np.uint32) << 16
-    with np.errstate(invalid="ignore"):
-        values = patterns.view(np.float32).astype(np.float64)
+    values = _extended(patterns)
     fields = np.maximum((patterns >> 23) & 0xFF, 1).astype(np.float64)
-    with np.errstate(over="ignore"):
-        places = np.where(values == 0, 0.0, np.exp2(fields - 127))
-    places[~np.isfinite(values)] = np.inf
-    return values, places
+    return values, np.where(values == 0, 0.0, np.exp2(fields - 127))
 
 
 BF16_TERMS = np.stack(_bf16_tables())
@@ -154,6 +157,16 @@ class NumpyLanes:
         raw = np.frombuffer((value & ((1 << count) - 1)).to_bytes(count // 8, "little"), dtype=np.uint8)
         return np.unpackbits(raw, bitorder="little").view(np.bool_)
 
+    @staticmethod
+    def any(mask: np.ndarray) -> Any:
+        """Whether the mask holds in any lane."""
+        return mask.any()
+
+    @staticmethod
+    def branch(condition: Any, yes: Callable[[], np.ndarray], no: Callable[[], np.ndarray]) -> np.ndarray:
+        """yes() where the scalar condition holds, else no(): lanes of one type; only one side is computed."""
+        return yes() if condition else no()
+
     # scalars
 
     @staticmethod
@@ -195,6 +208,11 @@ class NumpyLanes:
         return value
 
     @staticmethod
+    def constant(value: int) -> int:
+        """A scalar as a Python int, to decide on: a translator specialises on it."""
+        return value
+
+    @staticmethod
     def choose(value: int, cases: Collection[int], build: Callable[[int], Any], what: str) -> Any:
         """build(value) for one of the known cases. Raises EmulationError naming `what` for any other value."""
         if value not in cases:
@@ -221,7 +239,7 @@ class NumpyLanes:
 
         shape: rows, inner, columns of the matrix product; columns 0: lane by lane with `rows` outputs. Two float64
         arrays of shape (inner + accumulators, outputs): the values, negated where asked, and their places
-        (2^exponent; of a product the sum of exponents; 0 for zero, inf for infinity and NaN).
+        (2^exponent; of a product the sum of exponents; 0 for zero). Exponent 255 is a number like any other.
         """
         rows, inner, columns = shape
         x, y = BF16_TERMS.take(a, axis=1), BF16_TERMS.take(b, axis=1)
@@ -247,9 +265,12 @@ class NumpyLanes:
     @staticmethod
     def _add_accumulators(terms: np.ndarray, row: int, accumulators: Sequence[tuple[np.ndarray, bool]]) -> None:
         for lanes, negated in accumulators:
+            exponents = lanes & _EXPONENT
             value = lanes.view(np.float32)
+            if (exponents == _EXPONENT).any():
+                value = _extended(lanes)
             terms[0, row] = -value if negated else value
-            np.maximum((lanes & _EXPONENT).view(np.float32), (value != 0) * _SMALLEST_PLACE, out=terms[1, row])
+            np.maximum(_extended(exponents), (value != 0) * _SMALLEST_PLACE, out=terms[1, row])
             row += 1
 
     @staticmethod
@@ -266,11 +287,6 @@ class NumpyLanes:
     def to_fp32(values: np.ndarray) -> np.ndarray:
         """float64 rounded half to even to fp32 bit patterns (uint32)."""
         return values.astype(np.float32).view(np.uint32)
-
-    @staticmethod
-    def any_special(values: np.ndarray) -> bool:
-        """Whether any value is a NaN or an infinity."""
-        return bool(values.dot(values * 0.0) != 0.0)
 
 
 NUMPY = NumpyLanes()

@@ -161,7 +161,7 @@ _DENSE = r"(\$s1, \$s2|\$acc[12]), \$c$"
 @rule(rf"(?P<op>{_ALL})", syntax=_DENSE)
 def integer(v: Any, *values: Any, op: str) -> Any:
     """Integer multiply-accumulate and accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
-    plan = _plan(op, values[-1], False)
+    plan = _plan(op, v.constant(values[-1]), False)
     # Accumulate-only instructions take every amode but 1 as 32-bit lanes (goldens accumulator_int).
     width = 64 if plan.word.amode == 1 else 32
     result = None
@@ -183,7 +183,7 @@ def integer(v: Any, *values: Any, op: str) -> Any:
 @rule(rf"(?P<op>{_ALL})\.f", syntax=_DENSE)
 def floating(v: Any, *values: Any, op: str) -> Any:
     """bf16 multiply-accumulate and fp32 accumulator arithmetic: acc1, acc2, A, B (those that exist), word."""
-    plan = _plan(op, values[-1], True)
+    plan = _plan(op, v.constant(values[-1]), True)
     accumulators = []
     for position, negated, shifted in plan.terms:
         lanes = v.lanes(values[position], 32)

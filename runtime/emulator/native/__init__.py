@@ -1,0 +1,1 @@
+"""Translation of core programs to native code (README.md)."""

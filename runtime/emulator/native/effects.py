@@ -1,0 +1,162 @@
+"""Effects of instructions as native functions, shared by all programs.
+
+An effect on vectors becomes a function of its own, unless it is a few lines, and is compiled once for every set of
+values of the scalars that it decides on (rounding mode, configuration word): its `Family` finds out which those are by
+writing the effect down. Values of a family are told apart at run time by `key`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.native.ir import Emitter, Lanes, NeedsConstant, Scalar, Untranslatable, i64, scalar, writing
+from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
+from npuc.runtime.emulator.semantics import Effect, effect
+from npuc.runtime.emulator.semantics.registry import _effects
+
+INLINE_LINES = 16
+"""Effects of at most so many lines are written where they are used."""
+
+Kind = int
+"""Of a value: 0 a scalar, else the bytes of a vector."""
+
+
+def kind_of(value: Any) -> Kind:
+    return value.count * value.bits // 8 if isinstance(value, Lanes) else 0
+
+
+def type_of(kind: Kind) -> str:
+    return f"<{kind} x i8>" if kind else "i64"
+
+
+def as_bits(value: Any) -> Any:
+    """A result as it is passed on: bits of a vector, a scalar, or the mark of what is not known."""
+    if isinstance(value, Lanes):
+        return LANES.bits(value)
+    return UNKNOWN if value is None else scalar(value)
+
+
+def text_of(value: Any) -> str:
+    return value.ref if isinstance(value, Lanes) else i64(value)
+
+
+@functools.cache
+def _representatives() -> dict[tuple[Any, ...], str]:
+    """The first instruction that has a function with certain parameters."""
+    found: dict[tuple[Any, ...], str] = {}
+    for name, each in _effects().items():
+        found.setdefault(_identity(each), name)
+    return found
+
+
+def _identity(each: Effect) -> tuple[Any, ...]:
+    function = each.function
+    if isinstance(function, functools.partial):
+        return (function.func, *sorted(function.keywords.items()))
+    return (function,)
+
+
+class Family:
+    """One effect on arguments of certain kinds, for all values of what it decides on.
+
+    decides: positions of the arguments that must be known. inline: None, or that it is short and needs no constants.
+    """
+
+    def __init__(self, instruction: str, arguments: tuple[Kind, ...], results: tuple[Kind, ...]) -> None:
+        self.name = (instruction, arguments, results)
+        self.function = effect(instruction).function
+        self.arguments, self.results = arguments, results
+        self.decides: tuple[int, ...] = ()
+        self.inline = False
+        self._learn()
+
+    @property
+    def result_type(self) -> str:
+        types = [type_of(kind) for kind in self.results]
+        return types[0] if len(types) == 1 else "{ " + ", ".join(types) + " }"
+
+    @property
+    def passed(self) -> list[int]:
+        """Positions of the arguments that are passed at run time."""
+        return [i for i in range(len(self.arguments)) if i not in self.decides]
+
+    def _learn(self) -> None:
+        known: dict[int, int] = {}
+        while True:
+            try:
+                emitter = self._body(known)
+            except NeedsConstant as need:
+                if not need.origins or need.origins & set(known):
+                    raise Untranslatable(f"{self.name[0]} decides on what it computes") from None
+                known.update(dict.fromkeys(need.origins, need.example))
+                self.decides = tuple(sorted(known))
+            except EmulationError:
+                if not known:
+                    raise
+                return  # the example is not among the values it knows; others may be
+            else:
+                self.inline = not known and len(emitter.lines) <= INLINE_LINES
+                return
+
+    def _body(self, known: Mapping[int, int]) -> Emitter:
+        emitter = Emitter()
+        with writing(emitter):
+            arguments: list[Any] = []
+            for i, kind in enumerate(self.arguments):
+                if i in known:
+                    arguments.append(known[i])
+                elif kind:
+                    arguments.append(Lanes(f"%a{i}", kind, "i8"))
+                else:
+                    arguments.append(Scalar(f"%a{i}", frozenset((i,))))
+            self._return(emitter, self.function(LANES, *arguments))
+        return emitter
+
+    def _return(self, emitter: Emitter, result: Any) -> None:
+        values = [as_bits(each) for each in (result if len(self.results) > 1 else (result,))]
+        if tuple(map(kind_of, values)) != self.results:
+            raise Untranslatable(f"{self.name[0]} gives {[kind_of(each) for each in values]} bytes")
+        if len(values) == 1:
+            emitter.line(f"ret {type_of(self.results[0])} {text_of(values[0])}")
+            return
+        whole = "poison"
+        for i, value in enumerate(values):
+            whole = emitter.value(f"insertvalue {self.result_type} {whole}, {type_of(self.results[i])} "
+                                  f"{text_of(value)}, {i}")
+        emitter.line(f"ret {self.result_type} {whole}")
+
+    def source(self, values: Sequence[int]) -> str:
+        """The module that defines @effect for these values of what it decides on.
+
+        Raises EmulationError for values that have no known meaning, Untranslatable for those it cannot write.
+        """
+        try:
+            emitter = self._body(dict(zip(self.decides, values, strict=True)))
+        except NeedsConstant as need:
+            raise Untranslatable(str(need)) from None
+        arguments = ", ".join(f"{type_of(self.arguments[i])} %a{i}" for i in self.passed)
+        lines = [*sorted(emitter.declarations), f"define {self.result_type} @effect({arguments}) nounwind {{",
+                 *emitter.lines, "}", ""]
+        return "\n".join(lines)
+
+
+_families: dict[tuple[str, tuple[Kind, ...], tuple[Kind, ...]], Family] = {}
+
+
+def family(each: Effect, arguments: tuple[Kind, ...], results: tuple[Kind, ...]) -> Family:
+    """The family of an effect; instructions with the same effect share one.
+
+    Raises Untranslatable when the translator cannot write it, EmulationError when it has no meaning.
+    """
+    return named(_representatives()[_identity(each)], arguments, results)
+
+
+def named(instruction: str, arguments: tuple[Kind, ...], results: tuple[Kind, ...]) -> Family:
+    """The family of that name (`Family.name`)."""
+    name = (instruction, arguments, results)
+    if name not in _families:
+        _families[name] = Family(*name)
+    return _families[name]

@@ -1,0 +1,79 @@
+"""LLVM: IR text to machine code of this host, and machine code into the process."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+_lock = threading.RLock()
+
+
+@functools.cache
+def _binding() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def host_features() -> frozenset[str]:
+    """Names of the processor features that code may use."""
+    return frozenset(name for name, present in _binding().get_host_cpu_features().items() if present)
+
+
+@functools.cache
+def host_identity() -> str:
+    """What machine code of this process depends on: LLVM, processor, features."""
+    import llvmlite
+
+    llvm = _binding()
+    features = ",".join(sorted(host_features()))
+    return f"{llvmlite.__version__} {llvm.get_process_triple()} {llvm.get_host_cpu_name()} {features}"
+
+
+@functools.cache
+def _target_machine(level: int) -> Any:
+    llvm = _binding()
+    return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=level, reloc="pic",
+        codemodel="small")
+
+
+def compile_text(text: str, level: int) -> bytes:
+    """IR text to an object file. level: 1 for long code of simple steps, 2 for arithmetic."""
+    llvm = _binding()
+    with _lock:
+        machine = _target_machine(level)
+        module = llvm.parse_assembly(text)
+        options = llvm.create_pipeline_tuning_options(speed_level=level)
+        options.loop_vectorization = options.slp_vectorization = False
+        options.loop_unrolling = False
+        builder = llvm.create_pass_builder(machine, options)
+        passes = builder.getModulePassManager()
+        passes.run(module, builder)
+        return machine.emit_object(module)
+
+
+class Library:
+    """Machine code in the process; `address` of its exported symbols. Stays loaded as long as this object lives."""
+
+    _count = 0
+
+    def __init__(self, code: bytes, symbols: Sequence[str]) -> None:
+        llvm = _binding()
+        with _lock:
+            Library._count += 1
+            builder = llvm.JITLibraryBuilder().add_object_img(code)
+            for symbol in symbols:
+                builder.export_symbol(symbol)
+            self._tracker = builder.link(_linker(), f"npuc{Library._count}")
+            self.address: dict[str, int] = {symbol: self._tracker[symbol] for symbol in symbols}
+
+
+@functools.cache
+def _linker() -> Any:
+    return _binding().create_lljit_compiler(_target_machine(2), use_jit_link=False)

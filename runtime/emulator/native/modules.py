@@ -1,0 +1,172 @@
+"""Blocks to machine code: all blocks that are reached from one shape become one module, cached on disk."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import marshal
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.runtime.emulator.native import effects, layout, objects
+from npuc.runtime.emulator.native.blocks import KEYS, LINK, Block, BlockWriter, Exit, Issue, Link, Module
+from npuc.runtime.emulator.native.ir import Emitter, writing
+from npuc.runtime.emulator.native.machine import Library
+from npuc.runtime.emulator.native.shape import Shape, shape_from
+from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
+
+MAXIMUM_BLOCKS = 48
+"""Blocks of a module at most; what is reached beyond them becomes a module when it is needed."""
+
+log = logging.getLogger("npuc.emulator.native")
+
+_SIGNATURE = "ptr noalias nocapture %s, ptr noalias nocapture %m"
+_TAIL = """
+attributes #0 = { nounwind "frame-pointer"="none" }
+attributes #1 = { nounwind willreturn memory(none) }
+!0 = !{!"branch_weights", i32 100000, i32 1}
+!1 = !{}
+"""
+
+Resolver = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+@dataclass(frozen=True)
+class Code:
+    """A module before it is in the process: object file, shapes of its blocks, exits, effect families."""
+
+    code: bytes
+    shapes: tuple[Shape, ...]
+    exits: tuple[Exit, ...]
+    families: tuple[tuple[Any, ...], ...]
+
+    def pack(self) -> bytes:
+        exits = tuple((kind, shape.plain(), reason) for kind, shape, reason in self.exits)
+        return marshal.dumps((self.code, tuple(shape.plain() for shape in self.shapes), exits, self.families))
+
+    @staticmethod
+    def unpack(data: bytes) -> Code:
+        code, shapes, exits, families = marshal.loads(data)
+        return Code(code, tuple(map(shape_from, shapes)),
+                    tuple(Exit(kind, shape_from(shape), reason) for kind, shape, reason in exits), families)
+
+
+def _link_lines(number: int, target: int | None) -> list[str]:
+    """Goes on to a block of this module, or to what its link says."""
+    emitter = Emitter()
+    emitter.count = number
+    emitter.lines.clear()
+    with writing(emitter):
+        if target is None:
+            place = f"%x{number}"
+            emitter.line(f"{place} = getelementptr i8, ptr @exits, i64 {8 * number}")
+            emitter.line(f"%e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}")
+            emitter.line(f"store ptr {place}, ptr %e{number}, align 8")
+            emitter.line(f"%f{number} = load ptr, ptr {place}, align 8")
+            callee = f"%f{number}"
+        else:
+            callee = f"@block{target}"
+        emitter.line(f"%t{number} = musttail call i64 {callee}(ptr %s, ptr %m)")
+        emitter.line(f"ret i64 %t{number}")
+    return emitter.lines
+
+
+def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Mapping[Shape, Any]) -> tuple[
+        str, Module, list[Block]]:
+    """IR text of the block of a shape and of those reached from it that are not `known` yet."""
+    module = Module()
+    blocks: list[Block] = []
+    places = {shape: 0}
+    queue = deque([shape])
+    while queue and len(blocks) < MAXIMUM_BLOCKS:
+        block = BlockWriter(module, core, fetch, queue.popleft()).write()
+        blocks.append(block)
+        for successor in block.successors:
+            if successor not in places and successor not in known:
+                places[successor] = len(places)
+                queue.append(successor)
+    declarations: set[str] = set()
+    functions = []
+    for number, block in enumerate(blocks):
+        lines: list[str] = []
+        for line in block.lines:
+            if isinstance(line, Link):
+                target = places.get(module.exits[line.number].shape)
+                lines += _link_lines(line.number, target if target is not None and target < len(blocks) else None)
+            else:
+                lines.append(line)
+        functions.append(f"define i64 @block{number}({_SIGNATURE}) #0 {{\n" + "\n".join(lines) + "\n}\n")
+        declarations |= block.declarations
+    exits, families = len(module.exits), 2 * KEYS * max(len(module.families), 1)
+    unlinked = "define i64 @unlinked(ptr %s, ptr %m) #0 {\n  ret i64 " + str(LINK) + "\n}\n"
+    data = [f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
+            f"@families = global [{families} x i64] zeroinitializer, align 64", "@resolve = global ptr null"]
+    return "\n".join([*data, *sorted(declarations), unlinked, *functions, _TAIL]), module, blocks
+
+
+def translate(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Mapping[Shape, Any],
+              program: str) -> Code:
+    """The module of a shape, from the cache where it is. program: digest of the program memory."""
+    name = hashlib.sha256(f"{program} {shape}".encode()).hexdigest()
+    stored = objects.read("blocks", name)
+    if stored is not None:
+        return Code.unpack(stored)
+    text, module, blocks = write(shape, core, fetch, known)
+    code = Code(objects.compile_text(text, 1), tuple(block.shape for block in blocks), tuple(module.exits),
+                tuple(module.families))
+    log.debug("translated %d blocks from %#x on: %d lines, %d bytes", len(blocks), shape.pc, text.count("\n"),
+              len(code.code))
+    objects.write("blocks", name, code.pack())
+    return code
+
+
+class Loaded:
+    """A module in the process. entries: addresses of its blocks by shape; exits: by the address of their link."""
+
+    def __init__(self, code: Code, resolve: Any) -> None:
+        names = [f"block{i}" for i in range(len(code.shapes))]
+        self.library = Library(code.code, ["exits", "families", "resolve", *names])
+        address = self.library.address
+        self.families = [effects.named(*name) for name in code.families]
+        self.entries = {shape: address[name] for shape, name in zip(code.shapes, names, strict=True)}
+        self.exits_at, self.table = address["exits"], address["families"]
+        self.exits = {self.exits_at + 8 * i: each for i, each in enumerate(code.exits)}
+        ctypes.c_void_p.from_address(address["resolve"]).value = ctypes.cast(resolve, ctypes.c_void_p).value
+        for position, family in enumerate(self.families):
+            if not family.decides:
+                self._entry(16 * (KEYS * position), 0, function(family, ()))
+
+    def _entry(self, offset: int, key: int, address: int) -> None:
+        ctypes.c_int64.from_address(self.table + offset).value = key
+        ctypes.c_void_p.from_address(self.table + offset + 8).value = address
+
+    def resolve(self, position: int, key: int, index: int) -> int:
+        """Compiles a family's function for a key and enters it in the table."""
+        family = self.families[position]
+        count = len(family.decides)
+        values = (key,) if count == 1 else tuple((key >> 16 * i) & 0xFFFF for i in range(count))
+        address = function(family, values)
+        self._entry(16 * (KEYS * position + index), key, address)
+        return address
+
+
+_functions: dict[tuple[Any, ...], Library] = {}
+
+
+def function(family: effects.Family, values: tuple[int, ...]) -> int:
+    """The address of an effect for these values of what it decides on; EmulationError, Untranslatable: see source."""
+    key = (family.name, values)
+    if key not in _functions:
+        name = hashlib.sha256(repr(key).encode()).hexdigest()
+        code = objects.read("effects", name)
+        if code is None:
+            code = objects.compile_text(family.source(values), 2)
+            objects.write("effects", name, code)
+        _functions[key] = Library(code, ["effect"])
+    return _functions[key].address["effect"]
+
+
+__all__ = ["Code", "Loaded", "Resolver", "function", "pointer", "translate", "write"]

@@ -1,0 +1,54 @@
+"""What a core has under way between two bundles, without the values: the key of a translated block.
+
+A value is described by `("c", number)` when it is known (None: not known to anybody), `("s", offset)` and
+`("v", offset, bytes)` when it waits in the state buffer, `("l", (...))` for a list of values.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from npuc.runtime.emulator.actions import WHEEL
+
+Value = tuple[Any, ...]
+EMPTY_WHEEL: tuple[tuple[Any, ...], ...] = ((),) * WHEEL
+
+
+class Loop(NamedTuple):
+    """start, end: ls and le where known; active: whether lc may be above 0."""
+
+    start: int | None
+    end: int | None
+    active: bool
+
+
+class Shape(NamedTuple):
+    """The address of the next bundle and everything under way, by the number of cycles to go.
+
+    delay: delay slots still to come, plus 1; target: where they lead, None when the state buffer holds it.
+    late: stages of earlier instructions as ((address, position), stage, values); scalar: landings as (index, value);
+    vector, bypass: landings as (offset in the state, bytes, value).
+    """
+
+    pc: int
+    delay: int
+    target: int | None
+    loop: Loop
+    late: tuple[tuple[Any, ...], ...]
+    scalar: tuple[tuple[Any, ...], ...]
+    vector: tuple[tuple[Any, ...], ...]
+    bypass: tuple[tuple[Any, ...], ...]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is under way."""
+        return not self.delay and self[4:] == (EMPTY_WHEEL,) * 4
+
+    def plain(self) -> tuple[Any, ...]:
+        """As plain tuples."""
+        return (*self[:3], tuple(self.loop), *self[4:])
+
+
+def shape_from(data: tuple[Any, ...]) -> Shape:
+    """The shape of `Shape.plain`."""
+    return Shape(data[0], data[1], data[2], Loop(*data[3]), *data[4:])

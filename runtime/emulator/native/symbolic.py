@@ -1,0 +1,232 @@
+"""A core whose registers, memory and pipeline hold LLVM IR values: what instructions do to it becomes native code.
+
+The interpreter's own stage functions (actions.py) run on it. Registers are read from the state buffer, results go into
+wheels like the interpreter's, and what an instruction asks of the core is noted for the end of the cycle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from npuc.runtime.emulator.actions import WHEEL
+from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
+from npuc.runtime.emulator.native import effects, layout
+from npuc.runtime.emulator.native.ir import Bool, Lanes, Scalar, Untranslatable, current, i64, scalar
+from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
+from npuc.runtime.emulator.register_file import is_scalar, vector_place
+from npuc.runtime.emulator.semantics import Effect
+
+
+def pointer(offset: int, base: str = "%s") -> str:
+    """The address of a place in the state buffer."""
+    return current().value(f"getelementptr i8, ptr {base}, i64 {offset}")
+
+
+def alignment(offset: int) -> int:
+    return min(64, offset & -offset) if offset else 64
+
+
+class _Scalars:
+    """Scalar registers by SCALAR_INDEX; what the block has loaded or written is not loaded again."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, Any] = {}
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in self.known:
+            text = current().value(f"load i64, ptr {pointer(layout.SCALARS + 8 * index)}, align 8")
+            self.known[index] = Scalar(text)
+        return self.known[index]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        value = UNKNOWN if value is None else scalar(value)
+        current().line(f"store i64 {i64(value)}, ptr {pointer(layout.SCALARS + 8 * index)}, align 8")
+        self.known[index] = value
+
+
+class Place:
+    """A vector register in one of the two buffers."""
+
+    __slots__ = ("offset", "size")
+
+    def __init__(self, offset: int, size: int) -> None:
+        self.offset, self.size = offset, size
+
+    def copy(self) -> Lanes:
+        text = f"load <{self.size} x i8>, ptr {pointer(self.offset)}, align {alignment(self.offset)}"
+        return Lanes(current().value(text), self.size, "i8")
+
+
+class _Buffer:
+    """A vector register buffer: slices of it are places."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    def __getitem__(self, part: slice) -> Place:
+        return Place(self.base + part.start, part.stop - part.start)
+
+
+class _Registers:
+    def __init__(self) -> None:
+        self.scalar = _Scalars()
+        self.plain, self.bypassed = _Buffer(layout.PLAIN), _Buffer(layout.BYPASSED)
+
+
+def wheel() -> list[list[Any]]:
+    return [[] for _ in range(WHEEL)]
+
+
+class SymbolicCore:
+    """The part of `Core` that actions use. return_address, call_family: given by the writer of blocks."""
+
+    strict = False
+    lanes = LANES
+    merge = staticmethod(MemoryAccess.merge)
+
+    def __init__(self, return_address: Callable[[int], int]) -> None:
+        self.registers = _Registers()
+        self.late, self.scalar_landings, self.vector_landings, self.bypass_landings = (wheel() for _ in range(4))
+        self.defined_landings = wheel()
+        self.stores: list[Any] = []
+        self.return_address = return_address
+        self.call_family: Callable[[effects.Family, list[Any]], Any] = _no_call
+        self.cycle_value: Callable[[], Scalar] = _no_cycle
+        self.start_cycle()
+
+    def __getattr__(self, name: str) -> Any:
+        raise Untranslatable(f"what it asks of the core ({name})")
+
+    def start_cycle(self) -> None:
+        """Nothing asked for yet. wrong: i64 values that must be 0, or the interpreter has to take the cycle."""
+        self.accesses: list[tuple[Any, int]] = []
+        self.wrong: list[str] = []
+        self.branches: list[tuple[Any, Any]] = []
+        self.locks: list[tuple[Any, Any, Any, Any]] = []
+        self.stores.clear()
+
+    # what actions ask for
+
+    @property
+    def cycle(self) -> Scalar:
+        return self.cycle_value()
+
+    @property
+    def timer_origin(self) -> Scalar:
+        return Scalar(current().value(f"load i64, ptr {pointer(layout.TIMER_ORIGIN)}, align 8"))
+
+    def check_defined(self, parts: tuple[str, ...], pc: int) -> None:
+        raise Untranslatable("strict mode")
+
+    def branch(self, taken: Any, target: Any) -> None:
+        self.branches.append((scalar(taken), target))
+
+    def request_lock(self, acquire: Any, number: Any, value: Any, enabled: Any) -> None:
+        self.locks.append((acquire, number, value, enabled))
+
+    def require(self, condition: Bool) -> None:
+        """The code may only go on where this holds."""
+        self.wrong.append(i64(~condition))
+
+    # memory
+
+    def touch(self, address: Any, time: int, delays: tuple[int, ...]) -> None:
+        self.wrong.append(i64((scalar(address) - OWN_MEMORY) & ~0xFFFF))
+
+    def touch_gather(self, addresses: list[Any], time: int) -> None:
+        for address in addresses:
+            self.touch(address & 0xFFFFF, time, ())
+
+    def locate(self, address: Any, size: int) -> Scalar | int:
+        """The offset of an aligned access in data memory; inside it also where the access must not be made."""
+        place = scalar(address) - OWN_MEMORY
+        outside = place & ~(0xFFFF & -size)
+        if isinstance(outside, int):
+            if outside:
+                raise Untranslatable("an access that is not aligned or outside the tile's data memory")
+        else:
+            self.wrong.append(outside.ref)
+            place = place & (0xFFFF & -size)
+        self.accesses.append((place, size))
+        return place
+
+    def _at(self, place: Scalar | int) -> str:
+        return current().value(f"getelementptr i8, ptr %m, i64 {i64(place)}")
+
+    def load(self, address: Any, size: int) -> Lanes:
+        place = self.locate(address, size)
+        text = f"load <{size} x i8>, ptr {self._at(place)}, align {min(size, 16)}"
+        return Lanes(current().value(text), size, "i8")
+
+    def load_word(self, address: Any, size: int) -> Scalar:
+        return self._word(self.locate(address, size), size)
+
+    def _word(self, place: Scalar | int, size: int) -> Scalar:
+        out = current()
+        text = out.value(f"load i{8 * size}, ptr {self._at(place)}, align {size}")
+        return Scalar(out.value(f"zext i{8 * size} {text} to i64"))
+
+    def load_around(self, address: Any, size: int) -> Scalar:
+        if size > 1:
+            self.wrong.append(i64(scalar(address) & (size - 1)))
+        return self._word(self.locate(address & 0xFFFFC, 4), 4)
+
+    def gather(self, addresses: list[Any]) -> Lanes:
+        out, whole = current(), "poison"
+        for lane, address in enumerate(addresses):
+            place = self.locate(address & 0xFFFF0, 16)
+            row = out.value(f"load i128, ptr {self._at(place)}, align 16")
+            shift = out.value(f"zext i64 {i64((address & 15) * 8)} to i128")
+            piece = out.value(f"trunc i128 {out.value(f'lshr i128 {row}, {shift}')} to i64")
+            whole = out.value(f"insertelement <4 x i64> {whole}, i64 {piece}, i64 {lane}")
+        return LANES.bits(Lanes(whole, 4, "i64"))
+
+    def write_stores(self, places: list[Scalar | int]) -> None:
+        """Writes the stores of this cycle, at the places that `locate` gave."""
+        out = current()
+        for place, (_, size, value, _) in zip(places, self.stores, strict=True):
+            if isinstance(value, Lanes):
+                if value.count != size:
+                    raise Untranslatable("a store of another width than its value")
+                out.line(f"store {value.type} {value.ref}, ptr {self._at(place)}, align {min(size, 16)}")
+            else:
+                text = out.value(f"trunc i64 {i64(value)} to i{8 * size}")
+                out.line(f"store i{8 * size} {text}, ptr {self._at(place)}, align {size}")
+
+    # effects
+
+    def effect_function(self, effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:
+        """Computes an effect on symbolic values: in place, or by a function of its family."""
+        results = tuple(self._result_kind(each, operands) for each in effect.outputs)
+        if effect.access is not None and effect.access.kind in ("store", "load+store"):
+            results = (effect.access.bytes if effect.access.bytes > 4 else 0,)
+
+        def compute(lanes: Any, *arguments: Any) -> Any:
+            kinds = tuple(map(effects.kind_of, arguments))
+            if not any(kinds) and not any(results) or (effect.access is not None and effect.access.kind == "gather"):
+                return effect.function(lanes, *arguments)
+            family = effects.family(effect, kinds, results)
+            if family.inline:
+                result = effect.function(lanes, *arguments)
+                if len(results) == 1:
+                    return effects.as_bits(result)
+                return tuple(map(effects.as_bits, result))
+            return self.call_family(family, list(arguments))
+
+        return compute
+
+    @staticmethod
+    def _result_kind(output: str, operands: Mapping[str, Any]) -> effects.Kind:
+        register = operands.get(output, output)
+        if not isinstance(register, str) or "." in register or is_scalar(register):
+            return 0
+        return vector_place(register)[1]
+
+
+def _no_call(family: effects.Family, arguments: list[Any]) -> Any:
+    raise AssertionError("no block is being written")
+
+
+def _no_cycle() -> Scalar:
+    raise AssertionError("no block is being written")
