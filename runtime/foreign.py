@@ -22,6 +22,8 @@ from npuc.runtime.backends import BackendSettings
 if TYPE_CHECKING:
     from npuc.runtime.statistics import RunReport
 
+LAST_BUFFER = 99  # names have two digits; drivers take 7 buffers
+
 
 @dataclass(frozen=True)
 class ForeignKernel:
@@ -53,6 +55,9 @@ def read_foreign(
         raise type(error)(error.message, place=error.place or file, remedy=error.remedy) from error
     try:
         operations = read_sequence(sequence, entry)
+        last = max((o.argument for o in operations if isinstance(o, txn.DdrPatch)), default=0)
+        if last > LAST_BUFFER:
+            raise InputError(f"the sequence names buffer argument {last}, bo{LAST_BUFFER} is the last there can be")
     except InputError as error:
         raise InputError(error.message, place=error.place or insts, remedy=error.remedy) from error
     return ForeignKernel(entry.name, xclbin.columns, pdi, operations)

@@ -102,6 +102,9 @@ def _require_same_arguments(kernel: KernelFile) -> None:
     described = [(a.name, a.dtype, a.shape) for a in kernel.attention.arguments]
     if declared != described:
         raise ValueError("its arguments are not those of its attention")
+    for argument in kernel.arguments:
+        if argument.buffer >= len(kernel.arguments):
+            raise ValueError(f"argument {argument.name} is buffer {argument.buffer} of {len(kernel.arguments)}")
 
 
 def _kernel(

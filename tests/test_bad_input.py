@@ -15,9 +15,9 @@ import pytest
 from damage import CHANGES, changed_program, flipped, resealed, truncated
 from small_kernels import compiled
 
-from npuc.compiler.emit import cdo, layout, npua, pdi, xclbin
+from npuc.compiler.emit import cdo, layout, npua, pdi, txn, xclbin
 
-LONGEST = 60  # seconds one command may take; most take milliseconds
+LONGEST = 30  # seconds of processor time one command may take; most take milliseconds
 MOST_MEMORY = 1 << 20  # KiB by which this process may grow
 SMALL = {"heads": 1, "query_length": 64, "head_dim": 64}
 MAX_CYCLES = 30_000  # the undamaged kernel takes about two thirds
@@ -38,13 +38,13 @@ def deadline(seconds: int) -> Iterator[None]:
     def expired(*_: object) -> None:
         raise TimeoutError(f"longer than {seconds} s")
 
-    before = signal.signal(signal.SIGALRM, expired)
-    signal.alarm(seconds)
+    before = signal.signal(signal.SIGPROF, expired)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 @pytest.fixture
@@ -238,6 +238,19 @@ def test_metadata_cannot_ask_for_arrays_or_columns_without_bound(npuc, tmp_path)
     path.write_bytes(npua.write_npua(dataclasses.replace(file, metadata=changed)))
     code, _, err = npuc("run", path, "--backend", "reference")
     assert code == 3 and "argument q has 140,737,488,355,328 bytes" in err
+
+
+def test_nothing_can_ask_for_buffers_without_bound(npuc, tmp_path):
+    path = tmp_path / "k.xclbin"
+    arguments = npua.read_npua(compiled(**SMALL).stage("npua")).metadata["arguments"]
+    path.write_bytes(with_metadata(arguments=[{**a, "buffer": 1 << 40 if a["name"] == "k" else 0} for a in arguments]))
+    code, _, err = npuc("run", path, "--backend", "emulator")
+    assert code == 3 and "argument k is buffer 1099511627776 of 4" in err
+    path.write_bytes(compiled(**SMALL).xclbin)
+    (tmp_path / "a.txn").write_bytes(txn.write_txn([txn.DdrPatch(0x1D004, 0xFFFFFFFF, 0)], 2))
+    with deadline(LONGEST):
+        code, _, err = npuc("run", path, "--insts", tmp_path / "a.txn")
+    assert code == 3 and "names buffer argument 4294967295" in err
 
 
 def test_a_name_in_an_error_cannot_move_the_cursor(npuc, tmp_path):
