@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import time
 from dataclasses import replace
 
 import pytest
@@ -21,9 +23,8 @@ from changed_kernels import (
     with_npua,
 )
 
-from npuc.compiler import cli
 from npuc.compiler.asm.codec import decode_program
-from npuc.compiler.emit import cdo, npua, txn, xclbin
+from npuc.compiler.emit import cdo, npua, pdi, txn, xclbin
 from npuc.compiler.inspect.diff.compare import compare
 from npuc.compiler.inspect.diff.html import render_html
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED
@@ -48,8 +49,8 @@ def test_a_kernel_is_identical_to_itself():
     assert report.identical and report.count == 0 and {s.status for s in report.sections} == {"identical"}
 
 
-def test_one_changed_instruction_is_named_with_core_address_and_slot():
-    changed_at = []
+def with_immediate(changed_at):
+    """The kernel in whose core(0,2) one movxm loads 2 more; `changed_at` gets its address."""
 
     def change(commands):
         place = program_writes(commands)[0]
@@ -59,7 +60,12 @@ def test_one_changed_instruction_is_named_with_core_address_and_slot():
         changed_at.append(bundle.address)
         commands[place] = loading(commands[place], code[: bundle.address] + new + code[bundle.address + bundle.size :])
 
-    report = compare(kernel(), with_commands(change))
+    return with_commands(change)
+
+
+def test_one_changed_instruction_is_named_with_core_address_and_slot():
+    changed_at: list[int] = []
+    report = compare(kernel(), with_immediate(changed_at))
     ((section, difference),) = counted(report)
     assert section == "PDI 0 program core(0,2)" and difference.change == "changed"
     assert difference.place.startswith(f"core(0,2) {changed_at[0]:#x}")
@@ -128,9 +134,9 @@ def test_a_branch_to_another_place_is_a_difference():
     assert difference.before.startswith("jnz") and difference.before != difference.after
 
 
-def test_one_changed_register_field_is_named_with_its_values():
+def with_lock_value(values):
+    """The kernel whose core(0,2) descriptor 1 acquires 2 more; `values` gets the value before."""
     address = register("core", 0, 2, "DMA_BD1_5")
-    values = []
 
     def change(commands):
         for place, command in enumerate(commands):
@@ -141,7 +147,12 @@ def test_one_changed_register_field_is_named_with_its_values():
                 words[(address - command.address) // 4] = old & ~(127 << 5) | 2 << 5
                 commands[place] = replace(command, words=tuple(words))
 
-    ((section, difference),) = counted(compare(kernel(), with_commands(change)))
+    return with_commands(change)
+
+
+def test_one_changed_register_field_is_named_with_its_values():
+    values: list[int] = []
+    ((section, difference),) = counted(compare(kernel(), with_lock_value(values)))
     before = values[0] - 128 if values[0] >= 64 else values[0]
     assert section == "PDI 0 registers" and difference.place == "core(0,2).DMA_BD1_5 Lock_Acq_Value"
     assert (difference.before, difference.after) == (before, 2)
@@ -179,25 +190,46 @@ def test_initial_data_is_compared_by_memory_and_offset():
     assert section == "PDI 0 memories" and difference.place == f"core(0,2).DataMemory+{changed[0]:#x}"
 
 
-def test_one_changed_metadata_value_is_named_by_its_path():
+def with_scale(scale):
     def change(data):
-        attention = {**data.metadata["attention"], "scale": 0.25}
+        attention = {**data.metadata["attention"], "scale": scale}
         return replace(data, metadata={**data.metadata, "attention": attention})
 
-    report = compare(kernel(), with_npua(change))
+    return with_npua(change)
+
+
+def test_one_changed_metadata_value_is_named_by_its_path():
+    report = compare(kernel(), with_scale(0.25))
     ((section, difference),) = counted(report)
     assert (section, difference.place) == ("NPUA metadata", "attention.scale")
     assert (difference.before, difference.after) == (0.125, 0.25)
 
 
+def with_swapped_sections():
+    """The kernel with its neighbours IP_LAYOUT and CONNECTIVITY in the other order, all offsets right."""
+    data = kernel()
+    entries = xclbin.section_entries(data)
+    places = [i for i, e in enumerate(entries) if e.kind in (xclbin.IP_LAYOUT, xclbin.CONNECTIVITY)]
+    first, second = places
+    start, end = entries[first].offset, entries[second].offset + entries[second].size
+    body = data[entries[second].offset : end].ljust(-(-entries[second].size // 8) * 8, b"\0")
+    moved = {second: start, first: start + len(body)}
+    payload = body + data[start : start + entries[first].size]
+    order = [*range(first), second, first, *range(second + 1, len(entries))]
+    table = b"".join(
+        xclbin.SECTION.pack(kind=e.kind, name=e.name.encode(), offset=moved.get(i, e.offset), size=e.size)
+        for i, e in ((i, entries[i]) for i in order)
+    )
+    assert len(payload) == end - start
+    head = data[: xclbin.HEADER.size] + table
+    return head + data[len(head) : start] + payload + data[end:]
+
+
 def test_one_reordered_section_is_named():
-    file = bytearray(kernel())
-    size = xclbin.SECTION.size
-    first, second = xclbin.HEADER.size + 3 * size, xclbin.HEADER.size + 4 * size
-    file[first : first + size], file[second : second + size] = file[second : second + size], file[first : first + size]
-    report = compare(kernel(), bytes(file))
-    (item,) = [d for section, d in counted(report) if section == "section table"]
-    assert item.change == REORDERED and item.place in ("IP_LAYOUT", "CONNECTIVITY")
+    report = compare(kernel(), with_swapped_sections())
+    ((section, difference),) = counted(report)
+    assert section == "section table" and difference.change == REORDERED
+    assert difference.place in ("IP_LAYOUT", "CONNECTIVITY")
 
 
 def test_a_changed_runtime_sequence_is_told_by_register_field_and_operation():
@@ -298,14 +330,33 @@ def test_npua_version_1_is_compared_instruction_by_instruction():
     assert "NPUA version" in places(compare(a, compiled().stage("npua")))
 
 
+def many_images(rng):
+    """Fifteen array images of sixteen cores, with programs that differ from core to core: some 1.1 MB."""
+    code = code_of(program())
+    bundles = [code[b.address : b.address + b.size] for b in decode_program(code)]
+    images = []
+    for _ in range(15):
+        commands = []
+        for column, row in itertools.product(range(4), range(2, 6)):
+            chosen = [b for b in bundles if rng.random() < 0.9]
+            commands.append(loading(cdo.DmaWrite(tile_address(column, row, 0x20000), ()), b"".join(chosen)))
+        images.append(pdi.write_pdi(commands))
+    return images
+
+
+@pytest.mark.slow
+def test_two_files_of_a_megabyte_take_less_than_ten_seconds(seed):
+    rng = random.Random(seed)
+    a, b = (many_images(rng) for _ in range(2))
+    assert sum(map(len, a)) > 1_000_000
+    start = time.process_time()
+    count = sum(compare(*pair).count for pair in zip(a, b, strict=True))
+    seconds = time.process_time() - start
+    print(f"{count} differences in {sum(map(len, a)):,} bytes: {seconds:.1f} s")
+    assert count > 1000 and seconds < 10
+
+
 # --- the command --------------------------------------------------------------------------------------------------
-def run(capsys, *words):
-    with pytest.raises(SystemExit) as end:
-        cli.main([str(word) for word in words])
-    out, err = capsys.readouterr()
-    return end.value.code, out, err
-
-
 @pytest.fixture
 def files(tmp_path):
     changed = with_npua(lambda data: replace(data, metadata={**data.metadata, "kernel": "other<b>"}))
@@ -314,18 +365,36 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_exit_codes_are_0_1_2_and_3(capsys, files):
+def test_exit_codes_are_0_1_2_and_3(npuc, files):
     (files / "text").write_text("no binary")
-    assert run(capsys, "diff", files / "a.xclbin", files / "a.xclbin")[0] == 0
-    assert run(capsys, "diff", files / "a.xclbin", files / "b.xclbin")[0] == 1
-    assert run(capsys, "diff", files / "a.xclbin")[0] == 2
-    assert run(capsys, "diff", files / "a.xclbin", files / "missing")[0] == 3
-    assert run(capsys, "diff", files / "text", files / "text")[0] == 3
-    assert run(capsys, "diff", files / "a.xclbin", files / "text")[0] == 1
+    assert npuc("diff", files / "a.xclbin", files / "a.xclbin")[0] == 0
+    assert npuc("diff", files / "a.xclbin", files / "b.xclbin")[0] == 1
+    assert npuc("diff", files / "a.xclbin")[0] == 2
+    assert npuc("diff", files / "a.xclbin", files / "missing")[0] == 3
+    assert npuc("diff", files / "text", files / "text")[0] == 3
+    assert npuc("diff", files / "a.xclbin", files / "text")[0] == 1
 
 
-def test_json_has_the_fields_of_the_contract(capsys, files):
-    code, out, _ = run(capsys, "diff", files / "a.xclbin", files / "b.xclbin", "--json")
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (lambda: with_immediate([]), "core(0,2) 0x"),
+        (lambda: with_lock_value([]), "core(0,2).DMA_BD1_5 Lock_Acq_Value: "),
+        (lambda: with_scale(0.25), "attention.scale: 0.125 -> 0.25"),
+        (with_swapped_sections, ": reordered, "),
+    ],
+    ids=["instruction", "register field", "metadata value", "section order"],
+)
+def test_one_change_gives_exit_code_1_and_one_counted_difference_by_its_name(npuc, tmp_path, changed, told):
+    (tmp_path / "a").write_bytes(kernel())
+    (tmp_path / "b").write_bytes(changed())
+    code, out, err = npuc("diff", tmp_path / "a", tmp_path / "b")
+    assert code == 1 and " differ: 1 difference in 1 of " in out.splitlines()[0] and err.startswith("error: ")
+    assert any(told in line for line in out.splitlines())
+
+
+def test_json_has_the_fields_of_the_contract(npuc, files):
+    code, out, _ = npuc("diff", files / "a.xclbin", files / "b.xclbin", "--json")
     report = json.loads(out)
     assert code == 1 and report["identical"] is False
     assert all(set(section) == {"name", "status", "differences"} for section in report["sections"])
@@ -336,9 +405,9 @@ def test_json_has_the_fields_of_the_contract(capsys, files):
     ]
 
 
-def test_the_page_is_whole_and_shows_names_as_text(capsys, files):
+def test_the_page_is_whole_and_shows_names_as_text(npuc, files):
     page = files / "report.html"
-    code, out, _ = run(capsys, "diff", files / "a.xclbin", files / "b.xclbin", "--html", page)
+    code, out, _ = npuc("diff", files / "a.xclbin", files / "b.xclbin", "--html", page)
     text = page.read_text()
     assert code == 1 and "kernel: attention -> other<b>" in out
     assert "other&lt;b&gt;" in text and "<b>" not in text and "http" not in text and "<script" not in text

@@ -19,7 +19,7 @@ from npuc.compiler.inspect.diff.registers import (
     read_configuration,
 )
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, Difference, Section, only_in
-from npuc.compiler.inspect.diff.tiles import tile_name, tiles_name
+from npuc.compiler.inspect.diff.tiles import tiles_name
 from npuc.compiler.inspect.diff.values import compare_bytes
 
 Core = tuple[int, int]
@@ -111,13 +111,12 @@ def compare_program_sets(
     known: dict[tuple[object, ...], CodeChange] = {}
     alike: dict[tuple[Difference, ...], list[Core]] = defaultdict(list)
     moved_to: dict[Core, Mapping[int, int]] = {}
-    sections = []
+    alone: dict[tuple[str, int], list[Core]] = defaultdict(list)
     for core in sorted(a.keys() | b.keys()):
-        name = f"{prefix}program {tile_name(*core)}"
         if core not in b:
-            sections.append(Section(name, (only_in(True, name, f"{len(a[core].code)} bytes"),), REMOVED))
+            alone[REMOVED, len(a[core].code)].append(core)
         elif core not in a:
-            sections.append(Section(name, (only_in(False, name, f"{len(b[core].code)} bytes"),), ADDED))
+            alone[ADDED, len(b[core].code)].append(core)
         else:
             key = _identity(a[core]), _identity(b[core])
             if key not in known:
@@ -126,6 +125,11 @@ def compare_program_sets(
             alike[known[key].differences].append(core)
             if known[key].differences:
                 moved_to[core] = known[key].moved_to
+    sections = []
+    for (change, size), cores in alone.items():
+        title = tiles_name("core", cores)
+        told = only_in(change == REMOVED, f"program of {title}", f"{size} bytes")
+        sections.append(Section(f"{prefix}program {title}", (told,), change))
     for differences, cores in alike.items():
         title = tiles_name("core", cores)
         placed = tuple(replace(difference, place=f"{title} {difference.place}") for difference in differences)

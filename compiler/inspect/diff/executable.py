@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from npuc.compiler.asm.programs import CoreProgram, read_programs
 from npuc.compiler.emit import elf, elf_object
 from npuc.compiler.inspect.diff.code import CodeChange, compare_code
 from npuc.compiler.inspect.diff.report import Difference, Section, only_in
+from npuc.compiler.inspect.diff.symbols import compare_symbols
 from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
 
 _NOTHING = elf_object.Section("", b"")
@@ -31,12 +33,22 @@ def _executables(a: bytes, b: bytes) -> tuple[Section, ...]:
     change = compare_code(first, second)
     images = elf.read_elf(a), elf.read_elf(b)
     data_a, data_b = ({segment.address: segment.data for segment in image.data} for image in images)
-    symbols_a, symbols_b = ({s.name: (s.address, s.size, s.kind) for s in image.symbols} for image in images)
+    addresses_a, addresses_b = ({s.name: s.address for s in image.symbols} for image in images)
+    others_a, others_b = ({s.name: {"size": s.size, "kind": s.kind} for s in image.symbols} for image in images)
+    both = addresses_a.keys() & addresses_b.keys()
+    symbols = [
+        *compare_symbols(addresses_a, addresses_b, change.moved_to),
+        *compare_trees(_only(others_a, both), _only(others_b, both), "symbol"),
+    ]
     return (
         Section("program", _placed(change, "program")),
         Section("data", tuple(_data(data_a, data_b))),
-        Section("symbols", tuple(_symbols(symbols_a, symbols_b, change.moved_to))),
+        Section("symbols", tuple(symbols)),
     )
+
+
+def _only(symbols: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in symbols.items() if name in names}
 
 
 def _placed(change: CodeChange, name: str) -> tuple[Difference, ...]:
@@ -51,24 +63,6 @@ def _data(a: Mapping[int, bytes], b: Mapping[int, bytes]) -> Iterator[Difference
             yield only_in(False, f"data {address:#x}", f"{len(b[address])} bytes")
         else:
             yield from compare_bytes(a[address], b[address], "data", address)
-
-
-def _symbols(
-    a: Mapping[str, tuple[int, int, str]], b: Mapping[str, tuple[int, int, str]], moved_to: Mapping[int, int]
-) -> Iterator[Difference]:
-    """Symbols by name; an address that moved with the code follows."""
-    for name in {**a, **b}:
-        place = f"symbol {name}"
-        if name not in b:
-            yield only_in(True, place, f"{a[name][0]:#x}")
-        elif name not in a:
-            yield only_in(False, place, f"{b[name][0]:#x}")
-        elif a[name] != b[name]:
-            (before, *rest), (after, *others) = a[name], b[name]
-            if before != after:
-                moved = moved_to.get(before) == after and a[name][2] != "object"
-                yield Difference(place, before=f"{before:#x}", after=f"{after:#x}", derived=moved)
-            yield from compare_trees(rest, others, f"{place} (size, kind)")
 
 
 def _objects(a: bytes, b: bytes) -> tuple[Section, ...]:

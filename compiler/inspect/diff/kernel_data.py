@@ -14,6 +14,7 @@ from npuc.compiler.inspect.diff.layouts import compare_layout
 from npuc.compiler.inspect.diff.operations import compare_templates
 from npuc.compiler.inspect.diff.report import Difference, Section, derived, only_in
 from npuc.compiler.inspect.diff.sequence import align
+from npuc.compiler.inspect.diff.symbols import compare_symbols
 from npuc.compiler.inspect.diff.tiles import tiles_name
 from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
 
@@ -111,26 +112,13 @@ def _program(
         if shifted == list(after):
             yield Difference(f"{title} {what}", note="moved with the code", derived=True)
         elif what == "symbols":
-            yield from _symbols(_by_name(before), _by_name(after), _by_name(shifted), title)
+            yield from compare_symbols(_by_name(before), _by_name(after), moves or {}, title)
         else:
             yield _lines(shifted, after, f"{title} lines")
 
 
 def _by_name(symbols: Names) -> dict[str, int]:
     return {name: address for address, name in symbols}
-
-
-def _symbols(
-    before: Mapping[str, int], after: Mapping[str, int], expected: Mapping[str, int], title: str
-) -> Iterator[Difference]:
-    for name in {**before, **after}:
-        place = f"{title} symbol {name}"
-        if name not in after:
-            yield only_in(True, place, f"{before[name]:#x}")
-        elif name not in before:
-            yield only_in(False, place, f"{after[name]:#x}")
-        elif expected[name] != after[name]:
-            yield Difference(place, before=f"{before[name]:#x}", after=f"{after[name]:#x}")
 
 
 def _lines(before: Names, after: Names, title: str) -> Difference:

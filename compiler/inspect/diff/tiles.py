@@ -1,16 +1,9 @@
-"""Names of tiles and of sets of tiles."""
+"""Names of sets of tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-
-from npuc.compiler.target.npu1 import geometry
-
-
-def tile_name(column: int, row: int) -> str:
-    """As in register names: `core(0,2)`."""
-    return f"{geometry.tile_kind(row) if row < geometry.ROWS else 'tile'}({column},{row})"
 
 
 def tiles_name(kind: str, tiles: Sequence[tuple[int, int]]) -> str:
