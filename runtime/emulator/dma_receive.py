@@ -143,8 +143,6 @@ class Receiver(Channel):
             resume = now + machine.receive_resume
             self.taken_by = max(self.taken_by, resume + self.length - 1.0 - buffer)
         self.taken_by = max(self.taken_by, now - 1 + math.ceil(min(self.length, buffer) / 4))  # 16 bytes a cycle
-        if (period := self.inlet.period()) > 1:
-            self.taken_by = max(self.taken_by, now + (self.length - 1) * period)
         self._backpressure(held, now)
         for segment in self.pending:
             self._account(segment)
@@ -169,8 +167,7 @@ class Receiver(Channel):
         count = min(len(segment.words), self.length - before)
         if count > 0:
             last = segment.first + (count - 1) * segment.period
-            period = self.inlet.period()
-            self.taken_by = max(self.taken_by, last + (self.length - before - count) * period)
+            self.taken_by = max(self.taken_by, last + self.length - before - count)
 
     def received(self, segment: Segment) -> None:
         """A segment is on the way to the channel."""
@@ -290,13 +287,6 @@ class _ReceiverInlet(Inlet):
     def ddr(self) -> tuple[str, float, float] | None:
         machine = self.array.machine
         return ("write", machine.shim_s2mm_word, machine.ddr_write_bytes) if self.tile.kind == "shim" else None
-
-    def period(self) -> float:
-        """Cycles a word at which the channel takes words."""
-        if self.tile.kind != "shim":
-            return 1.0
-        machine = self.array.machine
-        return max(machine.shim_s2mm_word, 4 * self.array.ddr_users["write"] / machine.ddr_write_bytes)
 
     def receive(self, segment: Segment) -> None:
         self.channel.received(segment)

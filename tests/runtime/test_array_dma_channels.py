@@ -285,3 +285,27 @@ def test_a_paused_shim_channel_moves_no_word_until_it_goes_on():
     bench.run()
     bench.array.host.detach([bytearray(256), target])
     assert target == source.tobytes()
+
+
+def test_writes_to_ddr_share_its_rate_only_while_they_last():
+    """Three short transfers beside a long one cost it what they take of the rate, and nothing afterwards."""
+    lengths = (16384, 1024, 1024, 1024)
+    ends = []
+    for columns in (1, 4):
+        bench = Bench(columns)
+        bench.array.host.attach([bytearray(4 * length) for length in lengths])
+        for column in range(columns):
+            bench.shim_dma(column)
+            bench.circuit((column, 1), ("dma", 0), ("south", 0))
+            bench.circuit((column, 0), ("north", 0), ("south", 2))
+            address = bench.array.host.address(column, 0, "x") // 4
+            bench.descriptor((column, 0), 0, lengths[column], address_low=address & 0x3FFFFFFF,
+                             address_high=address >> 30)
+            bench.descriptor((column, 1), 0, lengths[column], base_address=OWN)
+            bench.start((column, 0), "s2mm", 0, 0)
+            bench.start((column, 1), "mm2s", 0, 0)
+        bench.run()
+        ends.append(bench.of("S2MM 0 of shim(0,0)", "task finished")[0][0])
+    alone, beside = ends
+    machine = bench.array.machine
+    assert 0 < beside - alone <= 1.5 * 1024 * (4 * 4 / machine.ddr_write_bytes)
