@@ -10,6 +10,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.control import ControllerPort, ControlPort
 from npuc.runtime.emulator.core_port import StreamPort
 from npuc.runtime.emulator.core_unit import CorePort, CoreUnit
+from npuc.runtime.emulator.counters import Counters
 from npuc.runtime.emulator.descriptor import Packet, header
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
@@ -48,6 +49,7 @@ class Array:
         self.clock = Clock()
         self.host = HostMemory()
         self.warnings: list[str] = []
+        self.counters = Counters(self)
         self.listeners: list[Callable[[Note], None]] = []
         self.progress = 0
         self.last_completion = 0
@@ -176,6 +178,7 @@ class Array:
 
     def core_event(self, tile: Tile, number: int) -> None:
         """The tile's core executes `event #number`."""
+        self.counters.instruction(tile, number)
 
     # tokens
 

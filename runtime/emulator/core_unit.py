@@ -124,6 +124,12 @@ class CoreUnit:
             stalls[_STALL_KIND[type(self.waiting)]] += cycle - self.waiting.cycle
         return stalls
 
+    def stall_under_way(self) -> tuple[str, int] | None:
+        """What the core waits for now, as stall_name, and since which cycle."""
+        if self.waiting is None or self.waiting.cycle > self.array.clock.cycle:
+            return None
+        return self.stall_name(self.waiting), self.waiting.cycle
+
     # control
 
     def write_control(self, value: int) -> None:

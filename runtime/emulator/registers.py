@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import register_name
+from npuc.runtime.emulator import counters
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError
@@ -122,6 +123,12 @@ class Registers:
             tile.memory.write(0, bytes(tile.memory.size))
         if TRACE_CONTROL.match(what.name) and value >> 16 & 0x7F:
             self.array.warn(f"{who} starts the trace unit of {tile.name}: no trace packets will be sent")
+        if counters.CONTROL.match(what.name):
+            self.array.counters.write_control(tile, offset, value)
+        elif (counter := counters.VALUE.match(what.name)) is not None:
+            self.array.counters.write_value(tile, offset, int(counter[1]), value)
+        elif counters.GENERATE.match(what.name):
+            self.array.counters.happened(tile, counters.module_of(tile.kind, offset), value)
         if TIMER.match(what.name):
             self._set_timer(tile, offset, value)
             return
@@ -193,6 +200,8 @@ class Registers:
         if tile.core is not None and kind.startswith("core "):
             return {"core control": lambda core: core.control, "core status": lambda core: core.status(),
                     "core register": lambda core: core.read_register(offset)}[kind](tile.core)
+        if kind == "stored" and (counter := counters.VALUE.match(what.name)):
+            return self.array.counters.read_value(tile, offset, int(counter[1]), who)
         if kind == "stored" and (timer := TIMER_VALUE.match(what.name)):
             return self._timer(tile, offset, timer[1] == "High", who)
         if kind == "stored":

@@ -12,6 +12,7 @@ from array_bench import Bench
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import offset_name, register_offset, registers
+from npuc.runtime.emulator.counters import VALUE
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.register_map import meaning, read_only
 
@@ -31,8 +32,8 @@ def test_stored_registers_read_back_and_others_are_refused_by_name(kind: str) ->
     bench = Bench()
     stored = 0
     for name, offset, size in registers(kind):
-        if size > 0x10 or meaning(kind, offset).kind != "stored":
-            continue
+        if size > 0x10 or meaning(kind, offset).kind != "stored" or VALUE.match(name):
+            continue  # counters count what was written to their control registers: test_counters.py
         if read_only(offset_name(kind, offset)):
             with pytest.raises(EmulationError, match=f"the test writes .*{name}, which is not modelled"):
                 bench.write(TILES[kind], offset, 1)
