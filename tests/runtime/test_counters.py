@@ -118,8 +118,8 @@ def test_channels_that_finish_are_counted_in_the_memory_module() -> None:
     cores = Cores(1)
     finished_s2mm, finished_mm2s = 23, 25
     write(cores, 0x11000, finished_s2mm | finished_s2mm << 8 | finished_mm2s << 16 | finished_mm2s << 24)
-    for name, what in (("S2MM 0", "descriptor finished"), ("MM2S 0", "task finished"), ("S2MM 0", "descriptor finished"),
-                       ("S2MM 1", "descriptor finished")):
+    descriptor, task = "descriptor finished", "task finished"
+    for name, what in (("S2MM 0", descriptor), ("MM2S 0", task), ("S2MM 0", descriptor), ("S2MM 1", descriptor)):
         direction, number = name.lower().split()
         channel = cores.array.tiles[0, 2].channels[direction, int(number)]
         cores.array.note(channel.name, what, cores.array.clock.cycle)
