@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -78,4 +79,9 @@ def _lint(programs: tuple[CoreProgram, ...], notes: bool, called: bool) -> list[
     for program in programs:
         key = (program.base, program.code, program.entry, program.section, program.symbols)
         alike.setdefault(key, []).append(program)
-    return [(lint_program(same[0], notes, called), tuple(same)) for same in alike.values()]
+    # The graphs have no cycles of references, and passing over them again and again takes 40 % of the time.
+    gc.disable()
+    try:
+        return [(lint_program(same[0], notes, called), tuple(same)) for same in alike.values()]
+    finally:
+        gc.enable()

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from npuc.compiler.lint.constants import constants
 from npuc.compiler.lint.effects import PART_BIT, Effects, Step
+from npuc.compiler.lint.findings import Findings
+from npuc.compiler.lint.flow import Flow
+from npuc.compiler.target.aie2.registers import file, width
 
-_VECTOR_BYTES = 16
-"""The least that a vector access touches."""
+_LEAST_VECTOR_BYTES = 16
+_VECTOR_FILES = ("wl", "wh", "amll", "amlh", "amhl", "amhh")
 
 
 class Access(NamedTuple):
-    """Bytes offset .. offset + size - 1 counted from what the pointer register holds at issue."""
+    """At least the bytes offset .. offset + size - 1 counted from what the pointer register holds at issue."""
 
     step: Step
     pointer: str
     offset: int
     size: int
+    alignment: int
     stores: bool
 
 
@@ -30,26 +35,49 @@ def accesses(effects: Effects) -> list[Access]:
 def _access(step: Step) -> Access | None:
     instruction, operands = step.decoded.instruction, step.decoded.operands
     pointer = "sp" if step.is_stack_access else None
-    offset, moves = 0, False
+    offset = 0
     for operand, value in zip(instruction.operands, operands, strict=True):
         if operand.register_class == "eP":
-            pointer, moves = str(value), operand.direction == "inout"
-        elif isinstance(value, int):
+            pointer = str(value)
+        elif isinstance(value, int) and not instruction.post_modify:
             offset = value
-        elif operand.register_class in ("eDJ", "eM", "eD", "eDS"):
-            moves = moves or operand.register_class != "eDJ"
-            if not moves:
-                return None
+        elif operand.register_class == "eDJ":
+            return None
     if pointer is None:
         return None
-    return Access(step, pointer, 0 if moves else offset, _size(step), instruction.may_store)
+    return Access(step, pointer, offset, *_extent(step), instruction.may_store)
 
 
-def _size(step: Step) -> int:
-    mnemonic = step.decoded.instruction.mnemonic
+def _extent(step: Step) -> tuple[int, int]:
+    """The least number of bytes accessed, and the alignment needed (facts/schedule/aie2_hazards.md section 3)."""
+    instruction, operands = step.decoded.instruction, step.decoded.operands
+    mnemonic = instruction.mnemonic
     if mnemonic.startswith("v"):
-        return _VECTOR_BYTES
-    return {"8": 1, "6": 2}.get(mnemonic[-1], 4) if mnemonic[:4] in ("lda.", "st.s") else 4
+        plain = mnemonic.partition(".")[0] == mnemonic or mnemonic.endswith((".2d", ".3d"))
+        widths = [
+            width(value)
+            for o, value in zip(instruction.operands, operands, strict=True)
+            if isinstance(value, str) and file(value) in _VECTOR_FILES
+        ]
+        return _LEAST_VECTOR_BYTES, widths[0] // 8 if plain and widths else _LEAST_VECTOR_BYTES
+    suffix = mnemonic.partition(".")[2]
+    size = 1 if suffix.endswith("8") else 2 if suffix.endswith("16") else 4
+    return size, size
+
+
+def misaligned(flow: Flow, findings: Findings) -> None:
+    """Accesses through pointers that hold constants which are not aligned to what is accessed."""
+    for number, node in enumerate(flow.nodes):
+        for access in accesses(node.effects):
+            if access.pointer == "sp":
+                continue
+            values = constants(flow, number, access.pointer, lambda at: [e.node for e in flow.predecessors[at]])
+            wrong = [value for value in values or () if (value + access.offset) % access.alignment]
+            if wrong:
+                name = access.step.decoded.instruction.mnemonic
+                where = f"{wrong[0] + access.offset:#x}"
+                text = f"{name} accesses {where}, not aligned to {access.alignment} bytes"
+                findings.add("misaligned-access", node.address, text)
 
 
 def one_address(way: Sequence[Effects]) -> bool:

@@ -36,7 +36,7 @@ def build(code: Code, findings: Findings) -> Flow:
 def _settle(builder: Builder) -> None:
     """Follow everything, finding hardware loops and resolving jumps until nothing new comes up."""
     builder.grow()
-    while _loops(builder) or _resolved(builder) or _given_up(builder):
+    while _loops(builder) or _jumps(builder):
         pass
 
 
@@ -48,21 +48,19 @@ def _loops(builder: Builder) -> bool:
     return changed
 
 
-def _resolved(builder: Builder) -> bool:
+def _jumps(builder: Builder) -> bool:
+    """Follow jumps through registers; whether any leads to something new."""
     changed = False
     for number, register in list(builder.indirect.items()):
-        for address in sorted(jump_targets(builder, number, register) or ()):
-            changed |= builder.lead_also(number, address, "jump")
-    return changed
-
-
-def _given_up(builder: Builder) -> bool:
-    changed = False
-    for number, register in list(builder.indirect.items()):
-        if not jump_targets(builder, number, register) and builder.lead_anywhere(number):
+        targets = jump_targets(builder, number, register)
+        if targets is None:
+            del builder.indirect[number]
+            changed |= builder.lead_anywhere(number)
             branch = builder.flow.nodes[builder.flow.nodes[number].branch].address
             builder.findings.add("indirect-target", branch, f"where {register} leads is not known")
-            changed = True
+        else:
+            for address in sorted(targets):
+                changed |= builder.lead_also(number, address, "jump")
     return changed
 
 

@@ -32,6 +32,7 @@ class Builder:
         self.flow = Flow(code)
         self.near: list[list[int]] = []  # predecessors with calls stepped over
         self.indirect: dict[int, str] = {}  # nodes that jump through a register that is not resolved
+        self.loop_writers: list[int] = []
         self.targets: list[tuple[int, int]] = []  # (address of a branch, where it goes)
         self._ids: dict[tuple[int, int, int], int] = {}
         self._places: dict[int, list[int]] = {}
@@ -54,6 +55,8 @@ class Builder:
             bundle = decode_bundle(self.code.code, address - self.code.base, address)
             found = self._ids[address, branch, slot] = len(self.flow.nodes)
             self.flow.nodes.append(Node(address, bundle, effects(bundle), branch, slot))
+            if self.flow.nodes[found].effects.loop_registers:
+                self.loop_writers.append(found)
             self.near.append([])
             self._places.setdefault(address, []).append(found)
         return found
@@ -204,6 +207,13 @@ class Builder:
             if news:
                 for caller, call in self._callers_from.get(function, ()):
                     self._come_back(caller, call, function in self._vague)
+
+    def calls_over(self, call: int, following: int) -> bool:
+        """Whether a node is a call and another the one it comes back to, rather than the callee."""
+        leads = self._leads.get(call)
+        if leads is None or not (leads.callees or leads.unknown_call):
+            return False
+        return following in self._behind(call)
 
     def _near(self, number: int, following: int) -> None:
         if number not in self.near[following]:

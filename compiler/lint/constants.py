@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from npuc.compiler.lint.builder import Builder
 from npuc.compiler.lint.effects import PART_BIT, Step
-from npuc.compiler.lint.flow import Code, Node
+from npuc.compiler.lint.flow import Code, Flow, Node
 
 _ADDRESS_BITS = 0xFFFFF
 _FARTHEST = 4096
 """Nodes looked at before a constant is given up."""
+_KEPT_BY_CALLEES = ("p6", "p7")
 
 
 class LoopWrite(NamedTuple):
@@ -41,8 +42,12 @@ def loop_writes(code: Code, node: Node) -> Iterator[LoopWrite]:
 
 def loop_ends(builder: Builder) -> set[tuple[int, int]]:
     """(node of a bundle at LE, address LS): the ways back of the hardware loops that are set up on some path."""
-    writers = [n for n, node in enumerate(builder.flow.nodes) if node.effects.loop_registers]
-    ends = {w.value for n in writers for w in loop_writes(builder.code, builder.flow.nodes[n]) if w.register == "le"}
+    ends = {
+        w.value
+        for n in builder.loop_writers
+        for w in loop_writes(builder.code, builder.flow.nodes[n])
+        if w.register == "le"
+    }
     found: set[tuple[int, int]] = set()
     for end in ends:
         if end is not None:
@@ -80,33 +85,33 @@ def _starts(builder: Builder, number: int, end: int) -> set[int]:
     return found
 
 
-def jump_targets(builder: Builder, number: int, register: str) -> set[int] | None:
-    """Constants that reach the register of the jump that ends at node `number`; None: others do too."""
-    flow = builder.flow
+Before = Callable[[int], "Iterable[int] | None"]
+"""The nodes that may issue right before a node; None: nobody knows."""
+
+
+def constants(flow: Flow, number: int, register: str, before: Before) -> set[int] | None:
+    """Constants that a read of a register in stage 1 at a node may see; None: it may see others too."""
     part = 1 << PART_BIT[register]
     found: set[int] = set()
     seen: set[int] = set()
-    work = [(before, 1) for before in builder.near[flow.nodes[number].branch]]
-    if flow.nodes[number].branch in flow.unknown | flow.at_reset:
-        return None
+    work = [(number, 0)]
     while work:
         at, distance = work.pop()
-        if at in seen:
-            continue
-        seen.add(at)
-        if len(seen) > _FARTHEST:
+        if distance:
+            if at in seen:
+                continue
+            seen.add(at)
+            if flow.nodes[at].effects.written & part:
+                value = _landed(flow.nodes[at].effects.steps, register, distance)
+                if value is None:
+                    return None
+                found.add(value & _ADDRESS_BITS)
+                continue
+        earlier = before(at)
+        if earlier is None or at in flow.unknown or at in flow.at_reset or len(seen) > _FARTHEST:
             return None
-        effects = flow.nodes[at].effects
-        if effects.written & part:
-            value = _landed(effects.steps, register, distance)
-            if value is None:
-                return None
-            found.add(value & _ADDRESS_BITS)
-        elif at in flow.unknown or at in flow.at_reset:
-            return None
-        else:
-            work += [(before, distance + 1) for before in builder.near[at]]
-    return found or None
+        work += [(node, distance + 1) for node in earlier]
+    return found
 
 
 def _landed(steps: tuple[Step, ...], register: str, distance: int) -> int | None:
@@ -115,3 +120,15 @@ def _landed(steps: tuple[Step, ...], register: str, distance: int) -> int | None
             if access.register == register:
                 return written_constant(step) if access.stage <= distance else None
     return None
+
+
+def jump_targets(builder: Builder, number: int, register: str) -> set[int] | None:
+    """Where the jump through a register leads that ends at node `number`, as far as the graph has grown; None: nobody
+    knows.  A callee keeps p6 and p7 (facts/schedule/aie2_hazards.md section 8); calls are not followed for others."""
+
+    def before(node: int) -> Iterable[int] | None:
+        if register not in _KEPT_BY_CALLEES and any(builder.calls_over(call, node) for call in builder.near[node]):
+            return None
+        return builder.near[node]
+
+    return constants(builder.flow, builder.flow.nodes[number].branch, register, before)

@@ -93,7 +93,7 @@ def _report(flow: Flow, findings: Findings, number: int, step: Step, missing: li
             for older in flow.nodes[before].effects.steps
             for write in older.timing.writes
             for read in missing
-            if write.register == read.register
+            if needed(write, read) > distance
         ]
         if late:
             least, name = max(late)

@@ -106,6 +106,10 @@ class Flow:
     def levels(self, start: int, depth: int) -> Iterator[list[int]]:
         """The nodes that may issue 1, 2, ... depth bundles before `start`, a return matched with its call."""
         predecessors = self.predecessors
+        while depth and len(predecessors[start]) == 1 and predecessors[start][0].kind in ("flow", "loop"):
+            start = predecessors[start][0].node
+            yield [start]
+            depth -= 1
         frontier: list[tuple[int, tuple[int, ...]]] = [(start, ())]
         for _ in range(depth):
             before: dict[tuple[int, tuple[int, ...]], None] = {}

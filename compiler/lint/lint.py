@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.lint.addresses import misaligned
 from npuc.compiler.lint.build import build
 from npuc.compiler.lint.defined import find_undefined_reads
 from npuc.compiler.lint.findings import Finding, Findings
@@ -43,6 +44,7 @@ def lint_program(program: CoreProgram, notes: bool = False, called: bool = False
     check_loops(flow, findings)
     find_hazards(flow, findings, notes)
     find_undefined_reads(flow, findings)
+    misaligned(flow, findings)
     _check_encodings(flow, findings)
     ordered = _judged(flow, findings).ordered()
     shown = ordered if notes else tuple(finding for finding in ordered if finding.severity != "note")

@@ -33,7 +33,10 @@ def check_loops(flow: Flow, findings: Findings) -> None:
         if end.bundle.size != LINE:
             text = f"the last bundle of the loop from {loop.start:#x} has {end.bundle.size} bytes, not {LINE}"
             findings.add("loop-end-size", end.address, text)
+        if loop.start > end.address:
+            findings.add("loop-bounds", end.address, f"LS is {loop.start:#x}, behind LE", loop.start)
         _check_setup(flow, findings, loop)
+        _check_count(flow, findings, loop)
         _check_body(flow, findings, loop)
 
 
@@ -134,6 +137,24 @@ def _judge_setup(findings: Findings, names: str, bundles: int, size: int, path: 
         findings.add("loop-setup", setter, text, end, path)
     elif size < SETUP_BYTES:
         findings.add("loop-setup-bytes", setter, text, end, path)
+
+
+def _check_count(flow: Flow, findings: Findings, loop: Loop) -> None:
+    """A loop that is entered on no path with LC written since reset or the end of another loop."""
+    ends = {edge.node for edges in flow.predecessors for edge in edges if edge.kind == "loop"}
+    seen, work = {loop.last}, [loop.last]
+    while work:
+        number = work.pop()
+        if number in flow.unknown:
+            return
+        for edge in flow.predecessors[number]:
+            if "lc" in flow.nodes[edge.node].effects.loop_registers:
+                return
+            if edge.node not in seen and edge.kind != "loop" and edge.node not in ends:
+                seen.add(edge.node)
+                work.append(edge.node)
+    end = flow.nodes[loop.last].address
+    findings.add("loop-count", end, f"LC is not set for the hardware loop {loop.start:#x} to {end:#x}", loop.start)
 
 
 # ---- body

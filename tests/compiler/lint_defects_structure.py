@@ -125,6 +125,17 @@ def store_and_load_in_one_bundle(rng: Random, wrong: bool) -> str:
     return f"bad: lda r8, [p0, #{4 if wrong else 8}]; st r0, [p0, #4]"
 
 
+@defect("misaligned-access")
+def vector_access_not_aligned(rng: Random, wrong: bool) -> str:
+    pointer = 0x70000 + (rng.choice([4, 8, 16]) if wrong else 32 * rng.randrange(8))
+    return f"movxm p5, #{pointer:#x}\nbad: {rng.choice(['vldb wl2,', 'vlda amll3,', 'vst wl0,'])} [p5, #0x20]"
+
+
+@defect("misaligned-access")
+def scalar_access_not_aligned(rng: Random, wrong: bool) -> str:
+    return f"movxm p5, #{0x70000 + (rng.choice([1, 2, 3]) if wrong else 4):#x}\nbad: lda r8, [p5, #-8]"
+
+
 # ---- branches
 
 
@@ -299,6 +310,12 @@ def subword_store_at_the_end_of_a_short_loop(rng: Random, wrong: bool) -> str:
 @defect("loop-count", "warning")
 def loop_count_of_zero(rng: Random, wrong: bool) -> str:
     return loop(f"movxm ls, #first\nmovxm le, #last\nbad: mova lc, #{rng.choice([0, -1]) if wrong else 1}")
+
+
+@defect("loop-count", "warning")
+def loop_count_not_set(rng: Random, wrong: bool) -> str:
+    text = loop(f"movxm ls, #first\nmovxm le, #last\n{'nop' if wrong else 'mova lc, #3'}", end="last: bad: nop")
+    return f"{loop()}\n{text}".replace("first", "start", 2).replace("last", "stop", 2)
 
 
 @defect("loop-lock", "note")
