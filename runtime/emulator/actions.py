@@ -194,7 +194,8 @@ class _Chain:
         """Lays out the stages of the instruction."""
         if self.instruction.mnemonic == "vmov" and len({target.width(register) for register in
                                                         self.operands.values()}) > 1:
-            raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths is not described")
+            raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths: "
+                                 "facts/semantics/vector_misc.md section 1 does not describe it")
         access, form = self.effect.access, self.effect.address_update
         place = self.address(form) if form else None
         memory: Sequence[int] = self.instruction.memory.stages if access else ()

@@ -42,6 +42,8 @@ from npuc.runtime.emulator.suspension import (
 )
 
 PROGRAM_BYTES = 16384
+_TRANSFER_IN_SLOTS = ("a control transfer in the delay slots of another: facts/schedule/aie2_hazards.md section 5 does "
+                      "not say what it does")
 __all__ = ["OWN_MEMORY", "PROGRAM_BYTES", "Core", "Report"]
 
 
@@ -172,10 +174,10 @@ class Core(MemoryAccess):
         """A control transfer issues."""
         if self.strict:
             if self._time <= self._slots_end:
-                self.report(self.pc, "a control transfer in the delay slots of another: its effect is not known")
+                self.report(self.pc, _TRANSFER_IN_SLOTS)
             self._slots_end = self._time + DELAY_SLOTS
         if self._branch_delay and taken:
-            raise EmulationError("a control transfer in the delay slots of another: its effect is not known")
+            raise EmulationError(_TRANSFER_IN_SLOTS)
         if taken:
             if target & 15:
                 raise EmulationError(f"the target {target:#x} of a control transfer is not 16-byte aligned")
@@ -198,14 +200,14 @@ class Core(MemoryAccess):
     def request_cascade_read(self, enabled: int) -> None:
         """A cascade read is in stage 5, where it looks at crSCDEn; the data are there in stage 6 (assumed)."""
         if enabled != 1:
-            raise EmulationError(f"a cascade read while crSCDEn is {enabled}: what it gives is not known",
+            raise EmulationError(f"a cascade read while crSCDEn is {enabled}: what it gives is not in facts/semantics",
                                  remedy="set crSCDEn to 1 first")
         self.requests.append(CascadeRead)
 
     def request_cascade_write(self, data: np.ndarray, enabled: int) -> None:
         """A cascade write issues; it meets the link in stage 2 (assumed)."""
         if enabled != 1:
-            raise EmulationError(f"a cascade write while crMCDEn is {enabled}: what it does is not known",
+            raise EmulationError(f"a cascade write while crMCDEn is {enabled}: what it does is not in facts/semantics",
                                  remedy="set crMCDEn to 1 first")
         content = data.tobytes()
         self.requests.append(lambda cycle: CascadeWrite(cycle, content))
@@ -349,6 +351,6 @@ class Core(MemoryAccess):
             self._end_cycle(slot)
             self._time += 1
         if self.requests:
-            raise EmulationError("a cascade read is under way at done: what becomes of it is not known")
+            raise EmulationError("a cascade read is under way at done: facts/schedule does not say what becomes of it")
         self.cycle = issued
         return Done(issued)

@@ -17,6 +17,11 @@ TILE_REGISTERS = 0x80000
 write_tm (llvm-aie, aiev2intrin.h); the fact sheets do not have it."""
 
 
+def _unaligned(address: int, size: int) -> str:
+    return (f"access to {size} bytes at {address:#x} is not aligned: facts/schedule/aie2_hazards.md section 3 does not "
+            "say what it does")
+
+
 class TileBus(Protocol):
     """The tile's registers as lda.tm and st.tm reach them; offset: in the tile's address range."""
 
@@ -71,7 +76,7 @@ class MemoryAccess:
         """The memory and the offset in it of an aligned access."""
         place = address - OWN_MEMORY
         if place & (size - 1):
-            raise EmulationError(f"access to {size} bytes at {address:#x} is not aligned: what it does is not known")
+            raise EmulationError(_unaligned(address, size))
         self.accesses.append((place, size))
         if 0 <= place < 0x10000:
             return self.data_memory, place
@@ -102,7 +107,7 @@ class MemoryAccess:
     def load_around(self, address: int, size: int) -> int:
         """The aligned word that holds 1 or 2 bytes, for a sub-word store."""
         if address & (size - 1):
-            raise EmulationError(f"access to {size} bytes at {address:#x} is not aligned: what it does is not known")
+            raise EmulationError(_unaligned(address, size))
         memory, offset = self._locate(address & 0xFFFFC, 4)
         return int.from_bytes(memory.data[offset:offset + 4].tobytes(), "little")
 

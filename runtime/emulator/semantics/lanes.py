@@ -204,7 +204,7 @@ class NumpyLanes:
     def known(value: int | None, what: str) -> int:
         """The value of a register that an instruction may have left in a state that is not known (None)."""
         if value is None:
-            raise EmulationError(f"{what} is not known")
+            raise EmulationError(f"{what} is not known: facts/semantics does not describe it")
         return value
 
     @staticmethod
@@ -216,7 +216,7 @@ class NumpyLanes:
     def choose(value: int, cases: Collection[int], build: Callable[[int], Any], what: str) -> Any:
         """build(value) for one of the known cases. Raises EmulationError naming `what` for any other value."""
         if value not in cases:
-            raise EmulationError(f"{what} {value:#x} has no known meaning")
+            raise EmulationError(f"{what} {value:#x}: facts/semantics does not say what it does")
         return build(value)
 
     # sums of products
