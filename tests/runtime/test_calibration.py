@@ -12,6 +12,8 @@ import calibration_array as array
 import calibration_core as core
 import pytest
 
+from npuc.runtime.emulator.engines import ENGINES
+
 FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).parents[2] / ".." / "shared" / "facts"))
 FILE = FACTS / "silicon" / "calibration.json"
 if not FILE.exists():
@@ -72,8 +74,14 @@ NOT_WRITTEN = {
 }
 
 
-@pytest.mark.parametrize("name", WRITTEN)
-def test_the_emulator_measures_what_hardware_did(name: str) -> None:
+ON_ONE_CORE = ("core.", "bank.", "num.")
+CASES = [(name, engine) for name in WRITTEN for engine in ENGINES
+         if engine == "interpreter" or name.startswith(ON_ONE_CORE)]
+
+
+@pytest.mark.parametrize("name,engine", CASES)
+def test_the_emulator_measures_what_hardware_did(name: str, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "ENGINE", engine)
     WRITTEN[name](LIST[name]["expected"])
 
 

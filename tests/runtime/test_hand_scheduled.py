@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import calibration_core
 import hand_scheduled
 import numpy as np
+import pytest
 from calibration_core import A, B, C, nops
 from calibration_core import loaded as core_with
 from ml_dtypes import bfloat16
@@ -11,6 +13,7 @@ from ml_dtypes import bfloat16
 from npuc.compiler.asm.assembler import assemble
 from npuc.compiler.asm.codec import decode_program
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
+from npuc.runtime.emulator.engines import ENGINES
 from npuc.runtime.emulator.suspension import Done
 
 SEED = 3
@@ -43,7 +46,10 @@ def test_the_program_has_160_bundles_and_a_loop_of_64() -> None:
     assert hand_scheduled.loop_passes_are_alike()
 
 
-def test_it_takes_282_cycles_over_an_empty_call_and_the_product_is_right() -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_takes_282_cycles_over_an_empty_call_and_the_product_is_right(
+        engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration_core, "ENGINE", engine)
     print("seed", SEED)
     random = np.random.default_rng(SEED)
     a, b = (random.integers(-8, 9, (32, 32)).astype(bfloat16) for _ in range(2))
