@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,16 +200,21 @@ def _parse(offset: int, data: bytes, what: str) -> Any:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise malformed(WHAT, offset, f"{what} cannot be read as JSON ({error})") from error
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [item for holder in level for item in _items(holder)]
-    if level:
+    if too_deep(value):
         raise malformed(WHAT, offset, f"{what} is nested deeper than {DEEPEST}")
     return value
 
 
 def _items(value: Any) -> Iterable[Any]:
     return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def too_deep(root: Any, items: Callable[[Any], Iterable[Any]] = _items) -> bool:
+    """Whether a tree, of JSON values or of what `items` gives the children of, is deeper than DEEPEST levels."""
+    level = [root]
+    for _ in range(DEEPEST):
+        level = [item for holder in level for item in items(holder)]
+    return bool(level)
 
 
 def _is_list(value: Any, *kinds: type) -> bool:

@@ -7,6 +7,7 @@ import json
 import random
 import time
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import pytest
 from changed_kernels import (
@@ -405,6 +406,20 @@ def test_json_has_the_fields_of_the_contract(npuc, files):
     ]
 
 
+class Tags(HTMLParser):
+    """The elements that were opened and not closed, in order; a wrong end fails."""
+
+    def __init__(self):
+        super().__init__()
+        self.left = []
+
+    def handle_starttag(self, tag, attrs):
+        self.left += [] if tag == "meta" else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.left.pop() == tag
+
+
 def test_the_page_is_whole_and_shows_names_as_text(npuc, files):
     page = files / "report.html"
     code, out, _ = npuc("diff", files / "a.xclbin", files / "b.xclbin", "--html", page)
@@ -412,6 +427,9 @@ def test_the_page_is_whole_and_shows_names_as_text(npuc, files):
     assert code == 1 and "kernel: attention -> other<b>" in out
     assert "other&lt;b&gt;" in text and "<b>" not in text and "http" not in text and "<script" not in text
     assert text.startswith("<!DOCTYPE html>") and text.rstrip().endswith("</html>")
+    open_tags = Tags()
+    open_tags.feed(text)
+    assert open_tags.left == []
 
 
 def test_the_summary_comes_first_and_names_of_files_cannot_fake_lines():

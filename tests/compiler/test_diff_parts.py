@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 
-from foreign_files import transformed
+import pytest
+from foreign_files import container, transformed
 
 from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import parse_bundle
-from npuc.compiler.emit import cdo, pdi, txn
+from npuc.compiler.emit import cdo, pdi, txn, xclbin
+from npuc.compiler.inspect.diff import sequence
 from npuc.compiler.inspect.diff.code import compare_code
 from npuc.compiler.inspect.diff.compare import compare
+from npuc.compiler.inspect.diff.html import render_html
 from npuc.compiler.inspect.diff.registers import compare_memories, compare_order, compare_registers, read_configuration
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED
 from npuc.compiler.inspect.diff.sequence import align, moved, moved_runs, numbered
+from npuc.compiler.inspect.diff.text import render
 from npuc.compiler.inspect.diff.tiles import tiles_name
 from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees, differing_ranges
 from npuc.compiler.target.npu1.geometry import tile_address
@@ -50,6 +55,20 @@ def test_as_many_items_as_possible_are_equal():
 def _is_subsequence(c, b):
     rest = iter(b)
     return all(item in rest for item in c)
+
+
+def test_sequences_too_long_for_an_exact_comparison_are_cut_at_unique_items(monkeypatch, seed):
+    monkeypatch.setattr(sequence, "_MOST_PAIRS", 40)
+    rng = random.Random(seed)
+    for _ in range(100):
+        a = [rng.randrange(30) for _ in range(rng.randrange(80))]
+        b = [item for item in a if rng.random() < 0.8]
+        pairs = align(a, b)
+        assert [p.a for p in pairs if p.a is not None] == list(range(len(a)))
+        assert [p.b for p in pairs if p.b is not None] == list(range(len(b)))
+        assert all(a[p.a] == b[p.b] for p in pairs if p.equal)
+    ordered = list(range(1000))
+    assert sum(p.equal for p in align(ordered, [-1, *ordered[:500], -2, *ordered[500:]])) == 1000
 
 
 def test_weak_keys_pair_what_stands_between_equal_items():
@@ -255,3 +274,28 @@ def test_a_transformed_pdi_of_the_same_writes_differs_in_form_only():
         if not d.derived
     ]
     assert changed.place == "core(0,2).Lock0_value Lock_value"
+
+
+# --- sections of other tools --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        (14, b'{"a": ' * 900 + b"1" + b"}" * 900, b'{"a": ' * 900 + b"2" + b"}" * 900),
+        (14, b'{"a": NaN}', b'{"a": 1}'),
+        (14, b'{"a": "\\ud800"}', b'{"a": "\\ud801"}'),
+        (14, b"no JSON", b"nor this"),
+        (99, bytes(100), bytes(99) + b"\1"),
+        (xclbin.EMBEDDED_METADATA, *(b"<project><platform><device><core>" + b"<a>" * 2000 + middle + b"</a>" * 2000 +
+                                     b"</core></device></platform></project>" for middle in (b"x", b"y"))),
+        (xclbin.IP_LAYOUT, b"\xff" * 8, b"\xff" * 9),
+        (18, b"no PDI", b"none either"),
+    ],
+    ids=["deep", "NaN", "surrogates", "text", "unknown", "deep XML", "cut", "PDI"],
+)  # fmt: skip
+def test_sections_that_cannot_be_read_are_compared_as_bytes_or_by_path(kind, before, after, capsys):
+    report = compare(container((kind, before)), container((kind, after)))
+    assert report.count >= 1 and render(report) and json.dumps(report.to_json(), allow_nan=False)
+    render_html(report).encode()
+    if b"ud800" in before:
+        (difference,) = [d for s in report.sections for d in s.differences if not d.derived]
+        assert difference.place == "a"

@@ -11,7 +11,7 @@ from typing import Any
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import npua, xclbin, xclbin_metadata
-from npuc.compiler.emit.layout import text
+from npuc.compiler.emit.layout import malformed, text
 from npuc.compiler.emit.npua import ProgramSymbols
 from npuc.compiler.emit.xclbin import SectionEntry
 from npuc.compiler.emit.xclbin_sections import read_connections, read_instances, read_memories, read_vender
@@ -28,10 +28,14 @@ _ALIGNMENT = 8  # of sections; up to one less zero byte between two follows from
 
 @dataclass
 class File:
-    """One of the two files, its section table, and what the kernels' data say of the programs in a PDI, by its hash."""
+    """One of the two files with its section table and the names of its sections.
+
+    symbols: what the kernels' data say of the programs in a PDI, by the hash of the PDI.
+    """
 
     data: bytes
     entries: tuple[SectionEntry, ...]
+    names: list[str]
     symbols: dict[bytes, tuple[ProgramSymbols, ...]] = field(default_factory=dict)
 
     def payload(self, place: int) -> bytes:
@@ -51,7 +55,7 @@ class File:
 
 
 def _open(data: bytes) -> File:
-    file = File(data, xclbin.section_entries(data))
+    file = File(data, xclbin.section_entries(data), section_names(data))
     for place, entry in enumerate(file.entries):
         if entry.kind == xclbin.VENDER_METADATA:
             try:
@@ -134,7 +138,7 @@ def _uuid_is_of_content(file: File) -> bool:
 def _table(a: File, b: File, matched: Sequence[Match]) -> Section:
     differences: list[Difference] = []
     both = [(i, j) for i, j in matched if i is not None and j is not None]
-    names = section_names(a.data)
+    names = a.names
     for run in moved_runs([j for _, j in both]):
         for i, j in (both[place] for place in run):
             differences.append(Difference(names[i], REORDERED, i, j, f"now section {j} of {len(b.entries)}"))
@@ -151,10 +155,10 @@ def _section(a: File, b: File, match: Match, around: Surroundings) -> tuple[tupl
     i, j = match
     if i is None or j is None:
         file, place, change = (b, j, ADDED) if i is None else (a, i, REMOVED)
-        name = section_names(file.data)[place or 0]
+        name = file.names[place or 0]
         size = f"{file.entries[place or 0].size} bytes"
         return (Section(name, (only_in(j is None, name, size),), change),), around
-    name, kind = section_names(a.data)[i], a.entries[i].kind
+    name, kind = a.names[i], a.entries[i].kind
     before, after = a.payload(i), b.payload(j)
     if before == after:
         return (Section(name),), around
@@ -194,10 +198,22 @@ def _private(payloads: tuple[bytes, bytes], name: str, around: Surroundings) -> 
     return compare_npuas(image_a, image_b, around, f"kernel {further[1]} " if further else "")
 
 
+def _json(data: bytes, **how: Any) -> Any:
+    """JSON values; ValueError or RecursionError when it is none that can be walked and written again."""
+    value = json.loads(data.decode(), parse_constant=_no_constant, **how)
+    if npua.too_deep(value):
+        raise ValueError("nested too deep")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _json_or_bytes(a: bytes, b: bytes) -> Iterator[Difference]:
     """Sections of other tools: JSON where both are, else bytes."""
     try:
-        before, after = (json.loads(data.rstrip(b"\0").decode()) for data in (a, b))
+        before, after = (_json(data.rstrip(b"\0")) for data in (a, b))
     except (ValueError, RecursionError):
         yield from compare_bytes(a, b)
         return
@@ -214,6 +230,8 @@ def _xml_tree(data: bytes) -> dict[str, Any]:
     """The metadata as nested dictionaries; `read_metadata` first, for its checks."""
     xclbin_metadata.read_metadata(data)
     root = ElementTree.fromstring(data.rstrip(b"\0").decode().strip())
+    if npua.too_deep(root, list):
+        raise malformed(xclbin_metadata.WHAT, 0, "is nested too deep")
     return {root.tag: _element(root)}
 
 
@@ -245,7 +263,7 @@ def _rest(a: File, b: File, matched: Sequence[Match]) -> Iterator[Section]:
     differences: list[Difference] = []
     for i, j in matched:
         if i is not None and j is not None:
-            name = f"before {section_names(a.data)[i]}"
+            name = f"before {a.names[i]}"
             differences += _gap(gaps[0][i], gaps[1][j], name)
     tails = [file.data[file.end :] for file in (a, b)]
     texts = [tail.partition(xclbin.MIRROR_START) for tail in tails]
@@ -278,7 +296,7 @@ def _gap(a: bytes, b: bytes, name: str) -> Iterator[Difference]:
 def _mirror_tree(mirror: bytes) -> Any:
     """The mirror's JSON, repeated keys numbered; ValueError when it is none."""
     body = mirror.removeprefix(xclbin.MIRROR_START).partition(xclbin.MIRROR_END)[0]
-    return json.loads(body.decode(), object_pairs_hook=_numbered_keys)
+    return _json(body, object_pairs_hook=_numbered_keys)
 
 
 def _numbered_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from npuc.compiler.emit import cdo
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference
 from npuc.compiler.inspect.diff.sequence import Pair, align, moved_runs, numbered
-from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of
+from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of, size_text
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.register_fields import changed_fields
 from npuc.compiler.target.npu1.registers import register_name
@@ -187,7 +187,7 @@ def _memory(a: Memory, b: Memory, address: int) -> Iterator[Difference]:
 
 
 def _size(start: int, end: int) -> str:
-    return f"{end - start} bytes"
+    return size_text(end - start)
 
 
 # --- commands and their order -------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import bisect
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
+
+_MOST_PAIRS = 1 << 30  # of items: the comparison keeps a bit for each, 128 MiB
 
 
 class Pair(NamedTuple):
@@ -17,17 +19,44 @@ class Pair(NamedTuple):
 
 
 def matching_blocks(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int, int]]:
-    """(place in a, place in b, length) of the runs of a longest common subsequence, in order."""
+    """(place in a, place in b, length) of the runs of a longest common subsequence, in order.
+
+    Sequences whose exact comparison would take too much memory are first cut at items that are unique in both.
+    """
     from rapidfuzz.distance import LCSseq
 
     numbers: dict[Hashable, int] = {}
     first = [numbers.setdefault(item, len(numbers)) for item in a]
     second = [numbers.setdefault(item, len(numbers)) for item in b]
-    return [
-        (operation.src_start, operation.dest_start, operation.src_end - operation.src_start)
-        for operation in LCSseq.opcodes(first, second)
-        if operation.tag == "equal"
-    ]
+    blocks = []
+    for part_a, part_b in _parts(first, second):
+        found = LCSseq.opcodes(first[part_a.start : part_a.stop], second[part_b.start : part_b.stop])
+        blocks += [
+            (part_a.start + o.src_start, part_b.start + o.dest_start, o.src_end - o.src_start)
+            for o in found
+            if o.tag == "equal"
+        ]
+    return blocks
+
+
+def _parts(a: Sequence[int], b: Sequence[int]) -> list[tuple[range, range]]:
+    """Parts that are compared with each other; what is unique in both begins a part, other parts that are too big end.
+
+    A part without anything unique is cut to a size that can be compared.
+    """
+    if len(a) * len(b) <= _MOST_PAIRS:
+        return [(range(len(a)), range(len(b)))]
+    counts = Counter(a), Counter(b)
+    places = {item: place for place, item in enumerate(b)}
+    unique = [i for i, item in enumerate(a) if counts[0][item] == counts[1][item] == 1]
+    out = set(moved([places[a[i]] for i in unique]))
+    anchors = [(i, places[a[i]]) for place, i in enumerate(unique) if place not in out]
+    starts = [(0, 0), *anchors]
+    parts = []
+    for (i, j), (next_i, next_j) in zip(starts, [*anchors, (len(a), len(b))], strict=True):
+        most = max(1, _MOST_PAIRS // max(1, next_j - j))
+        parts.append((range(i, min(next_i, i + most)), range(j, next_j)))
+    return parts
 
 
 def align(

@@ -71,8 +71,12 @@ def differing_ranges(a: bytes, b: bytes) -> list[tuple[int, int]]:
 
 def hexadecimal(data: bytes) -> str:
     """The bytes of a range, or the first of them."""
-    more = f" ... ({len(data)} bytes)" if len(data) > _SHOWN else ""
-    return data[:_SHOWN].hex(" ") + more
+    return data[:_SHOWN].hex(" ") + (" ..." if len(data) > _SHOWN else "")
+
+
+def size_text(size: int) -> str:
+    """`1 byte`, `2 bytes`."""
+    return f"{size} byte{'' if size == 1 else 's'}"
 
 
 def compare_bytes(a: bytes, b: bytes, name: str = "bytes", base: int = 0) -> Iterator[Difference]:
@@ -81,7 +85,7 @@ def compare_bytes(a: bytes, b: bytes, name: str = "bytes", base: int = 0) -> Ite
     if len(ranges) > MOST_RANGES:
         ranges = [(ranges[0][0], ranges[-1][1])]
     for start, end in ranges:
-        note = "" if end - start == 1 else f"{end - start} bytes"
+        note = "" if end - start == 1 else size_text(end - start)
         place = f"{name} {base + start:#x}"
         yield Difference(place, before=hexadecimal(a[start:end]), after=hexadecimal(b[start:end]), note=note)
     yield from _tail(a, b, name, base)
@@ -89,7 +93,7 @@ def compare_bytes(a: bytes, b: bytes, name: str = "bytes", base: int = 0) -> Ite
 
 def _tail(a: bytes, b: bytes, name: str, base: int) -> Iterable[Difference]:
     size = min(len(a), len(b))
-    note = f"{abs(len(a) - len(b))} bytes"
+    note = size_text(abs(len(a) - len(b)))
     if len(a) > size:
         yield Difference(f"{name} {base + size:#x}", REMOVED, before=hexadecimal(a[size:]), note=note)
     elif len(b) > size:
