@@ -31,6 +31,12 @@ def bounded_memory() -> Iterator[None]:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
 
 
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch) -> None:
+    """A program that runs once is sooner interpreted than translated."""
+    monkeypatch.setenv("NPUC_ENGINE", "interpreter")
+
+
 @contextlib.contextmanager
 def deadline(seconds: int) -> Iterator[None]:
     """Ends a hang: the command then fails with npuc's own fault."""
@@ -155,6 +161,28 @@ def test_hundreds_of_changed_kernels(ends_well, change, seed):
 
 
 # changed programs
+
+
+def check_engines(npuc, folder: Path, generator: random.Random, count: int) -> None:
+    """A changed program ends alike, interpreted and in native code: same exit code, error, cycles and output."""
+    path = folder / "k.xclbin"
+    for _ in range(count):
+        path.write_bytes(changed_program(compiled(**SMALL).xclbin, generator))
+        ends = []
+        for engine in ("interpreter", "native"):
+            output = folder / f"{engine}.npy"
+            words = ["--engine", engine, "--max-cycles", str(MAX_CYCLES), "--json", "--output", f"o={output}"]
+            code, out, err = npuc("run", path, "--backend", "emulator", *words)
+            report = json.loads(out)
+            report.get("outputs", {}).get("o", {}).pop("file", None)
+            ends.append((code, err, report, output.read_bytes() if code == 0 else None))
+            output.unlink(missing_ok=True)
+        assert ends[0] == ends[1]
+
+
+@pytest.mark.slow
+def test_both_engines_end_a_changed_program_alike(npuc, tmp_path, seed):
+    check_engines(npuc, tmp_path, random.Random(seed + 2), 60)
 
 
 def test_the_hash_in_the_metadata_catches_a_changed_program(npuc, tmp_path, seed):
