@@ -19,6 +19,7 @@ import numpy as np
 
 from npuc.runtime.emulator.descriptor import Descriptor, header
 from npuc.runtime.emulator.dma import Channel, Task, Window
+from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.streams import Inlet, Outlet, Supply
 from npuc.runtime.emulator.switches import source_slave
 from npuc.runtime.emulator.tile import Tile
@@ -139,17 +140,28 @@ class Sender(Channel, Supply):
         run.position += count - 1
         return words
 
-    @staticmethod
-    def _read(run: Run, count: int) -> np.ndarray:
+    def _read(self, run: Run, count: int) -> np.ndarray:
         pattern, window = run.descriptor.pattern, run.window
         if pattern.linear:
             start = window.base + run.position
+            if window.written is not None:
+                self._check_written(run, np.arange(start, start + count))
             return window.words[start : start + count].copy()
         offsets = pattern.offsets(run.position, count)
+        if window.written is not None:
+            self._check_written(run, window.base + offsets[offsets >= 0])
         words = window.words[window.base + offsets]
         if pattern.pads:
             words[offsets < 0] = 0
         return words
+
+    def _check_written(self, run: Run, places: np.ndarray) -> None:
+        """Strict: memory that is sent was written before."""
+        assert run.window.written is not None
+        missing = places[~run.window.written.reshape(-1, 4)[places].all(axis=1)]
+        if missing.size:
+            raise EmulationError(f"{self.name}, descriptor {run.number}, sends {missing.size} words of memory never "
+                                 f"written, the first at {4 * int(missing[0]):#x}")
 
     def ends_packet(self) -> bool:
         return self.runs[0].descriptor.tlast and not self.runs[0].left

@@ -32,7 +32,7 @@ def own_lock(kind: str, number: int) -> tuple[int, int]:
     return number // geometry.MEMTILE_LOCK_OWN - 1, number % geometry.MEMTILE_LOCK_OWN
 
 
-def chain(channel: Channel) -> list[int]:
+def descriptors_to_come(channel: Channel) -> list[int]:
     """Descriptors that the channel still comes to: the present one, repeats, the queue, and what they chain to."""
     first = channel.in_use()
     if channel.task is not None and channel.task.left > 1:
@@ -57,7 +57,7 @@ def channels_releasing(array: Array, tile: Tile, lock: int) -> Iterator[str]:
         if other is None:
             continue
         for channel in other.channels.values():
-            for number in chain(channel):
+            for number in descriptors_to_come(channel):
                 fields = geometry.unpack_bd(other.kind, other.descriptors[number])
                 if fields["release_value"] and own_lock(other.kind, fields["release_lock"]) == (-step, lock):
                     yield channel.name

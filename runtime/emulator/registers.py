@@ -11,6 +11,7 @@ from npuc.runtime.emulator import counters
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.lock_providers import descriptors_to_come
 from npuc.runtime.emulator.register_map import (
     CORE_TIMER_CONTROL,
     MEMORY_CONTROL,
@@ -154,9 +155,14 @@ class Registers:
         return ticks >> 32 if high else ticks & 0xFFFFFFFF
 
     def _check_idle(self, tile: Tile, bd: int, who: str) -> None:
+        if not self.array.strict:
+            return
         for channel in tile.channels.values():
-            if self.array.strict and bd in channel.in_use():
+            if bd in channel.in_use():
                 raise EmulationError(f"{who} writes descriptor {bd} of {tile.name} while {channel.name} runs it")
+            if bd in descriptors_to_come(channel):
+                raise EmulationError(f"{who} writes descriptor {bd} of {tile.name}, which {channel.name} has still to "
+                                     "run: it may run either content")
 
     def _channel(self, tile: Tile, what: Meaning) -> Channel:
         return tile.channels[cast("tuple[str, int]", what.place)]

@@ -145,6 +145,14 @@ def descriptor_is_rewritten_while_it_runs(design):
                          *transfer(0, 0, "mm2s", offset=64, push=False), txn.Sync(0, 0, 0, 0)]
 
 
+@broken("writes descriptor 2 of shim(0,0), which MM2S 0 of shim(0,0) has still to run", strict=True)
+def descriptor_is_rewritten_while_it_waits_in_the_queue(design):
+    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s", words=WORDS * BLOCKS // 2),
+                         *transfer(2, 0, "mm2s", words=WORDS * BLOCKS // 2, offset=256),
+                         *transfer(2, 0, "mm2s", words=8, push=False), txn.Sync(0, 0, 0, 0)]
+    design.locks[MEMTILE, EMPTY] = 0
+
+
 @broken("S2MM 0 of shim(0,0)", "has no task", "none of them pushed with a token", names=("the runtime sequence",))
 def token_is_never_asked_for(design):
     design.operations = [*transfer(1, 1, "s2mm"), *transfer(0, 0, "mm2s"), txn.Sync(0, 0, 0, 0)]
@@ -197,6 +205,12 @@ def descriptor_leaves_the_memory(design):
 @broken("MM2S 0 of memtile(0,1) cannot use descriptor 24", "even channels reach 0..23")
 def channel_runs_a_descriptor_out_of_its_reach(design):
     bd(design, MEMTILE, 3, next=24)
+
+
+@broken("MM2S 0 of memtile(0,1), descriptor 2", "never written", strict=True)
+def buffers_are_swapped(design):
+    bd(design, MEMTILE, 2, address=4 * WORDS)
+    bd(design, MEMTILE, 3, address=0)
 
 
 # --- streams ------------------------------------------------------------------------------------------------------
