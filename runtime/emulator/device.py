@@ -19,7 +19,7 @@ from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError
 from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
-from npuc.runtime.emulator.watch import Watch, deadlock
+from npuc.runtime.emulator.watch import Watch, check_nothing_is_left, deadlock
 from npuc.runtime.statistics import CoreStatistics
 from npuc.runtime.trace import Trace
 
@@ -85,6 +85,8 @@ class Device:
                 error.trace = recorder.trace()
             raise
         array.host.detach(arguments)
+        if array.strict:
+            check_nothing_is_left(array)
         cycles = max(array.last_completion, controller.finished_at) - started
         statistics = self._statistics(before, cycles)
         if recorder is None:

@@ -118,9 +118,12 @@ class _Trace:
         if register & PACKET:
             self.by_packet(at, place)
             return
-        for master, word in sorted(tile.masters.items()):
-            if word & (ENABLE | PACKET) != ENABLE or word & SLAVE_MASK != at.slave:
-                continue
+        masters = [master for master, word in sorted(tile.masters.items())
+                   if word & (ENABLE | PACKET) == ENABLE and word & SLAVE_MASK == at.slave]
+        if not masters:
+            raise EmulationError(f"the stream of {self.start} ends at {place}, which no master takes",
+                                 remedy="route it to a master")
+        for master in masters:
             target, index = geometry.master_port(tile.kind, master)
             if not geometry.circuit_is_legal(tile.kind, at.slave, master):
                 raise EmulationError(f"{tile.name} cannot connect {source} {number} to {target} {index}")
@@ -185,8 +188,6 @@ def trace(tiles: Tiles, machine: MachineTable, tile: Tile, slave: int, start: st
     """
     walk = _Trace(tiles, machine, start, header)
     walk.follow(_Place(tile, slave, 0, 0, False))
-    if not walk.leaves:
-        raise EmulationError(f"the stream of {start} leads nowhere", remedy="route its slave port to a master")
     return Route(tuple(walk.leaves), tuple(walk.turns))
 
 

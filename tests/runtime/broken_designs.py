@@ -133,6 +133,12 @@ def input_is_shorter_than_what_is_expected(design):
                          txn.Sync(0, 0, 0, 0)]
 
 
+@broken("words from MM2S 0 of core(0,2) wait for S2MM 0 of shim(0,0)", "has no task", strict=True)
+def output_is_shorter_than_what_is_sent(design):
+    design.operations = [*transfer(1, 1, "s2mm", words=WORDS * BLOCKS - 8, token=True), *transfer(0, 0, "mm2s"),
+                         txn.Sync(0, 0, 0, 0)]
+
+
 @broken("the queue of MM2S 0 of shim(0,0) overflows", "pushes descriptor 0 while 4 tasks wait")
 def queue_overflows(design):
     design.locks[MEMTILE, EMPTY] = 0
@@ -235,7 +241,7 @@ def route_is_a_loop(design):
     ]
 
 
-@broken("MM2S 0 of core(0,2)", "leads nowhere")
+@broken("MM2S 0 of core(0,2)", "slave DMA 0 of core(0,2), which no master takes")
 def two_producers_of_one_port(design):
     design.connections.append(Connection(port(CORE, "south", 0), port(CORE, "south", 0)))
 
