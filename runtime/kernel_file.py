@@ -94,7 +94,7 @@ def _from_xclbin(data: bytes, name: str | None) -> KernelFile:
     if name is not None and name not in names:
         raise UsageError(f"no kernel {name!r}", remedy=f"there is {', '.join(names)}")
     entry = entries[0 if name is None else names.index(name)]
-    return _kernel(read_npua(entry.npua), xclbin.pdi, entry.name, xclbin.columns, data, name)
+    return _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), entry.name, xclbin.columns, data, name)
 
 
 def _require_same_arguments(kernel: KernelFile) -> None:

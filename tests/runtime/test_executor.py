@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -13,6 +14,9 @@ from fake_pipeline import FakePipeline
 from kernel_files import npua_of, xclbin_of
 
 import npuc
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.emit import xclbin
+from npuc.compiler.emit.cdo import Write
 from npuc.compiler.emit.pdi import write_pdi
 from npuc.compiler.frontend.attention import Attention
 from npuc.runtime import arguments, executor, on_demand
@@ -20,6 +24,7 @@ from npuc.runtime.arguments import KernelArgument, draw, from_user, round_to_bf1
 from npuc.runtime.backends import open_backend
 from npuc.runtime.backends.reference import attention as reference_attention
 from npuc.runtime.check import compare
+from npuc.runtime.kernel_file import read_kernel
 from npuc.runtime.statistics import RunReport
 
 SHAPE = {"heads": 2, "query_length": 8, "head_dim": 4}
@@ -437,3 +442,16 @@ def test_the_emulator_backend_boots_the_image_and_counts_cycles(seed):
     assert not out.any(), "a kernel without a program writes nothing"
     with pytest.raises(npuc.UsageError, match="one of phoenix, 8700g"):
         npuc.load(xclbin_of(described()), backend="emulator", machine="z80")
+
+
+def test_of_several_images_a_kernel_gets_the_one_that_serves_it(monkeypatch):
+    """A file joined from two: the first image belongs to another kernel."""
+    data = xclbin_of(described())
+    file = xclbin.read_xclbin(data)
+    other = xclbin.write_xclbin(replace(file, pdi=write_pdi([Write(16, 1)])))
+    images = (replace(xclbin.read_xclbin(other).pdis[0], kernel_ids=(0x777,)), *file.pdis)
+    monkeypatch.setattr(xclbin, "read_xclbin", lambda _: replace(file, pdi=images[0].pdi, pdis=images))
+    assert read_kernel(data).pdi == file.pdi
+    monkeypatch.setattr(xclbin, "read_xclbin", lambda _: replace(file, pdis=images[:1]))
+    with pytest.raises(InputError, match="kernel attention has no PDI"):
+        read_kernel(data)
