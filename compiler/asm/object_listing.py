@@ -29,7 +29,7 @@ def disassemble_object(file: ObjectFile, name: str = "") -> str:
         parts.append("\n".join(_section_lines(number, title, section, file, names)) + "\n")
     loose = [s for s in file.symbols if s.section is None and s.name and s.kind != "other"]
     lines = [f".set {quoted(names[s])}, 0x{s.value:x}" for s in loose if s.defined]
-    lines += [line for s in loose for line in _attributes(s, names[s]) if s.defined or s.binding == "weak"]
+    lines += [line for s in loose for line in _attributes(s, names[s])]
     return "\n".join(parts + (["\n".join(lines) + "\n"] if lines else []))
 
 
@@ -50,10 +50,11 @@ def _unique_names(file: ObjectFile) -> dict[ObjectSymbol, str]:
 
 
 def _attributes(symbol: ObjectSymbol, name: str) -> list[str]:
-    lines = [f".{symbol.binding} {quoted(name)}"] if symbol.binding != "local" else []
+    implied = "global" if not symbol.defined else "local"
+    lines = [f".{symbol.binding} {quoted(name)}"] if symbol.binding != implied else []
     if symbol.kind in ("function", "object"):
         lines.append(f".type {quoted(name)}, {symbol.kind}")
-    if symbol.size:
+    if symbol.size and symbol.defined:
         lines.append(f".size {quoted(name)}, {symbol.size}")
     return lines
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
+from npuc.compiler.emit.layout import take
 from npuc.compiler.inspect.show import detect
 from npuc.compiler.target.npu1 import geometry
 
 ADDRESS_BITS = 32  # of the array; writes beyond reach no tile
+MOST_CODE = 1 << 18  # bytes of code taken from an executable for another core
 Names = tuple[tuple[int, str], ...]
 
 
@@ -195,11 +197,29 @@ def with_symbols(
 def _of_elf(data: bytes) -> tuple[CoreProgram, ...]:
     if elf.is_object(data):
         return _of_object(data)
+    header, sections = elf.read_sections(data)
+    if header["flags"] != elf.HEADER.defaults["flags"]:
+        return (_of_other_core(data, header, sections),)
     image = elf.read_elf(data)
     names = {(s.address, s.name) for s in image.symbols if s.kind != "object" and s.address < len(image.program)}
     return (
         CoreProgram(None, None, 0, image.program, image.entry, tuple(sorted(names)), source="ELF", data=image.data),
     )
+
+
+def _of_other_core(data: bytes, header: dict[str, Any], sections: list[dict[str, Any]]) -> CoreProgram:
+    """The code sections of an executable for another generation, whose data memory lies elsewhere: code alone."""
+    parts = [s for s in sections if s["type"] == elf.PROGBITS and s["flags"] & elf.CODE_FLAG and s["size"]]
+    first = min((s["address"] for s in parts), default=0)
+    end = max((s["address"] + s["size"] for s in parts), default=0)
+    if end - first > MOST_CODE:
+        raise InputError(f"ELF: code from {first:#x} to {end:#x} fits no core")
+    code = bytearray(end - first)
+    for s in parts:
+        at = s["address"] - first
+        code[at : at + s["size"]] = take(data, s["offset"], s["size"], "ELF code section")
+    source = f"ELF with flags {header['flags']}, not of this core"
+    return CoreProgram(None, None, first, bytes(code), header["entry"], source=source)
 
 
 def _of_object(data: bytes) -> tuple[CoreProgram, ...]:

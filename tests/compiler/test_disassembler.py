@@ -120,7 +120,7 @@ def test_random_bytes_come_back_whatever_they_are(seed: int) -> None:
 
 # --- objects ------------------------------------------------------------------------------------------------------
 TABLE = ObjectSymbol("table", 1, 0, 8, "object", "global")
-OUTSIDE = ObjectSymbol("outside", None, 0, 0, "label", "global", False)
+OUTSIDE = ObjectSymbol("outside", None, 0, 0, "function", "global", False)
 MAIN = ObjectSymbol("main", 0, 0, 32, "function", "global")
 LOOP = ObjectSymbol("loop", 0, 16)
 WEAK = ObjectSymbol("limit", None, 7, binding="weak")

@@ -83,6 +83,15 @@ def test_an_executable_gives_its_code_symbols_and_data() -> None:
     assert program.data == image.data
 
 
+def test_an_executable_for_another_core_gives_its_code_alone() -> None:
+    image = elf.CoreImage(CODE, 4, data=(elf.DataSegment(0x70000, b"abcd"),))
+    data = bytearray(elf.write_elf(image))
+    data[elf.HEADER.offsets["flags"]] = 1
+    (program,) = read_programs(bytes(data))
+    assert (program.code, program.base, program.entry, program.data) == (CODE, 0, 4, ())
+    assert "flags 1" in program.source
+
+
 def test_an_object_gives_each_code_section_with_its_relocations() -> None:
     table = elf_object.ObjectSymbol("table", binding="global", defined=False)
     start = elf_object.ObjectSymbol("start", 1, 4, 18, "function", "global")
