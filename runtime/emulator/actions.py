@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 WHEEL = 16
 """Cycles a result can be under way: more than the last stage of any instruction (11)."""
 
+# Moves between registers and memory that only save and restore, for strict mode.
+_PLAIN_STORE = re.compile(r"v?st(\.[23]d)?(\.128)?")
+_PLAIN_LOAD = re.compile(r"(lda|vld[ab])(\.[23]d)?")
+
 _PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle - core.timer_origin",
                  "core.column": "core.place[0]", "core.row": "core.place[1]"}
 # What a stream read took is there in the stage after its issue: `Core.request_stream_read`.
@@ -63,6 +67,9 @@ class _Chain:
             "stores": core.stores, "load": core.load, "load_word": core.load_word, "DL": core.defined_landings,
             "check": core.check_defined,
         }
+        self.saves: str | None = None  # strict: the operand that a plain store saves, whether ever written or not
+        self.saved = "True"  # strict: the variable that says whether it was
+        self.restores: tuple[str, ...] = ()  # strict: the operands that a plain load restores
         self.stages: dict[int, list[str]] = {1: []}
         self.variables: list[tuple[int, str]] = []  # stage in which it is set, name
 
@@ -98,7 +105,9 @@ class _Chain:
         """Reads an operand's register in its own stage; the variable that holds the value."""
         parts = target.parts(register)
         stage, bypass = self.when[operand, parts[0], False]
-        if self.core.strict:
+        if self.core.strict and operand == self.saves:
+            self.saved = self.assign(stage, f"core.all_defined({self.bind('p', parts)})")
+        elif self.core.strict:
             self.line(stage, f"check({self.bind('p', parts)}, pc)")
         if is_scalar(register):
             return self.assign(stage, self._scalar(register))
@@ -132,7 +141,8 @@ class _Chain:
         assert delay >= 0, (self.instruction, register)
         when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
         if self.core.strict:
-            self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc))")
+            known = "core.loaded_defined" if operand in self.restores else "True"
+            self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc, {known}))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
             return
@@ -202,6 +212,10 @@ class _Chain:
         inputs: list[str] = []
         if access and self.core.strict:
             self.line(memory[0], "core.accessing = pc")
+            if _PLAIN_STORE.fullmatch(self.instruction.mnemonic):
+                self.saves = self.effect.inputs[0]
+            elif _PLAIN_LOAD.fullmatch(self.instruction.mnemonic):
+                self.restores = self.effect.outputs
         if access and access.kind != "gather":
             if access.kind.startswith("register"):
                 self.line(1, f"core.touch_register(t + {memory[0] - 1})")
@@ -212,6 +226,8 @@ class _Chain:
         elif access and access.kind == "load":
             call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes})"
             inputs.append(self.assign(memory[0], call))
+            if self.core.strict and not self.restores:
+                self.line(memory[0], "core.check_loaded()")
         inputs += [self.input(name) for name in self.effect.inputs]
         stage = max([set_in for set_in, _ in self.variables], default=1)
         call = f"f({', '.join(['v', *inputs])})"
@@ -227,6 +243,8 @@ class _Chain:
             self.line(memory[0], f"core.store_register({place}, {self.assign(stage, call)})")
         elif access.kind == "store":
             value = self.assign(stage, call)
+            if self.core.strict:
+                self.line(memory[0], f"core.save({place}, {access.bytes}, {self.saved})")
             self.line(memory[0], f"stores.append(({place}, {access.bytes}, {value}, pc))")
         else:  # a sub-word store reads the word that holds its bytes and writes it back later
             word = self.assign(memory[0], f"core.load_around({place}, {access.bytes})")

@@ -229,6 +229,10 @@ class Core(MemoryAccess):
         """`done` issues."""
         self.finished = True
 
+    def all_defined(self, parts: tuple[str, ...]) -> bool:
+        """Strict: whether all these parts were ever written."""
+        return self.registers.defined.issuperset(parts)
+
     def check_defined(self, parts: tuple[str, ...], pc: int) -> None:
         """Strict: reports parts that are read and were never written."""
         unwritten = [part for part in parts if part not in self.registers.defined]
@@ -239,13 +243,16 @@ class Core(MemoryAccess):
 
     def _land_defined(self, slot: int) -> None:
         landed: set[str] = set()
-        for parts, pc in self.defined_landings[slot]:
+        for parts, pc, known in self.defined_landings[slot]:
             twice = landed.intersection(parts)
             if twice:
                 self.report(pc, f"two writes of {' '.join(sorted(twice))} land in the same cycle")
             landed.update(parts)
+            if known:
+                self.registers.defined.update(parts)
+            else:
+                self.registers.defined.difference_update(parts)
         self.defined_landings[slot].clear()
-        self.registers.defined.update(landed)
 
     def _end_cycle(self, slot: int) -> int:
         """Memory and registers at the end of a cycle; the stall cycles it costs."""

@@ -52,6 +52,8 @@ class MemoryAccess:
         self.accesses: list[tuple[int, int]] = []
         self.shared: dict[int, bool] = {}
         self.accessing = 0  # address of the bundle whose load takes place, for reports
+        self.saved: set[int] = set()  # strict: addresses of words that hold registers never written, saved there
+        self.loaded_defined = True  # strict: whether the last load had none of them
 
     def report(self, address: int, text: str) -> None:
         """Notes a finding of strict mode about the bundle at that address."""
@@ -90,8 +92,22 @@ class MemoryAccess:
         return memory, address & 0xFFFF
 
     def _loaded(self, memory: DataMemory, offset: int, address: int, size: int) -> None:
+        self.loaded_defined = not self.saved or self.saved.isdisjoint(range(address & ~3, address + size, 4))
         if memory.written is not None and not memory.written[offset:offset + size].all():
             self.report(self.accessing, f"loads {size} bytes at {address:#x}, memory never written")
+
+    def save(self, address: int, size: int, known: bool) -> None:
+        """Strict: a store takes place, of a register that was written or of one that was not (it is only saved)."""
+        words = range(address & ~3, address + size, 4)
+        if not known:
+            self.saved.update(words)
+        elif self.saved:
+            self.saved.difference_update(words)
+
+    def check_loaded(self) -> None:
+        """Strict: reports that a load which computes found a register never written."""
+        if not self.loaded_defined:
+            self.report(self.accessing, "loads what was saved of a register never written")
 
     def load(self, address: int, size: int) -> np.ndarray:
         """A vector from data memory."""

@@ -12,6 +12,8 @@ from npuc.runtime.emulator.errors import EmulationError
 
 OWN = 0x70000
 
+SAVED = "st r16, [p0, #0]\nvst wl4, [p0, #32]\n.\n"
+
 # name: program, registers that are written before, what is reported
 MISUSE: dict[str, tuple[str, dict[str, Any], str]] = {
     "scalar register": ("add r1, r2, r3", {"r2": 1}, "reads r3, never written"),
@@ -29,6 +31,10 @@ MISUSE: dict[str, tuple[str, dict[str, Any], str]] = {
                                    "loads 32 bytes at 0x70040, memory never written"),
     "a neighbour's memory": ("vldb wl1, [p0, #0]\n.\n", {"p0": 0x60000},
                              "loads 32 bytes at 0x60000, memory never written"),
+    "a saved register, restored and used": (SAVED + "lda r16, [p0, #0]\n.\nadd r1, r16, r2", {"p0": OWN, "r2": 1},
+                                            "reads r16, never written"),
+    "a saved vector, loaded to compute": (SAVED + "vlda.conv.fp32.bf16 bml1, [p0, #32]\n.\n", {"p0": OWN},
+                                          "loads what was saved of a register never written"),
     "two scalar writes": ("mul r1, r2, r2\nadd r1, r2, r2", {"r2": 1}, "two writes of r1 land in the same cycle"),
     "two vector writes": ("vldb wl1, [p0, #0]\n\n\n\n\nvmov wl1, wl2\n\n", {"p0": OWN, "wl2": bytes(32)},
                           "two writes of wl1 land in the same cycle"),
@@ -55,6 +61,8 @@ def test_misuse_is_named_with_its_core(name: str) -> None:
 
 
 CORRECT = {
+    "a register saved and restored": SAVED + "mov r16, r2\nadd r1, r16, r2\nlda r16, [p0, #0]\nvldb wl4, [p0, #32]\n.",
+    "a saved place written again": SAVED + "st r2, [p0, #0]\n.\nlda r16, [p0, #0]\n.\nadd r1, r16, r16",
     "a value used when it has landed": "mov r2, #3\nmul r1, r2, r2\n\nadd r3, r1, r1",
     "both halves written apart": "vlda wl1, [p0, #0]\nvlda wh1, [p0, #32]\n.\nvadd.8 x2, x1, x1",
     "a load next to a store": "lda r1, [p0, #0]; st r2, [p0, #4]\n.",
