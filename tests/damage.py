@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import random
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -36,6 +37,11 @@ def resealed(file: bytes, *, image: bytes | None = None, **changes: Any) -> byte
     inner = npua.write_npua(replace(npua.read_npua(kernel.npua), **changes))
     entry = replace(kernel, npua=inner, description=None)
     return xclbin.write_xclbin(xclbin.Xclbin((entry,), container.columns, container.pdi if image is None else image))
+
+
+def sealed_npua(data: bytes) -> bytes:
+    """A changed NPUA with its CRC-32 right again."""
+    return data[:28] + zlib.crc32(data[:28] + bytes(4) + data[32:]).to_bytes(4, "little") + data[32:]
 
 
 def _other_number(value: int, generator: random.Random) -> int:

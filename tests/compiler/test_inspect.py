@@ -6,10 +6,10 @@ import hashlib
 import io
 import json
 import struct
-import zlib
 from pathlib import Path
 
 import pytest
+from damage import sealed_npua
 from facts_tools import xclbin_report
 from foreign_files import container, sections, transformed
 from small_kernels import compiled
@@ -218,13 +218,9 @@ def test_metadata_with_a_number_that_is_not_finite_is_refused(npuc, tmp_path, li
     data = npua.write_npua(npua.Npua({"scale": number}, ControlTemplate(1), (), bytes(32)))
     data = data.replace(str(number).encode(), literal.encode())
     path = tmp_path / "a.npua"
-    path.write_bytes(_sealed(data))
+    path.write_bytes(sealed_npua(data))
     code, out, err = npuc("inspect", path, "--json")
     assert code == 3 and "metadata cannot be read as JSON" in err and json.loads(out)["error"]["exit_code"] == 3
-
-
-def _sealed(data: bytes) -> bytes:
-    return data[:28] + struct.pack("<I", zlib.crc32(data[:28] + bytes(4) + data[32:])) + data[32:]
 
 
 @pytest.mark.parametrize("number", ["0x" + "f" * 9000, "-1", "1" * 30])

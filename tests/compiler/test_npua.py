@@ -9,6 +9,7 @@ import zlib
 from dataclasses import replace
 
 import pytest
+from damage import sealed_npua
 from format_strategies import NAME, OPERATION, SOME_WORDS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,13 +148,9 @@ GOOD = npua.write_npua(
 )
 
 
-def sealed(data: bytes) -> bytes:
-    return data[:28] + struct.pack("<I", zlib.crc32(data[:28] + bytes(4) + data[32:])) + data[32:]
-
-
 def changed(at: int, value: int, size: int = 4, seal: bool = True) -> bytes:
     data = GOOD[:at] + value.to_bytes(size, "little") + GOOD[at + size :]
-    return sealed(data) if seal else data
+    return sealed_npua(data) if seal else data
 
 
 def with_section(kind: int, contents: bytes) -> bytes:
@@ -162,7 +159,7 @@ def with_section(kind: int, contents: bytes) -> bytes:
     _, offset, size = struct.unpack_from("<3I", GOOD, at)
     assert len(contents) <= size
     data = GOOD[:offset] + contents.ljust(size, b"\0") + GOOD[offset + size :]
-    return sealed(data[: at + 8] + struct.pack("<I", len(contents)) + data[at + 12 :])
+    return sealed_npua(data[: at + 8] + struct.pack("<I", len(contents)) + data[at + 12 :])
 
 
 @pytest.mark.parametrize(
