@@ -10,13 +10,14 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.control import ControllerPort, ControlPort
 from npuc.runtime.emulator.core_port import StreamPort
 from npuc.runtime.emulator.core_unit import CorePort, CoreUnit
-from npuc.runtime.emulator.counters import Counters
+from npuc.runtime.emulator.counters import INSTRUCTIONS, Counters
 from npuc.runtime.emulator.descriptor import Packet, header
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.dma_send import Sender
 from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.event_network import EventNetwork
 from npuc.runtime.emulator.events import Clock
 from npuc.runtime.emulator.host import HostMemory
 from npuc.runtime.emulator.registers import Registers
@@ -50,6 +51,7 @@ class Array:
         self.host = HostMemory()
         self.warnings: list[str] = []
         self.counters = Counters(self)
+        self.event_network = EventNetwork(self)
         self.listeners: list[Callable[[Note], None]] = []
         self.progress = 0
         self.last_completion = 0
@@ -178,7 +180,7 @@ class Array:
 
     def core_event(self, tile: Tile, number: int) -> None:
         """The tile's core executes `event #number`."""
-        self.counters.instruction(tile, number)
+        self.event_network.happened(tile, "core", INSTRUCTIONS[number])
 
     # tokens
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from npuc.compiler.target.npu1.register_fields import register_fields
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.event_network import known_broadcasts
 from npuc.runtime.emulator.tile import Tile
 
 if TYPE_CHECKING:
@@ -27,15 +28,24 @@ _FIELD = re.compile(r"Cnt(\d)_(Start|Stop|Reset)_Event")
 _NONE, _TRUE = 0, 1
 # Event numbers per module, facts/platform/events_aie2.json. By what the array notes of a core or channel.
 _CORE = {"stream stall": 24, "cascade stall": 25, "acquire": 26}
-_INSTRUCTIONS = (33, 34, 68, 69)  # event #0 to #3: instr_event_0, instr_event_1, instr_warning, instr_error
+INSTRUCTIONS = (33, 34, 68, 69)  # event #0 to #3: instr_event_0, instr_event_1, instr_warning, instr_error
 _FINISHED = {"memory": {"descriptor finished": 23, "task finished": 27},
+             "memtile": {"descriptor finished": 25, "task finished": 29},
              "shim": {"descriptor finished": 18, "task finished": 22}}
+# As long as they last.  A memory tile's are those of the channels that DMA_Event_Channel_Selection names.
+_LASTING = {"memory": {"lock stall": 31, "memory backpressure": 39},
+            "memtile": {"lock stall": 33, "memory backpressure": 41},
+            "shim": {"lock stall": 26, "memory backpressure": 34}}
 _CHANNELS = {("s2mm", 0): 0, ("s2mm", 1): 1, ("mm2s", 0): 2, ("mm2s", 1): 3}
 _USER = {"core": range(124, 128), "memory": range(124, 128), "memtile": range(159, 161), "shim": range(126, 128)}
-_KNOWN = {module: {_NONE, _TRUE, *users} for module, users in _USER.items()}
-_KNOWN["core"] |= {*_CORE.values(), *_INSTRUCTIONS}
+_KNOWN = {module: {_NONE, _TRUE, *users, *known_broadcasts(module)} for module, users in _USER.items()}
+_KNOWN["core"] |= {*_CORE.values(), *INSTRUCTIONS}
 for _module, _events in _FINISHED.items():
     _KNOWN[_module] |= {first + place for first in _events.values() for place in _CHANNELS.values()}
+for _module, _events in _LASTING.items():
+    _KNOWN[_module] |= {_events["lock stall"] + place for place in _CHANNELS.values()}
+    _KNOWN[_module] |= {_events["memory backpressure"] + place for place in (0, 1)}  # of receiving channels
+SELECTION = 0xA06A0  # DMA_Event_Channel_Selection, registers_aie2.json: three bits each for S2MM 0, 1, MM2S 0, 1
 
 Span = tuple[float, float]  # from, up to
 
@@ -63,7 +73,7 @@ class Counters:
         self.array = array
         self._counters: dict[tuple[str, str, int], _Counter] = {}
         self._spans: dict[tuple[str, str, int], list[Span]] = {}
-        self._channels: dict[str, tuple[str, str, int]] = {}  # name -> tile, module, place among the events
+        self._units: dict[str, tuple[Tile, tuple[str, int] | None]] = {}  # name -> tile, channel (None: the core)
 
     # registers
 
@@ -83,7 +93,7 @@ class Counters:
                     counter.value = self._count(tile, key, counter)
                 counter.since = self.array.clock.cycle
                 counter.events[match[2]] = event
-                self._listen()
+                self.listen()
 
     def write_value(self, tile: Tile, offset: int, index: int, value: int) -> None:
         """Sets a counter."""
@@ -109,28 +119,41 @@ class Counters:
         cycle = self.array.clock.cycle
         self._spans.setdefault((tile.name, module, event), []).append((cycle, cycle + 1))
 
-    def instruction(self, tile: Tile, number: int) -> None:
-        """The tile's core executes `event #number`."""
-        self.happened(tile, "core", _INSTRUCTIONS[number])
-
-    def _listen(self) -> None:
+    def listen(self) -> None:
+        """From now on what cores and channels do is recorded as events."""
         if self._heard not in self.array.listeners:
             self.array.listeners.append(self._heard)
             for tile in self.array.tiles.values():
-                module = "memory" if tile.kind == "core" else tile.kind
+                self._units[tile.name] = tile, None
                 for place, channel in tile.channels.items():
-                    if place in _CHANNELS:
-                        self._channels[channel.name] = tile.name, module, _CHANNELS[place]
+                    self._units[channel.name] = tile, place
 
     def _heard(self, note: Note) -> None:
-        event = _CORE.get(note.what) or _CORE.get(note.what.partition(" ")[0])
-        if event is not None:
-            self._spans.setdefault((note.unit, "core", event), []).append((note.start, note.end))
-        elif note.unit in self._channels:
-            tile, module, place = self._channels[note.unit]
-            first = _FINISHED.get(module, {}).get(note.what)
+        tile, channel = self._units.get(note.unit, (None, None))
+        if tile is None:
+            return
+        if channel is None:
+            event = _CORE.get(note.what) or _CORE.get(note.what.partition(" ")[0])
+            if event is not None:
+                self._spans.setdefault((tile.name, "core", event), []).append((note.start, note.end))
+            return
+        module = "memory" if tile.kind == "core" else tile.kind
+        for place in self._places(tile, channel):
+            first = _FINISHED[module].get(note.what)
             if first is not None:
-                self._spans.setdefault((tile, module, first + place), []).append((note.start, note.start + 1))
+                self.array.event_network.happened(tile, module, first + place)
+            first = _LASTING[module].get(note.what)
+            if first is not None:
+                self._spans.setdefault((tile.name, module, first + place), []).append((note.start, note.end))
+
+    @staticmethod
+    def _places(tile: Tile, channel: tuple[str, int]) -> list[int]:
+        """The places of a channel among the four that have events."""
+        if tile.kind != "memtile":
+            return [_CHANNELS[channel]]
+        selected = tile.plain.get(SELECTION, 0)
+        return [place for (direction, _), place in _CHANNELS.items()
+                if channel == (direction, selected >> 8 * place & 7)]
 
     # counting
 
@@ -182,3 +205,8 @@ def _pairs(edges: Iterator[tuple[float, int]]) -> Iterator[Span]:
         yield begun, float("inf")
 
 
+
+
+def has_source(module: str, event: int) -> bool:
+    """Whether something here makes the event happen."""
+    return event in _KNOWN[module]

@@ -41,8 +41,6 @@ _READ_ONLY = re.compile(r"Event_Broadcast.*_Block_.*_Value|Interrupt_.*_(value|m
 MEMORY_CONTROL = re.compile(r"Memory_Control$")
 TIMER = re.compile(r"Timer_Control$")
 TIMER_VALUE = re.compile(r"Timer_(Low|High)$")
-TIMER_MODULE = ~0xFFF  # of an offset: Timer_Control of its module, facts/platform/registers_aie2.json
-CORE_TIMER_CONTROL = 0x34000
 TRACE_CONTROL = re.compile(r"Trace_Control0$")
 RESET_VALUES = {"memtile": {"Memory_Control": 2}}  # facts/platform/registers_aie2.json; others of the stored are 0
 

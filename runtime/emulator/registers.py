@@ -11,13 +11,12 @@ from npuc.runtime.emulator import counters
 from npuc.runtime.emulator.dma import Channel
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.event_network import TIMER_CONTROL, timer_reset_event
 from npuc.runtime.emulator.lock_providers import descriptors_to_come
 from npuc.runtime.emulator.register_map import (
-    CORE_TIMER_CONTROL,
     MEMORY_CONTROL,
     RESET_VALUES,
     TIMER,
-    TIMER_MODULE,
     TIMER_VALUE,
     TRACE_CONTROL,
     Meaning,
@@ -129,7 +128,8 @@ class Registers:
         elif (counter := counters.VALUE.match(what.name)) is not None:
             self.array.counters.write_value(tile, offset, int(counter[1]), value)
         elif counters.GENERATE.match(what.name):
-            self.array.counters.happened(tile, counters.module_of(tile.kind, offset), value)
+            self.array.event_network.happened(tile, counters.module_of(tile.kind, offset), value)
+        self.array.event_network.write(tile, counters.module_of(tile.kind, offset), what.name, value)
         if TIMER.match(what.name):
             self._set_timer(tile, offset, value)
             return
@@ -140,18 +140,19 @@ class Registers:
     # timers: one a module, one tick a cycle, from 0 at power-up
 
     def _set_timer(self, tile: Tile, offset: int, value: int) -> None:
-        """Timer_Control: bit 31 resets the timer, bits 14:8 name the event that does (stored only)."""
+        """Timer_Control: bit 31 resets the timer, the field above bit 8 names an event that does."""
         tile.plain[offset] = value & 0x7FFFFFFF
         if value >> 31:
-            now = tile.timer_origins[offset & TIMER_MODULE] = self.array.clock.cycle
-            if tile.core is not None and offset == CORE_TIMER_CONTROL:
-                tile.core.core.timer_origin = now
+            self.array.event_network.reset_timer(tile, counters.module_of(tile.kind, offset))
+        if value & 0x7FFFFFFF:
+            self.array.counters.listen()
 
     def _timer(self, tile: Tile, offset: int, high: bool, who: str) -> int:
-        module = offset & TIMER_MODULE
-        if tile.plain.get(module, 0):
-            raise EmulationError(f"{who} reads {self._name(tile, offset)}, which an event resets: not modelled")
-        ticks = self.array.clock.cycle - tile.timer_origins.get(module, 0)
+        module = counters.module_of(tile.kind, offset)
+        event = timer_reset_event(tile, module)
+        if not counters.has_source(module, event):
+            raise EmulationError(f"{who} reads {self._name(tile, offset)}, which event {event} resets: not modelled")
+        ticks = self.array.clock.cycle - tile.timer_origins.get(TIMER_CONTROL[module], 0)
         return ticks >> 32 if high else ticks & 0xFFFFFFFF
 
     def _check_idle(self, tile: Tile, bd: int, who: str) -> None:
@@ -211,6 +212,9 @@ class Registers:
         if kind == "stored" and (timer := TIMER_VALUE.match(what.name)):
             return self._timer(tile, offset, timer[1] == "High", who)
         if kind == "stored":
+            shown = self.array.event_network.read(tile, counters.module_of(tile.kind, offset), what.name)
+            if shown is not None:
+                return shown
             return tile.plain.get(offset, RESET_VALUES.get(tile.kind, {}).get(what.name, 0))
         return None
 

@@ -62,7 +62,7 @@ NOT_WRITTEN = {
     "core.zol_partial_store": "no static rule is known; the linter forbids such stores",
     "num.bf16_mac": "test_goldens.py runs every one of the probes",
     "dma.dense_core_vs_mm2s": "bank conflicts between a core and a DMA channel are not modelled (README.md, banks)",
-    "events.broadcast_skew": "event broadcasts are not modelled",
+    "events.broadcast_skew": "in test_event_network.py",
     "events.stall_after_conflict": "stall events are not modelled",
     "shim.task_chain": "DESIGN's machine gives every task the cost of a cold one: 747 and 171 cycles to the first word",
     "txn.core_start_to_first_dma": "loading an image is outside of the cycles counted (DESIGN, the machine)",

@@ -44,12 +44,13 @@ def test_event_numbers_are_those_of_the_facts(facts_dir: Path) -> None:
     core = events["core"]
     assert counters._CORE == {"stream stall": core["stream_stall"], "cascade stall": core["cascade_stall"],
                               "acquire": core["lock_stall"]}
-    assert counters._INSTRUCTIONS == tuple(core[name] for name in ("instr_event_0", "instr_event_1", "instr_warning",
+    assert counters.INSTRUCTIONS == tuple(core[name] for name in ("instr_event_0", "instr_event_1", "instr_warning",
                                                                    "instr_error"))
     for module, first in counters._FINISHED.items():
         for (direction, number), place in counters._CHANNELS.items():
             for what, name in (("descriptor finished", "finished_bd"), ("task finished", "finished_task")):
-                assert events[module][f"dma_{direction}_{number}_{name}"] == first[what] + place
+                channel = f"sel{number}" if module == "memtile" else number
+                assert events[module][f"dma_{direction}_{channel}_{name}"] == first[what] + place
     for module, users in counters._USER.items():
         assert [events[module][f"user_event_{i}"] for i in range(len(users))] == list(users)
 
