@@ -38,9 +38,8 @@ class Receiver(Channel):
         self.base = 0  # index, among all words that entered, of the first that the present descriptor takes
         self.stored = 0  # words of the descriptor in memory already
         self.pending: deque[Segment] = deque()
-        self.loaded_at = self.granted_at = 0
-        self.first_at: float | None = None  # arrival of the descriptor's first word
-        self.taken_by = 0.0  # when the words received so far are taken at the earliest, counted to the last word
+        self.stored_by = 0.0  # when the last of them was taken
+        self.loaded_at = self.granted_at = self.resume_at = 0  # resume: from when on the lock lets words through
         self.ending = False
         self.wants_header = False  # out-of-order mode: the next word is a header that names the descriptor
         self.counts: deque[int] = deque(maxlen=COUNT_FIFO)
@@ -125,49 +124,45 @@ class Receiver(Channel):
     def begin(self) -> None:
         now = self.array.clock.cycle
         self.loaded_at = now
-        self.stored, self.ending = 0, False
-        self.first_at = self.pending[0].first if self.pending else None
-        self.taken_by = now + self.length - 1.0
+        self.stored, self.stored_by, self.ending = 0, now - 1.0, False
         self.inlet.open(self.base + min(self.array.machine.receive_words, self.length), now)
         super().begin()
 
     def proceed(self) -> None:
         if self.paused or not self.granted or self.descriptor is None:
             return
-        machine, now = self.array.machine, self.array.clock.cycle
-        buffer = machine.receive_words
-        self.granted_at = now
+        now = self.array.clock.cycle
+        buffer = min(self.array.machine.receive_words, self.length)
+        self.granted_at = self.resume_at = now
         held = self.inlet.entered - self.base
-        resume = now
-        if now > self.loaded_at and held >= buffer and self.length > buffer:
-            resume = now + machine.receive_resume
-            self.taken_by = max(self.taken_by, resume + self.length - 1.0 - buffer)
-        self.taken_by = max(self.taken_by, now - 1 + math.ceil(min(self.length, buffer) / 4))  # 16 bytes a cycle
-        self._backpressure(held, now)
-        for segment in self.pending:
-            self._account(segment)
-        self.inlet.open(self.base + self.length, resume)
+        if now > self.loaded_at and held >= buffer and (full := self._taken(buffer) + 1) <= now:
+            self.resume_at += self.array.machine.receive_resume
+            if full < now:
+                self.array.note(self.name, "memory backpressure", full, now + 1)
+        self.inlet.open(self.base + self.length, self.resume_at)
         self._check()
 
-    def _backpressure(self, held: int, now: int) -> None:
-        buffer = self.array.machine.receive_words
-        full_since = self.loaded_at + buffer
-        if held >= buffer and now > full_since:
-            self.array.note(self.name, "memory backpressure", full_since, now + 1)
+    def _taken(self, count: int) -> float:
+        """The cycle in which the descriptor's `count`-th word is taken, all words up to it being under way.
 
-    def _account(self, segment: Segment, before: int | None = None) -> None:
-        """The words of `segment` are under way; before: how many of the descriptor came before them."""
-        if before is None:
-            before = 0
-            for other in self.pending:
-                if other is segment:
-                    break
-                before += len(other.words)
-            before += self.stored
-        count = min(len(segment.words), self.length - before)
-        if count > 0:
-            last = segment.first + (count - 1) * segment.period
-            self.taken_by = max(self.taken_by, last + self.length - before - count)
+        A word is taken when it has arrived, a cycle after the one before it at the earliest, and beyond the buffer not
+        before the lock is held.
+        """
+        buffer = self.array.machine.receive_words
+        last, done = self.stored_by, self.stored
+        for segment in self.pending:
+            words = min(len(segment.words), count - done)
+            if words <= 0:
+                break
+            inside = min(words, buffer - done)
+            if inside > 0:
+                last = max(last + inside, segment.first + (inside - 1) * segment.period)
+            beyond = words - max(inside, 0)
+            if beyond > 0:
+                last = max(last, self.resume_at - 1.0 if done <= buffer else last)
+                last = max(last + beyond, segment.first + (words - 1) * segment.period)
+            done += words
+        return last
 
     def received(self, segment: Segment) -> None:
         """A segment is on the way to the channel."""
@@ -175,12 +170,9 @@ class Receiver(Channel):
             raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
                                  "like is in no public source")
         self.pending.append(segment)
-        if self.first_at is None:
-            self.first_at = segment.first
         if self.wants_header:
             self._take_header()
         elif self.granted and not self.paused:
-            self._account(segment)
             self._check()
 
     def _check(self) -> None:
@@ -188,25 +180,27 @@ class Receiver(Channel):
         if self.ending or self.descriptor is None:
             return
         held = self.inlet.entered - self.base
-        count, early = self.length, False
+        count = self.length
         if self.finishes_on_tlast:
             so_far = self.stored
             for segment in self.pending:
                 so_far += len(segment.words)
                 if segment.last and so_far <= self.length:
-                    count, early = so_far, so_far < self.length
+                    count = so_far
                     break
         if held < count:
             if held - self.stored > WRITE_THROUGH:
                 self._store(held - self.stored)
             return
         self.ending = True
-        last = self.taken_by - (self.length - count) if early else self.taken_by
+        buffered = math.ceil(min(count, self.array.machine.receive_words) / 4)  # the buffer empties by 16 bytes a cycle
+        last = max(self._taken(count), self.granted_at - 1 + buffered)
         self.later(math.floor(last) + 1, lambda: self._end(count))
 
     def _store(self, count: int) -> None:
         """Write the next words of the descriptor to memory."""
         assert self.descriptor is not None and self.window is not None
+        self.stored_by = self._taken(self.stored + count)
         pieces: list[np.ndarray] = []
         wanted = count
         while wanted:
@@ -234,6 +228,7 @@ class Receiver(Channel):
     def _end(self, count: int) -> None:
         descriptor, now = self.descriptor, self.array.clock.cycle
         assert descriptor is not None
+        first = max(self.loaded_at, self.pending[0].first) if self.pending and not self.stored else self.loaded_at
         if count > self.stored:
             self._store(count - self.stored)
         task: Task | None = self.task if self.ends_task() else None
@@ -241,7 +236,7 @@ class Receiver(Channel):
         self.words += count
         self.busy_cycles += count
         self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
-        self.array.note(self.name, "receiving", max(self.loaded_at, self.first_at or 0), now)
+        self.array.note(self.name, "receiving", first, now)
         if self.finishes_on_tlast:
             self.counts.append(count | (self.loaded or 0) << 24 | int(task is not None) << 30 | 1 << 31)
         self.finished(descriptor, task)

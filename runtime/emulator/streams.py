@@ -67,7 +67,9 @@ class Inlet:
 
     def open(self, until: int, at: float) -> None:
         """Words before index `until` are taken as they arrive, the first of the new ones not before `at`."""
-        former, self.open_until = self.open_until, max(self.open_until, until)
+        if until <= self.open_until:
+            return
+        former, self.open_until = self.open_until, until
         if self._marks:
             due = [mark for mark in self._marks if mark[0] <= self.open_until]
             self._marks = [mark for mark in self._marks if mark[0] > self.open_until]
