@@ -12,10 +12,10 @@ def render(description: dict[str, Any]) -> str:
     head = f"{description['file']}: {description['format']}, {description['bytes']:,} bytes"
     lines = [head, f"  sha256 {description['sha256']}"]
     lines += (f"  {line}" for line in _RENDERERS[description["format"]](description))
-    return "\n".join(map(_printable, lines)) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Names from a file cannot move the cursor or fake lines."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 

@@ -13,6 +13,7 @@ from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import parse_bundle
 from npuc.compiler.emit import cdo, pdi, txn, xclbin
+from npuc.compiler.emit.elf_object import ObjectFile, ObjectSymbol, Relocation, Section, write_object
 from npuc.compiler.inspect.diff import sequence
 from npuc.compiler.inspect.diff.code import compare_code
 from npuc.compiler.inspect.diff.compare import compare
@@ -299,3 +300,28 @@ def test_sections_that_cannot_be_read_are_compared_as_bytes_or_by_path(kind, bef
     if b"ud800" in before:
         (difference,) = [d for s in report.sections for d in s.differences if not d.derived]
         assert difference.place == "a"
+
+
+# --- objects ------------------------------------------------------------------------------------------------------
+def an_object(*lines, target="there", data=b"\1\2\3\4"):
+    code = b"".join(encode_bundle(parse_bundle(line)) for line in lines)
+    symbol = ObjectSymbol(target, defined=False, binding="global")
+    call = len(code) - 6
+    text = Section(".text", code, is_code=True, alignment=16, relocations=(Relocation(call, 1, symbol),))
+    begin = ObjectSymbol("begin", 0, 0, len(code), "function", "global")
+    return write_object(ObjectFile((text, Section(".data", data, writable=True, alignment=4)), (begin, symbol)))
+
+
+def test_objects_are_compared_by_section_with_relocations_that_move_with_the_code():
+    a = an_object("nop", "add r1, r1, #1", "jl #0")
+    assert compare(a, a).identical
+
+    def told(b):
+        return [(s.name, d.place) for s in compare(a, b).sections for d in s.differences if not d.derived]
+
+    assert told(an_object("nop", "add r1, r1, #1", "jl #0", data=b"\1\2\3\5")) == [("section .data", ".data 0x3")]
+    assert told(an_object("nop", "add r1, r1, #2", "jl #0")) == [("section .text", ".text 0x2 (begin+0x2)")]
+    inserted = told(an_object("nop", "mov r1, r2", "add r1, r1, #1", "jl #0"))
+    assert inserted[0] == ("section .text", ".text 0x2 (begin+0x2)")
+    assert not any("relocation" in place for _, place in inserted)
+    assert ("section .text", ".text relocation.0x6") in told(an_object("nop", "add r1, r1, #1", "jl #0", target="x"))

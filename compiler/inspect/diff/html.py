@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from html import escape
 
 from npuc.compiler.inspect.diff.report import Difference, Report, Section
-from npuc.compiler.inspect.diff.text import counted, difference_text, gathered, printable, summary
+from npuc.compiler.inspect.diff.text import counted, difference_text, gathered, summary
+from npuc.compiler.inspect.render import printable
 
 MOST = 2000  # differences of one section; a page of more serves nobody
 _STYLE = """

@@ -11,7 +11,7 @@ import numpy
 
 from npuc.compiler.emit import cdo
 from npuc.compiler.emit.layout import pack_words
-from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference
+from npuc.compiler.inspect.diff.report import REORDERED, Difference, only_in
 from npuc.compiler.inspect.diff.sequence import Pair, align, moved_runs, numbered
 from npuc.compiler.inspect.diff.values import hexadecimal, ranges_of, size_text
 from npuc.compiler.target.npu1 import geometry
@@ -86,9 +86,9 @@ def read_configuration(commands: Iterable[cdo.Command]) -> Configuration:
             _block(result, command)
         else:
             mask = command.mask if isinstance(command, cdo.MaskWrite) else WORD
-            words = [command.value]
-            if mask == WORD and _memory_at(*geometry.split_address(command.address)[1:]):
-                _block(result, cdo.DmaWrite(command.address, tuple(words)))
+            _, row, offset = geometry.split_address(command.address)
+            if mask == WORD and _memory_at(row, offset):
+                _block(result, cdo.DmaWrite(command.address, (command.value,)))
             else:
                 _register(result, command.address, RegisterWrite(mask, command.value))
     return result
@@ -154,9 +154,9 @@ def _writes(address: int, before: Sequence[RegisterWrite], after: Sequence[Regis
         if pair.equal:
             continue
         if pair.a is None and pair.b is not None:
-            yield Difference(register_name(address), ADDED, after=_write_text(after[pair.b]))
+            yield only_in(False, register_name(address), _write_text(after[pair.b]))
         elif pair.b is None and pair.a is not None:
-            yield Difference(register_name(address), REMOVED, before=_write_text(before[pair.a]))
+            yield only_in(True, register_name(address), _write_text(before[pair.a]))
         elif pair.a is not None and pair.b is not None:
             old, new = before[pair.a], after[pair.b]
             note = f"write {pair.a + 1} of {len(before)}" if len(before) > 1 else ""
@@ -178,16 +178,12 @@ def compare_memories(a: Configuration, b: Configuration) -> Iterator[Difference]
 
 def _memory(a: Memory, b: Memory, address: int) -> Iterator[Difference]:
     for start, end in ranges_of(a.written & ~b.written):
-        yield Difference(register_name(address + start), REMOVED, before=a.text(start, end), note=_size(start, end))
+        yield only_in(True, register_name(address + start), a.text(start, end), size_text(end - start))
     for start, end in ranges_of(b.written & ~a.written):
-        yield Difference(register_name(address + start), ADDED, after=b.text(start, end), note=_size(start, end))
+        yield only_in(False, register_name(address + start), b.text(start, end), size_text(end - start))
     for start, end in ranges_of(a.written & b.written & (a.contents != b.contents)):
         before, after = a.text(start, end), b.text(start, end)
-        yield Difference(register_name(address + start), before=before, after=after, note=_size(start, end))
-
-
-def _size(start: int, end: int) -> str:
-    return size_text(end - start)
+        yield Difference(register_name(address + start), before=before, after=after, note=size_text(end - start))
 
 
 # --- commands and their order -------------------------------------------------------------------------------------
@@ -196,9 +192,9 @@ def compare_order(a: Configuration, b: Configuration) -> Iterator[Difference]:
     common = _common(a.steps, b.steps)
     for other in align(a.others, b.others):
         if other.b is None and other.a is not None:
-            yield Difference("command", REMOVED, before=repr(a.others[other.a]))
+            yield only_in(True, "command", repr(a.others[other.a]))
         elif other.a is None and other.b is not None:
-            yield Difference("command", ADDED, after=repr(b.others[other.b]))
+            yield only_in(False, "command", repr(b.others[other.b]))
     for run in moved_runs([j for _, j in common]):
         (first, to), (last, _) = common[run.start], common[run.stop - 1]
         steps = a.steps[first], a.steps[last]
@@ -226,17 +222,16 @@ def _after(side: Configuration, place: int) -> str:
 
 def compare_blocks(a: Sequence[cdo.Command], b: Sequence[cdo.Command]) -> Iterator[Difference]:
     """Commands that write the same in other pieces, as a block instead of single words."""
-    shapes = [[(type(c).__name__, getattr(c, "address", 0), len(getattr(c, "words", ()))) for c in s] for s in (a, b)]
-    for pair in align(*shapes):
+    before, after = [_block_shape(command) for command in a], [_block_shape(command) for command in b]
+    for pair in align(before, after):
         if pair.b is None and pair.a is not None:
-            yield Difference(_block_name(shapes[0][pair.a]), REMOVED, before=_block_text(shapes[0][pair.a]))
+            yield only_in(True, *before[pair.a])
         elif pair.a is None and pair.b is not None:
-            yield Difference(_block_name(shapes[1][pair.b]), ADDED, after=_block_text(shapes[1][pair.b]))
+            yield only_in(False, *after[pair.b])
 
 
-def _block_name(shape: tuple[str, int, int]) -> str:
-    return register_name(shape[1])
-
-
-def _block_text(shape: tuple[str, int, int]) -> str:
-    return f"{shape[0]} of {shape[2]} words" if shape[2] else shape[0]
+def _block_shape(command: cdo.Command) -> tuple[str, str]:
+    """(place, kind and size) of a command."""
+    words = len(getattr(command, "words", ()))
+    size = f" of {words} words" if words else ""
+    return register_name(getattr(command, "address", 0)), type(command).__name__ + size

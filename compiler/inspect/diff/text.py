@@ -10,16 +10,12 @@ from typing import Any
 
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference, Report, Section
 from npuc.compiler.inspect.diff.tiles import tiles_name
+from npuc.compiler.inspect.render import printable
 
 _TILE = re.compile(r"(core|memtile|shim)\((\d+),(\d+)\)(\..*)")
 _LONGEST_VALUE = 160
 _MOST_LINES = 40
 _MOST_SECTIONS = 24  # in the summary
-
-
-def printable(text: str) -> str:
-    """Names and values from a file cannot move the cursor or fake lines."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def value_text(value: Any) -> str:
