@@ -22,10 +22,11 @@ from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.core import Core, _multiplies
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import layout, modules
-from npuc.runtime.emulator.native.blocks import COMPUTED, HASH, INTERPRET, KEYS, LIMIT, LINK, LOCK, Exit, Issue
+from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOCK, LOOP, WRONG, Exit, Issue
+from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
 from npuc.runtime.emulator.native.lanes import UNKNOWN
-from npuc.runtime.emulator.native.shape import Loop, Shape
+from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Loop, Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore
 from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
@@ -249,7 +250,7 @@ class NativeCore(Core):
                                       for place, value in wheel[slot]) for slot in turn)
                           for wheel in (self.vector_landings, self.bypass_landings))
         registers = self._registers.scalar
-        loop = Loop(registers[LS], registers[LE], registers[LC] > 0)
+        loop = Loop(registers[LS], registers[LE], True, True) if registers[LC] > 0 else UNKNOWN_LOOP
         shape = Shape(self.pc, self._branch_delay, self._branch_target if self._branch_delay else 0, loop, late, scalar,
                       vector, bypass)
         return shape, [value for _, value in order.values()]
@@ -332,13 +333,17 @@ class NativeCore(Core):
                 block = program.follow(place)
             elif kind == COMPUTED:
                 block = self._computed(program, place)
+            elif kind == LOOP:
+                block = self._relooped(program, place)
             else:
                 break
         way_out, found = program.links[place]
-        bundles = int(words[layout.BUNDLES // 8])
-        cycle = int(words[layout.CYCLE // 8])
+        bundles = int(words[layout.BUNDLES // 8]) + way_out.bundles
+        cycle = int(words[layout.CYCLE // 8]) + way_out.bundles
+        if kind == WRONG:
+            cycle += int(words[layout.STALL // 8])
         self.bundles += bundles
-        self.mac_bundles += int(words[layout.MAC_BUNDLES // 8])
+        self.mac_bundles += int(words[layout.MAC_BUNDLES // 8]) + way_out.mac_bundles
         self.stall_memory += cycle - self.cycle - bundles
         self._time = (self._time + bundles)
         self.cycle = cycle
@@ -362,6 +367,14 @@ class NativeCore(Core):
             self._program.refuse(way_out.reason)
         self._to_interpreter()
         return self._step(), 0 if kind == INTERPRET else PATIENCE
+
+    def _relooped(self, program: Program, place: int) -> Any:
+        """The block where a hardware loop becomes active, for what its registers hold."""
+        way_out, found = program.links[place]
+        loop = Loop(int(self._scalars[LS]), int(self._scalars[LE]), False, True)
+        if loop not in found:
+            found[loop] = program.block(way_out.shape._replace(loop=loop))
+        return found[loop]
 
     def _computed(self, program: Program, place: int) -> Any:
         """The block of a computed jump."""

@@ -142,6 +142,10 @@ class Scalar:
     def loaded(self) -> bool:
         return self._ref is not None
 
+    def forget(self) -> None:
+        """The code that loaded it is dropped."""
+        self._ref = None
+
     def _binary(self, op: str, other: Any, swapped: bool = False) -> Scalar:
         if isinstance(other, int):
             text, origins = _number(int(other)), self.origins
@@ -279,6 +283,10 @@ class Lanes:
     @property
     def loaded(self) -> bool:
         return self._ref is not None
+
+    def forget(self) -> None:
+        """The code that loaded it is dropped."""
+        self._ref = None
 
     @property
     def type(self) -> str:

@@ -9,10 +9,10 @@ SCALARS = 0
 SCALAR_COUNT = len(SCALAR_INDEX)
 
 _CONTROL = 2048
-CYCLE, LIMIT, BUNDLES, MAC_BUNDLES, EXIT, TARGET, LOCK_ACQUIRE, LOCK_NUMBER, LOCK_VALUE, TIMER_ORIGIN = (
-    _CONTROL + 8 * i for i in range(10))
+CYCLE, LIMIT, BUNDLES, MAC_BUNDLES, EXIT, TARGET, LOCK_ACQUIRE, LOCK_NUMBER, LOCK_VALUE, TIMER_ORIGIN, STALL = (
+    _CONTROL + 8 * i for i in range(11))
 """Array cycle; where to stop; counters; address of the exit taken; target of a computed jump; lock request; the cycle
-at which the timer was 0."""
+at which the timer was 0; stall cycles of the block so far."""
 
 PLAIN = 4096
 """Vector registers, and their bypassed copy (register_file.py)."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.runtime.emulator.native import effects, layout, objects
-from npuc.runtime.emulator.native.blocks import KEYS, LINK, Block, BlockWriter, Exit, Issue, Link, Module
+from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Link, Module
+from npuc.runtime.emulator.native.calls import KEYS
 from npuc.runtime.emulator.native.ir import Emitter, writing
 from npuc.runtime.emulator.native.machine import Library
 from npuc.runtime.emulator.native.shape import Shape, shape_from
@@ -44,14 +45,14 @@ class Code:
     families: tuple[tuple[Any, ...], ...]
 
     def pack(self) -> bytes:
-        exits = tuple((kind, shape.plain(), reason) for kind, shape, reason in self.exits)
+        exits = tuple((each.kind, each.shape.plain(), *each[2:]) for each in self.exits)
         return marshal.dumps((self.code, tuple(shape.plain() for shape in self.shapes), exits, self.families))
 
     @staticmethod
     def unpack(data: bytes) -> Code:
         code, shapes, exits, families = marshal.loads(data)
         return Code(code, tuple(map(shape_from, shapes)),
-                    tuple(Exit(kind, shape_from(shape), reason) for kind, shape, reason in exits), families)
+                    tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits), families)
 
 
 def _link_lines(number: int, target: int | None) -> list[str]:
@@ -115,7 +116,7 @@ def translate(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], k
     if stored is not None:
         return Code.unpack(stored)
     text, module, blocks = write(shape, core, fetch, known)
-    code = Code(objects.compile_text(text, 1), tuple(block.shape for block in blocks), tuple(module.exits),
+    code = Code(objects.compile_text(text, 0), tuple(block.shape for block in blocks), tuple(module.exits),
                 tuple(module.families))
     log.debug("translated %d blocks from %#x on: %d lines, %d bytes", len(blocks), shape.pc, text.count("\n"),
               len(code.code))

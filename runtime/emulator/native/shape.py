@@ -15,11 +15,19 @@ EMPTY_WHEEL: tuple[tuple[Any, ...], ...] = ((),) * WHEEL
 
 
 class Loop(NamedTuple):
-    """start, end: ls and le where known; active: whether lc may be above 0."""
+    """start, end: ls and le where known; active: whether lc may be above 0; fresh: written since the last loop ended.
+
+    What an inactive loop left behind is of no interest and counts as not known, so that code after different loops is
+    the same code.
+    """
 
     start: int | None
     end: int | None
     active: bool
+    fresh: bool
+
+
+UNKNOWN_LOOP = Loop(None, None, False, False)
 
 
 class Shape(NamedTuple):

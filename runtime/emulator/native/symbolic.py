@@ -194,6 +194,10 @@ class SymbolicCore:
                 text = out.value(f"trunc i64 {i64(value)} to i{8 * size}")
                 out.line(f"store i{8 * size} {text}, ptr {self._at(place)}, align {size}")
 
+    def place(self, offset: int, size: int) -> Place:
+        """The vector register at an offset of the state buffer."""
+        return Place(offset, size)
+
     # effects
 
     def effect_function(self, effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:

@@ -1,0 +1,74 @@
+"""Calls of effects that are functions of their own (effects.py), written into a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from npuc.runtime.emulator.native import effects
+from npuc.runtime.emulator.native.ir import Emitter, Lanes, Scalar, Untranslatable, i64
+
+KEYS = 16
+"""Entries of a family's table: values of what it decides on, and the function for them."""
+HASH = 0x9E3779B97F4A7C15
+
+
+def call(out: Emitter, family: effects.Family, function: str, arguments: list[Any]) -> Any:
+    """The results of a function of the family for these arguments."""
+    texts = ", ".join(f"{effects.type_of(family.arguments[i])} {effects.text_of(arguments[i])}"
+                      for i in family.passed)
+    result = out.value(f"call {family.result_type} {function}({texts}) #1")
+    kinds = family.results
+    parts = [result] if len(kinds) == 1 else [
+        out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(len(kinds))]
+    values = [Lanes(part, kind, "i8") if kind else Scalar(part) for part, kind in zip(parts, kinds, strict=True)]
+    return values[0] if len(kinds) == 1 else tuple(values)
+
+
+def only_function(out: Emitter, table: int) -> str:
+    """The function of a family that decides on nothing; table: its place in the module."""
+    place = out.value(f"getelementptr i8, ptr @families, i64 {16 * KEYS * table + 8}")
+    return out.value(f"load ptr, ptr {place}, align 8, !invariant.load !1")
+
+
+def key_of(out: Emitter, values: list[Any], wrong: list[str]) -> str:
+    """The values a family decides on as one number, 16 bits each when there are several; wrong: see SymbolicCore."""
+    key = i64(values[0])
+    if len(values) == 1:
+        return key
+    for position, value in enumerate(values):
+        if isinstance(value, int):
+            if value >> 16:
+                raise Untranslatable("a mode of more than 16 bits")
+        else:
+            wrong.append(i64(value & ~0xFFFF))
+        if position:
+            key = out.value(f"or i64 {key}, {out.value(f'shl i64 {i64(value)}, {16 * position}')}")
+    return key
+
+
+def find_function(out: Emitter, table: int, key: str, missing: Callable[[], str]) -> str:
+    """The function of a family for a key: from its table, or by asking for it.
+
+    missing: the label to go to when there is none.
+    """
+    hashed = out.value(f"mul i64 {key}, {HASH - (1 << 64)}")
+    index = out.value(f"lshr i64 {hashed}, 60")
+    base = out.value(f"getelementptr i8, ptr @families, i64 {16 * KEYS * table}")
+    entry = out.value(f"getelementptr [2 x i64], ptr {base}, i64 {index}")
+    found = out.value(f"load i64, ptr {entry}, align 8")
+    function = out.value(f"load ptr, ptr {out.value(f'getelementptr i8, ptr {entry}, i64 8')}, align 8")
+    same, filled = out.value(f"icmp eq i64 {found}, {key}"), out.value(f"icmp ne ptr {function}, null")
+    hit = out.value(f"and i1 {same}, {filled}")
+    ask, made_it, go_on = (out.new_label() for _ in range(3))
+    out.line(f"br i1 {hit}, label %{go_on}, label %{ask}, !prof !0")
+    before = out.label
+    out.start(ask)
+    asked = out.value("load ptr, ptr @resolve, align 8")
+    made = out.value(f"call ptr {asked}(ptr @families, i64 {table}, i64 {key})")
+    nothing = out.value(f"icmp eq ptr {made}, null")
+    out.line(f"br i1 {nothing}, label %{missing()}, label %{made_it}")
+    out.start(made_it)
+    out.line(f"br label %{go_on}")
+    out.start(go_on)
+    return out.value(f"phi ptr [ {function}, %{before} ], [ {made}, %{made_it} ]")

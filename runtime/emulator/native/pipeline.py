@@ -1,0 +1,156 @@
+"""What is under way in a core whose code is being written: the wheels, and where their values wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from npuc.runtime.emulator.actions import WHEEL
+from npuc.runtime.emulator.native import layout
+from npuc.runtime.emulator.native.ir import Lanes, Scalar, Untranslatable, current
+from npuc.runtime.emulator.native.shape import Shape
+from npuc.runtime.emulator.native.symbolic import SymbolicCore, alignment, pointer
+
+Wheels = tuple[list[list[Any]], ...]
+
+
+def store(value: Any, offset: int) -> None:
+    """Writes a value into the state buffer."""
+    if isinstance(value, Lanes):
+        text = f"{value.type} {value.ref}, ptr {pointer(offset)}, align {alignment(offset)}"
+    else:
+        text = f"i64 {value.ref}, ptr {pointer(offset)}, align 8"
+    current().line(f"store {text}")
+
+
+class Pipeline:
+    """The wheels of a symbolic core. stage_of: the stage function by origin and name."""
+
+    def __init__(self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any]) -> None:
+        self.core, self.stage_of = core, stage_of
+        self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
+        self._waiting: list[Any] = []  # values that wait in the state buffer since the block's entry
+
+    # the entry of a block
+
+    def enter(self, shape: Shape) -> None:
+        """Fills the wheels with what is under way."""
+        for wheel in self.wheels:
+            for entries in wheel:
+                entries.clear()
+        core = self.core
+        seen: dict[tuple[Any, ...], Any] = {}
+        for delay in range(WHEEL):
+            for origin, stage, values in shape.late[delay]:
+                core.late[delay].append((self.stage_of(origin, stage), tuple(self._value(each, seen)
+                                                                             for each in values)))
+            for index, value in shape.scalar[delay]:
+                core.scalar_landings[delay].append((index, self._value(value, seen)))
+            for landings, entries in ((core.vector_landings, shape.vector), (core.bypass_landings, shape.bypass)):
+                for offset, size, value in entries[delay]:
+                    landings[delay].append((core.place(offset, size), self._value(value, seen)))
+
+    def _value(self, spec: tuple[Any, ...], seen: dict[tuple[Any, ...], Any]) -> Any:
+        if spec[0] == "c":
+            return spec[1]
+        if spec[0] == "l":
+            return [self._value(each, seen) for each in spec[1]]
+        if spec not in seen:
+            offset, place = spec[1], pointer(spec[1])
+            if spec[0] == "s":
+                seen[spec] = Scalar(None, slot=offset, load=f"load i64, ptr {place}, align 8")
+            else:
+                seen[spec] = Lanes(None, spec[2], "i8", slot=offset,
+                                   load=f"load <{spec[2]} x i8>, ptr {place}, align {alignment(offset)}")
+            self._waiting.append(seen[spec])
+        return seen[spec]
+
+    # a cycle that may have to be taken back
+
+    def save(self) -> tuple[Wheels, list[Any]]:
+        """The wheels as they are, and the values that no code has loaded yet."""
+        return (tuple([list(entries) for entries in wheel] for wheel in self.wheels),
+                [value for value in self._waiting if not value.loaded])
+
+    def restore(self, saved: tuple[Wheels, list[Any]]) -> None:
+        """Back to what `save` gave; code written since is dropped."""
+        for wheel, entries in zip(self.wheels, saved[0], strict=True):
+            wheel[:] = entries
+        for value in saved[1]:
+            value.forget()
+
+    # where values wait
+
+    def _values(self) -> Iterator[Any]:
+        """All values in the wheels, lists taken apart."""
+        for wheel in self.wheels:
+            for entries in wheel:
+                for _, values in entries:
+                    for value in values if isinstance(values, (tuple, list)) else (values,):
+                        if isinstance(value, list):
+                            yield from value
+                        else:
+                            yield value
+
+    def keep(self) -> None:
+        """Stores new values under way in the scratch area, where ways out find them."""
+        live: set[int] = set()
+        new: dict[int, Any] = {}
+        for value in self._values():
+            if isinstance(value, (Scalar, Lanes)):
+                if value.slot is None:
+                    new[id(value)] = value
+                else:
+                    live.add(value.slot)
+        free = (slot for slot in range(layout.SCRATCH, layout.STATE_BYTES, layout.SLOT) if slot not in live)
+        for value in new.values():
+            slot = next(free, None)
+            if slot is None:
+                raise Untranslatable("more results under way than there is room for")
+            store(value, slot)
+            value.slot = slot
+
+    def settle(self, time: int) -> tuple[Any, ...]:
+        """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description."""
+        order: dict[int, tuple[Any, int]] = {}
+
+        def place(value: Any) -> int:
+            if id(value) not in order:
+                if len(order) == layout.UNDER_WAY_SLOTS:
+                    raise Untranslatable("more results under way than there is room for")
+                order[id(value)] = (value, layout.UNDER_WAY + layout.SLOT * len(order))
+            return order[id(value)][1]
+
+        described = describe(self.wheels, time, place)
+        moved = [(value, slot) for value, slot in order.values() if value.slot != slot]
+        for value, _ in moved:
+            value.ref  # noqa: B018 (loads what still waits, before its slot is taken)
+        for value, slot in moved:
+            store(value, slot)
+        return described
+
+
+def waiting_place(value: Any) -> int:
+    """Where a value that `keep` has stored waits."""
+    assert value.slot is not None
+    return value.slot
+
+
+def describe(wheels: Wheels, time: int, place: Callable[[Any], int]) -> tuple[Any, ...]:
+    """late, scalar, vector and bypass of the shape whose first cycle is `time`; place: where a value waits."""
+    late, scalar, *landings = wheels
+
+    def value_of(value: Any) -> tuple[Any, ...]:
+        if value is None or isinstance(value, int):
+            return ("c", value)
+        if isinstance(value, list):
+            return ("l", tuple(map(value_of, value)))
+        return ("s", place(value)) if isinstance(value, Scalar) else ("v", place(value), value.count)
+
+    turn = [(time + delay) & (WHEEL - 1) for delay in range(WHEEL)]
+    stages = tuple(tuple((stage.__globals__["origin"], stage.__name__, tuple(map(value_of, values)))
+                         for stage, values in late[slot]) for slot in turn)
+    scalars = tuple(tuple((index, value_of(value)) for index, value in scalar[slot]) for slot in turn)
+    vectors = (tuple(tuple((register.offset, register.size, value_of(value)) for register, value in wheel[slot])
+                     for slot in turn) for wheel in landings)
+    return (stages, scalars, *vectors)
