@@ -7,6 +7,7 @@ of that cycle, and the interpreter takes it from there.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +31,8 @@ from npuc.runtime.emulator.native.pipeline import Pipeline, describe, store, wai
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
 from npuc.runtime.emulator.register_file import LC, LE, LS
+
+log = logging.getLogger("npuc.emulator.native")
 
 MAXIMUM_BUNDLES = 48
 MAXIMUM_LINES = 2000
@@ -210,7 +213,9 @@ class BlockWriter:
         counts = (self.bundles, self.mac_bundles, self.stall, self.worst_stall, self.time)
         try:
             return self._bundle()
-        except (Untranslatable, NeedsConstant, EmulationError, _Unknown) as problem:
+        except Exception as problem:
+            if not isinstance(problem, (Untranslatable, NeedsConstant, EmulationError, _Unknown)):
+                log.warning("the bundle at %#x is interpreted: the translator fails on it", self.pc, exc_info=True)
             del out.lines[mark:], self.wrong[wrong:]
             out.label, self.loop, self.functions = label, loop, functions
             self.bundles, self.mac_bundles, self.stall, self.worst_stall, self.time = counts

@@ -46,9 +46,10 @@ class Pipeline:
                                                                              for each in values)))
             for index, value in shape.scalar[delay]:
                 core.scalar_landings[delay].append((index, self._value(value, seen)))
-            for landings, entries in ((core.vector_landings, shape.vector), (core.bypass_landings, shape.bypass)):
-                for offset, size, value in entries[delay]:
-                    landings[delay].append((core.place(offset, size), self._value(value, seen)))
+            for landings, register_writes in ((core.vector_landings, shape.vector),
+                                              (core.bypass_landings, shape.bypass)):
+                for offset, size, value in register_writes[delay]:
+                    landings[delay].append((core.register_at(offset, size), self._value(value, seen)))
 
     def _value(self, spec: tuple[Any, ...], seen: dict[tuple[Any, ...], Any]) -> Any:
         if spec[0] == "c":

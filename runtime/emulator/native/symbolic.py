@@ -194,7 +194,7 @@ class SymbolicCore:
                 text = out.value(f"trunc i64 {i64(value)} to i{8 * size}")
                 out.line(f"store i{8 * size} {text}, ptr {self._at(place)}, align {size}")
 
-    def place(self, offset: int, size: int) -> Place:
+    def register_at(self, offset: int, size: int) -> Place:
         """The vector register at an offset of the state buffer."""
         return Place(offset, size)
 
