@@ -18,7 +18,8 @@ def build(code: Code, findings: Findings) -> Flow:
     """The graph of everything that is, or may be, executed; findings about branches and targets are added."""
     builder = Builder(code, findings)
     if code.reset is not None:
-        builder.enter(code.reset, reset=True)
+        if not builder.enter(code.reset, reset=True):
+            findings.add("undecodable", code.reset, f"the program begins at {code.reset:#x}, where no bundle decodes")
         _settle(builder)
     for address in code.entries:
         if not builder.at(address) and builder.enter(address):

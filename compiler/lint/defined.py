@@ -1,15 +1,16 @@
 """Reads of registers that no path to them has written in time.
 
-A part of a register counts as defined at a bundle when on some path to it a write has landed there.  Copies pass on
-whether their source is defined.  A read of a part that is undefined on every path is an error, unless it only passes
-the value on or saves it: by copies, and by stores to the stack, which save the caller's registers.
+A part of a register counts as defined at a bundle when on some path to it a write has landed there.  Copies, and
+instructions that update a register in place, pass on whether their source was defined.  A read of a part that is
+undefined on every path is an error, unless it only passes the value on or saves it: by copies, by inserting a lane, and
+by stores to the stack, which save the caller's registers.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from npuc.compiler.lint.effects import ALL_PARTS, DEFINED_AT_RESET, PART_BIT, Step
+from npuc.compiler.lint.effects import ALL_PARTS, DEFINED_AT_RESET, PART_BIT, Step, mask_of
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
 from npuc.compiler.lint.pairs import needed
@@ -17,10 +18,11 @@ from npuc.compiler.target.aie2.registers import file
 from npuc.compiler.target.aie2.schedule import Access
 
 _NEVER = 99
+_VECTORS = ("wl", "wh")
 
 
 class _Copied(NamedTuple):
-    """A part that becomes defined at a bundle when `source` is defined at the bundle `copy`."""
+    """Parts that become defined at a bundle when those of `source` are defined at the bundle `copy`."""
 
     copy: int
     source: int
@@ -43,9 +45,11 @@ def find_undefined_reads(flow: Flow, findings: Findings) -> None:
 
 
 def _used(step: Step) -> tuple[Access, ...]:
-    """The reads that matter: a copy passes on what it reads, and a store to the stack saves it."""
+    """The reads that matter: copies pass on what they read, insertions keep it, stores to the stack save it."""
     if step.is_copy:
         return ()
+    if step.is_insert:
+        return tuple(read for read in step.timing.reads if file(read.register) not in _VECTORS)
     if step.is_stack_access and step.decoded.instruction.may_store:
         return tuple(read for read in step.timing.reads if read.register == "sp")
     return step.timing.reads
@@ -62,9 +66,14 @@ def _in_time(flow: Flow, number: int, read: Access) -> bool:
 
 
 def _shortcut(step: Step, write: Access, read: Access) -> int:
-    """Least distance at which a read gets a value; what copies pass on the ordinary way is followed by `_defined`."""
+    """Least distance at which a read gets a value by this write alone.
+
+    What copies pass on in the ordinary way is followed by `_defined`; an update in place gives nothing that was not
+    there before it.
+    """
     least = needed(write, read)
-    return _NEVER if step.is_copy and least == write.stage else least
+    passes_on = least == write.stage or not step.is_copy
+    return _NEVER if passes_on and step.sources(write) else least
 
 
 def _written_soon(flow: Flow, number: int, read: Access) -> bool:
@@ -107,8 +116,10 @@ def _report(flow: Flow, findings: Findings, number: int, step: Step, missing: li
 
 def _is_half_of_written(step: Step, read: Access, missing: list[Access]) -> bool:
     """Whether a part of a vector or accumulator is undefined and another part that the instruction reads is not: code
-    computes with half of a register where the other half does not matter."""
+    computes with half of a register where the other half does not matter, and permutes half of what it names."""
     rest = {access.register for access in step.timing.reads} - {access.register for access in missing}
+    if step.is_permute and file(read.register) in _VECTORS:
+        return any(file(register) in _VECTORS for register in rest)
     return _whole(read.register) in {_whole(register) for register in rest}
 
 
@@ -116,7 +127,7 @@ def _whole(part: str) -> str:
     """The vector or accumulator that a part belongs to; of others the part itself."""
     letters = file(part)
     number = part[len(letters) :]
-    if letters in ("wl", "wh"):
+    if letters in _VECTORS:
         return f"x{number}"
     return f"cm{number}" if letters.startswith("am") else part
 
@@ -163,21 +174,17 @@ def _arrivals(flow: Flow) -> tuple[list[int], list[list[_Copied]]]:
             effects = flow.nodes[before].effects
             if distance <= effects.reach:
                 mask |= effects.arrivals[distance]
-                for step in effects.copies:
-                    copies += _copied(flow, before, step, distance)
+                copies += [
+                    _copied(flow, before, write, sources)
+                    for write, sources in effects.passing
+                    if write.stage == distance
+                ]
         arriving.append(mask)
         copied.append(copies)
     return arriving, copied
 
 
-def _copied(flow: Flow, number: int, step: Step, distance: int) -> list[_Copied]:
-    """What a copy adds `distance` bundles later: part by part, or all when the numbers of parts differ."""
-    reads, writes = step.timing.reads, step.timing.writes
-    matched = len(reads) == len(writes)
-    found = []
-    for index, write in enumerate(writes):
-        if write.stage == distance:
-            sources = reads[index : index + 1] if matched else reads
-            wanted = [1 << PART_BIT[read.register] for read in sources if not _in_time(flow, number, read)]
-            found.append(_Copied(number, sum(wanted), 1 << PART_BIT[write.register]))
-    return found
+def _copied(flow: Flow, number: int, write: Access, sources: tuple[Access, ...]) -> _Copied:
+    """What a write adds where it lands, with the sources that are not there already by a shorter way."""
+    wanted = mask_of(tuple(read.register for read in sources if not _in_time(flow, number, read)))
+    return _Copied(number, wanted, 1 << PART_BIT[write.register])

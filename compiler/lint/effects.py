@@ -84,6 +84,27 @@ class Step(NamedTuple):
             return instruction.side_effect is None and all(isinstance(value, str) for value in operands)
         return instruction.itinerary in ("II_ADD", "II_ADD_NC") and operands[-1] == 0
 
+    @property
+    def is_insert(self) -> bool:
+        """Replaces a lane of a vector: code builds vectors this way, and begins with one that nothing has written."""
+        return self.decoded.instruction.itinerary.startswith(("II_VINSERT", "II_VPUSH"))
+
+    @property
+    def is_permute(self) -> bool:
+        """Takes lanes from two vectors, by a mode that may leave one of them out."""
+        return self.decoded.instruction.itinerary.startswith(("II_VSHUFFLE", "II_VSHIFT", "II_VSEL"))
+
+    def sources(self, write: Access) -> tuple[Access, ...]:
+        """The reads without which a written value is undefined: what a copy copies, part by part where their numbers
+        agree, and what an instruction updates in place.  Nothing for other results, which count as defined."""
+        reads, writes = self.timing.reads, self.timing.writes
+        if self.is_copy:
+            at = writes.index(write)
+            return reads[at : at + 1] if len(reads) == len(writes) else reads
+        if self.is_insert:
+            return ()
+        return tuple(read for read in reads if read.register == write.register)
+
 
 @dataclass(frozen=True, eq=False)
 class Effects:
@@ -130,13 +151,15 @@ class Effects:
 
     @cached_property
     def arrivals(self) -> tuple[int, ...]:
-        """By distance: the parts whose new value is there for the first time, but for those of copies."""
-        steps = [step for step in self.steps if not step.is_copy]
-        return tuple(_arriving(steps, distance) for distance in range(self.reach + 1))
+        """By distance: the parts whose new value is there for the first time, and is defined whatever was read."""
+        writes = [write for step in self.steps for write in step.timing.writes if not step.sources(write)]
+        return tuple(_mask(a for a in writes if a.stage == distance) for distance in range(self.reach + 1))
 
     @cached_property
-    def copies(self) -> tuple[Step, ...]:
-        return tuple(step for step in self.steps if step.is_copy)
+    def passing(self) -> tuple[tuple[Access, tuple[Access, ...]], ...]:
+        """The other writes, with the reads that decide whether they are defined."""
+        found = ((write, step.sources(write)) for step in self.steps for write in step.timing.writes)
+        return tuple((write, sources) for write, sources in found if sources)
 
     @cached_property
     def loop_registers(self) -> tuple[str, ...]:
@@ -149,10 +172,6 @@ def _mask(accesses: object) -> int:
     for access in accesses:  # type: ignore[attr-defined]
         found |= 1 << PART_BIT[access.register]
     return found
-
-
-def _arriving(steps: list[Step], distance: int) -> int:
-    return _mask(a for step in steps for a in step.timing.writes if a.stage == distance)
 
 
 def cycles(unit: Unit) -> range:

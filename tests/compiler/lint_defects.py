@@ -118,7 +118,41 @@ def dimension_partly_written(rng: Random, wrong: bool) -> str:
 
 @defect("undefined-read")
 def vector_never_written(rng: Random, wrong: bool) -> str:
+    return f"bad: vmul cm0, x{rng.randrange(3, 12) if wrong else 0}, x1, {r(rng)}"
+
+
+@defect("undefined-read", "warning")
+def vector_of_a_permutation_never_written(rng: Random, wrong: bool) -> str:
     return f"bad: vshuffle x2, x{rng.randrange(3, 12) if wrong else 0}, x1, {r(rng)}"
+
+
+@defect("undefined-read")
+def pointer_updated_in_a_loop_never_written(rng: Random, wrong: bool) -> str:
+    pointer = f"p{rng.randrange(4, 8)}"
+    return f"""
+    {"nop" if wrong else f"movxm {pointer}, #0x70000"}
+    again: nop
+    bad: paddb [{pointer}], #32
+    jnz r0, #again
+    nop 5
+    """
+
+
+@defect("undefined-read")
+def accumulator_of_a_loop_not_cleared(rng: Random, wrong: bool) -> str:
+    number = rng.randrange(3, 9)
+    return f"""
+    movxm ls, #first
+    movxm le, #last
+    mova lc, #3
+    {"nop" if wrong else f"vclr cm{number}"}
+    nop 7
+    first: nop
+    bad: vmac cm{number}, cm{number}, x0, x1, r0
+    nop 2
+    last: nop
+    nop
+    """
 
 
 @defect("undefined-read", "warning")

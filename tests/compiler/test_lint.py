@@ -104,6 +104,15 @@ def test_one_path_that_writes_a_register_is_enough() -> None:
     assert kinds(text.format("nop"))
 
 
+def test_a_vector_may_be_built_by_inserting_lanes_and_registers_may_be_copied_and_saved_undefined() -> None:
+    text = (
+        "mov r0, #0x1\nmov r29, #0x0\nmovxm sp, #0x70000\nvinsert.32 x1, x1, r29, r0\nmov r5, r17\nst r18, [sp, #-4]\n"
+    )
+    end = "nop\nend: j #end\nnop 5"
+    assert not kinds(text + "vmul cm0, x1, x1, r0\n" + end, notes=False)
+    assert {kind for kind, _ in kinds(text + "vmul cm0, x1, x1, r5\n" + end)} == {"undefined-read"}
+
+
 def test_padding_behind_a_jump_is_no_way_into_what_follows() -> None:
     text = "j #over\nnop 5\nnop 4\nover: add r5, r6, r6\nend: j #end\nnop 5"
     assert [kind for kind, _ in kinds(text)] == ["undefined-read"]
@@ -138,16 +147,29 @@ def random_code(rng: Random) -> bytes:
     return bytes(rng.randrange(256) for _ in range(rng.randrange(1, 300)))
 
 
-def test_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, seed: int) -> None:
+def check_mutations(good: bytes, seed: int, count: int) -> None:
+    """Lints programs that are cut, changed by bits, or random throughout."""
     rng = Random(seed)
-    good = read_programs(small_kernel.xclbin)[0].code[:1200]
-    for _ in range(120):
+    for _ in range(count):
         code = bytearray(good[: rng.randrange(1, len(good))]) if rng.random() < 0.5 else bytearray(random_code(rng))
         for _ in range(rng.randrange(6)):
             code[rng.randrange(len(code))] ^= 1 << rng.randrange(8)
         for finding in lint(bytes(code)):
             assert finding.kind in KINDS and 0 <= finding.address <= len(code)
-            assert not finding.path or (finding.path[-1] == finding.address or finding.kind.startswith("loop-setup"))
+            assert not finding.path or finding.address in (finding.path[0], finding.path[-1])
+
+
+def test_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, seed: int) -> None:
+    check_mutations(read_programs(small_kernel.xclbin)[0].code[:1200], seed, 120)
+
+
+@pytest.mark.slow
+def test_ten_thousand_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, seed: int) -> None:
+    check_mutations(read_programs(small_kernel.xclbin)[0].code[:1200], seed, 10_000)
+
+
+def test_a_program_that_begins_with_no_bundle_is_an_error() -> None:
+    assert [(f.kind, f.severity, f.address) for f in lint(b"\xff" * 64)] == [("undecodable", "error", 0)]
 
 
 @pytest.mark.parametrize("code", [b"", b"\1", bytes(16), bytes(16384), b"\x01\x00"])
