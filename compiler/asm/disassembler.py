@@ -6,12 +6,13 @@ in another encoding, stands as `.byte` with the reason beside it.  Direct branch
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import cast
 
 from npuc.compiler.asm.codec import Bundle, Decoded, Undecodable, decode_sweep
-from npuc.compiler.asm.expressions import quoted
+from npuc.compiler.asm.expressions import NAME, quoted
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_bundle, format_instruction
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
@@ -34,7 +35,8 @@ def disassemble(programs: Sequence[CoreProgram], file: str = "") -> str:
         if program.lines or key not in known:
             known[key] = program_text(program)
         parts.append(known[key])
-        parts.extend(_data_section(i, s.address, s.data) for i, s in enumerate(program.data))
+        if program.data or program.table:
+            parts.append(_data_text(program, known[key]))
     return "\n".join(parts)
 
 
@@ -181,6 +183,30 @@ def data_lines(data: bytes) -> list[str]:
     return lines
 
 
-def _data_section(number: int, address: int, data: bytes) -> str:
-    name = ".data" + (f".{number}" if number else "")
-    return "\n".join([f'.section {name}, "aw", 0x{address:x}', *data_lines(data)]) + "\n"
+def _data_text(program: CoreProgram, code: str) -> str:
+    """The data sections of an executable with their labels, and what its symbol table says of names."""
+    taken = set(_DEFINED.findall(code))
+    lines = []
+    for number, segment in enumerate(program.data):
+        name = ".data" + (f".{number}" if number else "")
+        lines.append(f'.section {name}, "aw", 0x{segment.address:x}')
+        end = segment.address + len(segment.data)
+        inside = [s for s in program.table if s.kind == "object" and s.name and segment.address <= s.address < end]
+        at = 0
+        for symbol in sorted(inside, key=lambda s: s.address):
+            lines += data_lines(segment.data[at : symbol.address - segment.address])
+            at = symbol.address - segment.address
+            lines.append(f"{quoted(_free(symbol.name, taken))}:")
+        lines += data_lines(segment.data[at:])
+    seen: dict[str, int] = {}
+    for symbol in program.table:
+        seen[symbol.name] = seen.get(symbol.name, 0) + 1
+    for symbol in program.table:
+        name = quoted(symbol.name)
+        if name in taken and seen[symbol.name] == 1:  # of several with a name, which is which is not said
+            lines += [f".type {name}, {symbol.kind}"] if symbol.kind == "function" else []
+            lines += [f".size {name}, {symbol.size}"] if symbol.size else []
+    return "\n".join(lines) + "\n"
+
+
+_DEFINED = re.compile(rf"^({NAME}):", re.M)

@@ -29,7 +29,7 @@ class CoreProgram:
     column, row: the core, None for a lone ELF or raw code.  base: program address of the first byte.
     symbols: (address, name) in order of address, of code only.  lines: (address, source text), from an NPUA.
     source: where it was found, in words.  pdi: number of the PDI in an xclbin that holds several.
-    section: name of the section of an object.  data: initial contents of data memory, from an ELF.
+    section: name of the section of an object.  data, table: initial contents of data memory and all symbols of an ELF.
     relocations: of an object, their offsets counted from the start of `code`.
     """
 
@@ -44,6 +44,7 @@ class CoreProgram:
     pdi: int | None = None
     section: str | None = None
     data: tuple[elf.DataSegment, ...] = ()
+    table: tuple[elf.Symbol, ...] = ()
     relocations: tuple[elf_object.Relocation, ...] = ()
 
     @property
@@ -202,9 +203,8 @@ def _of_elf(data: bytes) -> tuple[CoreProgram, ...]:
         return (_of_other_core(data, header, sections),)
     image = elf.read_elf(data)
     names = {(s.address, s.name) for s in image.symbols if s.kind != "object" and s.address < len(image.program)}
-    return (
-        CoreProgram(None, None, 0, image.program, image.entry, tuple(sorted(names)), source="ELF", data=image.data),
-    )
+    code, symbols = image.program, tuple(sorted(names))
+    return (CoreProgram(None, None, 0, code, image.entry, symbols, (), "ELF", data=image.data, table=image.symbols),)
 
 
 def _of_other_core(data: bytes, header: dict[str, Any], sections: list[dict[str, Any]]) -> CoreProgram:

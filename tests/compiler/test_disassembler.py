@@ -111,6 +111,20 @@ def test_an_executable_comes_back_with_code_data_and_entry() -> None:
     assert [s.name for s in again.symbols if not s.name.startswith(".L")] == ["start"]
 
 
+def test_the_symbol_table_of_an_executable_comes_back() -> None:
+    code = assemble(SOURCE).code
+    symbols = (
+        elf.Symbol(0, "start", 0x50), elf.Symbol(16, "middle", 0, "label"), elf.Symbol(0x70004, "table", 4, "object"),
+        elf.Symbol(0x70008, "more", 8, "object"),
+    )  # fmt: skip
+    image = elf.CoreImage(code, 0, symbols, (elf.DataSegment(0x70000, bytes(range(24))),))
+    text = list_file(elf.write_elf(image), "k.elf")
+    assert "\ntable:\n  .word 0x07060504\nmore:\n" in text
+    again = assemble(text).program.image
+    assert tuple(s for s in again.symbols if not s.name.startswith(".L")) == symbols
+    assert again.data == image.data
+
+
 def test_random_bytes_come_back_whatever_they_are(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(60):
