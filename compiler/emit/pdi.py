@@ -66,11 +66,16 @@ def _signed(layout: Layout, **values: Any) -> bytes:
 
 
 def write_pdi(commands: Iterable[cdo.Command]) -> bytes:
-    """The plain PDI of these commands; one NOP is put in front when they do not start with one."""
+    """The plain PDI of these commands; one NOP is put in front when they do not start with one.
+
+    InputError for what the NPU's loader does not take: polls, and addresses beyond 32 bits.
+    """
     commands = tuple(commands)
     for command in commands:
         if isinstance(command, cdo.MaskPoll):
             raise InputError(f"PDI: the NPU's loader cannot poll (mask poll of {command.address:#x})")
+        if not isinstance(command, cdo.Nop) and command.address >> 32:
+            raise InputError(f"PDI: the NPU's loader takes no address beyond 32 bits ({command.address:#x})")
     if not commands or not isinstance(commands[0], cdo.Nop):
         commands = (cdo.Nop(), *commands)
     body = cdo.write_cdo(commands)

@@ -14,13 +14,18 @@ NAME = st.text(
     st.characters(codec="ascii", categories=("L", "N", "P"), exclude_characters=":"), min_size=1, max_size=20
 )
 
-LOADABLE_COMMAND = st.one_of(
-    st.builds(cdo.Write, WIDE_ADDRESS, WORD),
-    st.builds(cdo.MaskWrite, WIDE_ADDRESS, WORD, WORD),
-    st.builds(cdo.DmaWrite, WIDE_ADDRESS, SOME_WORDS),
-    st.builds(cdo.Nop, WORDS),
-)
-COMMAND = st.one_of(LOADABLE_COMMAND, st.builds(cdo.MaskPoll, WIDE_ADDRESS, WORD, WORD, WORD))
+
+def _commands(address: st.SearchStrategy[int]) -> st.SearchStrategy[cdo.Command]:
+    return st.one_of(
+        st.builds(cdo.Write, address, WORD),
+        st.builds(cdo.MaskWrite, address, WORD, WORD),
+        st.builds(cdo.DmaWrite, address, SOME_WORDS),
+        st.builds(cdo.Nop, WORDS),
+    )
+
+
+LOADABLE_COMMAND = _commands(WORD)  # what the NPU's loader takes
+COMMAND = st.one_of(_commands(WIDE_ADDRESS), st.builds(cdo.MaskPoll, WIDE_ADDRESS, WORD, WORD, WORD))
 
 BYTE = st.integers(0, 255)
 OPERATION = st.one_of(

@@ -15,7 +15,7 @@ from foreign_files import container, sections, transformed
 from small_kernels import compiled
 
 from npuc.compiler import driver
-from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.emit import cdo, elf, npua, txn, xclbin
 from npuc.compiler.emit.control_template import ControlTemplate, Patch
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
@@ -248,8 +248,8 @@ def test_a_dash_is_standard_input(npuc, folder, monkeypatch):
     assert npuc("inspect", "-")[1].startswith("-: pdi, ")
 
 
-def test_a_pdi_may_leave_the_array(npuc, tmp_path):
+def test_a_cdo_may_leave_the_array(npuc, tmp_path):
     """Foreign writes outside the array are shown as such."""
-    path = tmp_path / "a.pdi"
-    path.write_bytes(pdi.write_pdi([cdo.Write(31 << 20, 1), cdo.Write((1 << 40) + 4, 1)]))
+    path = tmp_path / "a.cdo"
+    path.write_bytes(cdo.write_cdo([cdo.Write(31 << 20, 1), cdo.Write((1 << 40) + 4, 1)]))
     assert {tile["tile"] for tile in described(npuc, path)["tiles"]} == {"tile(0,31)", "shim(32768,0)"}

@@ -80,9 +80,12 @@ def test_the_words_an_early_tool_cut_off_read_as_zero_and_are_counted():
     assert read.commands == (cdo.DmaWrite(0, (1, 2, 3, 0, 0, 0, 0, 0)),) and read.missing == 20
 
 
-def test_a_pdi_does_not_poll():
+def test_what_the_loader_does_not_take_is_not_written():
     with pytest.raises(InputError, match="cannot poll"):
         pdi.write_pdi([cdo.MaskPoll(0, 1, 1, 1)])
+    for command in (cdo.Write(1 << 32, 0), cdo.MaskWrite(1 << 40, 1, 1), cdo.DmaWrite(1 << 32, (1,))):
+        with pytest.raises(InputError, match="no address beyond 32 bits"):
+            pdi.write_pdi([command])
 
 
 def patched(data: bytes, at: int, value: int, checksum: tuple[int, int] | None = None) -> bytes:
