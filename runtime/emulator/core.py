@@ -31,6 +31,7 @@ from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
     Done,
+    Halt,
     Limit,
     LockRequest,
     Request,
@@ -87,6 +88,9 @@ class Core(MemoryAccess):
         self.registers = RegisterFile()
         self.reports: list[Report] = []
         self.events: list[tuple[int, int]] = []  # cycle and number of event instructions, for the array to take
+        self.stops: frozenset[int] = frozenset()  # addresses of bundles before which the core halts
+        self.halt_next = False  # halt before whatever bundle is next
+        self.leaving = False  # the core goes on from the bundle at which it halted
         self.timer_origin = 0  # the array cycle at which the core module's timer was 0
         self.late: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.scalar_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
@@ -293,7 +297,7 @@ class Core(MemoryAccess):
             return self.requests.pop(0)(cycle)
         try:
             with np.errstate(all="ignore"):
-                return self._run(limit)
+                return self._run_halting(limit) if self.stops or self.halt_next else self._run(limit)
         except EmulationError as error:
             if error.place is not None:
                 raise
@@ -306,6 +310,20 @@ class Core(MemoryAccess):
         step = self._step
         while self.cycle < limit:
             suspension = step()
+            if suspension is not None:
+                return suspension
+        return Limit(self.cycle)
+
+    def _run_halting(self, limit: int) -> Suspension:
+        """As _run, a bundle at a time, stopping where the core is to halt."""
+        if self.registers and self.finished:
+            return self._drain()
+        while self.cycle < limit:
+            if not self.leaving and (self.halt_next or self.pc in self.stops):
+                return Halt(self.cycle)
+            bundles = self.bundles
+            suspension = self._step()
+            self.leaving = self.leaving and self.bundles == bundles
             if suspension is not None:
                 return suspension
         return Limit(self.cycle)

@@ -37,11 +37,13 @@ from npuc.runtime.emulator.cascade import (
     output_side,
 )
 from npuc.runtime.emulator.core import Core
+from npuc.runtime.emulator.core_debug import CoreDebug
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
     Done,
+    Halt,
     LockRequest,
     Request,
     SharedAccess,
@@ -63,7 +65,7 @@ LOCK_SIDES = ("south", "west", "north", "own")
 # Core_Status bits (facts/platform/device_npu1.md): lock stall S, W, N, E (own), streams, cascade, done.
 _LOCK_STALL = {"south": 6, "west": 7, "north": 8, "own": 9}
 _STALL_BITS = {StreamRead: 10, StreamWrite: 12, CascadeRead: 14, CascadeWrite: 15}
-_DONE_BIT = 20
+_HALT_BIT, _DONE_BIT = 16, 20
 _STALL_KIND = {LockRequest: "lock", StreamRead: "stream", StreamWrite: "stream", CascadeRead: "cascade",
                CascadeWrite: "cascade"}
 
@@ -103,6 +105,7 @@ class CoreUnit:
         self.done_at: int | None = None
         self.stalls = {"lock": 0, "stream": 0, "cascade": 0}
         self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
+        self.debug = CoreDebug(self)
         self._generation = 0
 
     @property
@@ -140,6 +143,7 @@ class CoreUnit:
             self._generation += 1
             self.core.reset()
             self.running, self.waiting, self.done_at = False, None, None
+            self.debug.halted = False
         elif value & geometry.CORE_CONTROL_ENABLE and not self.running:
             self.running = True
             self._connect()
@@ -147,7 +151,7 @@ class CoreUnit:
             self._schedule(self.array.clock.cycle + 1)
         elif value & geometry.CORE_CONTROL_ENABLE and not enabled and self.waiting is not None:
             self._serve(self._generation, True)
-        elif not value & geometry.CORE_CONTROL_ENABLE and self.running and self._ahead():
+        elif not value & geometry.CORE_CONTROL_ENABLE and self.running and self.ahead():
             raise EmulationError(f"{self.tile.name} is disabled while it runs, which is not modelled",
                                  remedy="reset the core, or disable it while it waits")
 
@@ -164,8 +168,10 @@ class CoreUnit:
         tile = self.array.tiles.get((self.tile.column + across, self.tile.row + up))
         return tile if tile is not None and tile.kind == "core" else None
 
-    def _ahead(self) -> bool:
+    def ahead(self) -> bool:
         """Whether the core's state may be that of a later cycle than the clock's."""
+        if self.debug.halted:
+            return False
         return self.running and (self.waiting is None or self.waiting.cycle > self.array.clock.cycle)
 
     def status(self) -> int:
@@ -175,7 +181,7 @@ class CoreUnit:
         if request is not None and request.cycle <= cycle:
             word |= 1 << (_LOCK_STALL[LOCK_SIDES[request.number >> 4]] if isinstance(request, LockRequest)
                           else _STALL_BITS[type(request)])
-        return word | (self.done_at is not None) << _DONE_BIT
+        return word | self.debug.halted << _HALT_BIT | (self.done_at is not None) << _DONE_BIT
 
     def read_register(self, offset: int) -> int | None:
         """A register of the core by its offset in the tile, or None where there is none.
@@ -198,7 +204,7 @@ class CoreUnit:
         return core_registers.write(self.core.registers, offset, value)
 
     def _check_still(self) -> None:
-        if self._ahead():
+        if self.ahead():
             raise EmulationError(f"the registers of {self.tile.name} are accessed while it runs, which is not modelled",
                                  remedy="access them while the core waits, is done or is not enabled")
 
@@ -250,11 +256,21 @@ class CoreUnit:
         generation = self._generation
         if isinstance(suspension, Done):
             self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._finish(generation))
+        elif isinstance(suspension, Halt):
+            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._halt(generation))
         elif type(suspension) in _STALL_KIND:
             self.waiting = suspension  # type: ignore[assignment]
             self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._serve(generation, False))
         else:
             self._schedule(suspension.cycle)
+
+    def _halt(self, generation: int) -> None:
+        if generation == self._generation:
+            self.debug.halt()
+
+    def go_on(self) -> None:
+        """Run from the next cycle on, after a halt."""
+        self._schedule(self.array.clock.cycle + 1)
 
     def _finish(self, generation: int) -> None:
         if generation == self._generation:
@@ -378,6 +394,8 @@ class CoreUnit:
     def describe(self) -> str | None:
         """What the core waits for; None when it runs or is off."""
         request = self.waiting
+        if self.debug.halted:
+            return f"{self.tile.name} at {self.core.pc:#x}: is halted by its debug registers"
         if request is None:
             return None
         return f"{self.tile.name} at {self.core.pc:#x}: waits {self._need(request)}"

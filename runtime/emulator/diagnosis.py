@@ -113,6 +113,8 @@ def _core(array: Array, controller: Controller, unit: CoreUnit, loop: str | None
 
     if unit.waiting is not None:
         return made(WAITING, waits=(_core_needs(array, controller, unit),))
+    if unit.debug.halted:
+        return made(OFF, "is halted by its debug registers")
     if core.finished:
         return made(FINISHED, "has executed done")
     if loop is not None:

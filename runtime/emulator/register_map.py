@@ -12,16 +12,17 @@ from functools import cache
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import is_register, offset_name
+from npuc.runtime.emulator import core_debug
 
 LOCK_REQUEST_SIZE = {"core": 0x4000, "memtile": 0x10000, "shim": 0x4000}  # lock id from bit 10
 
 # Registers whose content has no effect on what the emulator computes: observation (events, trace, counters, timers),
 # interrupts, clock gating, the NoC's and the PL's side of the shim, power.
 _STORED = re.compile(
-    r"(Combo_event|Edge_Detection|Event_|Error_Halt|Trace_|Timer_|Performance_|PC_Event|WatchPoint|"
+    r"(Combo_event|Edge_Detection|Event_|Error_Halt|Trace_|Timer_|Performance_|WatchPoint|"
     r"Interrupt_controller|Stream_Switch_(Event_Port|Adaptive_Clock|Parity_Status)|Locks_Event|DMA_Event_Channel|"
     r"(Tile_)?Control_Packet_Handler_Status|Module_Clock_Control|Column_Clock|"
-    r"AIE_AXIMM_Config|NoC_Interface|PL_Interface|Core_Processor_Bus|Debug_Status|Tile_Control$|Memory_Control|"
+    r"AIE_AXIMM_Config|NoC_Interface|PL_Interface|Core_Processor_Bus|Tile_Control$|Memory_Control|"
     r"Accumulator_Control|Mux_Config|Demux_Config|Enable_Events|Reset_Event|Debug_Control|Stream_Switch_Deterministic|"
     r"Stream_Switch_Parity_Injection|Module_Reset_Control|AIE_Tile_Column_Reset)")
 
@@ -30,14 +31,13 @@ _REFUSED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple((re.compile(name)
     (r"Tile_Control$", 0xF, "isolating a tile"),
     (r"Enable_Events", 0x7F7F, "enabling or disabling a core by an event"),
     (r"Reset_Event", 0x7F, "resetting a core by an event"),
-    (r"Debug_Control0", 0x3D, "halting or single-stepping a core"),
-    (r"Debug_Control[12]", 0xFFFFFFFF, "halting a core by an event"),
+    (r"Debug_Control1", 0xFFFFFFFF, "halting a core by an event"),
     (r"Stream_Switch_Deterministic_Merge_.*_ctrl", 1, "merging packets in a fixed order"),
     (r"Stream_Switch_Parity_Injection", 0xFFFFFFFF, "injecting parity errors"),
     (r"Module_Reset_Control|AIE_Tile_Column_Reset", 0xFFFFFFFF, "resetting a module or a column"),
 ))
 _READ_ONLY = re.compile(r"Event_Broadcast.*_Block_.*_Value|Interrupt_.*_(value|mask|mask_[AB])|Trace_Status|"
-                        r"Debug_Status|Timer_(Low|High)|Stream_Switch_Adaptive_Clock_Gate_Status")
+                        r"Timer_(Low|High)|Stream_Switch_Adaptive_Clock_Gate_Status")
 MEMORY_CONTROL = re.compile(r"Memory_Control$")
 TIMER = re.compile(r"Timer_Control$")
 TIMER_VALUE = re.compile(r"Timer_(Low|High)$")
@@ -52,7 +52,8 @@ Found = tuple[int | str, ...]  # kind, then place
 class Meaning:
     """kind: 'data', 'program', 'lock', 'lock request', 'lock overflow', 'lock underflow', 'descriptor', 'channel
     control', 'channel queue', 'channel status', 'write count', 'finished counts', 'master', 'slave', 'slot', 'core
-    control', 'core status', 'core register', 'stored' or 'unknown'; place: which one; name: of the register."""
+    control', 'core status', 'core debug', 'core register', 'stored' or 'unknown'; place: which one; name: of the
+    register."""
 
     kind: str
     place: tuple[int | str, ...]
@@ -126,6 +127,8 @@ def _core(tile: str, offset: int, name: str) -> Found | None:
         return ("core control",)
     if offset == geometry.CORE_STATUS:
         return ("core status",)
+    if core_debug.NAMES.fullmatch(name):
+        return ("core debug",)
     return ("core register",) if re.match(r"Core_[A-Z]+\d*(_Part\d)?(\+|$)", name) else None
 
 

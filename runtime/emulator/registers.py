@@ -108,6 +108,8 @@ class Registers:
             tile.locks.clear_misuse(what.kind.removeprefix("lock "), value << 32 * cast(int, what.place[0]))
         elif what.kind == "core control" and tile.core is not None:
             tile.core.write_control(value)
+        elif what.kind == "core debug" and tile.core is not None:
+            tile.core.debug.write(what.name, value, who)
         elif what.kind == "core register" and tile.core is not None and tile.core.write_register(offset, value):
             pass
         elif what.kind == "stored" and not read_only(what.name):
@@ -206,6 +208,7 @@ class Registers:
             return table.get(cast(int, place[0]), 0)
         if tile.core is not None and kind.startswith("core "):
             return {"core control": lambda core: core.control, "core status": lambda core: core.status(),
+                    "core debug": lambda core: core.debug.read(what.name),
                     "core register": lambda core: core.read_register(offset)}[kind](tile.core)
         if kind == "stored" and (counter := counters.VALUE.match(what.name)):
             return self.array.counters.read_value(tile, offset, int(counter[1]), who)

@@ -95,6 +95,13 @@ class Done:
 
 
 @dataclass(frozen=True)
+class Halt:
+    """A breakpoint, or a halt from outside: the bundle at the program counter has not issued. cycle: when it would."""
+
+    cycle: int
+
+
+@dataclass(frozen=True)
 class Limit:
     """The core reached the limit it was given. cycle: the cycle at which its next bundle issues."""
 
@@ -102,4 +109,4 @@ class Limit:
 
 
 Request: TypeAlias = "LockRequest | StreamRead | StreamWrite | CascadeRead | CascadeWrite"
-Suspension: TypeAlias = "Request | SharedAccess | Done | Limit"
+Suspension: TypeAlias = "Request | SharedAccess | Done | Halt | Limit"

@@ -90,7 +90,8 @@ def check_nothing_is_left(array: Array) -> None:
 def computing(array: Array) -> list[CoreUnit]:
     """Cores that execute bundles."""
     return [tile.core for tile in array.tiles.values()
-            if tile.core is not None and tile.core.running and tile.core.waiting is None]
+            if tile.core is not None and tile.core.running and tile.core.waiting is None
+            and not tile.core.debug.halted]
 
 
 def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> Deadlock:

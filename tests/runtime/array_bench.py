@@ -91,14 +91,16 @@ class Bench:
     def release(self, tile: Place, lock: int, value: int = 1) -> None:
         self.array.tiles[tile].locks.release(lock, value, WHO)
 
-    def program(self, tile: Place, text: str) -> None:
-        """Load and start a core."""
+    def program(self, tile: Place, text: str, before: Callable[[dict[str, int]], object] = len) -> None:
+        """Load and start a core.  before: called with the program's symbols when it is loaded."""
         core = self.array.tiles[tile].core
         assert core is not None
-        code = assemble(text).code
+        assembly = assemble(text)
+        code = assembly.code
         core.program[: len(code)] = code
         core.core.program_changed()
         self.write(tile, geometry.CORE_CONTROL, geometry.CORE_CONTROL_RESET)
+        before(assembly.symbols)
         self.write(tile, geometry.CORE_CONTROL, geometry.CORE_CONTROL_ENABLE)
 
     # memory

@@ -11,6 +11,7 @@ from array_bench import Bench
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
+from npuc.compiler.target.npu1.registers import register_offset
 from npuc.runtime.emulator.device import Device
 
 Expected = dict[str, Any]
@@ -343,3 +344,23 @@ def memtile_hop(expected: Expected) -> None:
 
     direct, hop = (cycles(64000, way) - cycles(16000, way) for way in (False, True))
     assert abs(hop / direct - 1) <= 0.003
+
+
+# debugging
+
+
+def breakpoint_on_a_store(expected: Expected) -> None:
+    bench = Bench()
+    nops = "nop\n" * 8
+    bench.program(CORE, f"{nops} mova r1, #7\n movxm p0, #0x70400\n{nops}at:\n st r1, [p0, #0]\n{nops} done\n{nops}",
+                  before=lambda symbols: (
+                      bench.write(CORE, register_offset("core", "PC_Event1"), symbols["at"] | 1 << 31),
+                      bench.write(CORE, register_offset("core", "Debug_Control2"), 1)))
+    bench.run()
+    assert bench.read(CORE, geometry.CORE_STATUS) == int(expected["core_status"], 16)
+    assert bool(bench.read(CORE, 0x400)) == expected["store_committed"]
+    assert bench.read(CORE, register_offset("core", "Debug_Status")) == 3
+    assert bench.read(CORE, register_offset("core", "Core_R1")) == 7
+    bench.write(CORE, register_offset("core", "Debug_Control0"), 0)
+    bench.run()
+    assert (bench.read(CORE, 0x400), bench.read(CORE, geometry.CORE_STATUS)) == (7, 1 << 20 | 1)

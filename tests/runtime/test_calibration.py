@@ -33,6 +33,7 @@ WRITTEN: dict[str, Callable[[dict[str, Any]], None]] = {
     "bank.load_store_same": core.load_store_same,
     "bank.scalar_self_conflict": core.scalar_self_conflict,
     "bank.sibling_16B": core.sibling_16_bytes,
+    "core.breakpoint": array.breakpoint_on_a_store,
     "stream.memtile_to_core": array.memtile_to_core(256, 32 * 256, 48 * 256),
     "dma.bd_switch_recv": array.bd_switch_recv,
     "dma.memtile_mm2s_256": array.memtile_mm2s_256,
@@ -58,7 +59,6 @@ _DISPATCH = "the host's dispatch is not modelled: time starts with the first ope
 NOT_WRITTEN = {
     **{name: _OBJECT for name in LIST if name.startswith("core.mm_cc_")},
     "core.hand_bf16_32cubed": "in test_hand_scheduled.py",
-    "core.breakpoint": "halting a core is a named error: register_map.py",
     "core.zol_partial_store": "no static rule is known; the linter forbids such stores",
     "num.bf16_mac": "test_goldens.py runs every one of the probes",
     "dma.dense_core_vs_mm2s": "bank conflicts between a core and a DMA channel are not modelled (README.md, banks)",

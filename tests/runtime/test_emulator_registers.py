@@ -73,7 +73,7 @@ def test_addresses_without_a_register_are_refused(kind: str, offset: int) -> Non
 
 
 @pytest.mark.parametrize("name,value,what", [
-    ("Tile_Control", 1, "isolating a tile"), ("Debug_Control0", 1, "halting or single-stepping a core"),
+    ("Tile_Control", 1, "isolating a tile"), ("Debug_Control1", 1, "halting a core by an event"),
     ("Enable_Events", 5, "enabling or disabling a core by an event"),
     ("Stream_Switch_Deterministic_Merge_arb0_ctrl", 1, "merging packets in a fixed order"),
 ])
