@@ -18,7 +18,7 @@ from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar, vector_place
-from npuc.runtime.emulator.semantics import Address, effect
+from npuc.runtime.emulator.semantics import Address, effect, scalar
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.core import Core
@@ -67,9 +67,10 @@ class _Chain:
             "stores": core.stores, "load": core.load, "load_word": core.load_word, "DL": core.defined_landings,
             "check": core.check_defined,
         }
-        self.saves: str | None = None  # strict: the operand that a plain store saves, whether ever written or not
+        self.saves: str | None = None  # strict: the operand that is only saved or copied, whether ever written or not
         self.saved = "True"  # strict: the variable that says whether it was
         self.restores: tuple[str, ...] = ()  # strict: the operands that a plain load restores
+        self.copies: tuple[str, ...] = ()  # strict: the operands that get a copy of what `saves` names
         self.stages: dict[int, list[str]] = {1: []}
         self.variables: list[tuple[int, str]] = []  # stage in which it is set, name
 
@@ -141,7 +142,8 @@ class _Chain:
         assert delay >= 0, (self.instruction, register)
         when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
         if self.core.strict:
-            known = "core.loaded_defined" if operand in self.restores else "True"
+            known = ("core.loaded_defined" if operand in self.restores else self.saved if operand in self.copies
+                     else "True")
             self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc, {known}))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
@@ -207,6 +209,9 @@ class _Chain:
             raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths: "
                                  "facts/semantics/vector_misc.md section 1 does not describe it")
         access, form = self.effect.access, self.effect.address_update
+        if self.core.strict and self._is_copy():
+            self.saves = self.effect.inputs[0]
+            self.copies = tuple(name for name in self.effect.outputs if name in self.operands)
         place = self.address(form) if form else None
         memory: Sequence[int] = self.instruction.memory.stages if access else ()
         inputs: list[str] = []
@@ -250,6 +255,13 @@ class _Chain:
             word = self.assign(memory[0], f"core.load_around({place}, {access.bytes})")
             value = self.assign(max(stage, memory[0]), f"core.merge({word}, {place}, {access.bytes}, {call})")
             self.line(memory[1], f"stores.append(({place} & 0xFFFFC, 4, {value}, pc))")
+
+    def _is_copy(self) -> bool:
+        """Whether the instruction copies a register: a move, or the addition of 0, as start-up code has it."""
+        if self.effect.function in (scalar.move, scalar.move_vector):
+            return not isinstance(self.operands.get(self.effect.inputs[0], ""), int)
+        return self.instruction.mnemonic in ("add", "add.nc") and len(self.effect.inputs) == 2 and self.operands.get(
+            self.effect.inputs[1]) == 0
 
     def _results(self, stage: int, call: str) -> None:
         outputs = self.effect.outputs

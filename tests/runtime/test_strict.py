@@ -33,6 +33,8 @@ MISUSE: dict[str, tuple[str, dict[str, Any], str]] = {
                              "loads 32 bytes at 0x60000, memory never written"),
     "a saved register, restored and used": (SAVED + "lda r16, [p0, #0]\n.\nadd r1, r16, r2", {"p0": OWN, "r2": 1},
                                             "reads r16, never written"),
+    "a copied register, used": ("mov r1, r4\nadd r3, r1, r2", {"r2": 1}, "reads r1, never written"),
+    "a copied vector, used": ("vmov x5, x6\n\n\nvadd.8 x5, x5, x3", {"x3": bytes(64)}, "reads wl5 wh5, never written"),
     "a saved vector, loaded to compute": (SAVED + "vlda.conv.fp32.bf16 bml1, [p0, #32]\n.\n", {"p0": OWN},
                                           "loads what was saved of a register never written"),
     "two scalar writes": ("mul r1, r2, r2\nadd r1, r2, r2", {"r2": 1}, "two writes of r1 land in the same cycle"),
@@ -62,6 +64,7 @@ def test_misuse_is_named_with_its_core(name: str) -> None:
 
 CORRECT = {
     "a register saved and restored": SAVED + "mov r16, r2\nadd r1, r16, r2\nlda r16, [p0, #0]\nvldb wl4, [p0, #32]\n.",
+    "a register copied": "mov p6, p5\nadd r17, r18, #0\nmov r17, r2\nadd r1, r17, r2\nvmov x5, x6\nvmov x5, x3",
     "a saved place written again": SAVED + "st r2, [p0, #0]\n.\nlda r16, [p0, #0]\n.\nadd r1, r16, r16",
     "a value used when it has landed": "mov r2, #3\nmul r1, r2, r2\n\nadd r3, r1, r1",
     "both halves written apart": "vlda wl1, [p0, #0]\nvlda wh1, [p0, #32]\n.\nvadd.8 x2, x1, x1",
@@ -75,7 +78,7 @@ CORRECT = {
 @pytest.mark.parametrize("name", CORRECT)
 def test_correct_programs_run_clean(name: str) -> None:
     cores = Cores(1, strict=True)
-    unit = cores.load(0, 2, CORRECT[name] + "\ndone", p0=OWN, r2=1, s1=0, wl3=bytes(32))
+    unit = cores.load(0, 2, CORRECT[name] + "\ndone", p0=OWN, r2=1, s1=0, x3=bytes(64))
     assert unit.tile.memory is not None
     unit.tile.memory.write(0, bytes(64))
     cores.run()
