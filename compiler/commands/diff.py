@@ -25,7 +25,7 @@ def command(a: str, b: str, as_json: bool, html: str | None, limit: int) -> None
     from others (a length, an offset, a hash) is named last. Exit code 0: no byte differs; 1: some do; 3: a file cannot
     be read.
 
-    JSON: identical, differences (their number), a and b {file, format, bytes, sha256}, sections[{name, status,
+    JSON: identical, differences (their number), a and b {file, format, bytes, sha256}, sections[{name, status, note,
     differences[{place, change, before, after, note, derived, lines}]}]. status: identical, changed, added, removed,
     reordered, or derived where all of a section follows from others; change: changed, added, removed, reordered; lines:
     a text diff of instructions.

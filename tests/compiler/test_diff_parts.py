@@ -207,6 +207,20 @@ def test_a_loop_whose_end_moves_with_the_code_is_the_same():
     change = compare_code(a, b)
     assert [(d.change, d.after) for d in change.differences] == [(ADDED, "add r2, r2, #0x1")]
     assert change.moved_to[20] == 24 and change.moved_to[len(a.code)] == len(b.code)
+    assert change.note == "9 -> 10 bundles"
+
+
+def test_a_loop_that_grew_is_named_with_its_length():
+    def looped(*more):
+        head = ["movxm ls, #{0}", "movxm le, #{1}", "nop"]
+        body = ["add r1, r1, #1", *more, "add r2, r2, #1"]
+        start = len(program(*(line.format(0, 0) for line in head)).code)
+        lines = [line.format(start, start + 4 * (len(body) - 1)) for line in head]
+        return program(*lines, *body, "ret lr", symbols=[(start, "scores")])
+
+    change = compare_code(looped("sub r3, r3, r4"), looped("sub r3, r3, r4", "sub r5, r5, r4"))
+    assert change.note == "7 -> 8 bundles; loop scores 3 -> 4"
+    assert [d.change for d in change.differences] == [ADDED]
 
 
 def test_a_branch_that_stays_while_its_target_moves_is_told():

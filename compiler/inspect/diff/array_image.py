@@ -109,7 +109,7 @@ def compare_program_sets(
 ) -> tuple[list[Section], dict[Core, Mapping[int, int]]]:
     """A section for each set of cores whose programs change in the same way; and where their bundles went."""
     known: dict[tuple[object, ...], CodeChange] = {}
-    alike: dict[tuple[Difference, ...], list[Core]] = defaultdict(list)
+    alike: dict[tuple[tuple[Difference, ...], str], list[Core]] = defaultdict(list)
     moved_to: dict[Core, Mapping[int, int]] = {}
     alone: dict[tuple[str, int], list[Core]] = defaultdict(list)
     for core in sorted(a.keys() | b.keys()):
@@ -122,7 +122,7 @@ def compare_program_sets(
             if key not in known:
                 same = key[0][:-1] == key[1][:-1]
                 known[key] = CodeChange((), {}) if same else compare_code(a[core], b[core])
-            alike[known[key].differences].append(core)
+            alike[known[key].differences, known[key].note].append(core)
             if known[key].differences:
                 moved_to[core] = known[key].moved_to
     sections = []
@@ -130,10 +130,10 @@ def compare_program_sets(
         title = tiles_name("core", cores)
         told = only_in(change == REMOVED, f"program of {title}", f"{size} bytes")
         sections.append(Section(f"{prefix}program {title}", (told,), change))
-    for differences, cores in alike.items():
+    for (differences, note), cores in alike.items():
         title = tiles_name("core", cores)
         placed = tuple(replace(difference, place=f"{title} {difference.place}") for difference in differences)
-        sections.append(Section(f"{prefix}program {title}", placed))
+        sections.append(Section(f"{prefix}program {title}", placed, note=note))
     return sections, moved_to
 
 

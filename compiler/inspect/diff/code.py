@@ -17,6 +17,7 @@ from npuc.compiler.asm.codec import Bundle, Decoded, Undecodable, decode_sweep
 from npuc.compiler.asm.disassembler import bundle_pointer, byte_directive
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_instruction
+from npuc.compiler.inspect.diff.loops import size_note
 from npuc.compiler.inspect.diff.report import ADDED, CHANGED, REMOVED, Difference
 from npuc.compiler.inspect.diff.sequence import Pair, align
 from npuc.compiler.target.npu1.geometry import PROGRAM_MEMORY_SIZE
@@ -30,10 +31,14 @@ _MANY = 8  # changed bundles beside which equal ones that do nothing are chance
 
 @dataclass(frozen=True)
 class CodeChange:
-    """Differences of two programs, and where the bundles of the first stand in the second (address -> address)."""
+    """Differences of two programs, and where the bundles of the first stand in the second (address -> address).
+
+    note: how the programs and their loops grew or shrank.
+    """
 
     differences: tuple[Difference, ...]
     moved_to: Mapping[int, int]
+    note: str = ""
 
 
 class _Targets(NamedTuple):
@@ -204,7 +209,7 @@ def compare_code(a: CoreProgram, b: CoreProgram) -> CodeChange:
         before, after = getattr(a, name), getattr(b, name)
         if before != after:
             differences.insert(0, Difference(name, before=f"{before:#x}", after=f"{after:#x}"))
-    return CodeChange(tuple(differences), moved_to)
+    return CodeChange(tuple(differences), moved_to, size_note((a, first.items), (b, second.items), moved_to))
 
 
 def _difference(a: _Program, b: _Program, pairs: Sequence[Pair], start: int, end: int) -> Difference:

@@ -41,7 +41,7 @@ def _executables(a: bytes, b: bytes) -> tuple[Section, ...]:
         *compare_trees(_only(others_a, both), _only(others_b, both), "symbol"),
     ]
     return (
-        Section("program", _placed(change, "program")),
+        Section("program", _placed(change, "program"), note=change.note),
         Section("data", tuple(_data(data_a, data_b))),
         Section("symbols", tuple(symbols)),
     )

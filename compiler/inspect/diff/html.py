@@ -53,6 +53,7 @@ def _section(section: Section) -> Iterator[str]:
     own = gathered([difference for difference in section.differences if not difference.derived])
     follow = [difference for difference in section.differences if difference.derived]
     heading = f"{section.name}: {counted(section.count, 'difference')}" if own else section.name
+    heading += f" ({section.note})" if section.note else ""
     more = f' <span class="dim">{len(follow)} that follow from others</span>' if follow else ""
     yield f"<details{' open' if 0 < len(own) <= 50 else ''}><summary>{_text(heading)}{more}</summary><ul>"
     for difference in [*own, *follow][:MOST]:

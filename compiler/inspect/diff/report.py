@@ -37,11 +37,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Section:
-    """A named part of the files with its differences; `status` is given where it is not that of the differences."""
+    """A named part of the files with its differences; `status` is given where it is not that of the differences.
+
+    note: what the differences mean together.
+    """
 
     name: str
     differences: tuple[Difference, ...] = ()
     given_status: str = ""
+    note: str = ""
 
     @property
     def status(self) -> str:
@@ -61,8 +65,9 @@ class Section:
         return sum(not difference.derived for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
-        """name, status, differences."""
-        return {"name": self.name, "status": self.status, "differences": [d.to_json() for d in self.differences]}
+        """name, status, differences; note where there is one."""
+        told = {"name": self.name, "status": self.status, "differences": [d.to_json() for d in self.differences]}
+        return {**told, **({"note": self.note} if self.note else {})}
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def summary(report: Report) -> Iterator[str]:
     width = max((len(section.name) for section in shown), default=0)
     for section in shown:
         status = "" if section.status == "changed" else f", {section.status}"
-        yield f"  {section.name:<{width}}  {counted(section.count, 'difference')}{status}"
+        note = f" ({section.note})" if section.note else ""
+        yield f"  {section.name:<{width}}  {counted(section.count, 'difference')}{status}{note}"
     if len(shown) < len(changed):
         rest = sum(section.count for section in changed[len(shown) :])
         yield f"  ... {len(changed) - len(shown)} more sections, {counted(rest, 'difference')}"
