@@ -110,7 +110,12 @@ def compile_bytes(data: bytes, path: str, settings: Settings = Settings()) -> Co
 
 def compile_source(text: str, file: str = "<string>", settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile MLIR text; `file` names it in messages only."""
-    return _cached({"source": text}, settings, lambda: _recognise(text, file, settings.function))
+    try:
+        return _cached({"source": text}, settings, lambda: _recognise(text, file, settings.function))
+    except InputError as error:
+        if error.place is not None:
+            raise
+        raise type(error)(error.message, place=file, remedy=error.remedy) from error
 
 
 def compile_description(attention: Attention, settings: Settings = Settings()) -> Compiled:  # noqa: B008

@@ -217,3 +217,9 @@ def test_a_full_disk_leaves_the_old_file_alone(npuc, place, monkeypatch):
     code, out, err = npuc("run", "k.xclbin", "--backend", "reference", "--output", "o=o.npy")
     assert (code, out, err) == (3, "", "error: o.npy: cannot write: No space left on device\n")
     assert Path("o.npy").read_bytes() == b"old" and sorted(os.listdir(place)) == before
+
+
+def test_what_is_not_supported_names_its_file(npuc, place):
+    for name in ("odd", "integers"):
+        code, _, err = npuc("compile", f"{name}.mlir")
+        assert code == 3 and err.startswith(f"error: {name}.mlir: function @attention: ")

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 HEAD_SIZES = (64, 128)
 LENGTH_UNIT = 64
 LENGTH_LIMIT = 1024
+# Blocks of LENGTH_UNIT queries of all heads: their transfers take some 500 bytes each in the runtime sequence, and
+# instruction buffers share a heap of 64 MiB (facts/platform/amdxdna.md).
+BLOCK_LIMIT = 1 << 16
 ELEMENT_TYPES = ("bf16", "f32", "f16")
 RECIPES = ("balanced",)
 
@@ -51,6 +54,10 @@ def _shapes(a: Attention) -> list[tuple[str, str]]:
             found.append((f"{what} length {length} is not a multiple of {LENGTH_UNIT}", "choose such a length"))
         elif length > LENGTH_LIMIT:
             found.append((f"{what} length {length} is above {LENGTH_LIMIT}", "split the sequence"))
+    blocks = a.batch * a.heads * a.query_length // LENGTH_UNIT
+    if not found and blocks > BLOCK_LIMIT:
+        problem = f"{blocks:,} blocks of {LENGTH_UNIT} queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
+        found.append((problem, "split the batch or the heads"))
     return found
 
 

@@ -64,3 +64,9 @@ def test_one_argument_in_two_roles_is_not_supported() -> None:
     q, k, _, out = made.arguments
     with pytest.raises(InputError, match="one argument serves as K, V"):
         check_supported(replace(made, arguments=(q, replace(k, also=("v",)), out)))
+
+
+def test_work_beyond_the_instruction_heap_is_refused_before_it_is_planned():
+    check_supported(Attention.make(batch=64, heads=64, query_length=1024, head_dim=64))
+    with pytest.raises(InputError, match="1,000,000 blocks of 64 queries .* 65,536 .*split the batch"):
+        check_supported(Attention.make(batch=1_000_000, heads=1, query_length=64, head_dim=64))
