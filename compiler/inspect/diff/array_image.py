@@ -20,7 +20,7 @@ from npuc.compiler.inspect.diff.registers import (
 )
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, Difference, Section, only_in
 from npuc.compiler.inspect.diff.tiles import tiles_name
-from npuc.compiler.inspect.diff.values import compare_bytes
+from npuc.compiler.inspect.diff.values import with_other_bytes
 
 Core = tuple[int, int]
 
@@ -47,14 +47,16 @@ def compare_pdis(
         before, after = getattr(first, name), getattr(second, name)
         if before != after:
             header.append(Difference(name, before=before, after=after))
-    return replace(change, sections=_complete((Section(f"{prefix}PDI header", tuple(header)), *change.sections), a, b))
+    sections = (Section(f"{prefix}PDI header", tuple(header)), *change.sections)
+    return replace(change, sections=with_other_bytes(sections, a, b))
 
 
 def compare_cdos(a: bytes, b: bytes) -> ImageChange:
     """Two CDOs.  Raises InputError when one of them cannot be read."""
     change = _compare_commands((cdo.read_cdo(a), cdo.read_cdo(b)), (a, b), ((), ()), "")
     header = tuple(compare_layout(cdo.HEADER, a, b, follows=("length", "checksum")))
-    return replace(change, sections=_complete((Section("CDO header", header), *change.sections), a, b))
+    sections = (Section("CDO header", header), *change.sections)
+    return replace(change, sections=with_other_bytes(sections, a, b))
 
 
 def _pdi_headers(a: bytes, b: bytes) -> Iterator[Difference]:
@@ -67,13 +69,6 @@ def _pdi_headers(a: bytes, b: bytes) -> Iterator[Difference]:
         (cdo.HEADER, pdi.CDO_OFFSET),
     ):
         yield from compare_layout(layout, a, b, offset, follows=(*lengths, "length"))
-
-
-def _complete(sections: tuple[Section, ...], a: bytes, b: bytes) -> tuple[Section, ...]:
-    """With the differing bytes where nothing else tells the files apart."""
-    if a == b or any(section.count for section in sections):
-        return sections
-    return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
 
 
 # --- commands -----------------------------------------------------------------------------------------------------

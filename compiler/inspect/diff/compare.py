@@ -12,7 +12,7 @@ from npuc.compiler.inspect.diff.executable import compare_elfs
 from npuc.compiler.inspect.diff.kernel_data import compare_npuas
 from npuc.compiler.inspect.diff.operations import compare_txns
 from npuc.compiler.inspect.diff.report import Difference, Report, Section, Side, derived, with_a_cause
-from npuc.compiler.inspect.diff.values import compare_bytes
+from npuc.compiler.inspect.diff.values import compare_bytes, with_other_bytes
 from npuc.compiler.inspect.show import detect
 
 _COMPARERS: dict[str, Callable[[bytes, bytes], tuple[Section, ...]]] = {
@@ -67,9 +67,7 @@ def _compare(kind: str, a: bytes, b: bytes, names: tuple[str, str]) -> tuple[Sec
         sections = _COMPARERS[kind](a, b)
     except InputError as error:
         return _unreadable(kind, a, b, names, error)
-    if any(section.differences for section in sections):
-        return sections
-    return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
+    return sections if any(section.differences for section in sections) else with_other_bytes(sections, a, b)
 
 
 def _unreadable(kind: str, a: bytes, b: bytes, names: tuple[str, str], error: InputError) -> tuple[Section, ...]:

@@ -11,7 +11,7 @@ from npuc.compiler.emit import elf, elf_object
 from npuc.compiler.inspect.diff.code import CodeChange, compare_code
 from npuc.compiler.inspect.diff.report import Difference, Section, only_in
 from npuc.compiler.inspect.diff.symbols import compare_symbols
-from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
+from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees, with_other_bytes
 
 _NOTHING = elf_object.Section("", b"")
 
@@ -22,10 +22,7 @@ def compare_elfs(a: bytes, b: bytes) -> tuple[Section, ...]:
     if kinds[0] != kinds[1]:
         difference = Difference("file type", before=kinds[0], after=kinds[1])
         return (Section("ELF header", (difference,)), Section("bytes", tuple(compare_bytes(a, b))))
-    sections = _objects(a, b) if kinds[0] == "object" else _executables(a, b)
-    if a == b or any(section.count for section in sections):
-        return sections
-    return (*sections, Section("headers and padding", tuple(compare_bytes(a, b))))
+    return with_other_bytes(_objects(a, b) if kinds[0] == "object" else _executables(a, b), a, b)
 
 
 def _executables(a: bytes, b: bytes) -> tuple[Section, ...]:

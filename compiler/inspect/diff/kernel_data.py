@@ -16,7 +16,7 @@ from npuc.compiler.inspect.diff.report import Difference, Section, derived, only
 from npuc.compiler.inspect.diff.sequence import align
 from npuc.compiler.inspect.diff.symbols import compare_symbols
 from npuc.compiler.inspect.diff.tiles import tiles_name
-from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
+from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees, with_other_bytes
 
 Moves = Mapping[Core, Mapping[int, int]]
 Hashes = frozenset[bytes]
@@ -64,7 +64,7 @@ def compare_npuas(
     # The checksum alone explains nothing; the hash and what moved with the code have their cause elsewhere.
     if a == b or sections[0].count or any(section.differences for section in sections[1:]):
         return sections
-    return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
+    return with_other_bytes(sections, a, b)
 
 
 def _image_hash(a: Npua, b: Npua, images: tuple[Hashes, Hashes]) -> Iterator[Difference]:
@@ -153,7 +153,7 @@ def _version_1(a: bytes, b: bytes, versions: list[int]) -> tuple[Section, ...]:
         elif pair.a is None and pair.b is not None:
             differences.append(only_in(False, f"instruction {pair.b}", _v1_text(second[pair.b])))
     sections = (Section("NPUA instructions", tuple(differences)),)
-    return sections if differences else (*sections, Section("padding", tuple(compare_bytes(a, b))))
+    return with_other_bytes(sections, a, b)
 
 
 def _v1_text(i: npua.V1Instruction) -> str:

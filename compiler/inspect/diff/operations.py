@@ -12,7 +12,7 @@ from npuc.compiler.inspect.diff.layouts import compare_layout
 from npuc.compiler.inspect.diff.registers import word_differences
 from npuc.compiler.inspect.diff.report import REORDERED, Difference, Section, only_in
 from npuc.compiler.inspect.diff.sequence import Pair, align, numbered
-from npuc.compiler.inspect.diff.values import compare_bytes, compare_trees
+from npuc.compiler.inspect.diff.values import compare_trees, with_other_bytes
 from npuc.compiler.target.npu1.registers import register_name
 
 _HEXADECIMAL = ("address", "value", "mask", "offset")
@@ -23,10 +23,7 @@ def compare_txns(a: bytes, b: bytes) -> tuple[Section, ...]:
     first, second = txn.read_txn(a), txn.read_txn(b)
     header = tuple(compare_layout(txn.HEADER, a, b, follows=("operations", "size")))
     operations = tuple(compare_operations(first.operations, second.operations))
-    sections = (Section("TXN header", header), Section("operations", operations))
-    if any(section.count for section in sections) or a == b:
-        return sections
-    return (*sections, Section("bytes that say nothing", tuple(compare_bytes(a, b))))
+    return with_other_bytes((Section("TXN header", header), Section("operations", operations)), a, b)
 
 
 def operation_name(operation: txn.Operation) -> str:

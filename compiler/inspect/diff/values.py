@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from npuc.compiler.inspect.diff.report import ADDED, REMOVED, Difference
+from npuc.compiler.inspect.diff.report import ADDED, REMOVED, Difference, Section
 from npuc.compiler.inspect.diff.sequence import align
 
 MOST_RANGES = 1000  # beyond this many byte ranges only their extent says anything
@@ -89,6 +89,13 @@ def compare_bytes(a: bytes, b: bytes, name: str = "bytes", base: int = 0) -> Ite
         place = f"{name} {base + start:#x}"
         yield Difference(place, before=hexadecimal(a[start:end]), after=hexadecimal(b[start:end]), note=note)
     yield from _tail(a, b, name, base)
+
+
+def with_other_bytes(sections: tuple[Section, ...], a: bytes, b: bytes) -> tuple[Section, ...]:
+    """The sections of two files, with the differing bytes where nothing in them tells the files apart."""
+    if a == b or any(section.count for section in sections):
+        return sections
+    return (*sections, Section("other bytes", tuple(compare_bytes(a, b))))
 
 
 def _tail(a: bytes, b: bytes, name: str, base: int) -> Iterable[Difference]:
