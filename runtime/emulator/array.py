@@ -62,7 +62,6 @@ class Array:
         self.records: list[tuple[int, int]] = []  # (identifier, cycle) of the sequence's timer records
         self.tiles: dict[tuple[int, int], Tile] = {}
         self.switch_version = 0
-        self.feeders: dict[Inlet, Outlet] = {}  # of circuits in use
         self._routes: dict[tuple[str, int, int | None], Route] = {}
         self._arbiters: dict[tuple[str, int], Arbiter] = {}
         self._control: dict[str, ControlPort] = {}
@@ -111,7 +110,6 @@ class Array:
         """A switch register was written: ways are traced anew."""
         self.switch_version += 1
         self._routes.clear()
-        self.feeders.clear()
 
     def route(self, tile: Tile, slave: int, start: str, packet: int | None) -> Route:
         """The way from a slave port, by the registers as they are; packet: the id of a packet's header.

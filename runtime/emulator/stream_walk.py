@@ -6,16 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.switches import ENABLE, NEIGHBOURS, PACKET, SLAVE_MASK
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
     from npuc.runtime.emulator.dma import Channel
     from npuc.runtime.emulator.tile import Tile
-
-ENABLE, PACKET = 1 << 31, 1 << 30
-SLAVE_MASK = 0x7F
-# Leaving a tile by this master enters the neighbour by that slave: (column step, row step, slave).
-NEIGHBOURS = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "west"), "west": (-1, 0, "east")}
 
 
 @dataclass

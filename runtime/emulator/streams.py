@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.switches import HeaderNeeded, Route, Turn
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.emulator.waits import Wait
@@ -250,10 +249,6 @@ class Outlet:
         ends = []
         for leaf in route.leaves:
             inlet = self.array.inlet(leaf)
-            if not route.turns:
-                other = self.array.feeders.setdefault(inlet, self)
-                if other is not self:
-                    raise EmulationError(f"{inlet.name} is fed by both {other.name} and {self.name}")
             ends.append((inlet, leaf.latency, leaf.words, leaf.headless))
         return Way(self, route, ends, self.array.switch_version)
 

@@ -160,8 +160,9 @@ class _Trace:
         elif tile.kind == "shim" and target == "south":
             port, channel = _shim_end(tile, index, self.start)
             self.leaves.append(Leaf(tile, port, channel, latency, words, headless))
-        elif target not in NEIGHBOURS:
-            raise EmulationError(f"the stream of {self.start} goes to the {target} port of {tile.name}: not modelled")
+        elif target == "fifo":
+            fifo = geometry.slave_index(tile.kind, "fifo")
+            self.follow(_Place(tile, fifo, latency, words + self.machine.fifo_words, headless))
         else:
             across, up, slave = NEIGHBOURS[target]
             neighbour = self.tiles.get((tile.column + across, tile.row + up))

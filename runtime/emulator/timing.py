@@ -41,6 +41,7 @@ class MachineTable:
     local_to_external_words: int = 8
     external_to_local_words: int = 6
     external_to_external_words: int = 8
+    fifo_words: int = 16  # M: a switch's FIFO port holds so many; that it costs the two crossings and no more is A
     receive_words: int = 15  # H: an S2MM channel accepts so many before its lock is granted
     receive_resume: int = 3  # H (dma.s2mm_backpressure, 140 - 119 cycles): from the grant until a full buffer accepts
     send_entries: int = 6  # H (dma.mm2s_inflight): 16-byte entries a MM2S channel fetches ahead, each of one descriptor

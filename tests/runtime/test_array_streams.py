@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from array_bench import Bench
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.descriptor import Packet, header
@@ -84,18 +86,20 @@ def test_a_sender_stops_when_the_way_and_the_receiving_buffer_are_full():
     assert sender.words == 100 and sender.describe() is None
 
 
-def test_two_circuits_into_one_channel_are_refused():
-    bench = Bench()
-    north(bench, CORE)
-    bench.circuit(CORE, ("dma", 0), ("dma", 0))
-    bench.circuit(CORE, ("south", 0), ("fifo", 0))
-    bench.descriptor(CORE, 0, 4)
-    bench.start(CORE, "s2mm", 0, 0)
-    bench.start(CORE, "mm2s", 0, 0)
-    with pytest.raises(EmulationError, match="fifo port"):
-        bench.descriptor(MEMTILE, 0, 4, base_address=OWN)
+def test_the_fifo_of_a_switch_holds_sixteen_words_more():
+    def sent(fifo: bool) -> int:
+        bench = Bench()
+        bench.circuit(MEMTILE, ("dma", 0), ("north", 0))
+        bench.circuit(CORE, ("south", 0), ("fifo" if fifo else "dma", 0))
+        if fifo:
+            bench.circuit(CORE, ("fifo", 0), ("dma", 0))
+        bench.descriptor(MEMTILE, 0, 500, base_address=OWN)
         bench.start(MEMTILE, "mm2s", 0, 0)
         bench.run()
+        return bench.array.tiles[MEMTILE].channels["mm2s", 0].words
+
+    machine = Bench().array.machine
+    assert sent(True) - sent(False) == machine.fifo_words + machine.local_to_local_words
 
 
 # packets
@@ -171,6 +175,53 @@ def test_a_stuck_packet_keeps_its_arbiter_and_who_waits_for_it_says_so():
     stuck = bench.array.tiles[MEMTILE].channels["mm2s", 1]
     (wait,) = stuck.waits_for()
     assert wait.kind == "arbiter" and wait.peers == ("MM2S 0 of memtile(0,1)",)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_packets_of_many_senders_arrive_whole_and_in_the_order_of_each(data: st.DataObject) -> None:
+    """Four channels share a stream north; ids choose one of three cores, whose channels start when they like."""
+    bench = Bench()
+    senders, cores = range(4), (2, 3, 4)
+    for row in cores:
+        bench.packets((0, row), ("south", 0), [(row, 31, 0, 1), (0, 0, 1, 1)])
+        bench.packet_master((0, row), ("dma", 0), 1, 1, False)
+        bench.packet_master((0, row), ("north", 0), 1, 2, False)
+    bench.packet_master(MEMTILE, ("north", 0), 5, 1, False)
+    wanted: dict[int, list[tuple[int, int, int]]] = {row: [] for row in cores}
+    for sender in senders:
+        bench.packets(MEMTILE, ("dma", sender), [(0, 0, 0, 5)])
+        packets = data.draw(st.lists(st.tuples(st.sampled_from(cores), st.integers(1, 40)), min_size=1, max_size=5))
+        first = 24 * (sender % 2) + 6 * (sender // 2)
+        for order, (row, length) in enumerate(packets):
+            place = 4096 * sender + 64 * order
+            bench.put(MEMTILE, place, sender << 16 | order << 8 | np.arange(length, dtype=np.uint32))
+            bench.descriptor(MEMTILE, first + order, length, base_address=OWN + place, enable_packet=1, packet_id=row,
+                             use_next=int(order + 1 < len(packets)), next_bd=first + order + 1)
+            wanted[row].append((sender, order, length))
+        begin = data.draw(st.integers(0, 200))
+        bench.at(begin, lambda sender=sender, first=first: bench.start(MEMTILE, "mm2s", sender, first))
+    for row in cores:
+        total = sum(length + 1 for _, _, length in wanted[row])
+        if total:
+            bench.descriptor((0, row), 0, total)
+            begin = data.draw(st.integers(0, 400))
+            bench.at(begin, lambda row=row: bench.start((0, row), "s2mm", 0, 0))
+    bench.run()
+    for row in cores:
+        arrived = bench.get((0, row), 0, sum(length + 1 for _, _, length in wanted[row])).tolist()
+        order_seen: dict[int, int] = {}
+        found = []
+        while arrived:
+            assert arrived.pop(0) == header(Packet(row, 0, 0), *MEMTILE)
+            sender, order = arrived[0] >> 16, arrived[0] >> 8 & 0xFF
+            length = next(entry[2] for entry in wanted[row] if entry[:2] == (sender, order))
+            assert arrived[:length] == [sender << 16 | order << 8 | i for i in range(length)]
+            assert order > order_seen.get(sender, -1)
+            order_seen[sender] = order
+            found.append((sender, order, length))
+            del arrived[:length]
+        assert sorted(found) == sorted(wanted[row])
 
 
 # tokens
