@@ -39,7 +39,6 @@ def file(name: str) -> str:
     return str(path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_a_front_end_file_runs_within_tolerance(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     report = report_of(capsys, "run", file(name), "--backend", "emulator", "--check")
