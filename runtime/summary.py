@@ -71,13 +71,14 @@ class RunSummary:
 
 
 def profile_text(report: RunReport) -> str:
-    """Tables per core and per DMA channel."""
-    if not report.cores:
+    """Tables per core and per DMA channel: cycles of each kind, and shares of the run's cycles."""
+    if not report.cores or not report.cycles:
         return f"no profile: {report.backend} does not count cycles\n"
     mark = " (emulated)" if report.emulated else ""
-    cores = [asdict(core) for core in report.cores]
+    cores = [{**asdict(core), "mac_share": f"{core.mac_bundles / report.cycles:.1%}"} for core in report.cores]
+    channels = [{**channel, "busy_share": f"{channel['busy'] / report.cycles:.1%}"} for channel in report.dma]
     text = f"cores{mark}\n{table(cores)}"
-    return text + (f"DMA channels{mark}\n{table(report.dma)}" if report.dma else "")
+    return text + (f"DMA channels{mark}\n{table(channels)}" if channels else "")
 
 
 def describe(attention: Attention) -> str:

@@ -26,7 +26,11 @@ from npuc.runtime.trace import Trace
 
 @dataclass(frozen=True)
 class RunStatistics:
-    """cycles: from the sequence's first operation to its last completion.  dma: one entry a channel that moved."""
+    """cycles: from the sequence's first operation to its last completion.
+
+    dma: one entry a channel that moved: words, tasks, and cycles in which words passed (busy), in which it waited for
+    the stream (starved) and for locks (stall_lock).
+    """
 
     cycles: int
     cores: tuple[CoreStatistics, ...]
@@ -119,7 +123,8 @@ class Device:
                 counters[tile.name] = (core.bundles, core.mac_bundles, stalls["lock"], core.stall_memory,
                                        stalls["stream"] + stalls["cascade"])
             for key, channel in tile.channels.items():
-                counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles, channel.tasks)
+                counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles,
+                                            channel.lock_cycles, channel.tasks)
         return counters
 
     def _statistics(self, before: dict[Any, tuple[int, ...]], cycles: int) -> RunStatistics:
@@ -134,8 +139,8 @@ class Device:
                     cores.append(CoreStatistics(tile.column, tile.row, bundles, macs, lock, memory, stream, idle))
             for (direction, number) in tile.channels:
                 key = (tile.name, (direction, number))
-                words, busy, starved, tasks = (b - a for a, b in zip(before[key], after[key], strict=True))
+                words, busy, starved, lock, tasks = (b - a for a, b in zip(before[key], after[key], strict=True))
                 if words:
                     dma.append({"col": tile.column, "row": tile.row, "direction": direction, "channel": number,
-                                "words": words, "busy": busy, "starved": starved, "tasks": tasks})
+                                "words": words, "busy": busy, "starved": starved, "stall_lock": lock, "tasks": tasks})
         return RunStatistics(cycles, tuple(cores), tuple(dma), tuple(self._array.warnings))
