@@ -26,7 +26,8 @@ from small_design import (
 
 from npuc.compiler.emit import cdo, txn
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.router import Connection
+from npuc.passes.array.configure import packets
+from npuc.passes.array.router import Connection, PacketConnection
 
 
 @dataclass(frozen=True)
@@ -274,6 +275,44 @@ def token_route_is_missing(design):
 def token_has_the_wrong_packet_id(design):
     control = geometry.channel_control_offset("shim", "s2mm", 0)
     design.extra.append(register(SHIM, control, 3 << 8))
+
+
+def send_packets(design: Design, packet_id: int, *, tlast_suppress: int = 0) -> None:
+    """The memory tile sends to the core as packets, for which id 5 has a way."""
+    route = Connection(port(MEMTILE, "dma", 0), port(MEMTILE, "north", 0))
+    design.connections.remove(route)
+    design.extra += packets(PacketConnection(route, 5))
+    for number, following in ((2, 3), (3, 2)):
+        words = geometry.unpack_bd("memtile", design.descriptors[MEMTILE, number].pack())
+        words |= {"enable_packet": 1, "packet_id": packet_id, "tlast_suppress": tlast_suppress, "next_bd": following}
+        offset = geometry.bd_offset("memtile", number)
+        design.extra.append(cdo.DmaWrite(geometry.tile_address(*MEMTILE, offset),
+                                         tuple(geometry.pack_bd("memtile", **words))))
+
+
+@broken("MM2S 0 of memtile(0,1) has id 7, which no slot of slave DMA 0 of memtile(0,1) matches")
+def packet_with_an_id_that_no_slot_matches(design):
+    send_packets(design, 7)
+
+
+@broken("MM2S 1 of memtile(0,1)", "arbiter 0 of memtile(0,1)", "MM2S 0 of memtile(0,1)",
+        names=("circular wait",))
+def packet_without_an_end_holds_its_arbiter(design):
+    """Two channels share an arbiter; the first never ends its packet and waits for what the second should bring."""
+    send_packets(design, 5, tlast_suppress=1)
+    slave = geometry.slave_index("memtile", "dma", 1)
+    design.extra += [register(MEMTILE, geometry.slave_offset("memtile", slave), geometry.PACKET_SLAVE_WORD),
+                     register(MEMTILE, geometry.slot_offset("memtile", slave, 0), geometry.slot_word(5, 31, 0, 0))]
+    fields = geometry.unpack_bd("memtile", design.descriptors[MEMTILE, 2].pack())
+    fields |= {"enable_packet": 1, "packet_id": 5, "use_next": 0, "acquire_enable": 0, "release_lock": 64 + 9}
+    design.extra.append(cdo.DmaWrite(geometry.tile_address(*MEMTILE, geometry.bd_offset("memtile", 24)),
+                                     tuple(geometry.pack_bd("memtile", **fields))))
+    bd(design, MEMTILE, 0, acquire=(9, -1))
+    design.locks[MEMTILE, 9] = 1
+    queue = geometry.channel_queue_offset("memtile", "mm2s", 1)
+    push = txn.Write(geometry.tile_address(*MEMTILE, queue), geometry.queue_word(24))
+    meanwhile = [txn.Write(geometry.tile_address(*MEMTILE, 0x8000), 0)] * 10  # the first packet is on its way
+    design.operations[-1:] = [*meanwhile, push, design.operations[-1]]
 
 
 # --- the sequence and its buffers ---------------------------------------------------------------------------------

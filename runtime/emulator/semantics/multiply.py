@@ -108,6 +108,12 @@ def multiplier(word: int, floating: bool) -> Configuration:
     return known
 
 
+@lru_cache(maxsize=None)
+def _windows(shape: Geometry) -> tuple[int, ...]:
+    """The element of A in each row and place of a convolution."""
+    return tuple(row + step for row in range(shape.rows) for step in range(shape.inner))
+
+
 def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
     shape = known.geometry
     assert shape is not None
@@ -117,8 +123,7 @@ def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
         return v.resize(v.part(lanes, 0, count), shape.lane_bits, True)
 
     if shape.sliding:
-        windows = tuple(row + step for row in range(shape.rows) for step in range(shape.inner))
-        x = v.permute(operand(a, shape.a_bits, known.signed_a, shape.rows + shape.inner - 1), windows)
+        x = v.permute(operand(a, shape.a_bits, known.signed_a, shape.rows + shape.inner - 1), _windows(shape))
         y = operand(b, shape.b_bits, known.signed_b, shape.inner)
         return v.sum_products(x, y, shape.rows, shape.inner, 1)
     if shape.columns:
