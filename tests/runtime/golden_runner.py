@@ -20,6 +20,7 @@ import numpy as np
 from npuc.compiler.asm.codec import EncodeError, encode_bundle
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
+from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.register_file import is_scalar
@@ -30,6 +31,7 @@ FACTS = Path(os.environ.get("NPUC_FACTS", REPOSITORY.parent / "shared" / "facts"
 _ARRAY = re.compile(r"(?:(?:[a-z]+\d?|acc\d?)_)?(?:fp(?P<float>32)|bf(?P<half>16)|[iu](?P<whole>8|16|32|64))(?:_bits)?")
 _MEMORY = 0x100  # where `mem` of a case lies in the core's data memory
 _FLIGHT = 16  # cycles after which every result has landed
+_DONE = encode_bundle({INSTRUCTIONS["DONE"].slot: (INSTRUCTIONS["DONE"], ())}, 16)
 
 
 class NotCovered(Exception):
@@ -65,23 +67,27 @@ def golden_files() -> list[Path]:
 
 
 class Machine:
-    """A core that executes single instructions."""
+    """Executes single instructions; a core for each program, so that native code is made once."""
 
-    def __init__(self) -> None:
-        self.program = bytearray(16384)
+    def __init__(self, engine: str = "interpreter") -> None:
+        self.engine = engine
         self.memory = DataMemory()
-        self.core = Core(self.program, self.memory)
+        self.cores: dict[bytes, Core] = {}
+        self.core: Core
 
     def execute(self, op: str, operands: list[str], registers: dict[str, Any]) -> None:
         """Runs one instruction after setting registers (ints or bytes)."""
-        core = self.core
+        code = self._encode(op, operands)
+        if code not in self.cores:
+            program = bytearray.fromhex("0100") * 8192
+            program[:len(code)] = code
+            program[2 * _FLIGHT + 32:2 * _FLIGHT + 32 + len(_DONE)] = _DONE
+            self.cores[code] = core_class(self.engine, False)(program, self.memory)
+        core = self.core = self.cores[code]
         core.reset()
         for name, value in registers.items():
             core.registers.write(name, value)
-        code = self._encode(op, operands)
-        self.program[:64] = code + bytes.fromhex("0100") * ((64 - len(code)) // 2)
-        core.program_changed()
-        core.run(0, _FLIGHT)
+        core.run(0, 1000)
 
     def _encode(self, op: str, operands: list[str]) -> bytes:
         for instruction in INSTRUCTIONS.values():

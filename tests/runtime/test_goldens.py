@@ -1,4 +1,4 @@
-"""Every hardware golden must come out of the interpreter bit for bit."""
+"""Every hardware golden must come out of interpreter and translator bit for bit."""
 
 from __future__ import annotations
 
@@ -10,24 +10,31 @@ import golden_runner
 import pytest
 
 FILES = golden_runner.golden_files()
+NAMES = {"interpreter": "interpreter", "native": "translator"}
 
 
 @pytest.mark.goldens
+@pytest.mark.parametrize("engine", ["interpreter", "native"])
 @pytest.mark.parametrize("file", FILES or [None], ids=[file.stem for file in FILES] or ["absent"])
-def test_interpreter_reproduces_every_golden_it_covers(file: Path | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_golden_that_is_covered_is_reproduced(file: Path | None, engine: str,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
     if file is None:
         pytest.skip(f"no golden files in {golden_runner.FACTS} (NPUC_FACTS, NPUC_GOLDENS)")
     assert file.exists(), f"NPUC_GOLDENS names {file}, which does not exist"
     try:
-        outcome = golden_runner.run_file(file)
+        machine = golden_runner.Machine(engine)
+        outcome = golden_runner.run_file(file, machine)
     except golden_runner.NotCovered as error:
         pytest.skip(f"{file.name} holds no goldens: {error}")
     with capsys.disabled():
-        print(f"\n{file.name}: interpreter {outcome.passed} of {outcome.total}, {len(outcome.wrong)} wrong, "
+        print(f"\n{file.name}: {NAMES[engine]} {outcome.passed} of {outcome.total}, {len(outcome.wrong)} wrong, "
               f"{outcome.missing} not covered")
         for reason, count in sorted(outcome.not_covered.items()):
             print(f"    {count} not covered: {reason}")
     assert not outcome.wrong, "\n".join(outcome.wrong[:20])
+    if engine == "native":
+        refused = {reason for core in machine.cores.values() for reason in core.refused}
+        assert refused <= {"it asks the core to finish"}, "the interpreter had a part in it"
 
 
 # The runner itself: forms that goldens may take beyond those of the fact sheets' folder.

@@ -149,9 +149,15 @@ class NativeCore(Core):
         self._shape: Shape | None = None  # of the state, while it is native code's
         self._next_block: Any = None
         self._program: Program | None = None
+        self.native_bundles = 0  # of all bundles since the core was made, those that native code executed
         super().__init__(*arguments, **options)
         self._address = self._state.ctypes.data
         self._memory = self.data_memory.data.ctypes.data
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Why bundles of the present program were interpreted, and how often each."""
+        return self._program.refused if self._program is not None else Counter()
 
     # the two forms of the state
 
@@ -343,6 +349,7 @@ class NativeCore(Core):
         if kind == WRONG:
             cycle += int(words[layout.STALL // 8])
         self.bundles += bundles
+        self.native_bundles += bundles
         self.mac_bundles += int(words[layout.MAC_BUNDLES // 8]) + way_out.mac_bundles
         self.stall_memory += cycle - self.cycle - bundles
         self._time = (self._time + bundles)

@@ -12,7 +12,7 @@ from typing import Any
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.native import effects, layout
-from npuc.runtime.emulator.native.ir import Bool, Lanes, Scalar, Untranslatable, current, i64, scalar
+from npuc.runtime.emulator.native.ir import Bool, Lanes, NeedsConstant, Scalar, Untranslatable, current, i64, scalar
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
 from npuc.runtime.emulator.register_file import is_scalar, vector_place
 from npuc.runtime.emulator.semantics import Effect
@@ -96,7 +96,7 @@ class SymbolicCore:
         self.start_cycle()
 
     def __getattr__(self, name: str) -> Any:
-        raise Untranslatable(f"what it asks of the core ({name})")
+        raise Untranslatable(f"it asks the core to {name.replace('_', ' ')}")
 
     def start_cycle(self) -> None:
         """Nothing asked for yet. wrong: i64 values that must be 0, or the interpreter has to take the cycle."""
@@ -208,14 +208,17 @@ class SymbolicCore:
 
         def compute(lanes: Any, *arguments: Any) -> Any:
             kinds = tuple(map(effects.kind_of, arguments))
-            if not any(kinds) and not any(results) or (effect.access is not None and effect.access.kind == "gather"):
+            if effect.access is not None and effect.access.kind == "gather":
                 return effect.function(lanes, *arguments)
+            if not any(kinds):
+                written = len(current().lines)
+                try:
+                    return _passed_on(effect.function(lanes, *arguments), results)
+                except NeedsConstant:
+                    del current().lines[written:]
             family = effects.family(effect, kinds, results)
             if family.inline:
-                result = effect.function(lanes, *arguments)
-                if len(results) == 1:
-                    return effects.as_bits(result)
-                return tuple(map(effects.as_bits, result))
+                return _passed_on(effect.function(lanes, *arguments), results)
             return self.call_family(family, list(arguments))
 
         return compute
@@ -226,6 +229,13 @@ class SymbolicCore:
         if not isinstance(register, str) or "." in register or is_scalar(register):
             return 0
         return vector_place(register)[1]
+
+
+def _passed_on(result: Any, results: tuple[effects.Kind, ...]) -> Any:
+    """What an effect gave, vectors as bits."""
+    if not any(results):
+        return result
+    return effects.as_bits(result) if len(results) == 1 else tuple(map(effects.as_bits, result))
 
 
 def _no_call(family: effects.Family, arguments: list[Any]) -> Any:
