@@ -6,7 +6,7 @@ Integer sums wrap in the accumulator lane. The bf16 sum is in `float_sum.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from npuc.runtime.emulator.errors import EmulationError
@@ -108,7 +108,7 @@ def multiplier(word: int, floating: bool) -> Configuration:
     return known
 
 
-@lru_cache(maxsize=None)
+@cache
 def _windows(shape: Geometry) -> tuple[int, ...]:
     """The element of A in each row and place of a convolution."""
     return tuple(row + step for row in range(shape.rows) for step in range(shape.inner))
