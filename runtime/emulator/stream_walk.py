@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,31 +31,38 @@ class Ends:
         return new
 
 
+def _joined(channel: Channel) -> tuple[int, str | None]:
+    """The register position of a channel's port of its switch, and why the two are not joined, if they are not."""
+    tile, sends = channel.tile, channel.direction == "mm2s"
+    index = geometry.slave_index if sends else geometry.master_index
+    if tile.kind != "shim":
+        return index(tile.kind, "dma", channel.number), None
+    ports, fields, register, name = (
+        (geometry.SHIM_MM2S_SLAVE_SOUTH, geometry.SHIM_MUX_LSB, geometry.SHIM_MUX, "mux") if sends else
+        (geometry.SHIM_S2MM_MASTER_SOUTH, geometry.SHIM_DEMUX_LSB, geometry.SHIM_DEMUX, "demux"))  # fmt: skip
+    port = ports[channel.number]
+    joined = tile.plain.get(register, 0) >> fields[port] & 3 == geometry.SHIM_MUX_DMA
+    missing = f"{channel.name} is not connected to South {port} by the {name} register"
+    return index("shim", "south", port), None if joined else missing
+
+
 def sources(array: Array, channel: Channel) -> Ends:
     """What an S2MM channel receives from."""
-    ends, tile = Ends(), channel.tile
-    if tile.kind != "shim":
-        _into_master(array, tile, geometry.master_index(tile.kind, "dma", channel.number), ends)
-        return ends
-    port = geometry.SHIM_S2MM_MASTER_SOUTH[channel.number]
-    if tile.plain.get(geometry.SHIM_DEMUX, 0) >> geometry.SHIM_DEMUX_LSB[port] & 3 != geometry.SHIM_MUX_DMA:
-        ends.open.append(f"South {port} of {tile.name} is not connected to {channel.name} by the demux register")
-        return ends
-    _into_master(array, tile, geometry.master_index("shim", "south", port), ends)
-    return ends
+    return _walk(array, channel, _into_master)
 
 
 def sinks(array: Array, channel: Channel) -> Ends:
     """What an MM2S channel sends to."""
-    ends, tile = Ends(), channel.tile
-    if tile.kind != "shim":
-        _out_of_slave(array, tile, geometry.slave_index(tile.kind, "dma", channel.number), ends)
-        return ends
-    port = geometry.SHIM_MM2S_SLAVE_SOUTH[channel.number]
-    if tile.plain.get(geometry.SHIM_MUX, 0) >> geometry.SHIM_MUX_LSB[port] & 3 != geometry.SHIM_MUX_DMA:
-        ends.open.append(f"{channel.name} is not connected to South {port} by the mux register")
-        return ends
-    _out_of_slave(array, tile, geometry.slave_index("shim", "south", port), ends)
+    return _walk(array, channel, _out_of_slave)
+
+
+def _walk(array: Array, channel: Channel, follow: Callable[[Array, Tile, int, Ends], None]) -> Ends:
+    ends = Ends()
+    index, missing = _joined(channel)
+    if missing is not None:
+        ends.open.append(missing)
+    else:
+        follow(array, channel.tile, index, ends)
     return ends
 
 

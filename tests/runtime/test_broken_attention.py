@@ -86,20 +86,22 @@ def a_buffer_lock_starts_at_0(generator, commands, operations):
     return place(commands[index].address)[0]
 
 
+def another_lock(generator: random.Random, commands: Commands, uses: str, lock: str, value: int) -> str:
+    """A core's descriptor that uses a lock uses one that nothing else does."""
+    index = draw(generator, commands, lambda c: is_descriptor(c, ("core",)) and geometry.unpack_bd(
+        "core", c.words)[uses])
+    commands[index] = with_field(commands[index], lock, lambda _: value)
+    return place(commands[index].address)[0]
+
+
 @breaks
 def a_descriptor_releases_another_lock(generator, commands, operations):
-    index = draw(generator, commands, lambda c: is_descriptor(c, ("core",)) and geometry.unpack_bd(
-        "core", c.words)["release_value"])
-    commands[index] = with_field(commands[index], "release_lock", lambda _: 15)
-    return place(commands[index].address)[0]
+    return another_lock(generator, commands, "release_value", "release_lock", 15)
 
 
 @breaks
 def a_descriptor_acquires_another_lock(generator, commands, operations):
-    index = draw(generator, commands, lambda c: is_descriptor(c, ("core",)) and geometry.unpack_bd(
-        "core", c.words)["acquire_enable"])
-    commands[index] = with_field(commands[index], "acquire_lock", lambda _: 14)
-    return place(commands[index].address)[0]
+    return another_lock(generator, commands, "acquire_enable", "acquire_lock", 14)
 
 
 @breaks
