@@ -5,7 +5,7 @@ All of it follows from the two bundles and the distance; what depends on the way
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -133,21 +133,31 @@ def _files_at(step: Step, stage: int) -> set[str]:
 # registers
 
 
-def _landings(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
-    found = []
+_Meets = Callable[[Access, Access], bool]
+
+
+def _meet_in(older: tuple[Step, ...], newer: tuple[Step, ...], kinds: str, meets: _Meets) -> Iterator[tuple[str, ...]]:
+    """(first instruction, second, registers) where accesses of one register meet; kinds: reads or writes of both."""
     for first in older:
         for second in newer:
-            twice = [
+            registers = [
                 a.register
-                for a in first.timing.writes
-                for b in second.timing.writes
-                if a.register == b.register and a.stage - distance == b.stage and a.register not in STICKY_FLAGS
+                for a in (first.timing.reads if kinds[0] == "r" else first.timing.writes)
+                for b in (second.timing.reads if kinds[1] == "r" else second.timing.writes)
+                if a.register == b.register and meets(a, b)
             ]
-            if twice:
-                names = " ".join(dict.fromkeys(twice))
-                text = f"{_name(first)} and {_name(second)} {_apart(distance)} both write {names} in one cycle"
-                found.append(Meeting("double-landing", text))
-    return found
+            if registers:
+                yield _name(first), _name(second), " ".join(dict.fromkeys(registers))
+
+
+def _landings(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
+    together = _meet_in(
+        older, newer, "ww", lambda a, b: a.stage - distance == b.stage and a.register not in STICKY_FLAGS
+    )
+    return [
+        Meeting("double-landing", f"{first} and {second} {_apart(distance)} both write {registers} in one cycle")
+        for first, second, registers in together
+    ]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -166,27 +176,12 @@ def timing_notes(older: Effects, newer: Effects, distance: int) -> tuple[Meeting
     return tuple(dict.fromkeys(found))
 
 
-def _pairs(older: Effects, newer: Effects) -> Iterator[tuple[Step, Step]]:
-    return ((first, second) for first in older.steps for second in newer.steps)
-
-
-def _distinct(registers: list[str]) -> str:
-    return " ".join(dict.fromkeys(registers))
-
-
 def _early_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    found = []
-    for first, second in _pairs(older, newer):
-        early = [(r, w) for w in first.timing.writes for r in second.timing.reads if needed(w, r) > distance]
-        if early:
-            most = max(needed(w, r) for r, w in early)
-            names = _distinct([r.register for r, _ in early])
-            text = (
-                f"{_name(second)} reads {names} {_apart(distance)} from {_name(first)}, whose value is there after "
-                f"{most}: it gets the old one"
-            )
-            found.append(Meeting("early-read", text))
-    return found
+    early = _meet_in(older.steps, newer.steps, "wr", lambda w, r: needed(w, r) > distance)
+    return [
+        Meeting("early-read", f"{second} reads {registers} {_apart(distance)} from {first}: it gets the old value")
+        for first, second, registers in early
+    ]
 
 
 def needed(write: Access, read: Access) -> int:
@@ -197,33 +192,26 @@ def needed(write: Access, read: Access) -> int:
 
 
 def _late_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    found = []
-    for first, second in _pairs(older, newer):
-        late = [
-            r.register
-            for r in first.timing.reads
-            for w in second.timing.writes
-            if r.register == w.register and write_after_read(r.stage, r.bypass, w.stage, w.bypass) > distance
-        ]
-        if late:
-            text = f"{_name(second)} writes {_distinct(late)} before {_name(first)}, {_apart(distance)}, reads it"
-            found.append(Meeting("late-read", text))
-    return found
+    late = _meet_in(
+        older.steps,
+        newer.steps,
+        "rw",
+        lambda r, w: write_after_read(r.stage, r.bypass, w.stage, w.bypass) > distance,
+    )
+    return [
+        Meeting("late-read", f"{second} writes {registers} before {first}, {_apart(distance)}, reads it")
+        for first, second, registers in late
+    ]
 
 
 def _landing_order(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    found = []
-    for first, second in _pairs(older, newer):
-        overtaken = [
-            a.register
-            for a in first.timing.writes
-            for b in second.timing.writes
-            if a.register == b.register and a.stage - distance > b.stage and a.register not in STICKY_FLAGS
-        ]
-        if overtaken:
-            text = f"{_name(first)} {_apart(distance)} earlier writes {_distinct(overtaken)} after {_name(second)} does"
-            found.append(Meeting("landing-order", text))
-    return found
+    overtaken = _meet_in(
+        older.steps, newer.steps, "ww", lambda a, b: a.stage - distance > b.stage and a.register not in STICKY_FLAGS
+    )
+    return [
+        Meeting("landing-order", f"{first} {_apart(distance)} earlier writes {registers} after {second} does")
+        for first, second, registers in overtaken
+    ]
 
 
 # memory
@@ -238,7 +226,10 @@ def _memory(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> 
             if first is second or a is None or b is None or a.bus or b.bus or a.kind == "load":
                 continue
             least = memory_distance(a, b)
-            if least is not None and distance < least:
+            if distance == 0 and a.stages[-1] == b.stages[0]:
+                text = f"{_name(second)} and {_name(first)} access the same bytes in one cycle"
+                found.append(Meeting("memory-order", text, None, True))
+            elif distance and least is not None and distance < least:
                 text = f"{_name(second)} {_apart(distance)} accesses what {_name(first)} stores: {least} are needed"
                 found.append(Meeting("memory-order", text, None, True))
     return found

@@ -223,27 +223,30 @@ def delay_slots_run_off_the_end(rng: Random, wrong: bool) -> str:
 # ---- hardware loops
 
 
-def loop(setup: str = "", body: str = "nop 7", end: str = "last: nop", gap: int = 7) -> str:
+def loop(setup: str = "", body: str = "nop 7", end: str = "last: nop") -> str:
     standard = "movxm ls, #first\nmovxm le, #last\nmova lc, #3"
-    return f"{setup or standard}\nnop {gap}\nfirst: {body}\n{end}\nnop"
+    return f"{setup or standard}\nnop 7\nfirst: {body}\n{end}\nnop"
+
+
+def late_setup(rng: Random, wrong: bool, late: str, *others: str) -> str:
+    """The last of the three writes 7 bundles before LE, or fewer."""
+    body = f"nop {rng.randrange(1, 6) if wrong else 6}"
+    return "\n".join([*others, "nop 9", f"bad: {late}", f"first: {body}", "last: nop", "nop"])
 
 
 @defect("loop-setup")
 def loop_count_written_late(rng: Random, wrong: bool) -> str:
-    late = "movxm ls, #first\nmovxm le, #last\nnop 9\nbad: mova lc, #3"
-    return loop(late, f"nop {rng.randrange(1, 6) if wrong else 6}", gap=0).replace("nop 0", "")
+    return late_setup(rng, wrong, "mova lc, #3", "movxm ls, #first", "movxm le, #last")
 
 
 @defect("loop-setup")
 def loop_start_written_late(rng: Random, wrong: bool) -> str:
-    late = "movxm le, #last\nmova lc, #3\nnop 9\nbad: movxm ls, #first"
-    return loop(late, f"nop {rng.randrange(1, 6) if wrong else 6}", gap=0).replace("nop 0", "")
+    return late_setup(rng, wrong, "movxm ls, #first", "movxm le, #last", "mova lc, #3")
 
 
 @defect("loop-setup")
 def loop_end_written_late(rng: Random, wrong: bool) -> str:
-    late = "movxm ls, #first\nmova lc, #3\nnop 9\nbad: movxm le, #last"
-    return loop(late, f"nop {rng.randrange(1, 6) if wrong else 6}", gap=0).replace("nop 0", "")
+    return late_setup(rng, wrong, "movxm le, #last", "movxm ls, #first", "mova lc, #3")
 
 
 @defect("loop-setup")
