@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import txn
-from npuc.compiler.emit.layout import malformed, pack_words, take_words
+from npuc.compiler.emit.layout import malformed, take_words
 from npuc.compiler.target.npu1 import geometry
 
 WHAT = "runtime sequence (older form)"
@@ -280,7 +280,3 @@ def write_legacy_text(operations: Sequence[txn.Operation]) -> bytes:
     """The text form."""
     return text_of_words(write_legacy_sequence(operations))
 
-
-def to_bytes(words: Sequence[int]) -> bytes:
-    """Little-endian words, as the instruction buffer holds them."""
-    return pack_words(words)

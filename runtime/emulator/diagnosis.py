@@ -49,7 +49,8 @@ def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
             by_name[name] = Unit(name, "port", None, RUNNING, text="passes what comes")
     cause = why(by_name, controller.name)
     stuck = tuple(unit for unit in units if unit.status in (WAITING, LOOPING, RUNNING))
-    return Diagnosis(array.clock.cycle, cause.root, cause.chain, stuck, tuple(_notes(array)))
+    notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
+    return Diagnosis(array.clock.cycle, cause.root, cause.chain, stuck, (*notes, *_notes(array)))
 
 
 # --- the controller -----------------------------------------------------------------------------------------------
@@ -191,6 +192,21 @@ def _channel(array: Array, controller: Controller, channel: Channel) -> Unit:
     if waits:
         return Unit(channel.name, "dma", where, WAITING, place, waits=waits, state=state)
     return Unit(channel.name, "dma", where, RUNNING, place, "is under way", state=state)
+
+
+def _descriptor(unit: Unit) -> str:
+    """What the descriptor of a channel says, and what waits in its queue."""
+    fields, queue = unit.state["fields"], unit.state["queue"]
+    parts = [f"{fields['length']} words"]
+    parts += [f"base {4 * fields['base_address']:#x}"] if "base_address" in fields else []
+    if fields["acquire_enable"]:
+        parts.append(f"acquires lock {fields['acquire_lock']} by {fields['acquire_value']}")
+    if fields["release_value"]:
+        parts.append(f"releases lock {fields['release_lock']} by {fields['release_value']}")
+    parts += [f"packet id {fields['packet_id']}"] if fields["enable_packet"] else []
+    parts += [f"then descriptor {fields['next_bd']}"] if fields["use_next"] else ["the last of its chain"]
+    waiting = ", ".join(f"descriptor {task['descriptor']} x {task['repeat']}" for task in queue) or "empty"
+    return f"descriptor {unit.state['descriptor']} of {unit.name}: {', '.join(parts)}; queue {waiting}"
 
 
 def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Unit:

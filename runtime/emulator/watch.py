@@ -99,4 +99,5 @@ def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
     found = diagnose(array, controller, loops)
     waits = f"{controller.who} waits for {controller.waiting or 'nothing'}"
     message = found.root if found.root.startswith(controller.name) else f"{waits}; {found.root}"
-    return Deadlock(message, place=f"cycle {array.clock.cycle}", details=found.details(), diagnosis=found)
+    return Deadlock(message, place=f"cycle {array.clock.cycle}", details=found.details(), diagnosis=found,
+                    remedy="npuc run --json shows the whole chain of waits")

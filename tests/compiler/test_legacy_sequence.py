@@ -8,6 +8,7 @@ import pytest
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import legacy_sequence, txn
+from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.emit.legacy_sequence import read_legacy_bytes, read_legacy_sequence, write_legacy_sequence
 from npuc.compiler.target.npu1 import geometry
 
@@ -57,7 +58,7 @@ def test_what_is_written_reads_back_the_same_in_words_bytes_and_text(seed):
         assert list(read_legacy_sequence(words)) == operations
         text = legacy_sequence.write_legacy_text(operations)
         assert legacy_sequence.words_of_text(text) == words
-        for form in (text, text.lower(), text.replace(b"\n", b"\r\n"), legacy_sequence.to_bytes(words)):
+        for form in (text, text.lower(), text.replace(b"\n", b"\r\n"), pack_words(words)):
             assert list(read_legacy_bytes(form)) == operations
 
 

@@ -72,7 +72,9 @@ def core_does_not_release_its_input(design):
 
 
 @broken("S2MM 0 of core(0,2)", "lock 0 of core(0,2)", "nothing releases it",
-        names=("lock 5 of core(0,2) is 1: core(0,2) released it and nothing has acquired it",))
+        names=("lock 5 of core(0,2) is 1: core(0,2) released it and nothing has acquired it",
+               "descriptor 0 of S2MM 0 of core(0,2): 32 words, base 0x400, acquires lock 0 by -1, releases lock 1 by "
+               "1, then descriptor 0; queue empty"))
 def core_releases_the_wrong_lock(design):
     run_core(design, release_in=OWN + 5)
 
