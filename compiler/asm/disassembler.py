@@ -27,7 +27,7 @@ _BYTES_A_LINE = 16
 def disassemble(programs: Sequence[CoreProgram], file: str = "") -> str:
     """The text of programs with a `.core` heading each where their cores are known."""
     count = f"{len(programs)} program" + "s" * (len(programs) != 1)
-    parts = [f"// {file}: {count}\n.exact\n" if file else ".exact\n"]
+    parts = [f"// {one_line(file)}: {count}\n.exact\n" if file else ".exact\n"]
     known: dict[tuple[int, bytes, tuple[tuple[int, str], ...]], str] = {}
     for program in programs:
         parts.append(_heading(program))
@@ -40,9 +40,14 @@ def disassemble(programs: Sequence[CoreProgram], file: str = "") -> str:
     return "\n".join(parts)
 
 
+def one_line(text: str) -> str:
+    """Text of a binary as it may stand in a comment."""
+    return " ".join(text.split())
+
+
 def _heading(program: CoreProgram) -> str:
     lines = []
-    about = f"{program.source}, {len(program.code)} bytes"
+    about = f"{one_line(program.source)}, {len(program.code)} bytes"
     if program.core is not None:
         pdi = "" if program.pdi is None else f", {program.pdi}"
         lines.append(f".core {program.column}, {program.row}{pdi}  // {about}")
@@ -129,7 +134,7 @@ def program_text(program: CoreProgram) -> str:
         address = item.address
         if address in labels:
             lines += [f"{quoted(name)}:" for name in labels[address]]
-        comment = f"  // {' '.join(sources[address].split())}" if address in sources else ""
+        comment = f"  // {one_line(sources[address])}" if address in sources else ""
         lines.append(f"0{address:04x}:  {line_text(item, program.code, program.base, names)}{comment}")
     return "\n".join(lines) + "\n"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from npuc.compiler.asm.codec import Bundle, Undecodable, decode_sweep
-from npuc.compiler.asm.disassembler import data_lines, line_text
+from npuc.compiler.asm.disassembler import data_lines, line_text, one_line
 from npuc.compiler.asm.expressions import quoted
 from npuc.compiler.asm.objects import value_in_place
 from npuc.compiler.asm.text import format_instruction
@@ -18,7 +19,12 @@ CODE_ALIGNMENT = 16
 def disassemble_object(file: ObjectFile, name: str = "") -> str:
     """The text of an object, which assembles to the same sections, symbols and relocations."""
     names = _unique_names(file)
-    parts = [f"// {name}: object\n.exact\n" if name else ".exact\n"]
+    used = {relocation.symbol for section in file.sections for relocation in section.relocations}
+    symbols: dict[int | None, list[ObjectSymbol]] = {}
+    for symbol in names:
+        if symbol.kind != "other" and (symbol.kind != "section" or symbol in used):
+            symbols.setdefault(symbol.section, []).append(symbol)
+    parts = [f"// {one_line(name)}: object\n.exact\n" if name else ".exact\n"]
     taken: set[str] = set()
     for number, section in enumerate(file.sections):
         title, count = section.name or "unnamed", 0
@@ -26,8 +32,8 @@ def disassemble_object(file: ObjectFile, name: str = "") -> str:
             count += 1
             title = f"{section.name}.{count}"
         taken.add(quoted(title))
-        parts.append("\n".join(_section_lines(number, title, section, file, names)) + "\n")
-    loose = [s for s in file.symbols if s.section is None and s.name and s.kind != "other"]
+        parts.append("\n".join(_section_lines(number, title, section, symbols.get(number, []), names)) + "\n")
+    loose = [s for s in symbols.get(None, []) if s.name]
     lines = [f".set {quoted(names[s])}, 0x{s.value:x}" for s in loose if s.defined]
     lines += [line for s in loose for line in _attributes(s, names[s])]
     return "\n".join(parts + (["\n".join(lines) + "\n"] if lines else []))
@@ -60,17 +66,17 @@ def _attributes(symbol: ObjectSymbol, name: str) -> list[str]:
 
 
 def _section_lines(
-    number: int, title: str, section: Section, file: ObjectFile, names: dict[ObjectSymbol, str]
+    number: int, title: str, section: Section, here: list[ObjectSymbol], names: dict[ObjectSymbol, str]
 ) -> list[str]:
     flags = "a" + "w" * section.writable + "x" * section.is_code + "n" * section.zeros
     lines = [f'.section {quoted(title)}, "{flags}"']
     if section.alignment > (CODE_ALIGNMENT if section.is_code else 1):
         lines.append(f".align {section.alignment}")
-    used = {r.symbol for s in file.sections for r in s.relocations}
-    here = [s for s in names if s.section == number and s.kind != "other" and (s.kind != "section" or s in used)]
     for symbol in here:
         lines += _attributes(symbol, names[symbol])
-    relocations = {offset: [r for r in section.relocations if r.offset == offset] for offset in _offsets(section)}
+    relocations: _Relocations = {}
+    for relocation in section.relocations:
+        relocations.setdefault(relocation.offset, []).append(relocation)
     write = _code_lines if section.is_code else _data_lines
     body, starts = write(section, relocations, _labels(here, names), names)
     inside = [s for s in here if s.value not in starts]
@@ -79,10 +85,6 @@ def _section_lines(
         lines.append(f"{base}:")
         lines += [f".set {quoted(names[s])}, {base}+0x{s.value:x}" for s in inside]
     return lines + body
-
-
-def _offsets(section: Section) -> list[int]:
-    return sorted({relocation.offset for relocation in section.relocations})
 
 
 def _labels(symbols: Sequence[ObjectSymbol], names: dict[ObjectSymbol, str]) -> dict[int, list[str]]:
@@ -140,7 +142,7 @@ def _patched(
                 if fits and operands[position] == value_in_place(relocation.symbol, relocation.addend, kind):
                     operands[position] = f"#{_expression(relocation, names)}"
                     left.remove(relocation)
-                    said.append(f"{RELOCATIONS[relocation.type].name} {relocation.symbol.name}")
+                    said.append(f"{RELOCATIONS[relocation.type].name} {quoted(names[relocation.symbol])}")
                     break
         texts.append(format_instruction(decoded.instruction, tuple(operands)))
     return "; ".join(texts) + (f"  // {', '.join(said)}" if said else ""), left
@@ -152,11 +154,13 @@ def _data_lines(
     """The lines of a data section, and the offsets of its labels."""
     lines: list[str] = []
     data, at = section.data, 0
+    marks = sorted({*labels, *relocations, len(data)})
     words = {
         offset: found[0]
         for offset, found in relocations.items()
         if len(found) == 1
         and found[0].type == DATA_WORD.number
+        and marks[bisect_right(marks, offset)] >= offset + DATA_WORD.size  # nothing begins inside
         and data[offset : offset + 4]
         == value_in_place(found[0].symbol, found[0].addend, DATA_WORD).to_bytes(4, "little")
     }
@@ -169,7 +173,7 @@ def _data_lines(
             lines.append(f"  .word {_expression(words[stop], names)}")
             at = stop + 4
     rest = [r for offset, found in relocations.items() if offset not in words for r in found]
-    return lines + [_directive(relocation, names) for relocation in rest], set(labels)
+    return lines + [_directive(relocation, names) for relocation in rest], {*(x for x in labels if x <= len(data))}
 
 
 def _data(data: bytes, zeros: bool) -> list[str]:

@@ -63,6 +63,17 @@ def test_a_made_label_never_takes_a_symbols_name() -> None:
     assert "\n.L10.1:\n" in text and "\ntwice.1:\n" in text and '\n"a b?c":\n' in text
 
 
+def test_names_from_a_binary_never_break_a_line() -> None:
+    code = encode_bundle(parse_bundle("add r1, r2, r3"))
+    odd = CoreProgram(0, 2, 0, code, symbols=((0, "a\nb"),), lines=((0, "x\ny"),), source="PDI of\nnop\n.data")
+    assert assemble(disassemble([odd], "k\nnop")).code == code
+    symbol = ObjectSymbol("far\nnop", None, 0, 0, "label", "global", False)
+    jump = assemble(".exact\nj #0").code
+    section = Section(".te\nxt", jump, True, alignment=16, relocations=(Relocation(0, 1, symbol),))
+    file = ObjectFile((section,), (symbol,))
+    assert [s.data for s in assemble_object(disassemble_object(file, "k\nnop")).sections] == [jump]
+
+
 def test_what_does_not_decode_stands_as_bytes_with_offset_and_reason() -> None:
     good = encode_bundle(parse_bundle("add r1, r2, r3"))
     code = good + b"\x11\x00" + good + b"\x19"
@@ -168,6 +179,15 @@ def test_an_object_shows_its_relocations_as_symbols_and_comes_back() -> None:
     made = {s for s in again.symbols if s.name.startswith(".Lsection")}
     assert set(again.symbols) - made == set(file.symbols)
     assert read_object(write_object(again)).sections == file.sections
+
+
+def test_words_that_overlap_or_have_a_name_inside_keep_their_places() -> None:
+    symbols = (OUTSIDE, ObjectSymbol("inside", 0, 2, 0, "object"), ObjectSymbol("end", 0, 12, 0, "object"))
+    relocations = tuple(Relocation(offset, 50, OUTSIDE) for offset in (0, 4, 6))
+    file = ObjectFile((Section(".data", bytes(12), writable=True, relocations=relocations),), symbols)
+    again = assemble_object(disassemble_object(file))
+    assert again.sections == file.sections
+    assert set(again.symbols) == set(symbols)
 
 
 def test_an_object_of_other_symbols_than_its_text_is_left_to_the_linker() -> None:
