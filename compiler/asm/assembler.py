@@ -21,7 +21,7 @@ from npuc.compiler.asm.source import At, Bundle, Source, SourceProgram
 from npuc.compiler.asm.text import operand_offset, refusal
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
-from npuc.compiler.target.aie2.relocations import DATA_WORD, RelocationType, relocation_type
+from npuc.compiler.target.aie2.relocations import DATA_WORD, RELOCATIONS, RelocationType, relocation_type
 from npuc.compiler.target.npu1.geometry import CORE_VIEW_OWN, PROGRAM_MEMORY_SIZE
 
 
@@ -129,10 +129,7 @@ def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledPro
     symbols = symbol_values(source, program, placed, addresses)
     for part, address in zip(placed, addresses, strict=True):
         fill_in(source, part, address, resolver(source, symbols))
-        for fixup in part.section.fixups:
-            symbol = fixup.expression.symbols[0][1]
-            if symbol not in symbols:
-                raise undefined(source, fixup.at, symbol, symbols)
+        _apply_relocations(source, part, resolver(source, symbols))
     code, first = _code_image(placed, addresses)
     data = tuple(
         DataSegment(address, bytes(part.data))
@@ -149,6 +146,24 @@ def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledPro
     )
     names = _symbols(source, program, placed, addresses, symbols)
     return AssembledProgram(code, first, symbols, data, entry, lines, names, program.core, program.pdi)
+
+
+def _apply_relocations(source: Source, part: Placed, resolve: Resolve) -> None:
+    """Do what `.reloc` asks for, as a linker would."""
+    for fixup in part.section.fixups:
+        value = resolve(fixup.expression, fixup.at, fixup.offset, NOWHERE)
+        kind = RELOCATIONS.get(fixup.number)
+        if kind is None:
+            message = f"what relocation {fixup.number} patches is not known"
+            raise source.error(fixup.at, message, "assemble to an object")
+        field = part.data[fixup.offset : fixup.offset + kind.size]
+        if len(field) < kind.size:
+            raise source.error(fixup.at, f"{kind.name} at {fixup.offset} leaves the section")
+        if not -(1 << kind.width - 1) <= value < 1 << kind.width:
+            message = f"{fixup.expression} = {value} does not fit the {kind.width} bits of {kind.name}"
+            raise source.error(fixup.at, message)
+        patched = kind.write(int.from_bytes(field, "little"), value)
+        part.data[fixup.offset : fixup.offset + kind.size] = patched.to_bytes(kind.size, "little")
 
 
 def place(source: Source, program: SourceProgram) -> list[Placed]:

@@ -11,6 +11,7 @@ from npuc.compiler.asm.assembler import Patch, Resolve, fill_in, place
 from npuc.compiler.asm.directives import read_source
 from npuc.compiler.asm.expressions import Expression
 from npuc.compiler.asm.source import At, Source, SourceProgram, SymbolAttributes
+from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf_object import ObjectFile, ObjectSymbol, Relocation, Section
 from npuc.compiler.target.aie2.relocations import DATA_WORD, RelocationType
 
@@ -28,7 +29,10 @@ def object_of(source: Source) -> ObjectFile:
     sections: list[Section] = []
     symbols: list[ObjectSymbol] = []
     for program in source.programs:
-        more, names = _Object(source, program, len(sections)).build()
+        try:
+            more, names = _Object(source, program, len(sections)).build()
+        except RecursionError:
+            raise InputError("a symbol is defined through too many others", place=source.file) from None
         sections += more
         symbols += names
     return ObjectFile(tuple(sections), tuple(dict.fromkeys(symbols)))

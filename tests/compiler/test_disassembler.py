@@ -7,7 +7,7 @@ import random
 import pytest
 
 from npuc.compiler.asm.assembler import assemble
-from npuc.compiler.asm.codec import Undecodable, decode_sweep, encode_bundle
+from npuc.compiler.asm.codec import Undecodable, decode_program, decode_sweep, encode_bundle
 from npuc.compiler.asm.disassembler import disassemble
 from npuc.compiler.asm.listing import list_file
 from npuc.compiler.asm.object_listing import disassemble_object
@@ -233,6 +233,25 @@ def test_what_no_relocation_can_say_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         assemble_object(text + ("\nf: nop" if "size" in text else ""), "k.s")
     assert str(caught.value).startswith("k.s:")
+
+
+def test_an_object_assembled_at_fixed_addresses_is_linked() -> None:
+    text = disassemble_object(linkable()) + "outside = 0x100\n"
+    assembly = assemble(text)
+    names = assembly.symbols
+    targets = [d.operands[-1] for b in decode_program(assembly.code) for d in b.slots.values() if d.operands]
+    assert targets == [names["table"], 0x108, names["loop"], 0x100, names["loop"]]
+    assert assembly.data[0].data[4:8] == (names["main"]).to_bytes(4, "little")
+    for line, message in [(".reloc 0, R_AIE2_60, t", "60 patches is not known"), (".reloc 0, R_AIE2_0, t", "leaves")]:
+        with pytest.raises(InputError, match=message):
+            assemble(f"t: nop\n{line}\n")
+
+
+def test_long_chains_of_equates_end_in_one_error_or_a_number() -> None:
+    chain = "\n".join(f"e{i} = e{i + 1}" for i in range(5000)) + "\ne5000 = 7\nmovxm r0, #e0\n"
+    for read in (assemble, assemble_object):
+        with pytest.raises(InputError, match="too many others"):
+            read(chain)  # type: ignore[operator]
 
 
 def test_programs_of_cores_become_sections_of_an_object() -> None:
