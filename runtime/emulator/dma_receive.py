@@ -125,7 +125,7 @@ class Receiver(Channel):
         now = self.array.clock.cycle
         self.loaded_at = now
         self.stored, self.stored_by, self.ending = 0, now - 1.0, False
-        self.inlet.open(self.base + min(self.array.machine.receive_words, self.length), now)
+        self.inlet.open(self.base + min(self.array.machine.receive_words, self._wanted()), now)
         super().begin()
 
     def proceed(self) -> None:
@@ -139,8 +139,18 @@ class Receiver(Channel):
             self.resume_at += self.array.machine.receive_resume
             if full < now:
                 self.array.note(self.name, "memory backpressure", full, now + 1)
-        self.inlet.open(self.base + self.length, self.resume_at)
+        self.inlet.open(self.base + self._wanted(), self.resume_at)
         self._check()
+
+    def _wanted(self) -> int:
+        """Words the descriptor takes: its length, or up to a TLAST that is under way and ends it."""
+        if self.finishes_on_tlast:
+            so_far = self.stored
+            for segment in self.pending:
+                so_far += len(segment.words)
+                if segment.last and so_far <= self.length:
+                    return so_far
+        return self.length
 
     def _taken(self, count: int) -> float:
         """The cycle in which the descriptor's `count`-th word is taken, all words up to it being under way.
@@ -170,6 +180,8 @@ class Receiver(Channel):
             raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
                                  "like is in no public source")
         self.pending.append(segment)
+        if segment.last and self.finishes_on_tlast:  # the port refuses what follows until the next descriptor
+            self.inlet.open_until = min(self.inlet.open_until, self.inlet.entered)
         if self.wants_header:
             self._take_header()
         elif self.granted and not self.paused:
@@ -180,14 +192,7 @@ class Receiver(Channel):
         if self.ending or self.descriptor is None:
             return
         held = self.inlet.entered - self.base
-        count = self.length
-        if self.finishes_on_tlast:
-            so_far = self.stored
-            for segment in self.pending:
-                so_far += len(segment.words)
-                if segment.last and so_far <= self.length:
-                    count = so_far
-                    break
+        count = self._wanted()
         if held < count:
             if held - self.stored > WRITE_THROUGH:
                 self._store(held - self.stored)

@@ -83,9 +83,11 @@ class Inlet:
         self._marks.append((index, accepted))
 
     def drop(self) -> None:
-        """Forget all that is on the way (a reset)."""
+        """Forget all that is on the way (a reset); for its senders it has been taken."""
         self.open_until = self.entered
-        self._marks.clear()
+        marks, self._marks = self._marks, []
+        for _, accepted in marks:
+            accepted(self.array.clock.cycle)
 
     def receive(self, segment: Segment) -> None:
         """Words are on the way; `entered` counts them already."""

@@ -172,6 +172,27 @@ def test_finish_on_tlast_ends_a_descriptor_early_and_keeps_the_count():
     assert counts == [7 | 1 << 31, 9 | 1 << 24 | 1 << 31, 20 | 2 << 24 | 1 << 30 | 1 << 31, 0]
 
 
+def test_an_early_tlast_leaves_no_room_for_the_rest_of_the_descriptor():
+    bench = Bench()
+    upward(bench)
+    bench.descriptor(MEMTILE, 0, 10, base_address=OWN, use_next=1, next_bd=1)
+    bench.descriptor(MEMTILE, 1, 500, base_address=OWN)
+    bench.descriptor(CORE, 0, 1000, use_next=1, next_bd=1)
+    bench.descriptor(CORE, 1, 1000, acquire_enable=1, acquire_value=-1)
+    bench.control(CORE, "s2mm", 0, 1 << 16)
+    bench.start(CORE, "s2mm", 0, 0)
+    bench.run()
+    bench.start(MEMTILE, "mm2s", 0, 0)
+    bench.run()
+    machine = bench.array.machine
+    way = machine.local_to_external_words + machine.external_to_local_words
+    sent = bench.array.tiles[MEMTILE].channels["mm2s", 0].words
+    assert 10 + machine.receive_words <= sent - way <= 10 + machine.receive_words + way
+    bench.release(CORE, 0)
+    bench.run()
+    assert not bench.array.tiles[CORE].channels["s2mm", 0].busy
+
+
 def test_tlast_suppressed_joins_descriptors_into_one_packet():
     bench = Bench()
     bench.packets(MEMTILE, ("dma", 0), [(3, 31, 0, 0)])
@@ -265,6 +286,7 @@ def test_reset_drops_the_tasks_and_what_was_received_so_that_the_channel_starts_
     bench.run()
     assert bench.get(CORE, 0, 20).tolist() == [0] * 20
     assert np.array_equal(bench.get(CORE, 200, 20), data[:20])
+    assert bench.array.tiles[MEMTILE].channels["mm2s", 0].tasks == 2
 
 
 def test_a_paused_shim_channel_moves_no_word_until_it_goes_on():
