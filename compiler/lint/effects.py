@@ -7,6 +7,7 @@ Sets of (stage, unit) and (stage, register part) are integers, one field a stage
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -35,11 +36,6 @@ def mask_of(registers: tuple[str, ...]) -> int:
 
 DEFINED_AT_RESET = mask_of((*CONTROL, *STATUS, *LOOP_REGISTERS, "CORE_ID", TILE_COUNTER))
 """What has a known value when a core leaves reset (facts/semantics/convert.md section 1)."""
-
-
-def part_names(mask: int) -> tuple[str, ...]:
-    """The parts in a set, by name."""
-    return tuple(part for part, bit in PART_BIT.items() if mask >> bit & 1)
 
 
 def _unit_bit(unit: str) -> int:
@@ -135,10 +131,6 @@ class Effects:
         return tuple(access for step in self.steps for access in step.timing.reads if access.stage > 1)
 
     @cached_property
-    def bypassed_reads(self) -> bool:
-        return any(access.bypass for step in self.steps for access in step.timing.reads)
-
-    @cached_property
     def written(self) -> int:
         """Parts written in any stage."""
         return _mask(access for step in self.steps for access in step.timing.writes)
@@ -167,9 +159,9 @@ class Effects:
         return tuple(a.register for s in self.steps for a in s.timing.writes if a.register in LOOP_REGISTERS)
 
 
-def _mask(accesses: object) -> int:
+def _mask(accesses: Iterable[Access]) -> int:
     found = 0
-    for access in accesses:  # type: ignore[attr-defined]
+    for access in accesses:
         found |= 1 << PART_BIT[access.register]
     return found
 
@@ -189,10 +181,6 @@ def _unit_set(steps: tuple[Step, ...], kind: str) -> int:
     return found
 
 
-# Before a lock a sub-word store needs more than its last stage (facts/schedule/aie2_hazards.md section 7).
-_LONGEST = 11
-
-
 def _reach(steps: tuple[Step, ...]) -> int:
     found = [0]
     for step in steps:
@@ -203,7 +191,7 @@ def _reach(steps: tuple[Step, ...]) -> int:
             found.append(step.timing.memory.stages[-1])
         if step.orders_memory:
             found.append(step.timing.last_effect)
-    return min(max(found), _LONGEST)
+    return max(found)
 
 
 @lru_cache(maxsize=1 << 15)

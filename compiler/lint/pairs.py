@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from npuc.compiler.lint.effects import LOCK_UNIT, PART_FIELD, SUBWORD_UNIT, UNIT_FIELD, Effects, Step, cycles
@@ -15,6 +16,7 @@ from npuc.compiler.target.aie2.registers import file
 from npuc.compiler.target.aie2.schedule import (
     STICKY_FLAGS,
     Access,
+    Timing,
     Unit,
     memory_distance,
     read_after_write,
@@ -53,7 +55,7 @@ def meetings(older: Effects, newer: Effects, distance: int) -> tuple[Meeting, ..
         if uses & (newer.uses | newer.avoids) or (older.avoids >> units) & newer.uses:
             found += _units(older.steps, newer.steps, distance)
         if (older.landings >> distance * PART_FIELD) & newer.landings:
-            found += _landings(older.steps, newer.steps, distance)
+            found += _landings(older, newer, distance)
     if older.has_memory and newer.has_memory:
         found += _memory(older.steps, newer.steps, distance)
     if (older.has_lock and newer.has_memory) or (older.has_memory and newer.has_lock):
@@ -63,11 +65,10 @@ def meetings(older: Effects, newer: Effects, distance: int) -> tuple[Meeting, ..
 
 def _within(bundle: Effects) -> list[Meeting]:
     """Conflicts between the instructions of one bundle."""
-    found: list[Meeting] = []
+    found = _landings(bundle, bundle, 0)
     for i, step in enumerate(bundle.steps):
         for other in bundle.steps[:i]:
             found += _units((other,), (step,), 0)
-            found += _landings((other,), (step,), 0)
     return found
 
 
@@ -133,31 +134,52 @@ def _files_at(step: Step, stage: int) -> set[str]:
 # registers
 
 
-_Meets = Callable[[Access, Access], bool]
+class _Together(NamedTuple):
+    """Two instructions, and the accesses of one register in which they meet."""
+
+    first: Step
+    second: Step
+    accesses: list[tuple[Access, Access]]
+
+    @property
+    def registers(self) -> str:
+        return " ".join(dict.fromkeys(access.register for access, _ in self.accesses))
 
 
-def _meet_in(older: tuple[Step, ...], newer: tuple[Step, ...], kinds: str, meets: _Meets) -> Iterator[tuple[str, ...]]:
-    """(first instruction, second, registers) where accesses of one register meet; kinds: reads or writes of both."""
-    for first in older:
-        for second in newer:
-            registers = [
-                a.register
-                for a in (first.timing.reads if kinds[0] == "r" else first.timing.writes)
-                for b in (second.timing.reads if kinds[1] == "r" else second.timing.writes)
-                if a.register == b.register and meets(a, b)
+_Side = Callable[[Timing], tuple[Access, ...]]
+_writes: _Side = attrgetter("writes")
+_reads: _Side = attrgetter("reads")
+
+
+def _meet(
+    older: Effects, of_older: _Side, newer: Effects, of_newer: _Side, when: Callable[[Access, Access], bool]
+) -> Iterator[_Together]:
+    """The instructions of two bundles with accesses of one register for which `when` holds."""
+    for first in older.steps:
+        for second in newer.steps:
+            found = [
+                (a, b)
+                for a in of_older(first.timing)
+                for b in of_newer(second.timing)
+                if a.register == b.register and first is not second and when(a, b)
             ]
-            if registers:
-                yield _name(first), _name(second), " ".join(dict.fromkeys(registers))
+            if found:
+                yield _Together(first, second, found)
 
 
-def _landings(older: tuple[Step, ...], newer: tuple[Step, ...], distance: int) -> list[Meeting]:
-    together = _meet_in(
-        older, newer, "ww", lambda a, b: a.stage - distance == b.stage and a.register not in STICKY_FLAGS
-    )
+def _landings(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
+    def at_once(a: Access, b: Access) -> bool:
+        return a.stage - distance == b.stage and a.register not in STICKY_FLAGS
+
     return [
-        Meeting("double-landing", f"{first} and {second} {_apart(distance)} both write {registers} in one cycle")
-        for first, second, registers in together
+        Meeting("double-landing", f"{_names(both, distance)} both write {both.registers} in one cycle")
+        for both in _meet(older, _writes, newer, _writes, at_once)
+        if distance or older.steps.index(both.first) < newer.steps.index(both.second)
     ]
+
+
+def _names(both: _Together, distance: int) -> str:
+    return f"{_name(both.first)} and {_name(both.second)} {_apart(distance)}"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -177,11 +199,15 @@ def timing_notes(older: Effects, newer: Effects, distance: int) -> tuple[Meeting
 
 
 def _early_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    early = _meet_in(older.steps, newer.steps, "wr", lambda w, r: needed(w, r) > distance)
-    return [
-        Meeting("early-read", f"{second} reads {registers} {_apart(distance)} from {first}: it gets the old value")
-        for first, second, registers in early
-    ]
+    found = []
+    for both in _meet(older, _writes, newer, _reads, lambda w, r: needed(w, r) > distance):
+        least = max(needed(write, read) for write, read in both.accesses)
+        text = (
+            f"{_name(both.second)} reads {both.registers} {_apart(distance)} from {_name(both.first)}, whose value is "
+            f"there after {least}: it gets the old one"
+        )
+        found.append(Meeting("early-read", text))
+    return found
 
 
 def needed(write: Access, read: Access) -> int:
@@ -192,25 +218,28 @@ def needed(write: Access, read: Access) -> int:
 
 
 def _late_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    late = _meet_in(
-        older.steps,
-        newer.steps,
-        "rw",
-        lambda r, w: write_after_read(r.stage, r.bypass, w.stage, w.bypass) > distance,
-    )
+    def overwritten(read: Access, write: Access) -> bool:
+        return write_after_read(read.stage, read.bypass, write.stage, write.bypass) > distance
+
     return [
-        Meeting("late-read", f"{second} writes {registers} before {first}, {_apart(distance)}, reads it")
-        for first, second, registers in late
+        Meeting(
+            "late-read",
+            f"{_name(both.second)} writes {both.registers} before {_name(both.first)}, {_apart(distance)}, reads it",
+        )
+        for both in _meet(older, _reads, newer, _writes, overwritten)
     ]
 
 
 def _landing_order(older: Effects, newer: Effects, distance: int) -> list[Meeting]:
-    overtaken = _meet_in(
-        older.steps, newer.steps, "ww", lambda a, b: a.stage - distance > b.stage and a.register not in STICKY_FLAGS
-    )
+    def overtaken(a: Access, b: Access) -> bool:
+        return a.stage - distance > b.stage and a.register not in STICKY_FLAGS
+
     return [
-        Meeting("landing-order", f"{first} {_apart(distance)} earlier writes {registers} after {second} does")
-        for first, second, registers in overtaken
+        Meeting(
+            "landing-order",
+            f"{_name(both.first)} {_apart(distance)} earlier writes {both.registers} after {_name(both.second)} does",
+        )
+        for both in _meet(older, _writes, newer, _writes, overtaken)
     ]
 
 
