@@ -22,7 +22,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def _case(entry: Mapping[str, Any], number: int, path: str) -> Case:
     return Case(entry["name"], entry["source"], keep, options=options, **chosen)
 
 
-def _option(value: Any, wrong: Any) -> str:
+def _option(value: Any, wrong: Callable[[str], InputError]) -> str:
     if isinstance(value, (str, int, float)):
         return str(value).lower() if isinstance(value, bool) else str(value)
     raise wrong(f"option value {value!r} is no string or number")
