@@ -37,7 +37,11 @@ KINDS: dict[str, Kind] = {
     "target-inside-bundle": Kind("error", f"{_HAZARDS} 5", "branch to the first byte of a bundle"),
     "return-misaligned": Kind("error", f"{_HAZARDS} 5", "align the end of the delay slots by widening bundles"),
     "runs-off-end": Kind("error", f"{_HAZARDS} 5", "end the program with a branch, or with `done` and an endless loop"),
-    "undecodable": Kind("error", "facts/isa/README.md", "branch elsewhere or repair the code"),
+    "undecodable": Kind(
+        "error",
+        "facts/isa/README.md",
+        "repair the code, or branch elsewhere; other generations' code (AIE1, AIE2P) is not read",
+    ),
     "loop-bounds-misaligned": Kind("error", f"{_HAZARDS} 6", "align LS and LE to 16 bytes by widening earlier bundles"),
     "loop-bounds": Kind("error", f"{_HAZARDS} 6", "let LS and LE be addresses of bundles of the program"),
     "loop-end-size": Kind("error", f"{_HAZARDS} 6", "widen the last bundle of the loop to 16 bytes"),
