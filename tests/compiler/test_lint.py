@@ -12,6 +12,7 @@ from lint_programs import assemble, lint
 
 from npuc.compiler import cli
 from npuc.compiler import lint as lint_package
+from npuc.compiler.asm.products import assemble_to
 from npuc.compiler.asm.programs import read_programs
 from npuc.compiler.emit import elf
 from npuc.compiler.frontend.attention import Attention
@@ -138,6 +139,36 @@ def test_data_behind_the_program_raises_no_errors() -> None:
     data = bytes(rng.randrange(256) for _ in range(400))
     code = assemble("end: j #end\nnop 5").code
     assert not [finding for finding in lint(code + data) if finding.severity == "error"]
+
+
+OBJECT = """
+.global f
+f: jl #outside
+{}
+add r0, r1, r2
+j #elsewhere
+{}
+"""
+
+
+def test_in_an_object_unlinked_targets_are_unknown_and_other_rules_hold() -> None:
+    def found(first: str) -> set[str]:
+        delay = "\n".join([first, *["nop"] * 4])
+        nops = "\n".join(["nop"] * 5)
+        data = assemble_to("o", OBJECT.format(delay, nops), "f.s")
+        (program,) = read_programs(data)
+        return {finding.kind for finding in lint_program(program).findings}
+
+    assert found("nop") == set()
+    assert found("mova r3, #1; movx r3, #2") == {"double-landing"}
+
+
+def test_a_function_that_only_its_symbol_reaches_may_read_arguments() -> None:
+    program = assemble("end: j #end\nnop 5\nf: add r0, r1, r2\nret lr\nnop 5")
+    image = elf.CoreImage(program.code, symbols=(elf.Symbol(program.labels["f"], "f"),))
+    (linked,) = read_programs(elf.write_elf(image))
+    report = lint_program(linked)
+    assert (report.findings, report.unreached) == ((), 0)
 
 
 # ---- robustness
