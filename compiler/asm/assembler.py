@@ -17,7 +17,7 @@ from npuc.compiler.asm.directives import read_source
 from npuc.compiler.asm.expressions import Expression
 from npuc.compiler.asm.placing import Placed, code_targets, place_section
 from npuc.compiler.asm.programs import CoreProgram
-from npuc.compiler.asm.source import At, Bundle, Source, SourceProgram
+from npuc.compiler.asm.source import At, Source, SourceBundle, SourceProgram
 from npuc.compiler.asm.text import operand_offset, refusal
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
@@ -293,7 +293,7 @@ def fill_in(source: Source, part: Placed, address: int, resolve: Resolve) -> Non
             part.data[where : where + values.size] = (value & highest).to_bytes(values.size, "little")
 
 
-def _encode(source: Source, bundle: Bundle, offset: int, size: int, address: int, resolve: Resolve) -> bytes:
+def _encode(source: Source, bundle: SourceBundle, offset: int, size: int, address: int, resolve: Resolve) -> bytes:
     form = choose_format(bundle.parsed.slots, size)
     slots: dict[str, tuple] = {}
     for slot, (instruction, values) in bundle.parsed.slots.items():
@@ -312,7 +312,7 @@ def _encode(source: Source, bundle: Bundle, offset: int, size: int, address: int
         raise source.error(at, refusal(slots[slot][0], error), error.remedy) from None
 
 
-def _place_of(bundle: Bundle, slot: str, operand: int) -> At:
+def _place_of(bundle: SourceBundle, slot: str, operand: int) -> At:
     """Where in the text an operand of a bundle stands."""
     offset = 0
     for part, (name, (instruction, _)) in zip(bundle.text.split(";"), bundle.parsed.slots.items(), strict=False):

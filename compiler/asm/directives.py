@@ -15,12 +15,12 @@ from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse
 from npuc.compiler.asm.source import (
     Align,
     At,
-    Bundle,
     Data,
     Fixup,
     Item,
     Label,
     Source,
+    SourceBundle,
     SourceProgram,
     SourceSection,
     Statement,
@@ -108,7 +108,7 @@ def _read_statement(reader: _Reader, statement: Statement) -> None:
         if not section.is_code:
             raise AssemblyError(f"section {section.name} holds data", remedy="instructions go to .text")
         at = At(statement.line, statement.column)
-        section.items.append(Bundle(read_bundle(text), text, at, reader.exact))
+        section.items.append(SourceBundle(read_bundle(text), text, at, reader.exact))
 
 
 @lru_cache(maxsize=1 << 14)

@@ -9,11 +9,11 @@ from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.asm.source import (
     Align,
     At,
-    Bundle,
     Data,
     Item,
     Label,
     Source,
+    SourceBundle,
     SourceProgram,
     SourceSection,
     Values,
@@ -35,7 +35,7 @@ class Placed:
 
     section: SourceSection
     data: bytearray = field(default_factory=bytearray)
-    bundles: list[tuple[int, int, Bundle]] = field(default_factory=list)
+    bundles: list[tuple[int, int, SourceBundle]] = field(default_factory=list)
     values: list[tuple[int, Values]] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
     alignment: int = 1
@@ -58,7 +58,7 @@ def code_targets(program: SourceProgram) -> _Targets:
     lines, loop_ends = set(), set()
     for section in program.sections.values():
         for item in section.items:
-            if isinstance(item, Bundle) and item.parsed.references:
+            if isinstance(item, SourceBundle) and item.parsed.references:
                 for slot, _, expression in item.parsed.references:
                     if len(expression.symbols) == 1 and not expression.constant:
                         name = expression.symbols[0][1]
@@ -94,7 +94,7 @@ class _Run:
 
     def _place(self, item: Item, size: int) -> None:
         placed, offset = self.placed, len(self.placed.data)
-        if isinstance(item, Bundle):
+        if isinstance(item, SourceBundle):
             placed.bundles.append((offset, size, item))
             code = item.parsed.code
             if code is None:
@@ -119,7 +119,7 @@ def place_section(source: Source, section: SourceSection, targets: _Targets) -> 
     number = 0
     last_of_loop: str | None = None
     for item in section.items:
-        if isinstance(item, Bundle):
+        if isinstance(item, SourceBundle):
             sizes = item.parsed.sizes
             if item.exact:
                 sizes = sizes[:1]

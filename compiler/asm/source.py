@@ -40,7 +40,7 @@ class ParsedBundle(NamedTuple):
     calls: bool
 
 
-class Bundle(NamedTuple):
+class SourceBundle(NamedTuple):
     """One bundle; exact: it keeps its shortest size and asks for no alignment."""
 
     parsed: ParsedBundle
@@ -82,7 +82,7 @@ class Fixup(NamedTuple):
     at: At
 
 
-Item = Bundle | Label | Data | Values | Align
+Item = SourceBundle | Label | Data | Values | Align
 
 
 @dataclass
