@@ -130,11 +130,12 @@ class _Program:
 
     def text(self, item: Item) -> str:
         raw = self.raw(item)
-        return self.with_names(_bundle_text(raw), _bundle_shape(raw).addresses)
+        text = _bundle_text(raw)
+        return self.with_names(text, _bundle_shape(raw).addresses) if self._symbols else text
 
     def with_names(self, text: str, targets: Sequence[int]) -> str:
         """Text of instructions, behind it the names of the places they lead to."""
-        names = [name for name in map(self.address_name, targets) if name] if self._symbols else []
+        names = [name for name in map(self.address_name, targets) if name]
         return f"{text}  // to {', '.join(names)}" if names else text
 
     def lines(self, mark: str, i: int) -> Iterator[str]:
@@ -237,6 +238,8 @@ def _likeness(a: _Program, removed: Sequence[int], b: _Program, added: Sequence[
     if len(removed) + len(added) <= 2:
         return ""
     sides = [d for i in removed for d in a.instructions(i)], [d for j in added for d in b.instructions(j)]
+    if len(sides[0]) != len(sides[1]):
+        return ""
     before, after = (Counter((d.instruction.name, d.operands) for d in side) for side in sides)
     if before == after:
         return "the same instructions in another order or form"
