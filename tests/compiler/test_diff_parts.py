@@ -210,17 +210,25 @@ def test_a_loop_whose_end_moves_with_the_code_is_the_same():
     assert change.note == "9 -> 10 bundles"
 
 
-def test_a_loop_that_grew_is_named_with_its_length():
-    def looped(*more):
-        head = ["movxm ls, #{0}", "movxm le, #{1}", "nop"]
-        body = ["add r1, r1, #1", *more, "add r2, r2, #1"]
-        start = len(program(*(line.format(0, 0) for line in head)).code)
-        lines = [line.format(start, start + 4 * (len(body) - 1)) for line in head]
-        return program(*lines, *body, "ret lr", symbols=[(start, "scores")])
+def looped(*body, name="scores"):
+    """A hardware loop over these bundles of four bytes."""
+    head = ["movxm ls, #{0}", "movxm le, #{1}", "nop"]
+    start = len(program(*(line.format(0, 0) for line in head)).code)
+    lines = [line.format(start, start + 4 * (len(body) - 1)) for line in head]
+    return program(*lines, *body, "ret lr", symbols=[(start, name)])
 
-    change = compare_code(looped("sub r3, r3, r4"), looped("sub r3, r3, r4", "sub r5, r5, r4"))
+
+def test_a_loop_that_grew_is_named_with_its_length():
+    first, middle, last = "add r1, r1, #1", "sub r3, r3, r4", "add r2, r2, #1"
+    change = compare_code(looped(first, middle, last), looped(first, middle, "sub r5, r5, r4", last))
     assert change.note == "7 -> 8 bundles; loop scores 3 -> 4"
     assert [d.change for d in change.differences] == [ADDED]
+
+
+def test_a_rewritten_loop_is_known_by_its_name_and_else_not_guessed():
+    before, after = ["add r1, r1, #1"] * 3, ["sub r3, r3, r4"] * 5
+    assert compare_code(looped(*before), looped(*after)).note == "7 -> 9 bundles; loop scores 3 -> 5"
+    assert compare_code(looped(*before), looped(*after, name="other")).note == "7 -> 9 bundles"
 
 
 def test_a_branch_that_stays_while_its_target_moves_is_told():

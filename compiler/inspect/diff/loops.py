@@ -10,6 +10,7 @@ from npuc.compiler.asm.disassembler import LOOP_REGISTERS, bundle_pointer
 from npuc.compiler.asm.programs import CoreProgram
 
 Items = Sequence[Bundle | Undecodable]
+Names = Mapping[int, str]
 
 
 def loop_bodies(items: Items) -> dict[int, int]:
@@ -35,19 +36,20 @@ def loop_bodies(items: Items) -> dict[int, int]:
 
 def size_note(a: tuple[CoreProgram, Items], b: tuple[CoreProgram, Items], moved_to: Mapping[int, int]) -> str:
     """How programs and loop bodies grew or shrank: `1,183 -> 1,190 bundles; loop scores 15 -> 16`."""
-    (first, items_a), (_, items_b) = a, b
+    (first, items_a), (second, items_b) = a, b
     counts = [f"{len(items_a):,} -> {len(items_b):,} bundles"] if len(items_a) != len(items_b) else []
     bodies_a, bodies_b = loop_bodies(items_a), loop_bodies(items_b)
-    counts += _changed_bodies(bodies_a, bodies_b, moved_to, first.names)
+    counts += _changed_bodies(bodies_a, bodies_b, moved_to, (first.names, second.names))
     return "; ".join(counts)
 
 
 def _changed_bodies(
-    a: Mapping[int, int], b: Mapping[int, int], moved_to: Mapping[int, int], names: Mapping[int, str]
+    a: Mapping[int, int], b: Mapping[int, int], moved_to: Mapping[int, int], names: tuple[Names, Names]
 ) -> Iterator[str]:
-    """Loops whose bodies have another length; loops of which nothing stayed in place are paired in order."""
-    partner = dict(zip(a, b, strict=True)) if len(a) == len(b) else {}
+    """Loops whose bodies have another length; the same loop is the one at the same bundle or of the same name."""
+    named = {name: address for address, name in names[1].items() if address in b}
     for start, bundles in a.items():
-        there = moved_to.get(start, partner.get(start))
+        name = names[0].get(start)
+        there = moved_to.get(start) if name not in named else named[name]
         if there is not None and b.get(there, bundles) != bundles:
-            yield f"loop {names.get(start, f'{start:#x}')} {bundles} -> {b[there]}"
+            yield f"loop {name or f'{start:#x}'} {bundles} -> {b[there]}"
