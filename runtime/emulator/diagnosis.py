@@ -159,8 +159,7 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
             f"{locks.writers[lock]}")
     state = {"lock": lock, "tile": [tile.column, tile.row], "value": locks.values[lock], "acquire": value,
              "last_writer": locks.writers[lock]}
-    # One that waits for a lock does not release it.
-    providers = tuple(name for name in lock_providers(array, controller, tile, lock) if name != who)
+    providers = lock_providers(array, controller, tile, lock, who)
     missing = None
     if not providers:
         missing = "nothing releases it"

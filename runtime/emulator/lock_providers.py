@@ -80,8 +80,11 @@ def constants(program: bytes | bytearray) -> set[int]:
     return found
 
 
-def cores_releasing(array: Array, tile: Tile, lock: int) -> Iterator[str]:
-    """Cores that have released the lock before, or whose program holds its number."""
+def cores_releasing(array: Array, tile: Tile, lock: int, computing: bool = False) -> Iterator[str]:
+    """Cores that have released the lock before, or whose program holds its number.
+
+    Small numbers occur in every program, so those of a neighbour's locks count for cores that compute alone, if asked.
+    """
     if tile.kind != "core":
         return
     for across, up, base in CORES_IN_REACH:
@@ -89,9 +92,8 @@ def cores_releasing(array: Array, tile: Tile, lock: int) -> Iterator[str]:
         if other is None or other.core is None:
             continue
         before = other.name in tile.locks.releasers.get(lock, ())
-        # Small numbers occur in every program, so only those of the own locks say something.
-        may = base == geometry.CORE_LOCK_OWN and base + lock in constants(other.core.program)
-        if before or may:
+        likely = base == geometry.CORE_LOCK_OWN or computing and other.core.running and other.core.waiting is None
+        if before or likely and base + lock in constants(other.core.program):
             yield other.name
 
 
@@ -104,11 +106,13 @@ def sequence_writes(controller: Controller, address: int) -> int | None:
     return None
 
 
-def lock_providers(array: Array, controller: Controller, tile: Tile, lock: int) -> tuple[str, ...]:
-    """Names of all that could raise the lock."""
+def lock_providers(array: Array, controller: Controller, tile: Tile, lock: int, who: str) -> tuple[str, ...]:
+    """Names of all that could raise the lock; who: the unit that waits for it, which does not."""
     names = list(channels_releasing(array, tile, lock))
     names += cores_releasing(array, tile, lock)
     address = geometry.tile_address(tile.column, tile.row, geometry.lock_offset(tile.kind, lock))
     if sequence_writes(controller, address) is not None:
         names.append(controller.name)
-    return tuple(dict.fromkeys(names))
+    if not set(names) - {who}:
+        names += cores_releasing(array, tile, lock, computing=True)
+    return tuple(name for name in dict.fromkeys(names) if name != who)

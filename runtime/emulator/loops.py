@@ -24,10 +24,11 @@ LONGEST_LOOP = 2048  # bundles of the longest loop that is looked for
 BUDGET = 2 * LONGEST_LOOP + UNDER_WAY
 
 
-def find_loop(unit: CoreUnit) -> str | None:
+def find_loop(unit: CoreUnit, alone: bool) -> str | None:
     """Run the core on, up to BUDGET bundles; one line on the loop it is proved to be in, else None.
 
-    What it runs counts: the core goes on from where this leaves it, what it asks for is passed to the array as usual.
+    alone: no other core computes, so that accesses to neighbours' memories meet nothing on the way.  What is run counts:
+    the core goes on from where this leaves it, what it asks for is passed to the array as usual.
     """
     core = unit.core
     search = _Search(unit)
@@ -40,8 +41,8 @@ def find_loop(unit: CoreUnit) -> str | None:
             return (f"repeats the {len(loop)} bundles {places} for ever: neither its registers nor memory change from "
                     "one round to the next")
         suspension = core.run(core.cycle, core.cycle + 1)
-        if isinstance(suspension, SharedAccess) and not suspension.registers:
-            suspension = core.run(suspension.cycle, suspension.cycle + 1)  # nothing else happens until then
+        if alone and isinstance(suspension, SharedAccess) and not suspension.registers:
+            suspension = core.run(suspension.cycle, suspension.cycle + 1)
         if not isinstance(suspension, Limit):
             break
     unit.carry_on(suspension)

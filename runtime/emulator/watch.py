@@ -61,8 +61,9 @@ class Watch:
             return
         quiet = array.clock.cycle - self._quiet_since
         loops = {}
-        for unit in computing(array):
-            loop = find_loop(unit)
+        cores = computing(array)
+        for unit in cores:
+            loop = find_loop(unit, len(cores) == 1)
             if loop is None and quiet > SPIN_LIMIT:
                 loop = f"has computed for {quiet} cycles without a lock or a stream"
             if loop is None:

@@ -361,6 +361,14 @@ def core_waits_for_memory_that_nobody_writes(design):
              + "nop\n" * 5)
 
 
+@broken("core(0,3)", "repeats", "for ever")
+def core_waits_for_memory_of_its_neighbour(design):
+    loop = "movxm p2, #0x40200\nhere:\nlda r5, [p2, #0]\n" + "nop\n" * 7 + "jz r5, #here\n" + "nop\n" * 5
+    design.programs[0, 3] = loop + f"movx r0, #{IN_FULL}; mov r1, #1\nrel r0, r1\ndone\n" + "nop\n" * 5
+    design.enabled.add((0, 3))
+    bd(design, CORE, 0, release=None)
+
+
 @broken("program counter 0x8000 is outside program memory", names=("core(0,2)",))
 def jump_outside_program_memory(design):
     run_core(design, before="movxm p2, #0x8000\nnop\nnop\nj p2\n" + "nop\n" * 5)

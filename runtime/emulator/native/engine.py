@@ -36,6 +36,9 @@ log = logging.getLogger("npuc.emulator.native")
 PATIENCE = 16
 """Bundles that are interpreted from a place without translated code on, before it is translated."""
 INTERPRETED = 1 << 62
+SAMPLE, SHORTEST, PAUSE = 64, 48, 2048
+"""When SAMPLE calls in a row ran fewer than SHORTEST bundles each on average, as of a core that works in a neighbour's
+memory, the change between the two forms of state costs more than native code gains: PAUSE calls are interpreted."""
 _CARRY = SCALAR_INDEX["srCarry"]
 _BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _MASK = (1 << 64) - 1
@@ -149,6 +152,7 @@ class NativeCore(Core):
         self._shape: Shape | None = None  # of the state, while it is native code's
         self._next_block: Any = None
         self._program: Program | None = None
+        self._calls = self._counted = self._pause = 0
         self.native_bundles = 0  # of all bundles since the core was made, those that native code executed
         super().__init__(*arguments, **options)
         self._address = self._state.ctypes.data
@@ -283,6 +287,12 @@ class NativeCore(Core):
     def _run(self, limit: int) -> Suspension:
         if self.strict or self.finished:
             return super()._run(limit)
+        if self._pause:
+            return self._interpret(limit)
+        self._calls += 1
+        if self._calls == SAMPLE:
+            self._pause = PAUSE if 0 <= self.bundles - self._counted < SHORTEST * SAMPLE else 0
+            self._calls, self._counted = 0, self.bundles
         if self._program is None:
             self._program = program_of(bytes(self.program_memory))
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
@@ -297,6 +307,15 @@ class NativeCore(Core):
             if suspension is not None:
                 return suspension
         return Limit(self.cycle)
+
+    def _interpret(self, limit: int) -> Suspension:
+        """A call without native code; a long one ends the pause."""
+        if self._shape is not None:
+            self._to_interpreter()
+        before = self.bundles
+        suspension = super()._run(limit)
+        self._pause = self._pause - 1 if self.bundles - before < SHORTEST * SAMPLE else 0
+        return suspension
 
     def _idle(self) -> bool:
         """Whether nothing is under way."""
