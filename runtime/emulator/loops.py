@@ -27,7 +27,7 @@ BUDGET = 2 * LONGEST_LOOP + UNDER_WAY
 def find_loop(unit: CoreUnit, alone: bool) -> str | None:
     """Run the core on, up to BUDGET bundles; one line on the loop it is proved to be in, else None.
 
-    alone: no other core computes, so that accesses to neighbours' memories meet nothing on the way.  What is run counts:
+    alone: no other core computes, so that accesses to neighbours' memories meet nothing on the way.  What runs counts:
     the core goes on from where this leaves it, what it asks for is passed to the array as usual.
     """
     core = unit.core
