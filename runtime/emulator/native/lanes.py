@@ -253,7 +253,7 @@ class IRLanes:
 
     @staticmethod
     def known(value: Any, what: str) -> Any:
-        if value is None:
+        if value is None or (isinstance(value, int) and value == UNKNOWN):
             raise EmulationError(f"{what} is not known")
         if isinstance(value, Scalar):
             check = current().check

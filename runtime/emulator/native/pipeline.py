@@ -30,6 +30,7 @@ class Pipeline:
         self.core, self.stage_of = core, stage_of
         self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
         self._waiting: list[Any] = []  # values that wait in the state buffer since the block's entry
+        self._kept: dict[int, Any] = {}  # values in the wheels whose `slot` holds them, by identity
 
     # the entry of a block
 
@@ -64,17 +65,19 @@ class Pipeline:
                 seen[spec] = Lanes(None, spec[2], "i8", slot=offset,
                                    load=f"load <{spec[2]} x i8>, ptr {place}, align {alignment(offset)}")
             self._waiting.append(seen[spec])
+            self._kept[id(seen[spec])] = seen[spec]
         return seen[spec]
 
     # a cycle that may have to be taken back
 
-    def save(self) -> tuple[Wheels, list[Any]]:
-        """The wheels as they are, and the values that no code has loaded yet."""
+    def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
+        """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
         return (tuple([list(entries) for entries in wheel] for wheel in self.wheels),
-                [value for value in self._waiting if not value.loaded])
+                [value for value in self._waiting if not value.loaded], self._kept)
 
-    def restore(self, saved: tuple[Wheels, list[Any]]) -> None:
+    def restore(self, saved: tuple[Wheels, list[Any], dict[int, Any]]) -> None:
         """Back to what `save` gave; code written since is dropped."""
+        self._kept = saved[2]
         for wheel, entries in zip(self.wheels, saved[0], strict=True):
             wheel[:] = entries
         for value in saved[1]:
@@ -94,22 +97,21 @@ class Pipeline:
                             yield value
 
     def keep(self) -> None:
-        """Stores new values under way in the scratch area, where ways out find them."""
-        live: set[int] = set()
-        new: dict[int, Any] = {}
-        for value in self._values():
-            if isinstance(value, (Scalar, Lanes)):
-                if value.slot is None:
-                    new[id(value)] = value
-                else:
-                    live.add(value.slot)
+        """Stores new values under way in the scratch area, where ways out find them.
+
+        A value that was under way before (a register's, read twice) may have lost its slot to another and is new again.
+        """
+        values = {id(value): value for value in self._values() if isinstance(value, (Scalar, Lanes))}
+        live = {value.slot for key, value in values.items() if key in self._kept}
         free = (slot for slot in range(layout.SCRATCH, layout.STATE_BYTES, layout.SLOT) if slot not in live)
-        for value in new.values():
-            slot = next(free, None)
-            if slot is None:
-                raise Untranslatable("more results under way than there is room for")
-            store(value, slot)
-            value.slot = slot
+        for key, value in values.items():
+            if key not in self._kept:
+                slot = next(free, None)
+                if slot is None:
+                    raise Untranslatable("more results under way than there is room for")
+                store(value, slot)
+                value.slot = slot
+        self._kept = values
 
     def settle(self, time: int) -> tuple[Any, ...]:
         """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description."""

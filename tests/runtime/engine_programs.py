@@ -1,0 +1,220 @@
+"""Random core programs and states on which both engines must agree, and the comparison itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from test_instruction_sweep import random_operands
+
+from npuc.compiler.asm.codec import EncodeError, encode_bundle
+from npuc.compiler.target.aie2 import registers as target
+from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
+from npuc.runtime.emulator.core import OWN_MEMORY, Core
+from npuc.runtime.emulator.engines import core_class
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.memory import DataMemory
+from npuc.runtime.emulator.register_file import SCALAR_INDEX
+from npuc.runtime.emulator.semantics import missing
+from npuc.runtime.emulator.semantics.multiply import GEOMETRIES
+from npuc.runtime.emulator.suspension import Done, Limit, LockRequest
+
+ENGINES = ("interpreter", "native")
+_WORDS = {True: ("r20", "r21"), False: ("r22", "r23")}
+"""Registers that hold configuration words, for float instructions and for others."""
+_KEPT = {"r20", "r21", "r22", "r23", *target.P, *target.M, *target.DN, *target.DJ, *target.DC, *target.S, "sp", "lr", "lc", "ls", "le", "dp"}
+NAN, INFINITY = 0x7FC0, 0x7F80
+_SPECIAL16 = np.array([0, 0x8000, 1, 0x8001, 0x7F, 0x80, 0x7F7F, 0xFF7F, INFINITY, 0xFF80, NAN, 0xFFC0, 0x7F81, 0x3F80],
+                      dtype=np.uint16)
+
+
+def _alone(instruction: Instruction) -> bool:
+    """Whether random straight-line code may hold it: no control transfer, nothing asked of an array."""
+    text = instruction.syntax
+    return not (instruction.has_delay_slots or instruction.mnemonic in ("done", "event") or ".tm" in text
+                or "acq" in text or "rel" in text.split(".")[0] or "SCD" in text or "MCD" in text or "SS" in text
+                or " ms" in text or instruction.slot == "nop")
+
+
+NAMES = sorted(name for name in set(INSTRUCTIONS) - set(missing()) if _alone(INSTRUCTIONS[name]))
+"""The instructions of random code: all that have semantics, but those named above."""
+
+
+@dataclass
+class Program:
+    """Machine code with the number of instructions in it."""
+
+    code: bytearray
+    instructions: int
+
+
+def _writes_kept(instruction: Instruction, operands: tuple[Any, ...]) -> bool:
+    written = {part for operand, value in zip(instruction.operands, operands, strict=True)
+               if operand.direction != "in" and isinstance(value, str) for part in target.parts(value)}
+    modified = {"ptr", "mod"}
+    return any(part in _KEPT or part.startswith("cr") for part in written) and not all(
+        operand.name in modified for operand in instruction.operands if operand.direction != "in")
+
+
+def _sensible(random: np.random.Generator, instruction: Instruction, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The operands, with a configuration word that has a meaning most of the time."""
+    words = _WORDS[".f" in instruction.mnemonic]
+    return tuple(str(random.choice(words)) if operand.name == "c" and random.random() < 0.98 else value
+                 for operand, value in zip(instruction.operands, operands, strict=True))
+
+
+def random_bundle(random: np.random.Generator, most: int = 4) -> dict[str, Any]:
+    """Up to `most` random instructions in slots of their own that encode together."""
+    slots: dict[str, Any] = {}
+    for _ in range(most):
+        instruction = INSTRUCTIONS[str(random.choice(NAMES))]
+        if instruction.slot in slots:
+            continue
+        operands = _sensible(random, instruction, random_operands(random, instruction))
+        # Code that changes its pointers and modes at random soon ends with an error: that is tried, but seldom.
+        if _writes_kept(instruction, operands) and random.random() < 0.97:
+            continue
+        try:
+            encode_bundle({**slots, instruction.slot: (instruction, operands)}, 16)
+        except EncodeError:
+            continue
+        slots[instruction.slot] = (instruction, operands)
+    return slots
+
+
+def straight_line(random: np.random.Generator, bundles: int) -> Program:
+    """Random bundles of 16 bytes, then `done`."""
+    code = bytearray.fromhex("0100") * 8192
+    chosen = [random_bundle(random) for _ in range(bundles)]
+    chosen.append({INSTRUCTIONS["DONE"].slot: (INSTRUCTIONS["DONE"], ())})
+    for position, slots in enumerate(chosen):
+        code[16 * position:16 * position + 16] = encode_bundle(slots, 16)
+    return Program(code, sum(map(len, chosen)))
+
+
+# states
+
+
+def _vector_data(random: np.random.Generator, size: int) -> np.ndarray:
+    """Bytes of registers: random, of ordinary size as bf16, or full of special values."""
+    kind = random.integers(4)
+    data = random.integers(0, 1 << 16, size // 2, dtype=np.uint16)
+    if kind == 1:
+        data = random.integers(0x3C00, 0x4300, size // 2, dtype=np.uint16)
+        data |= random.integers(0, 2, size // 2, dtype=np.uint16) << 15
+    elif kind == 2:
+        special = random.choice(_SPECIAL16, size // 2)
+        data = np.where(random.random(size // 2) < 0.5, special, data).astype(np.uint16)
+    elif kind == 3:
+        data = random.choice(np.array([0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x80, 0x7F], dtype=np.uint16), size // 2)
+    return data.view(np.uint8)
+
+
+def _word(random: np.random.Generator, floating: bool) -> int:
+    """A configuration word: of any dense mode, with the modifiers that are known."""
+    modes = [mode for mode in GEOMETRIES if (mode[0] == 2) == floating]
+    amode, bmode, variant = modes[random.integers(len(modes))]
+    word = amode << 1 | bmode << 3 | variant << 5 | int(random.integers(4)) << 8
+    if random.random() < 0.3:
+        word |= int(random.integers(2)) | int(random.integers(16)) << 10
+    return word
+
+
+class State:
+    """Registers and memory from which both engines start."""
+
+    def __init__(self, random: np.random.Generator, modes: np.random.Generator) -> None:
+        from npuc.runtime.emulator.register_file import VECTOR_BYTES
+
+        self.vectors = _vector_data(random, VECTOR_BYTES)
+        self.memory = _vector_data(random, 65536)
+        self.scalars = {name: int(random.integers(0, 1 << 32)) & ((1 << target.width(name)) - 1)
+                        for name in SCALAR_INDEX if not name.startswith("sr")}
+        edges = (0, 1, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 31, 32)
+        self.scalars |= {name: int(random.choice(edges)) for name in target.R if random.random() < 0.3}
+        self.scalars |= {"lc": 0, "ls": 0, "le": 0, "srCarry": int(random.integers(2)), "dp": 0}
+        self.scalars |= {name: OWN_MEMORY + 0x1000 + 64 * int(random.integers(0x380)) for name in (*target.P, "sp")}
+        self.scalars |= {name: 32 * int(random.integers(-8, 8)) & 0xFFFFF for name in (*target.M, *target.DJ)}
+        self.scalars |= {name: int(random.integers(4)) for name in (*target.DN, *target.DC)}
+        self.scalars |= {name: int(random.integers(64)) for name in target.S}
+        # Modes change less often than data: native code is made for each.
+        self.scalars |= {"crRnd": int(modes.choice((0, 1, 2, 3, 8, 9, 10, 11, 12, 12, 13))),
+                         "crSat": int(modes.choice((0, 1, 3)))}
+        self.scalars |= {name: int(modes.integers(2)) for name in target.CONTROL if name.endswith("Sign")}
+        self.scalars |= {name: _word(modes, floating) for floating, names in _WORDS.items() for name in names}
+
+    def load(self, core: Core) -> None:
+        core.reset()
+        core.data_memory.data[:] = self.memory
+        for name, value in self.scalars.items():
+            core.registers.scalar[SCALAR_INDEX[name]] = value
+        core.registers.plain[:] = self.vectors
+        core.registers.bypassed[:] = self.vectors
+
+
+# runs
+
+
+def core_with(engine: str, code: bytearray) -> Core:
+    return core_class(engine, False)(code, DataMemory())
+
+
+def run(core: Core, limit: int, slices: int = 0) -> list[Any]:
+    """Everything that can be seen of a run until `done`, an error or the limit; lock requests are granted.
+
+    slices: stop and go on every so many cycles (0: only at requests).
+    """
+    seen: list[Any] = []
+    cycle = 0
+    try:
+        while cycle < limit:
+            suspension = core.run(cycle, min(limit, cycle + slices) if slices else limit)
+            cycle = suspension.cycle
+            if isinstance(suspension, Done):
+                break
+            if not isinstance(suspension, Limit):
+                seen.append(suspension)
+            if isinstance(suspension, LockRequest):
+                cycle += 1 + suspension.number % 3
+    except EmulationError as error:
+        seen.append(str(error))
+    return [*seen, core.cycle, core.pc, core.bundles, core.mac_bundles, core.stall_memory, core.finished]
+
+
+def difference(a: Core, b: Core) -> str | None:
+    """The first register or memory byte in which two cores differ."""
+    for name, index in SCALAR_INDEX.items():
+        x, y = a.registers.scalar[index], b.registers.scalar[index]
+        if x != y:
+            return f"{name}: {x} and {y}"
+    for what, x, y in (("vector registers", a.registers.plain, b.registers.plain),
+                       ("bypassed registers", a.registers.bypassed, b.registers.bypassed),
+                       ("memory", a.data_memory.data, b.data_memory.data)):
+        if (x != y).any():
+            places = np.flatnonzero(x != y)
+            return f"{what} from byte {places[0]:#x} on: {bytes(x[places[:16]]).hex()}, {bytes(y[places[:16]]).hex()}"
+    return None
+
+
+class Pair:
+    """One program on both engines."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.cores = [core_with(engine, program.code) for engine in ENGINES]
+        self.executed = 0
+
+    def compare(self, state: State, limit: int, slices: int = 0) -> str | None:
+        """Runs both from a state; what differs."""
+        seen = []
+        for core in self.cores:
+            state.load(core)
+            seen.append(run(core, limit, slices))
+        self.executed += self.cores[0].bundles
+        return f"{seen[0]} and {seen[1]}" if seen[0] != seen[1] else difference(*self.cores)
+
+    @property
+    def translated(self) -> float:
+        """The part of the bundles that native code executed."""
+        return self.cores[1].native_bundles / max(self.executed, 1)  # type: ignore[attr-defined]
