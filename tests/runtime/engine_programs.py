@@ -9,6 +9,7 @@ import numpy as np
 from test_instruction_sweep import random_operands
 
 from npuc.compiler.asm.codec import EncodeError, encode_bundle
+from npuc.compiler.asm.text import parse_bundle
 from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
@@ -23,7 +24,8 @@ from npuc.runtime.emulator.suspension import Done, Limit, LockRequest
 ENGINES = ("interpreter", "native")
 _WORDS = {True: ("r20", "r21"), False: ("r22", "r23")}
 """Registers that hold configuration words, for float instructions and for others."""
-_KEPT = {"r20", "r21", "r22", "r23", *target.P, *target.M, *target.DN, *target.DJ, *target.DC, *target.S, "sp", "lr", "lc", "ls", "le", "dp"}
+_KEPT = {"r20", "r21", "r22", "r23", "sp", "lr", "lc", "ls", "le", "dp", *target.P, *target.M, *target.DN, *target.DJ,
+         *target.DC, *target.S}
 NAN, INFINITY = 0x7FC0, 0x7F80
 _SPECIAL16 = np.array([0, 0x8000, 1, 0x8001, 0x7F, 0x80, 0x7F7F, 0xFF7F, INFINITY, 0xFF80, NAN, 0xFFC0, 0x7F81, 0x3F80],
                       dtype=np.uint16)
@@ -43,25 +45,34 @@ NAMES = sorted(name for name in set(INSTRUCTIONS) - set(missing()) if _alone(INS
 
 @dataclass
 class Program:
-    """Machine code with the number of instructions in it."""
+    """Machine code; instructions: how many each bundle of 16 bytes holds."""
 
     code: bytearray
-    instructions: int
+    instructions: list[int]
 
 
 def _writes_kept(instruction: Instruction, operands: tuple[Any, ...]) -> bool:
-    written = {part for operand, value in zip(instruction.operands, operands, strict=True)
-               if operand.direction != "in" and isinstance(value, str) for part in target.parts(value)}
-    modified = {"ptr", "mod"}
-    return any(part in _KEPT or part.startswith("cr") for part in written) and not all(
-        operand.name in modified for operand in instruction.operands if operand.direction != "in")
+    return any(part in _KEPT or part.startswith("cr")
+               for operand, value in zip(instruction.operands, operands, strict=True)
+               if operand.direction != "in" and operand.name not in ("ptr", "mod") and isinstance(value, str)
+               for part in target.parts(value))
 
 
 def _sensible(random: np.random.Generator, instruction: Instruction, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     """The operands, with a configuration word that has a meaning most of the time."""
     words = _WORDS[".f" in instruction.mnemonic]
-    return tuple(str(random.choice(words)) if operand.name == "c" and random.random() < 0.98 else value
-                 for operand, value in zip(instruction.operands, operands, strict=True))
+
+    def chosen(operand: Any, value: Any) -> Any:
+        if random.random() < 0.01:
+            return value
+        if operand.name == "c":
+            return str(random.choice(words))
+        if operand.kind == "immediate" and (instruction.memory is not None or instruction.mnemonic.startswith("padd")):
+            steps = [step for step in range(-128, 129, 32) if operand.minimum <= step <= operand.maximum]
+            return int(random.choice(steps)) if steps else value
+        return value
+
+    return tuple(chosen(operand, value) for operand, value in zip(instruction.operands, operands, strict=True))
 
 
 def random_bundle(random: np.random.Generator, most: int = 4) -> dict[str, Any]:
@@ -73,7 +84,8 @@ def random_bundle(random: np.random.Generator, most: int = 4) -> dict[str, Any]:
             continue
         operands = _sensible(random, instruction, random_operands(random, instruction))
         # Code that changes its pointers and modes at random soon ends with an error: that is tried, but seldom.
-        if _writes_kept(instruction, operands) and random.random() < 0.97:
+        risky = _writes_kept(instruction, operands) or instruction.mnemonic.startswith(("adc", "sbc", "vldb.4x"))
+        if risky and random.random() < 0.98:
             continue
         try:
             encode_bundle({**slots, instruction.slot: (instruction, operands)}, 16)
@@ -90,7 +102,123 @@ def straight_line(random: np.random.Generator, bundles: int) -> Program:
     chosen.append({INSTRUCTIONS["DONE"].slot: (INSTRUCTIONS["DONE"], ())})
     for position, slots in enumerate(chosen):
         code[16 * position:16 * position + 16] = encode_bundle(slots, 16)
-    return Program(code, sum(map(len, chosen)))
+    return Program(code, [len(slots) for slots in chosen])
+
+
+# control flow
+
+
+class Flow:
+    """Writes random programs with loops, calls, branches and locks as assembly text that ends for certain.
+
+    Counters of software loops are r16 to r19, one a level; the body's instructions leave them, pointers and loop
+    registers alone.
+    """
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        self.lines: list[Any] = []  # slots, a label, or (kind, label)
+        self.labels = 0
+
+    def label(self) -> str:
+        self.labels += 1
+        return f"l{self.labels}"
+
+    def body(self, most: int) -> None:
+        for _ in range(int(self.random.integers(1, most + 1))):
+            slots = random_bundle(self.random, 3)
+            self.lines.append({slot: each for slot, each in slots.items() if not _writes_counters(*each)})
+
+    def _set(self, name: str, register: str, value: Any) -> None:
+        self.lines.append({INSTRUCTIONS[name].slot: (INSTRUCTIONS[name], (register, value))})
+
+    def _delay_slots(self) -> None:
+        for _ in range(5):
+            slots = random_bundle(self.random, 2)
+            self.lines.append({slot: each for slot, each in slots.items() if not _writes_counters(*each)})
+
+    def _transfer(self, name: str, *operands: Any) -> None:
+        self.lines.append({INSTRUCTIONS[name].slot: (INSTRUCTIONS[name], operands)})
+        self._delay_slots()
+
+    def hardware_loop(self, depth: int) -> None:
+        first, last = self.label(), self.label()
+        self._set("MOVXM_lng_cg", "lc", int(self.random.integers(0, 12)))
+        self._set("MOVXM_lng_cg", "ls", first)
+        self._set("MOVXM_lng_cg", "le", last)
+        self.body(8)
+        self.lines.append(first)
+        self.body(12)
+        self.lines.append(last)
+        self.body(1)
+
+    def counted_loop(self, depth: int) -> None:
+        start, counter = self.label(), f"r{16 + depth}"
+        self._set("MOVXM_lng_cg", counter, int(self.random.integers(1, 6)))
+        self.lines.append(start)
+        self.part(depth + 1)
+        if self.random.random() < 0.5:
+            self._set("MOVXM_lng_cg", "p7", start)
+            self.body(3)
+            self._transfer("JNZD", counter, counter, "p7")
+        else:
+            self.lines.append(parse_bundle(f"add {counter}, {counter}, #-1"))
+            self._transfer("JNZ", counter, start)
+
+    def skip(self, depth: int) -> None:
+        end, condition = self.label(), f"r{int(self.random.integers(16))}"
+        self._transfer(str(self.random.choice(["JZ", "JNZ"])), condition, end)
+        self.part(depth + 1)
+        self.lines.append(end)
+
+    def call(self, depth: int) -> None:
+        function, after = self.label(), self.label()
+        self._transfer("JL", function)
+        self._transfer("J_jump_imm", after)
+        self.lines.append(function)
+        self.body(6)
+        self._transfer("RET")
+        self.lines.append(after)
+
+    def lock(self, depth: int) -> None:
+        name = str(self.random.choice(["ACQ_mLockId_imm", "REL_mLockId_imm", "ACQ_COND_mLockId_imm"]))
+        self.lines.append({INSTRUCTIONS[name].slot: (INSTRUCTIONS[name], (
+            int(self.random.integers(48, 64)), f"r{int(self.random.integers(16))}"))})
+
+    def part(self, depth: int) -> None:
+        """A few constructs one after the other."""
+        kinds = [self.hardware_loop, self.lock] + ([self.counted_loop, self.skip] if depth < 2 else []) + (
+            [self.call] if depth == 0 else [])
+        for _ in range(int(self.random.integers(1, max(4 - depth, 2)))):
+            self.body(6)
+            kinds[int(self.random.integers(len(kinds)))](depth)
+        self.body(4)
+
+    def program(self) -> Program:
+        self.part(0)
+        self.lines += [{}] * 4 + [{INSTRUCTIONS["DONE"].slot: (INSTRUCTIONS["DONE"], ())}]
+        places, count = {}, 0
+        for line in self.lines:
+            if isinstance(line, str):
+                places[line] = 16 * count
+            else:
+                count += 1
+        code = bytearray.fromhex("0100") * 8192
+        sizes = []
+        for slots in (line for line in self.lines if not isinstance(line, str)):
+            known = {slot: (each, tuple(places.get(value, value) for value in values))
+                     for slot, (each, values) in slots.items()}
+            code[16 * len(sizes):16 * len(sizes) + 16] = encode_bundle(known, 16)
+            sizes.append(len(slots))
+        return Program(code, sizes)
+
+
+_COUNTERS = {"p7", "r16", "r17", "r18", "r19", "lr", "lc", "ls", "le", "crRnd", "crSat"}
+
+
+def _writes_counters(instruction: Instruction, operands: tuple[Any, ...]) -> bool:
+    return any(part in _COUNTERS for operand, value in zip(instruction.operands, operands, strict=True)
+               if operand.direction != "in" and isinstance(value, str) for part in target.parts(value))
 
 
 # states
@@ -134,7 +262,7 @@ class State:
         edges = (0, 1, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 31, 32)
         self.scalars |= {name: int(random.choice(edges)) for name in target.R if random.random() < 0.3}
         self.scalars |= {"lc": 0, "ls": 0, "le": 0, "srCarry": int(random.integers(2)), "dp": 0}
-        self.scalars |= {name: OWN_MEMORY + 0x1000 + 64 * int(random.integers(0x380)) for name in (*target.P, "sp")}
+        self.scalars |= {name: OWN_MEMORY + 0x4000 + 64 * int(random.integers(0x200)) for name in (*target.P, "sp")}
         self.scalars |= {name: 32 * int(random.integers(-8, 8)) & 0xFFFFF for name in (*target.M, *target.DJ)}
         self.scalars |= {name: int(random.integers(4)) for name in (*target.DN, *target.DC)}
         self.scalars |= {name: int(random.integers(64)) for name in target.S}
@@ -198,12 +326,12 @@ def difference(a: Core, b: Core) -> str | None:
 
 
 class Pair:
-    """One program on both engines."""
+    """One program on both engines. executed: bundles; operations: instructions of straight-line code."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.cores = [core_with(engine, program.code) for engine in ENGINES]
-        self.executed = 0
+        self.executed = self.operations = 0
 
     def compare(self, state: State, limit: int, slices: int = 0) -> str | None:
         """Runs both from a state; what differs."""
@@ -211,7 +339,10 @@ class Pair:
         for core in self.cores:
             state.load(core)
             seen.append(run(core, limit, slices))
-        self.executed += self.cores[0].bundles
+        bundles = self.cores[0].bundles
+        self.executed += bundles
+        self.operations += sum(self.program.instructions[:bundles])
+        self.last = seen[0]
         return f"{seen[0]} and {seen[1]}" if seen[0] != seen[1] else difference(*self.cores)
 
     @property

@@ -1,0 +1,156 @@
+"""Interpreter and native code give the same registers, memory, cycles, counters, requests and errors.
+
+NPUC_ENGINE_OPERATIONS: how many random instructions the first test executes on both (default: a few seconds of them).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from core_programs import machine_code
+from engine_programs import Flow, Pair, Program, State, core_with, difference, run, straight_line
+
+from npuc.passes.kernel.codegen import generate
+from npuc.runtime.emulator.core import OWN_MEMORY, Core
+from npuc.runtime.emulator.engines import core_class
+from npuc.runtime.emulator.native import blocks
+from npuc.runtime.emulator.suspension import LockRequest
+
+OPERATIONS = int(os.environ.get("NPUC_ENGINE_OPERATIONS", "8000"))
+RUNS = 30
+MODES = 10  # runs with the same modes and configuration words
+
+
+def test_random_instructions_give_the_same_on_both_engines(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(seed)
+    operations = bundles = native = programs = 0
+    while operations < OPERATIONS:
+        pair = Pair(straight_line(random, int(random.integers(4, 30))))
+        for number in range(RUNS):
+            modes = np.random.default_rng([seed, programs, number // MODES])
+            found = pair.compare(State(random, modes), 2000)
+            assert found is None, f"seed {seed}, program {programs}, run {number}: {found}"
+        programs += 1
+        operations += pair.operations
+        bundles += pair.executed
+        native += pair.cores[1].native_bundles  # type: ignore[attr-defined]
+    with capsys.disabled():
+        print(f"\n{operations} random instructions in {programs} programs on both engines: 0 differences")
+    assert native > 0.6 * bundles, "too little of it was translated"
+
+
+def test_random_control_flow_gives_the_same_on_both_engines(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    bundles = native = 0
+    for number in range(12):
+        pair = Pair(Flow(random).program())
+        for repeat in range(4):
+            # Stopped and continued in the middle, too: the rest of a slice is interpreted.
+            slices = int(random.choice([0, 0, 100, 300]))
+            found = pair.compare(State(random, np.random.default_rng([seed, number])), 20_000, slices)
+            assert found is None, f"seed {seed}, program {number}, run {repeat}, slices of {slices}: {found}"
+        bundles += pair.executed
+        native += pair.cores[1].native_bundles  # type: ignore[attr-defined]
+    assert native > 0.7 * bundles
+
+
+@pytest.mark.slow
+def test_much_random_control_flow_gives_the_same_on_both_engines(seed: int) -> None:
+    for more in range(20):
+        test_random_control_flow_gives_the_same_on_both_engines(seed + 1 + more)
+
+
+@pytest.mark.parametrize("bundles", [1, 2, 5])
+def test_blocks_of_any_length_give_the_same(seed: int, bundles: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short blocks hand over to each other what is under way far more often."""
+    monkeypatch.setattr(blocks, "MAXIMUM_BUNDLES", bundles)
+    monkeypatch.setenv("NPUC_CACHE_DIR", os.devnull)  # objects of usual blocks are of no use
+    random = np.random.default_rng(seed + bundles)
+    pair = Pair(Flow(random).program())
+    for _ in range(3):
+        found = pair.compare(State(random, np.random.default_rng(seed)), 3000, 40)
+        assert found is None, f"seed {seed}: {found}"
+
+
+def test_compiled_random_programs_give_the_same_on_both_engines(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "passes")
+    from kernel_programs import random_program
+
+    random = np.random.default_rng(seed)
+    for number in range(8):
+        code = bytearray.fromhex("0100") * 8192
+        made = generate(random_program(number)).code
+        code[:len(made)] = made
+        pair = Pair(Program(code, []))
+        found = pair.compare(State(random, np.random.default_rng(seed)), 5000)
+        assert found is None, f"program {number}: {found}"
+
+
+# what lies between the engines
+
+
+def _cores(text: str, **registers: int) -> list[Core]:
+    cores = [core_with(engine, machine_code(text)) for engine in ("interpreter", "native")]
+    for core in cores:
+        for name, value in registers.items():
+            core.registers.write(name, value)
+    return cores
+
+
+LOOP = "\n".join(["lda r2, [p0, #0]; add r3, r3, #1", "mul r4, r2, r3; vlda wl0, [p1], #32", "vshuffle x2, x0, x0, r5",
+                  "st r3, [p0, #4]", "j #0", *["add r6, r6, r4"] * 5])
+
+
+@pytest.mark.parametrize("slices", [1, 7, 50, 1000])
+def test_a_run_in_slices_is_the_same_run(slices: int) -> None:
+    cores = _cores(LOOP, p0=OWN_MEMORY + 64, p1=OWN_MEMORY)
+    assert run(cores[0], 4000, slices) == run(cores[1], 4000, slices)
+    assert difference(*cores) is None
+
+
+def test_registers_may_be_read_and_written_while_native_code_is_suspended() -> None:
+    text = "mova r1, #5\nacq #48, r2\n" + "add r3, r3, #1\n" * 20 + "acq #49, r3\n" + "\n" * 3 + "done"
+    cores = _cores(text, r2=0x7F)
+    for core in cores:
+        first = core.run(0, 1000)
+        assert isinstance(first, LockRequest) and core.registers.read("r1") == 5
+        core.registers.write("r3", 100)
+        second = core.run(first.cycle + 3, 1000)
+        assert isinstance(second, LockRequest) and second.value == 120
+    assert difference(*cores) is None
+
+
+def test_a_program_that_changes_is_translated_anew() -> None:
+    cores = _cores("mova r1, #5\n" * 3 + "done")
+    for core in cores:
+        core.run(0, 100)
+        core.program_memory[:] = machine_code("mova r1, #7\n" * 3 + "done")
+        core.program_changed()
+        core.reset()
+        core.run(0, 100)
+        assert core.registers.read("r1") == 7
+
+
+def test_the_counter_is_that_of_the_array_on_both_engines() -> None:
+    cores = _cores("lda r2, [p0, #0]; vldb wl0, [p0, #32]\n" * 9 + "mov r17:r16, cntr\n\n\n\ndone", p0=OWN_MEMORY)
+    for core in cores:
+        core.timer_origin = 40  # nine bundles and five bank conflicts after cycle 1000
+        core.run(1000, 5000)
+    assert cores[0].registers.read("r16") == cores[1].registers.read("r16") == 974
+    assert difference(*cores) is None
+
+
+def test_errors_name_the_same_bundle_and_leave_the_same_state() -> None:
+    text = "add r3, r3, #1\n" * 10 + "lda r2, [p0, #0]\n" + "add r3, r3, #1\n" * 20
+    cores = _cores(text, p0=OWN_MEMORY + 2)
+    seen = [run(core, 100) for core in cores]
+    assert seen[0] == seen[1] and "not aligned" in seen[0][0] and "bundle 0xe0" in seen[0][0]
+    assert difference(*cores) is None
+
+
+def test_strict_mode_is_the_interpreter_s() -> None:
+    assert core_class("native", True) is Core and core_class("interpreter", False) is Core
+    assert core_class("native", False) is not Core
