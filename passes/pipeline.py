@@ -161,7 +161,7 @@ def _metadata(kernel: CompiledKernel) -> None:
 
 def _npua(kernel: CompiledKernel) -> None:
     programs = tuple(
-        npua.ProgramSymbols(column, row, len(program.code), program.symbols)
+        npua.ProgramSymbols(column, row, len(program.code), program.symbols, program.lines)
         for (column, row), program in sorted(kernel.programs.items())
     )
     digest = hashlib.sha256(kernel.pdi).digest()

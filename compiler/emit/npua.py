@@ -8,6 +8,7 @@ start with the magic and a count of 16-byte instructions; a file is version 1 ex
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import zlib
@@ -104,14 +105,19 @@ def _instruction_count(programs: tuple[ProgramSymbols, ...]) -> int:
     return sum(-(-program.program_bytes // 16) for program in programs)
 
 
+def _programs(programs: tuple[ProgramSymbols, ...]) -> bytes:
+    """[[[column, row], ...], bytes, symbols, lines] of neighbours in the list that run the same program."""
+    alike = itertools.groupby(programs, key=lambda p: (p.program_bytes, p.symbols, p.lines))
+    return _json([[[[p.column, p.row] for p in cores], *program] for program, cores in alike])
+
+
 def write_npua(npua: Npua) -> bytes:
     """Version 2 bytes."""
     assert len(npua.pdi_sha256) == HASH_BYTES, f"hash of {len(npua.pdi_sha256)} bytes"
-    programs = [[p.column, p.row, p.program_bytes, p.symbols, p.lines] for p in npua.programs]
     sections = [
         (METADATA, _json(npua.metadata)),
         (CONTROL, _control(npua.control)),
-        (PROGRAMS, _json(programs)),
+        (PROGRAMS, _programs(npua.programs)),
         (PDI_HASH, npua.pdi_sha256),
     ]
     sections += [] if npua.pdi is None else [(PDI, npua.pdi)]
@@ -230,14 +236,15 @@ def _pairs(offset: int, value: list[Any]) -> tuple[tuple[int, str], ...]:
 
 def _read_programs(offset: int, data: bytes) -> tuple[ProgramSymbols, ...]:
     rows = _parse(offset, data, "programs")
-    if not isinstance(rows, list) or not all(_is_list(row, int, int, int, list, list) for row in rows):
-        raise malformed(WHAT, offset, "programs: a list of [column, row, bytes, symbols, lines] expected")
-    if any(min(row[:3]) < 0 for row in rows):
-        raise malformed(WHAT, offset, "programs: a number is negative")
-    return tuple(
-        ProgramSymbols(column, row, size, _pairs(offset, symbols), _pairs(offset, lines))
-        for column, row, size, symbols, lines in rows
-    )
+    if not isinstance(rows, list) or not all(_is_list(row, list, int, list, list) for row in rows):
+        raise malformed(WHAT, offset, "programs: a list of [cores, bytes, symbols, lines] expected")
+    programs: list[ProgramSymbols] = []
+    for cores, size, symbols, lines in rows:
+        if size < 0 or not all(_is_list(core, int, int) and min(core) >= 0 for core in cores):
+            raise malformed(WHAT, offset, "programs: sizes and [column, row] of cores expected, none negative")
+        texts = _pairs(offset, symbols), _pairs(offset, lines)
+        programs += (ProgramSymbols(column, row, size, *texts) for column, row in cores)
+    return tuple(programs)
 
 
 def _read_control(offset: int, data: bytes) -> ControlTemplate:

@@ -31,12 +31,20 @@ class CoreProgram:
     statistics: dict[str, Any]
 
     @property
+    def lines(self) -> tuple[tuple[int, str], ...]:
+        """Where the bundles come from, (address, text), each up to the next."""
+        found: list[tuple[int, str]] = []
+        for address, _, comment in self.bundles:
+            if comment and (not found or found[-1][1] != comment):
+                found.append((address, comment))
+        return tuple(found)
+
+    @property
     def listing(self) -> str:
         """Assembly text: npuc asm takes it, behind `.exact`, to the same code."""
         from npuc.compiler.asm import disassembler, programs
 
-        comments = tuple((address, comment) for address, _, comment in self.bundles if comment)
-        whole = programs.CoreProgram(None, None, 0, self.code, symbols=self.symbols, lines=comments)
+        whole = programs.CoreProgram(None, None, 0, self.code, symbols=self.symbols, lines=self.lines)
         return disassembler.program_text(whole)
 
 

@@ -200,6 +200,14 @@ class Builder:
         self._open: list[list[Statement]] = [self.program.body]
         self._names: dict[str, int] = {}
         self._fixed: dict[str, Reg] = {}
+        self._source = ""
+
+    @contextmanager
+    def source(self, text: str) -> Iterator[None]:
+        """What the operations built inside are for: their comment, and the source line of their bundles."""
+        outer, self._source = self._source, text
+        yield
+        self._source = outer
 
     # registers
 
@@ -274,7 +282,7 @@ class Builder:
         comment: str = "",
         alternatives: tuple[str, ...] = (),
     ) -> Op:
-        operation = Op(name, operands, Access(region, carried), comment, alternatives)
+        operation = Op(name, operands, Access(region, carried), comment or self._source, alternatives)
         self._open[-1].append(operation)
         return operation
 

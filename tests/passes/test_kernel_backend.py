@@ -164,3 +164,18 @@ def test_a_program_prints_its_structure():
         "  }\n"
         "}\n"
     )
+
+
+def test_bundles_say_what_they_are_for():
+    b = Builder("sources")
+    with b.source("outer"):
+        r = b.r("r")
+        b.constant(r, 1000)
+        with b.source("inner"):
+            b.op("MUL_mul_r_rr", r, r, r)
+        b.op("MUL_mul_r_rr", r, r, r)
+    program = generate(b.program)
+    assert [text for _, text in program.lines] == ["outer", "inner", "outer"]
+    addresses = [address for address, _ in program.lines]
+    assert addresses == sorted(addresses) and {address for address, _, _ in program.bundles} >= set(addresses)
+    assert program.listing.count("// outer") == 2 and program.listing.count("// inner") == 1

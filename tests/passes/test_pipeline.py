@@ -55,6 +55,8 @@ def test_the_xclbin_holds_the_image_and_the_npua_that_describes_it(
     assert embedded.pdi is None and alone.pdi == kernel.pdi
     assert embedded.pdi_sha256 == hashlib.sha256(kernel.pdi).digest()
     assert embedded.metadata == json.loads(json.dumps(kernel.metadata))
+    assert all(program.symbols and program.lines for program in alone.programs)
+    assert embedded.programs == alone.programs
     assert read_txn(embedded.control.instantiate({})).columns == 2
 
 

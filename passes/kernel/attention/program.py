@@ -60,8 +60,9 @@ def build(plan: Plan, attention: Attention) -> KernelProgram:
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
-    _prepare(k)
-    with b.forever("run"):
+    with b.source("constants and modes"):
+        _prepare(k)
+    with b.forever("run"), b.source("parameters of the call"):
         k.acquire("start")
         items, blocks = _parameters(k)
         with b.counted_loop(items, "item"):
@@ -109,32 +110,40 @@ def _parameters(k: Context) -> tuple[Reg, Reg]:
 def _work_item(k: Context, blocks: Reg) -> None:
     b = k.b
     k.acquire("q_full")
-    transpose_queries(k)
+    with b.source("Q tiles transposed"):
+        transpose_queries(k)
     k.acquire("o_empty")
-    clear_accumulators(k)
-    floor, left = k.scalar(FLOOR_NONE, "floor"), b.r("blocks_left")
-    b.op("ADD_add_r_ri", left, blocks, 0)
+    with b.source("O, sums and references cleared"):
+        clear_accumulators(k)
+        floor, left = k.scalar(FLOOR_NONE, "floor"), b.r("blocks_left")
+        b.op("ADD_add_r_ri", left, blocks, 0)
     with b.counted_loop(left, "block"):
         _key_block(k, floor)
     k.release("q_empty")
-    normalise(k)
+    with b.source("O divided by the sums"):
+        normalise(k)
     k.release("o_full")
 
 
 def _key_block(k: Context, floor: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
-    compute_scores(k, keep["keys"])
+    with b.source("scores: U = K Q^T - reference"):
+        compute_scores(k, keep["keys"])
     k.release("k_empty")
-    b.op("SUB", keep["keys"], keep["keys_sum"], keep["keys"])
-    condition, not_first = b.r("must_rebase"), b.r("not_first")
-    b.op("OR", condition, keep["flag"], floor)
-    b.op("EQZ", not_first, floor)
-    with b.if_nonzero(condition):
-        rebase(k, not_first, floor)
-    b.constant(floor, 0)
-    exponentiate(k)
+    with b.source("reference moved where scores outgrow it"):
+        b.op("SUB", keep["keys"], keep["keys_sum"], keep["keys"])
+        condition, not_first = b.r("must_rebase"), b.r("not_first")
+        b.op("OR", condition, keep["flag"], floor)
+        b.op("EQZ", not_first, floor)
+        with b.if_nonzero(condition):
+            rebase(k, not_first, floor)
+        b.constant(floor, 0)
+    with b.source("probabilities: P = 2^(factor U)"):
+        exponentiate(k)
     k.acquire("v_full")
-    accumulate_values(k, keep["values"])
+    with b.source("values: O += P V"):
+        accumulate_values(k, keep["values"])
     k.release("v_empty")
-    b.op("SUB", keep["values"], keep["values_sum"], keep["values"])
+    with b.source("next block"):
+        b.op("SUB", keep["values"], keep["values_sum"], keep["values"])
