@@ -5,7 +5,7 @@ from __future__ import annotations
 from npuc.compiler.lint.addresses import one_address
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
-from npuc.compiler.lint.pairs import Meeting, meetings, timing_notes
+from npuc.compiler.lint.pairs import Meeting, meetings, needed, timing_notes
 
 
 def find_hazards(flow: Flow, findings: Findings, notes: bool) -> None:
@@ -29,6 +29,8 @@ def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer:
     address = flow.nodes[newer].address
     way = flow.way(older, newer, distance)
     severity, text = meeting.severity, meeting.text
+    if meeting.registers and all(_newer(flow, way, register) for register in meeting.registers):
+        return
     if meeting.same_address or (meeting.kind == "subword-window" and severity):
         same = one_address([flow.nodes[n].effects for n in way])
         if meeting.same_address and not same:
@@ -37,3 +39,16 @@ def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer:
             severity, text = None, f"{text}, and it writes what the load reads"
     path = tuple(flow.nodes[n].address for n in way)
     findings.add(meeting.kind, address, text, flow.nodes[older].address if distance else None, path, severity)
+
+
+def _newer(flow: Flow, way: tuple[int, ...], register: str) -> bool:
+    """Whether the last bundle of a way reads a value that a bundle in between has written."""
+    reads = [r for step in flow.nodes[way[-1]].effects.steps for r in step.timing.reads if r.register == register]
+    return any(
+        needed(write, read) <= distance
+        for distance, number in enumerate(reversed(way[1:-1]), 1)
+        for step in flow.nodes[number].effects.steps
+        for write in step.timing.writes
+        for read in reads
+        if write.register == register
+    )

@@ -28,13 +28,17 @@ LOCK_STALL, LOCK_RESUME = 2, 8
 
 
 class Meeting(NamedTuple):
-    """What happens when two bundles meet; `severity` None is that of the kind.  same_address: it does only when the two
-    access one address."""
+    """What happens when two bundles meet; `severity` None is that of the kind.
+
+    same_address: it does only when the two access one address.  registers: it does unless a bundle in between gives a
+    newer value of all of them.
+    """
 
     kind: str
     text: str
     severity: str | None = None
     same_address: bool = False
+    registers: tuple[str, ...] = ()
 
 
 def _name(step: Step) -> str:
@@ -206,7 +210,7 @@ def _early_reads(older: Effects, newer: Effects, distance: int) -> list[Meeting]
             f"{_name(both.second)} reads {both.registers} {_apart(distance)} from {_name(both.first)}, whose value is "
             f"there after {least}: it gets the old one"
         )
-        found.append(Meeting("early-read", text))
+        found.append(Meeting("early-read", text, registers=tuple(both.registers.split())))
     return found
 
 

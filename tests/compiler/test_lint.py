@@ -105,6 +105,12 @@ def test_one_path_that_writes_a_register_is_enough() -> None:
     assert kinds(text.format("nop"))
 
 
+def test_a_value_written_in_between_is_what_a_read_gets() -> None:
+    text = "movxm p0, #0x70000\nmov r1, #1\nmov r6, #1\nlda r6, [p0, #4]\n{}\nadd r5, r6, r1\nend: j #end\nnop 5"
+    assert {kind for kind, _ in kinds(text.format("nop"))} == {"early-read"}
+    assert {kind for kind, _ in kinds(text.format("mov r6, #2"))} == {"landing-order"}
+
+
 def test_a_vector_may_be_built_by_inserting_lanes_and_registers_may_be_copied_and_saved_undefined() -> None:
     text = (
         "mov r0, #0x1\nmov r29, #0x0\nmovxm sp, #0x70000\nvinsert.32 x1, x1, r29, r0\nmov r5, r17\nst r18, [sp, #-4]\n"
