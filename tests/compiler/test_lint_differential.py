@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
 from random import Random
 
 from facts_tools import schedule_findings
 from lint_programs import assemble, lint
+from random_code import bundles, instructions, operands
 
-from npuc.compiler.asm.codec import Operands, encode_bundle
-from npuc.compiler.lint.effects import LOOP_REGISTERS
+from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.target.aie2.formats import SLOTS
-from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Operand
-from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 
 CONFLICTS = ("unit conflict", "two writes land together")
 END = assemble("end: j #0x10\nnop 5").code
@@ -20,46 +17,6 @@ ROUNDS = 12
 BUNDLES = 60
 DEEPEST = 12
 """Bundles after which nothing is under way: from here on the checker sees all that a loop does."""
-
-
-@cache
-def instructions(slot: str) -> tuple[Instruction, ...]:
-    """What may stand anywhere: no branches, no end of the program."""
-    return tuple(
-        i
-        for i in INSTRUCTIONS.values()
-        if i.slot == slot and not i.is_nop and not i.has_delay_slots and i.side_effect != "done"
-    )
-
-
-def operand(rng: Random, operand: Operand, chosen: dict[str, str | int]) -> str | int:
-    if operand.kind == "fixed_register":
-        assert operand.register is not None
-        return operand.register
-    if operand.tied_to is not None:
-        return chosen[operand.tied_to]
-    if operand.kind == "immediate":
-        return rng.randrange(operand.minimum, operand.maximum + 1, operand.step)
-    registers = REGISTER_CLASSES[operand.register_class or ""].encodings.values()
-    return rng.choice([register for register in registers if register not in LOOP_REGISTERS])
-
-
-def operands(rng: Random, instruction: Instruction) -> Operands:
-    chosen: dict[str, str | int] = {}
-    for each in instruction.operands:
-        chosen[each.name] = operand(rng, each, chosen)
-    return tuple(chosen.values())
-
-
-def bundle(rng: Random) -> bytes:
-    slots = [slot for slot in ("lda", "ldb", "st", "vec") if rng.random() < 0.35]
-    slots += rng.choice([[], [], ["lng"], ["alu"], ["mv"], ["alu", "mv"]])
-    chosen = {slot: rng.choice(instructions(slot)) for slot in slots}
-    return encode_bundle({slot: (i, operands(rng, i)) for slot, i in chosen.items()}, 16)
-
-
-def bundles(rng: Random, count: int) -> bytes:
-    return b"".join(bundle(rng) for _ in range(count))
 
 
 def conflicts(code: bytes) -> tuple[set[tuple[str, int, int]], set[tuple[str, int, int]]]:
