@@ -59,10 +59,11 @@ def test_npua_and_xclbin_give_the_same_output(source, capsys, tmp_path):
 
 def test_one_loaded_kernel_serves_call_after_call(source, seed):
     generator = np.random.default_rng(seed)
-    with npuc.compile(source).load(backend="emulator", fallback=()) as exe:
+    with npuc.compile(source).load(backend="emulator", fallback=(), trace=True) as exe:
         for _ in range(2):
             arrays = [generator.standard_normal((1, 1, 64, 64)).astype(np.float32) for _ in range(3)]
             assert compare(exe(*arrays), reference_attention(*arrays)).passed
+            assert sum(span.category == "core" for span in exe.trace.spans) >= 4, "the four cores of a column"
 
 
 def test_an_emulation_that_takes_too_long_is_exit_4(source, capsys):

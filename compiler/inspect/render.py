@@ -97,6 +97,11 @@ def _txn(d: dict[str, Any]) -> Iterator[str]:
     yield from _sequence(d)
 
 
+def _words(d: dict[str, Any]) -> Iterator[str]:
+    yield f"runtime sequence as text, {d['form']} form, {d['words']} words"
+    yield from _sequence(d)
+
+
 def _npua_short(d: dict[str, Any]) -> Iterator[str]:
     """All but operations and symbols."""
     if d["version"] == 1:
@@ -137,5 +142,5 @@ def _elf(d: dict[str, Any]) -> Iterator[str]:
 
 
 _RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
-    "xclbin": _xclbin, "pdi": _pdi, "cdo": _cdo, "txn": _txn, "npua": _npua, "elf": _elf
+    "xclbin": _xclbin, "pdi": _pdi, "cdo": _cdo, "txn": _txn, "sequence": _words, "npua": _npua, "elf": _elf
 }  # fmt: skip

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.emit import cdo, elf, legacy_sequence, npua, pdi, txn, xclbin
+from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.files import read_bytes
 from npuc.compiler.inspect.render import render
 from npuc.compiler.inspect.summary import summarise
@@ -36,11 +37,15 @@ _DETECTORS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("npua", npua.is_npua),
     ("cdo", _is_cdo),
     ("txn", txn.is_txn),
+    ("sequence", legacy_sequence.is_text),
 )
 
 
 def detect(data: bytes) -> str:
-    """The format: 'xclbin', 'elf', 'pdi', 'npua', 'cdo' or 'txn'; InputError when it is none of them."""
+    """The format: 'xclbin', 'elf', 'pdi', 'npua', 'cdo', 'txn' or 'sequence' (text of hexadecimal words).
+
+    InputError when it is none of them.
+    """
     for name, matches in _DETECTORS:
         if matches(data):
             return name
@@ -162,6 +167,15 @@ def _txn(data: bytes) -> dict[str, Any]:
     return {**about, **_sequence(file.operations)}
 
 
+def _words(data: bytes) -> dict[str, Any]:
+    """A runtime sequence as text: words, form ('TXN' or 'older'), counts, operations."""
+    words = legacy_sequence.words_of_text(data)
+    stream = pack_words(words)
+    if txn.is_txn(stream):
+        return {"words": len(words), "form": "TXN", **_sequence(txn.read_txn(stream).operations)}
+    return {"words": len(words), "form": "older", **_sequence(legacy_sequence.read_legacy_sequence(words))}
+
+
 def _npua(data: bytes) -> dict[str, Any]:
     """version; 1: instructions, runs_on_hardware; 2: metadata, control, programs, pdi_sha256, pdi."""
     if npua.is_version_1(data):
@@ -209,5 +223,5 @@ def _elf(data: bytes) -> dict[str, Any]:
 
 
 _DESCRIBERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
-    "xclbin": _xclbin, "elf": _elf, "pdi": _pdi, "npua": _npua, "cdo": _cdo, "txn": _txn
+    "xclbin": _xclbin, "elf": _elf, "pdi": _pdi, "npua": _npua, "cdo": _cdo, "txn": _txn, "sequence": _words
 }  # fmt: skip

@@ -10,6 +10,7 @@ from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import legacy_sequence, txn
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.emit.legacy_sequence import read_legacy_bytes, read_legacy_sequence, write_legacy_sequence
+from npuc.compiler.inspect.show import describe, render
 from npuc.compiler.target.npu1 import geometry
 
 # Sizes in words by facts/platform/legacy_sequence.md section 4.
@@ -123,3 +124,15 @@ def test_what_the_older_form_lacks_is_refused():
 def test_custom_txn_operations_read_back_the_same():
     operations = (txn.RecordTimer(7), txn.MergeSync(4, 2), txn.ReadRegisters((0x1D220, 0x2031520)), txn.Noop())
     assert txn.read_txn(txn.write_txn(operations, 2)).operations == operations
+
+
+def test_inspect_lists_the_text_form(tmp_path):
+    operations = (txn.Write(0x1D204, 0x80000001), txn.Sync(0, 0, 0, 0))
+    for name, words in (("older", write_legacy_sequence(operations)), ("TXN", None)):
+        if words is None:
+            stream = txn.write_txn(operations, 1)
+            words = [int.from_bytes(stream[at : at + 4], "little") for at in range(0, len(stream), 4)]
+        told = describe(legacy_sequence.text_of_words(words), "a.seq")
+        assert (told["format"], told["form"], told["words"]) == ("sequence", name, len(words))
+        assert told["counts"] == {"Sync": 1, "Write": 1}
+        assert "Sync column=0" in render(told)

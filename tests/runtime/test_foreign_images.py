@@ -74,7 +74,8 @@ def run(device: Device, kernel: ForeignKernel, image: np.ndarray) -> np.ndarray:
     buffers = [bytearray(image.tobytes()), bytearray(image.nbytes)]
     begin = time.process_time()
     statistics = device.run(kernel.operations, buffers)
-    print(f"{kernel.name}: {statistics.cycles:,} cycles (emulated), {time.process_time() - begin:.1f} s")
+    seconds = time.process_time() - begin
+    print(f"{kernel.name}: {statistics.cycles:,} cycles (emulated), {seconds:.1f} s of processor time")
     assert statistics.warnings == ()
     return np.frombuffer(bytes(buffers[1]), np.uint8).reshape(image.shape)
 
