@@ -348,3 +348,20 @@ def test_a_core_reads_words_from_its_stream_and_writes_a_packet_with_tlast():
     bench.run()
     assert bench.get(CORE, 0, 4).tolist() == [data[3], data[2], data[0], 0]
     assert not bench.array.tiles[CORE].channels["s2mm", 0].busy
+
+
+def test_a_core_writes_a_word_a_bundle_and_waits_when_its_way_is_full():
+    bench = Bench()
+    bench.circuit(CORE, ("core", 0), ("dma", 0))
+    bench.descriptor(CORE, 0, 64, acquire_enable=1, acquire_value=-1)
+    bench.start(CORE, "s2mm", 0, 0)
+    nops = "nop\n" * 8
+    bench.program(CORE, nops + "mov ms, r1\n" * 64 + nops + "done\n" + nops)
+    bench.at(500, lambda: bench.release(CORE, 0))
+    bench.run()
+    core, machine = bench.array.tiles[CORE].core, bench.array.machine
+    assert core is not None and core.done_at is not None
+    ((_, last),) = bench.of("S2MM 0 of core(0,2)", "receiving")
+    held = machine.receive_words + machine.local_to_local_words
+    assert core.stall_stream >= 500 - 40 - held
+    assert last == 500 + machine.lock_visible + machine.receive_resume + 64 - machine.receive_words
