@@ -36,6 +36,7 @@ Resolve = Callable[[Expression, At, int, Patch], int]
 """Value of an expression, given where it stands in the text, the address it stands at, and what it goes into."""
 
 NOWHERE = Patch(0, None)
+LARGEST_ADDRESS = (1 << 20) - 1  # of the core's own view (facts/platform/pdi_cdo.md section 4)
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledPro
     )
     entry = first
     if program.entry is not None:
-        entry = resolver(source, symbols)(*program.entry, 0, NOWHERE)
+        expression, at = program.entry
+        entry = source.check(at, "entry", resolver(source, symbols)(expression, at, 0, NOWHERE), 0, LARGEST_ADDRESS)
     lines = tuple(
         (address + offset, bundle.at.line)
         for part, address in zip(placed, addresses, strict=True)
@@ -271,8 +273,12 @@ def _symbols(
         if name not in labels and (about is None or about.kind is None):
             continue
         kind = (about.kind if about else None) or ("object" if name in in_data else "label")
-        size = resolver(source, symbols)(*about.size, value, NOWHERE) if about and about.size else 0
-        found.append(Symbol(value & 0xFFFFFFFF, name, max(0, size), kind))
+        size = 0
+        if about and about.size:
+            expression, at = about.size
+            size = resolver(source, symbols)(expression, at, value, NOWHERE)
+            source.check(at, "size", size, 0, LARGEST_ADDRESS)
+        found.append(Symbol(value & 0xFFFFFFFF, name, size, kind))
     return tuple(sorted(found, key=lambda symbol: (symbol.address, symbol.name)))
 
 

@@ -11,6 +11,9 @@ NAME = r'[A-Za-z_.$][\w.$]*|"[^"\n]+"'
 _TERM = re.compile(rf"\s*([+-]?)\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![\w.$])|{NAME})\s*")
 
 
+LONGEST_NUMBER = 80  # characters; more than 64 bits in binary
+
+
 class AssemblyError(InputError):
     """Text that is no instruction, no bundle or no statement; `offset` counts characters from the start of the text."""
 
@@ -52,6 +55,8 @@ def parse_expression(text: str) -> Expression:
             ).at(at)
         sign, term = -1 if match[1] == "-" else 1, match[2]
         if term[0].isdigit():
+            if len(term) > LONGEST_NUMBER:
+                raise AssemblyError(f"a number of {len(term)} digits").at(match.start(2))
             constant += sign * (int(term, 10) if term.isdecimal() else int(term, 0))
         else:
             symbols.append((sign, term.strip('"')))

@@ -15,6 +15,8 @@ from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf_object import ObjectFile, ObjectSymbol, Relocation, Section
 from npuc.compiler.target.aie2.relocations import DATA_WORD, RelocationType
 
+_LARGEST = 0xFFFFFFFF
+
 
 def assemble_object(text: str, file: str = "<asm>") -> ObjectFile:
     """The object a text stands for: sections of `.core` programs are named `NAME.core_COLUMN_ROW`, with `.pdi_N` too.
@@ -78,6 +80,7 @@ class _Object:
                 if fixup.offset >= max(1, len(part.data)):
                     raise self.source.error(fixup.at, f"{fixup.offset} is outside the section")
                 symbol = self._symbol(name)
+                self._check_addend(fixup.at, fixup.expression.constant)
                 relocations.append(Relocation(fixup.offset, fixup.number, symbol, fixup.expression.constant))
             name, body = part.section.name + suffix, bytes(part.data)
             ordered = tuple(sorted(relocations, key=lambda r: (r.offset, r.type)))
@@ -86,6 +89,9 @@ class _Object:
                 Section(name, body, section.is_code, section.writable, part.alignment, section.zeros, ordered)
             )
         return sections, list(self.symbols.values())
+
+    def _check_addend(self, at: At, addend: int) -> None:
+        self.source.check(at, "addend", addend, -(_LARGEST + 1) // 2, _LARGEST // 2)
 
     def _about(self, name: str) -> SymbolAttributes:
         return self.program.attributes.get(name, SymbolAttributes())
@@ -121,13 +127,14 @@ class _Object:
             return ObjectSymbol(name, None, constant & 0xFFFFFFFF, size, kind, about.binding)
         if not symbol.defined:
             raise self.source.error(at, f"{name} stands for {symbol.name}, which is not defined here")
-        return ObjectSymbol(name, symbol.section, symbol.value + constant, size, kind, about.binding)
+        value = self.source.check(at, f"{name}: offset", symbol.value + constant, 0, _LARGEST)
+        return ObjectSymbol(name, symbol.section, value, size, kind, about.binding)
 
     def _constant(self, value: tuple[Expression, At]) -> int:
         constant, symbol = self._reduce(*value, None)
         if symbol is not None:
             raise self.source.error(value[1], f"{value[0]} is no number")
-        return max(0, constant)
+        return self.source.check(value[1], "size", constant, 0, _LARGEST)
 
     def _reduce(self, expression: Expression, at: At, here: int | None) -> tuple[int, ObjectSymbol | None]:
         """A number, or a number and the one symbol it counts from; here: address of the statement, for `.`."""
@@ -173,6 +180,7 @@ class _Object:
                 return constant
             if patch.kind is None:
                 raise self.source.error(at, f"{symbol.name} is known when linking only, and no relocation fits here")
+            self._check_addend(at, constant)
             relocations.append(Relocation(patch.offset, patch.kind.number, symbol, constant))
             return value_in_place(symbol, constant, patch.kind)
 

@@ -131,6 +131,12 @@ class Source:
         """An error at a place of this text."""
         return AssemblyError(message, place=Place(self.file, at.line, at.column), remedy=remedy)
 
+    def check(self, at: At, what: str, value: int, lowest: int, highest: int) -> int:
+        """The value, when it lies between the two; else an error at its place."""
+        if not lowest <= value <= highest:
+            raise self.error(at, f"{what} {value} does not fit", f"{lowest} to {highest}")
+        return value
+
 
 # --- bundles ------------------------------------------------------------------------------------------------------
 @lru_cache(maxsize=1 << 17)

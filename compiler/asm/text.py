@@ -7,6 +7,7 @@ expression of symbols (`#loop+4`).  The whole language is in README.md beside th
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 from npuc.compiler.asm.codec import Bundle, EncodeError, bundle_sizes, encode_slot
-from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse_expression
+from npuc.compiler.asm.expressions import LONGEST_NUMBER, NAME, AssemblyError, Expression, parse_expression
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Operand
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES, file
 
@@ -96,11 +97,11 @@ def _fits_form(syntax: _Syntax, tokens: Sequence[str]) -> bool:
 def _value(token: str) -> Value:
     if token[0] != "#":
         return token
-    try:
-        return int(token[1:], 0)
-    except ValueError:
-        expression = parse_expression(token[1:])
-        return expression if expression.symbols else expression.constant
+    if len(token) < LONGEST_NUMBER:
+        with contextlib.suppress(ValueError):
+            return int(token[1:], 0)
+    expression = parse_expression(token[1:])
+    return expression if expression.symbols else expression.constant
 
 
 def with_numbers(instruction: Instruction, values: Sequence[Value], known: int | None = None) -> list[str | int]:

@@ -226,12 +226,16 @@ COUNT = 3
         ("x = far", "1:5: x stands for far, which is not defined here"),
         ("x = y\ny = x", "is defined by itself"),
         (".size f, far", "1:10: far is no number"),
+        ("x = f+99999999999\nf: nop", "1:5: x: offset 99999999999 does not fit"),
+        (".size g, 99999999999\ng: nop", "1:10: size 99999999999 does not fit .0 to 4294967295"),
+        ("movxm r0, #far+9999999999", "1:11: addend 9999999999 does not fit"),
+        ("nop\n.reloc 0, R_AIE2_1, x-9999999999", "2:21: addend -9999999999 does not fit"),
         ("nop\n.reloc 9, R_AIE2_1, x", "2:21: 9 is outside the section"),
     ],
 )
 def test_what_no_relocation_can_say_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        assemble_object(text + ("\nf: nop" if "size" in text else ""), "k.s")
+        assemble_object(text + ("\nf: nop" if "size f" in text else ""), "k.s")
     assert str(caught.value).startswith("k.s:")
 
 
