@@ -80,6 +80,12 @@ def core_sinks(array: Array, tile: Tile) -> Ends:
     return ends
 
 
+def _beyond(array: Array, tile: Tile, side: str) -> tuple[Tile | None, str]:
+    """The tile on that side, if there is one, and what it calls the side between the two."""
+    across, up, opposite = NEIGHBOURS[side]
+    return array.tiles.get((tile.column + across, tile.row + up)), opposite
+
+
 def _place(side: str, tile: Tile, index: int) -> str:
     name, number = (geometry.master_port if side == "master" else geometry.slave_port)(tile.kind, index)
     return f"{side} {name.upper() if name == 'dma' else name.capitalize()} {number} of {tile.name}"
@@ -128,8 +134,7 @@ def _before_slave(array: Array, tile: Tile, slave: int, ends: Ends) -> None:
     elif name == "core":
         ends.units.append(tile.name)
     elif name in NEIGHBOURS:
-        across, up, opposite = NEIGHBOURS[name]
-        other = array.tiles.get((tile.column + across, tile.row + up))
+        other, opposite = _beyond(array, tile, name)
         if other is None:
             ends.open.append(f"{_place('slave', tile, slave)} lies at the partition's edge")
         else:
@@ -163,8 +168,7 @@ def _after_master(array: Array, tile: Tile, master: int, ends: Ends) -> None:
     elif name == "core":
         ends.units.append(tile.name)
     elif name in NEIGHBOURS:
-        across, up, opposite = NEIGHBOURS[name]
-        other = array.tiles.get((tile.column + across, tile.row + up))
+        other, opposite = _beyond(array, tile, name)
         if other is None:
             ends.open.append(f"{_place('master', tile, master)} leaves the partition")
         else:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from broken_designs import CASES
 from small_design import Design
 
 from npuc.compiler.cli import error_json
-from npuc.runtime.emulator.errors import Deadlock, EmulationError
+from npuc.compiler.emit import cdo
+from npuc.compiler.emit.pdi import write_pdi
+from npuc.runtime.emulator.device import Device
+from npuc.runtime.emulator.errors import CycleLimit, Deadlock, EmulationError
 
 # No case needs a limit to end: a run that reaches it was not diagnosed.
 LIMIT = 30_000_000
@@ -46,3 +53,53 @@ def test_the_design_is_right_as_it_stands():
 
 def test_there_are_25_kinds():
     assert len(CASES) >= 25
+
+
+def flipped(generator: random.Random, command: cdo.Command) -> cdo.Command:
+    """The command with one bit of what it writes changed."""
+    if isinstance(command, cdo.DmaWrite):
+        words = list(command.words)
+        words[generator.randrange(len(words))] ^= 1 << generator.randrange(32)
+        return replace(command, words=tuple(words))
+    if isinstance(command, (cdo.Write, cdo.MaskWrite)):
+        return replace(command, value=command.value ^ 1 << generator.randrange(32))
+    return command
+
+
+def damaged(generator: random.Random, commands: list[cdo.Command]) -> list[cdo.Command]:
+    """One to three commands left out, doubled, exchanged with the next or with a bit changed."""
+    commands = list(commands)
+    for _ in range(generator.randrange(1, 4)):
+        index = generator.randrange(len(commands) - 1)
+        change = generator.randrange(5)
+        if change == 0:
+            del commands[index]
+        elif change == 1:
+            commands.insert(index, commands[index])
+        elif change == 2:
+            commands[index : index + 2] = commands[index + 1], commands[index]
+        else:
+            commands[index] = flipped(generator, commands[index])
+    return commands
+
+
+def test_images_damaged_at_random_run_or_end_in_an_error_that_names_a_place(seed):
+    """Whatever the register writes say: no other exception, no endless emulation."""
+    generator = random.Random(seed)
+    design = Design()
+    commands = design.commands()
+    outcomes = Counter()
+    for _ in range(150):
+        device = Device(1, strict=generator.random() < 0.5)
+        buffers = [bytearray(buffer.tobytes()) for buffer in design.buffers]
+        try:
+            device.load_pdi(write_pdi(damaged(generator, commands)))
+            device.run(design.operations, buffers, 300_000)
+            outcomes["ran"] += 1
+        except CycleLimit:
+            outcomes["too long"] += 1  # a ring of descriptors without locks never stands still
+        except EmulationError as error:
+            outcomes[type(error).__name__] += 1
+            assert re.search(r"\(\d+,\d+\)|0x[0-9a-f]+|CDO command", str(error)), error
+    print(dict(outcomes))
+    assert outcomes["Deadlock"] and outcomes["EmulationError"] and outcomes["ran"] and outcomes["too long"] < 15
