@@ -7,17 +7,18 @@ sequence.  Times are emulated: cycles at the modelled clock, in microseconds as 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.files import write_bytes
 
-MOST_EVENTS = 1_000_000  # some 150 bytes each in the file; what comes after is counted, not kept
+MOST_EVENTS = 500_000  # some 150 bytes each in the file; what comes after is counted, not kept
 CONTROLLER_PROCESS, FIRST_TILE_PROCESS = 1, 10
 LOCKS_THREAD = 40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """A unit did something from cycle `start` until `end`.  process, thread: as the format numbers them."""
 
@@ -27,10 +28,9 @@ class Span:
     category: str
     start: float
     end: float
-    arguments: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Level:
     """A counter has a new value."""
 
@@ -52,18 +52,24 @@ class Trace:
     dropped: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The trace-event file's content; complete events in the order of their start."""
-        events: list[dict[str, Any]] = []
-        for process, name in sorted(self.processes.items()):
-            events.append(_named("process_name", process, 0, {"name": name}))
-            events.append(_named("process_sort_index", process, 0, {"sort_index": process}))
-        for (process, thread), name in sorted(self.threads.items()):
-            events.append(_named("thread_name", process, thread, {"name": name}))
-            events.append(_named("thread_sort_index", process, thread, {"sort_index": thread}))
-        timed = [self._complete(span) for span in self.spans] + [self._counter(level) for level in self.levels]
-        events += sorted(timed, key=lambda event: event["ts"])
+        """The trace-event file's content."""
+        return {**self._about(), "traceEvents": list(self.events())}
+
+    def _about(self) -> dict[str, Any]:
         other = {"emulated": True, "clock_hz": self.clock_hz, "dropped_events": self.dropped}
-        return {"displayTimeUnit": "ns", "otherData": other, "traceEvents": events}
+        return {"displayTimeUnit": "ns", "otherData": other}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Names of processes and threads, then everything that happened in the order of its start."""
+        for process, name in sorted(self.processes.items()):
+            yield _named("process_name", process, 0, {"name": name})
+            yield _named("process_sort_index", process, 0, {"sort_index": process})
+        for (process, thread), name in sorted(self.threads.items()):
+            yield _named("thread_name", process, thread, {"name": name})
+            yield _named("thread_sort_index", process, thread, {"sort_index": thread})
+        timed: list[Span | Level] = [*self.spans, *self.levels]
+        for each in sorted(timed, key=lambda each: each.start if isinstance(each, Span) else each.cycle):
+            yield self._complete(each) if isinstance(each, Span) else self._counter(each)
 
     def _microseconds(self, cycles: float) -> float:
         return round(cycles * 1e6 / self.clock_hz, 6)
@@ -73,7 +79,7 @@ class Trace:
         return {
             "name": span.name, "cat": span.category, "ph": "X", "pid": span.process, "tid": span.thread, "ts": start,
             "dur": round(self._microseconds(span.end) - start, 6),
-            "args": {"cycle": span.start, "cycles": span.end - span.start, **span.arguments},
+            "args": {"cycle": span.start, "cycles": span.end - span.start},
         }  # fmt: skip
 
     def _counter(self, level: Level) -> dict[str, Any]:
@@ -82,7 +88,9 @@ class Trace:
 
     def write(self, path: str) -> None:
         """The file, whole or not at all. Raises InputError when it cannot be written."""
-        write_bytes(path, json.dumps(self.to_json(), separators=(",", ":")).encode())
+        about = json.dumps(self._about(), separators=(",", ":"))[1:-1]
+        lines = ",\n".join(json.dumps(event, separators=(",", ":")) for event in self.events())
+        write_bytes(path, f'{{{about},"traceEvents":[\n{lines}\n]}}\n'.encode())
 
 
 def _named(what: str, process: int, thread: int, arguments: dict[str, Any]) -> dict[str, Any]:
