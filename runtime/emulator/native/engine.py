@@ -36,7 +36,7 @@ log = logging.getLogger("npuc.emulator.native")
 PATIENCE = 16
 """Bundles that are interpreted from a place without translated code on, before it is translated."""
 INTERPRETED = 1 << 62
-SAMPLE, SHORTEST, PAUSE = 64, 48, 2048
+SAMPLE, SHORTEST, PAUSE = 64, 100, 2048
 """When SAMPLE calls in a row ran fewer than SHORTEST bundles each on average, as of a core that works in a neighbour's
 memory, the change between the two forms of state costs more than native code gains: PAUSE calls are interpreted."""
 _CARRY = SCALAR_INDEX["srCarry"]
