@@ -1,6 +1,6 @@
 """What the two kinds of DMA channel share: the task queue, descriptors, locks and the memory they reach.
 
-A task runs a chain of descriptors, `repeats` times.  Sending and receiving are in `dma_send.py` and `dma_receive.py`.
+A task runs a chain of descriptors, once or several times.  `dma_send.py` and `dma_receive.py` have the rest.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ FINISH_ON_TLAST_LSB = 16
 
 @dataclass
 class Task:
-    """One entry of the start queue; left: descriptors chains still to run, this one included."""
+    """One entry of the start queue.
+
+    first: the descriptor its chain begins with.  left: runs of the chain still to come, the present one included.
+    token: whether its end is reported.
+    """
 
     first: int
     left: int
@@ -40,7 +44,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a descriptor's words lie: words[base + offset].  store: marks them as written, in strict mode."""
+    """Where a descriptor's words lie: words[base + offset].  written: in strict mode, which bytes ever were."""
 
     words: np.ndarray
     base: int

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
 COUNTS_WITH_TOKENS, COUNTS_IN_REGISTER = 2, 3  # finish-on-TLAST modes, bits 17:16 of the control register
-COUNT_FIFO = 8  # A: entries of the count register's FIFO that are kept
+COUNT_FIFO = 8  # A: counts that can wait to be read
 WRITE_THROUGH = 16384  # words; longer descriptors write what has arrived before they end
 
 
@@ -42,7 +42,7 @@ class Receiver(Channel):
         self.loaded_at = self.granted_at = self.resume_at = 0  # resume: from when on the lock lets words through
         self.ending = False
         self.wants_header = False  # out-of-order mode: the next word is a header that names the descriptor
-        self.counts: deque[int] = deque(maxlen=COUNT_FIFO)
+        self.counts: deque[int] = deque()
 
     @property
     def out_of_order(self) -> bool:
@@ -242,10 +242,17 @@ class Receiver(Channel):
         self.busy_cycles += count
         self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
         self.array.note(self.name, "receiving", first, now)
-        if self.finishes_on_tlast:
-            self.counts.append(count | (self.loaded or 0) << 24 | int(task is not None) << 30 | 1 << 31)
+        if self.control >> FINISH_ON_TLAST_LSB & 3 == COUNTS_IN_REGISTER:
+            self._count(count, task is not None)
         self.finished(descriptor, task)
         self.run_ended()
+
+    def _count(self, words: int, ends_task: bool) -> None:
+        """A descriptor's words for the count register."""
+        if len(self.counts) == COUNT_FIFO:
+            raise EmulationError(f"{self.name} has {COUNT_FIFO} word counts that were not read; what becomes of the "
+                                 "next one is not modelled: the depth of their FIFO is in no public source")
+        self.counts.append(words | (self.loaded or 0) << 24 | int(ends_task) << 30 | 1 << 31)
 
     def write_count(self) -> int:
         """Words of the present descriptor that have arrived by now and, the lock being held, are in memory."""
