@@ -92,3 +92,9 @@ def test_every_experiment_is_written_or_has_its_reason() -> None:
 @pytest.mark.parametrize("name", NOT_WRITTEN)
 def test_what_is_not_written_says_why(name: str) -> None:
     pytest.skip(NOT_WRITTEN[name])
+
+
+@pytest.mark.slow
+def test_a_core_reads_whole_descriptors_of_a_memory_tile_at_the_measured_rate() -> None:
+    """stream.memtile_to_core with the descriptors of 16,384 words that were measured."""
+    array.memtile_to_core(16384, 262144, 327680)(LIST["stream.memtile_to_core"]["expected"])
