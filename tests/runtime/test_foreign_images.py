@@ -1,7 +1,8 @@
 """Public image kernels with their sequences against numpy models: every pixel equal.
 
-NPUC_FOREIGN names a folder with NAME.xclbin, NAME.seq and NAME.json of color_threshold_v1_720p, color_threshold_v2_720p
-and edge_detect_720p (AMDResearch/Riallto, npu/lib/applications/binaries); without it the tests skip.  The models say
+NPUC_FOREIGN names a folder with NAME.xclbin, NAME.seq and (but for denoise) NAME.json of color_threshold_v1_720p,
+color_threshold_v2_720p, edge_detect_720p, denoise_task_parallel_720p and denoise_data_parallel_720p
+(AMDResearch/Riallto, npu/lib/applications/binaries); without it the tests skip.  The models say
 what the compiled programs compute; where these differ from the published sources, the comment names the instruction.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +34,9 @@ def kernel_of(name: str) -> tuple[ForeignKernel, dict]:
     folder = Path(os.environ.get("NPUC_FOREIGN", "/nonexistent"))
     if not (folder / f"{name}.xclbin").is_file():
         pytest.skip(f"{name}.xclbin not present (NPUC_FOREIGN)")
-    read = [(folder / f"{name}.{suffix}").read_bytes() for suffix in ("xclbin", "seq", "json")]
-    return read_foreign(read[0], read[1]), json.loads(read[2])
+    kernel = read_foreign((folder / f"{name}.xclbin").read_bytes(), (folder / f"{name}.seq").read_bytes())
+    description = folder / f"{name}.json"
+    return kernel, json.loads(description.read_bytes()) if description.is_file() else {}
 
 
 @pytest.fixture
@@ -62,6 +65,18 @@ def with_parameters(kernel: ForeignKernel, description: dict) -> ForeignKernel:
     return replace(kernel, operations=tuple(operations))
 
 
+def with_value(kernel: ForeignKernel, place: int, value: int) -> ForeignKernel:
+    """Every tile's parameter number `place` replaced."""
+    operations, seen = [], Counter[int]()
+    for operation in kernel.operations:
+        if is_parameter(operation):
+            tile = operation.address >> geometry.ROW_SHIFT
+            operation = replace(operation, value=value) if seen[tile] == place else operation
+            seen[tile] += 1
+        operations.append(operation)
+    return replace(kernel, operations=tuple(operations))
+
+
 def parameters(kernel: ForeignKernel) -> Parameters:
     found: Parameters = {}
     for operation in filter(is_parameter, kernel.operations):
@@ -70,14 +85,14 @@ def parameters(kernel: ForeignKernel) -> Parameters:
     return found
 
 
-def run(device: Device, kernel: ForeignKernel, image: np.ndarray) -> np.ndarray:
-    buffers = [bytearray(image.tobytes()), bytearray(image.nbytes)]
+def run(device: Device, kernel: ForeignKernel, image: np.ndarray, channels: int = 4) -> np.ndarray:
+    buffers = [bytearray(image.tobytes()), bytearray(HEIGHT * WIDTH * channels)]
     begin = time.process_time()
     statistics = device.run(kernel.operations, buffers)
     seconds = time.process_time() - begin
     print(f"{kernel.name}: {statistics.cycles:,} cycles (emulated), {seconds:.1f} s of processor time")
     assert statistics.warnings == ()
-    return np.frombuffer(bytes(buffers[1]), np.uint8).reshape(image.shape)
+    return np.frombuffer(bytes(buffers[1]), np.uint8)
 
 
 def boot(kernel: ForeignKernel) -> Device:
@@ -143,6 +158,20 @@ def edges(image: np.ndarray, found: Parameters, weights: Sequence[int]) -> np.nd
     return np.clip((alpha * over + beta * image.astype(int) + gamma) >> 14, 0, 255).astype(np.uint8)
 
 
+def denoised(image: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Gray and its median of three along the lines, summed with weights, then a threshold.
+
+    values: alpha, beta, gamma, limit, kind, maximum.
+    """
+    lines = gray(image)
+    padded = np.pad(lines, ((0, 0), (1, 1)), mode="edge")
+    median = np.sort(np.stack([padded[:, first : first + WIDTH] for first in range(3)]), axis=0)[1]
+    alpha, beta, gamma, limit, kind, maximum = values
+    assert maximum == 255
+    total = np.clip((alpha * lines + beta * median + gamma) >> 14, 0, 255)
+    return threshold(total.astype(np.uint8), limit, kind)
+
+
 # --- tests --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("useful", [False, True], ids=["place holders", "parameters"])
 @pytest.mark.parametrize("name", ["color_threshold_v1_720p", "color_threshold_v2_720p"])
@@ -152,7 +181,7 @@ def test_color_threshold_gives_the_image_of_the_model(name, useful, image):
         kernel = with_parameters(kernel, description)
     found = parameters(kernel)
     expected = thresholds(image, found[0, 2]) if "v1" in name else thresholds_by_quarter(image, found)
-    assert np.array_equal(run(boot(kernel), kernel, image), expected)
+    assert np.array_equal(run(boot(kernel), kernel, image), expected.ravel())
 
 
 @pytest.mark.parametrize("useful", [False, True], ids=["place holders", "parameters"])
@@ -165,4 +194,22 @@ def test_edge_detect_gives_the_image_of_the_model(useful, image):
     found = parameters(kernel)
     device = boot(kernel)
     for weights in ([0] * 9, found[0, 3]):
-        assert np.array_equal(run(device, kernel, image), edges(image, found, weights))
+        assert np.array_equal(run(device, kernel, image), edges(image, found, weights).ravel())
+
+
+def test_denoise_by_tasks_gives_the_image_of_the_model(image):
+    kernel, _ = kernel_of("denoise_task_parallel_720p")
+    found = parameters(kernel)
+    expected = denoised(image, found[0, 4] + found[0, 5])
+    assert len(np.unique(expected)) == 2
+    assert np.array_equal(run(boot(kernel), kernel, image, channels=1), expected.ravel())
+
+
+@pytest.mark.parametrize("kind", [None, 4], ids=["as it is", "kind 4"])
+def test_denoise_by_data_gives_the_image_of_the_model(kind, image):
+    """As it is all pixels are 0: its kind 3 does what 4 should (see threshold)."""
+    kernel, _ = kernel_of("denoise_data_parallel_720p")
+    kernel = kernel if kind is None else with_value(kernel, 4, kind)
+    expected = denoised(image, parameters(kernel)[0, 2])
+    assert len(np.unique(expected)) > 200 or kind is None
+    assert np.array_equal(run(boot(kernel), kernel, image, channels=1), expected.ravel())
