@@ -62,6 +62,7 @@ class Array:
         self.records: list[tuple[int, int]] = []  # (identifier, cycle) of the sequence's timer records
         self.tiles: dict[tuple[int, int], Tile] = {}
         self.switch_version = 0
+        self.stuck: list[Outlet] = []  # with words on offer that the switches give no way
         self._routes: dict[tuple[str, int, int | None], Route] = {}
         self._arbiters: dict[tuple[str, int], Arbiter] = {}
         self._control: dict[str, ControlPort] = {}
@@ -110,6 +111,9 @@ class Array:
         """A switch register was written: ways are traced anew."""
         self.switch_version += 1
         self._routes.clear()
+        stuck, self.stuck = self.stuck, []
+        for outlet in stuck:
+            self.clock.at(self.clock.cycle, outlet.rank, outlet.retry)
 
     def route(self, tile: Tile, slave: int, start: str, packet: int | None) -> Route:
         """The way from a slave port, by the registers as they are; packet: the id of a packet's header.

@@ -237,6 +237,8 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
         if not providers:
             ends = sources(array, channel)
             missing = "nothing feeds it: " + "; ".join(ends.open)
+    elif wait.kind == "way":
+        text, missing = "for a way through the switches", wait.text
     elif wait.kind == "room":
         text = f"for {wait.on} to take {length - moved} words"
     else:

@@ -7,7 +7,8 @@ taken in as they arrive, and as many more as the way itself holds may enter behi
 take a word a cycle: a word enters when the one that far ahead of it has been taken.
 
 A circuit's way exists for ever.  A packet's way begins with its header, wins the arbiters on it from the source
-onward, keeping those it has, and ends with its last word; arbiters serve their slaves in turn.
+onward, keeping those it has, and ends with its last word; arbiters serve their slaves in turn.  Where the switches
+give no way yet, words wait until a switch register is written (strict mode refuses that at once).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.switches import HeaderNeeded, Route, Turn
+from npuc.runtime.emulator.switches import HeaderNeeded, OpenEnd, Route, Turn
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.emulator.waits import Wait
 
@@ -180,6 +181,7 @@ class Outlet:
         self.free_at = 0.0
         self.blocked_on: list[Inlet] = []
         self.waits_for_turn: Turn | None = None
+        self.no_way: OpenEnd | None = None  # why the words on offer have no way yet
         self._generation = 0
 
     def reset(self) -> None:
@@ -188,6 +190,9 @@ class Outlet:
         self.moving = False
         self._end_way(self.array.clock.cycle)
         self._forget_blocks()
+        if self.no_way is not None:
+            self.no_way = None
+            self.array.stuck.remove(self)
 
     def unblock(self, at: float) -> None:
         """An end takes more words, from `at` on."""
@@ -201,9 +206,14 @@ class Outlet:
                 inlet.blocked.remove(self)
         self.blocked_on = []
 
+    def retry(self) -> None:
+        """A switch register was written: there may be a way now."""
+        self.no_way = None
+        self.pump()
+
     def pump(self) -> None:
         """Send a burst if the supply, the way and its ends allow one."""
-        if self.moving or self.blocked_on:
+        if self.moving or self.blocked_on or self.no_way is not None:
             return
         offered = self.supply.offer()
         if not offered:
@@ -229,7 +239,14 @@ class Outlet:
         if way is not None and way.version != self.array.switch_version and not (way.started and way.route.turns):
             self._end_way(self.array.clock.cycle)
         if self.way is None:
-            self.way = self._begin()
+            try:
+                self.way = self._begin()
+            except OpenEnd as error:
+                if self.array.strict:
+                    raise
+                self.no_way = error
+                self.array.stuck.append(self)
+                return None
         way = self.way
         while way.held < len(way.route.turns):
             turn = way.route.turns[way.held]
@@ -325,6 +342,8 @@ class Outlet:
 
     def waits_for(self) -> tuple[Wait, ...]:
         """Why words that are on offer do not enter."""
+        if self.no_way is not None:
+            return (Wait(self.name, "way", self.name, f"{self.name} waits for a way: {self.no_way.message}"),)
         if self.waits_for_turn is not None:
             turn = self.waits_for_turn
             holder = self.array.arbiter(turn.tile, turn.arbiter).holder

@@ -59,6 +59,10 @@ class Route:
     turns: tuple[Turn, ...]
 
 
+class OpenEnd(EmulationError):
+    """The way is not there, or not yet: a port on it is not enabled or leads nowhere."""
+
+
 class HeaderNeeded(Exception):
     """The way depends on a packet header."""
 
@@ -81,7 +85,7 @@ def source_slave(tile: Tile, channel: int) -> int:
     port = geometry.SHIM_MM2S_SLAVE_SOUTH[channel]
     mux = tile.plain.get(geometry.SHIM_MUX, 0) >> geometry.SHIM_MUX_LSB[port] & 3
     if mux != geometry.SHIM_MUX_DMA:
-        raise EmulationError(f"{tile.name}: MM2S {channel} is not connected to South {port} by the mux register")
+        raise OpenEnd(f"{tile.name}: MM2S {channel} is not connected to South {port} by the mux register")
     return geometry.slave_index("shim", "south", port)
 
 
@@ -114,15 +118,15 @@ class _Trace:
         self.seen.add((tile.name, at.slave))
         register = tile.slaves.get(at.slave, 0)
         if not register & ENABLE:
-            raise EmulationError(f"the stream of {self.start} ends at {place}, which is not enabled")
+            raise OpenEnd(f"the stream of {self.start} ends at {place}, which is not enabled")
         if register & PACKET:
             self.by_packet(at, place)
             return
         masters = [master for master, word in sorted(tile.masters.items())
                    if word & (ENABLE | PACKET) == ENABLE and word & SLAVE_MASK == at.slave]
         if not masters:
-            raise EmulationError(f"the stream of {self.start} ends at {place}, which no master takes",
-                                 remedy="route it to a master")
+            raise OpenEnd(f"the stream of {self.start} ends at {place}, which no master takes",
+                          remedy="route it to a master")
         for master in masters:
             target, index = geometry.master_port(tile.kind, master)
             if not geometry.circuit_is_legal(tile.kind, at.slave, master):
@@ -199,5 +203,5 @@ def _shim_end(tile: Tile, port: int, start: str) -> tuple[str, int]:
     lsb = geometry.SHIM_DEMUX_LSB.get(port)
     demux = tile.plain.get(geometry.SHIM_DEMUX, 0) >> lsb & 3 if lsb is not None else None
     if port not in ports or demux != geometry.SHIM_MUX_DMA:
-        raise EmulationError(f"the stream of {start} leaves {tile.name} by South {port}, which feeds no S2MM channel")
+        raise OpenEnd(f"the stream of {start} leaves {tile.name} by South {port}, which feeds no S2MM channel")
     return "dma", ports.index(port)

@@ -96,7 +96,10 @@ def computing(array: Array) -> list[CoreUnit]:
 
 
 def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> Deadlock:
-    """The error for an array in which nothing moves, with its diagnosis."""
+    """The error for an array in which nothing moves, with its diagnosis.  Raises that of a sender without a way."""
+    for outlet in array.stuck:
+        if outlet.no_way is not None:
+            raise outlet.no_way
     found = diagnose(array, controller, loops)
     waits = f"{controller.who} waits for {controller.waiting or 'nothing'}"
     message = found.root if found.root.startswith(controller.name) else f"{waits}; {found.root}"

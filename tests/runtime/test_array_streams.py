@@ -86,6 +86,33 @@ def test_a_sender_stops_when_the_way_and_the_receiving_buffer_are_full():
     assert sender.words == 100 and sender.describe() is None
 
 
+def test_words_wait_for_a_way_that_is_configured_later():
+    bench = Bench()
+    data = words(64)
+    bench.put(MEMTILE, 0, data)
+    bench.descriptor(MEMTILE, 0, 64, base_address=OWN)
+    bench.descriptor(CORE, 0, 64)
+    bench.start(CORE, "s2mm", 0, 0)
+    bench.start(MEMTILE, "mm2s", 0, 0)
+    bench.run()
+    (wait,) = bench.array.tiles[MEMTILE].channels["mm2s", 0].waits_for()
+    assert wait.kind == "way" and "slave Dma 0 of memtile(0,1), which is not enabled" in wait.text
+    bench.circuit(MEMTILE, ("dma", 0), ("north", 0))
+    bench.run()
+    bench.circuit(CORE, ("south", 0), ("dma", 0))
+    bench.run()
+    assert np.array_equal(bench.get(CORE, 0, 64), data)
+    assert bench.array.stuck == []
+
+
+def test_strict_mode_refuses_to_send_without_a_way():
+    bench = Bench(strict=True)
+    bench.descriptor(MEMTILE, 0, 4, base_address=OWN)
+    bench.start(MEMTILE, "mm2s", 0, 0)
+    with pytest.raises(EmulationError, match="which is not enabled"):
+        bench.run()
+
+
 def test_the_fifo_of_a_switch_holds_sixteen_words_more():
     def sent(fifo: bool) -> int:
         bench = Bench()
