@@ -10,7 +10,8 @@ class Wait:
     """One reason why a unit stands still.
 
     unit: who waits, by its name.  kind: 'lock', 'words' (nothing arrives), 'room' (nothing is taken), 'arbiter'
-    (another packet passes) or 'way' (the switches lead nowhere).  on: the lock, channel or port waited for, by its name.  text: one line.
+    (another packet passes) or 'way' (the switches lead nowhere).  on: the lock, channel or port waited for, by its
+    name.  text: one line.
     peers: names of the units whose next step could end the wait, where the array knows them.  lock: (tile, lock, value
     wanted as in the acquire) for kind 'lock'.
     """
