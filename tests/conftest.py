@@ -6,11 +6,23 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_SEED = 20240
 SEED = int(os.environ.get("NPUC_TEST_SEED", DEFAULT_SEED))
+
+# Judged by results, never by the time they take on a busy machine; other examples each run where a seed is given.
+hypothesis.settings.register_profile(
+    "npuc",
+    deadline=None,
+    database=None,
+    derandomize="NPUC_TEST_SEED" not in os.environ,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("npuc")
 
 
 def pytest_report_header() -> str:
