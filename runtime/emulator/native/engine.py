@@ -37,8 +37,9 @@ PATIENCE = 16
 """Bundles that are interpreted from a place without translated code on, before it is translated."""
 INTERPRETED = 1 << 62
 SAMPLE, SHORTEST, PAUSE = 64, 100, 2048
-"""When SAMPLE calls in a row ran fewer than SHORTEST bundles each on average, as of a core that works in a neighbour's
-memory, the change between the two forms of state costs more than native code gains: PAUSE calls are interpreted."""
+"""When of SAMPLE calls in a row, which ran fewer than SHORTEST bundles each on average, most had to change between the
+two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: PAUSE
+calls are interpreted. Calls that end at lock requests do not change the form."""
 _CARRY = SCALAR_INDEX["srCarry"]
 _BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _MASK = (1 << 64) - 1
@@ -152,7 +153,7 @@ class NativeCore(Core):
         self._shape: Shape | None = None  # of the state, while it is native code's
         self._next_block: Any = None
         self._program: Program | None = None
-        self._calls = self._counted = self._pause = 0
+        self._calls = self._counted = self._pause = self._changes = 0
         self.native_bundles = 0  # of all bundles since the core was made, those that native code executed
         super().__init__(*arguments, **options)
         self._address = self._state.ctypes.data
@@ -194,6 +195,7 @@ class NativeCore(Core):
     def _to_interpreter(self) -> None:
         shape, state = self._shape, self._state
         assert shape is not None
+        self._changes += 1
         self._shape = self._next_block = None
         file = self._registers
         file.scalar[:] = self._scalars.tolist()
@@ -291,8 +293,9 @@ class NativeCore(Core):
             return self._interpret(limit)
         self._calls += 1
         if self._calls == SAMPLE:
-            self._pause = PAUSE if 0 <= self.bundles - self._counted < SHORTEST * SAMPLE else 0
-            self._calls, self._counted = 0, self.bundles
+            short = 0 <= self.bundles - self._counted < SHORTEST * SAMPLE
+            self._pause = PAUSE if short and self._changes > SAMPLE // 2 else 0
+            self._calls, self._counted, self._changes = 0, self.bundles, 0
         if self._program is None:
             self._program = program_of(bytes(self.program_memory))
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
