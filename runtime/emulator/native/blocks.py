@@ -98,9 +98,11 @@ class _Unknown(Exception):
 
 
 class BlockWriter:
-    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core."""
+    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles."""
 
-    def __init__(self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape) -> None:
+    def __init__(self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape,
+                 most: int) -> None:
+        self.most = most
         self.module, self.core, self.fetch, self.shape = module, core, fetch, shape
         self.out = Emitter()
         self.pipeline = Pipeline(core, self._stage)
@@ -338,7 +340,7 @@ class BlockWriter:
 
     def _go_on(self, following: int, delay: int, target: int | None) -> bool:
         self.pc, self.delay, self.target = self._next(delay, target, following)
-        if self.pc == following and self.bundles < MAXIMUM_BUNDLES and len(self.out.lines) < MAXIMUM_LINES:
+        if self.pc == following and self.bundles < self.most and len(self.out.lines) < MAXIMUM_LINES:
             return True
         self._leave(LINK, self._shape((self.pc, self.delay, self.target), self.loop, self._end()))
         return False

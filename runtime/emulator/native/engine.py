@@ -6,158 +6,51 @@ made from the other where they meet. Vector registers lie in the state buffer al
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import logging
-import threading
-import weakref
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from npuc.compiler.asm.codec import DecodeError, decode_bundle
-from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
-from npuc.runtime.emulator.actions import WHEEL, compile_action
-from npuc.runtime.emulator.core import Core, _multiplies
-from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.native import layout, modules
-from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOCK, LOOP, WRONG, Exit, Issue
-from npuc.runtime.emulator.native.calls import HASH, KEYS
-from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
+from npuc.runtime.emulator.actions import WHEEL
+from npuc.runtime.emulator.core import Core
+from npuc.runtime.emulator.native import ahead, layout
+from npuc.runtime.emulator.native.blocks import INTERPRET, LIMIT, LOCK, WRONG, Exit
+from npuc.runtime.emulator.native.ir import Untranslatable
 from npuc.runtime.emulator.native.lanes import UNKNOWN
+from npuc.runtime.emulator.native.program import Program, program_of
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Loop, Shape
-from npuc.runtime.emulator.native.symbolic import SymbolicCore
+from npuc.runtime.emulator.native.state import StateBuffer
 from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
 
-log = logging.getLogger("npuc.emulator.native")
-
-PATIENCE = 16
+PATIENCE = 64
 """Bundles that are interpreted from a place without translated code on, before it is translated."""
 INTERPRETED = 1 << 62
+"""As patience: no block fits before the limit."""
 SAMPLE, SHORTEST, PAUSE = 64, 100, 2048
 """When of SAMPLE calls in a row, which ran fewer than SHORTEST bundles each on average, most had to change between the
 two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: PAUSE
 calls are interpreted. Calls that end at lock requests do not change the form."""
 _CARRY = SCALAR_INDEX["srCarry"]
-_BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _MASK = (1 << 64) - 1
-
-
-class Program:
-    """The translated code of one program, shared by all cores that hold it."""
-
-    def __init__(self, memory: bytes, digest: str) -> None:
-        self.memory, self.digest = memory, digest
-        self.blocks: dict[Shape, Any] = {}
-        self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
-        self.refused: Counter[str] = Counter()
-        self._core = SymbolicCore(self._return_address)
-        self._issues: dict[int, Issue] = {}
-        self._modules: dict[int, modules.Loaded] = {}
-        self._lock = threading.RLock()
-        self._resolver = modules.Resolver(self._resolve)
-
-    def _decode(self, pc: int) -> Any:
-        if not 0 <= pc < len(self.memory):
-            raise Untranslatable(f"no bundle at {pc:#x}")
-        try:
-            return decode_bundle(self.memory, pc)
-        except DecodeError as error:
-            raise Untranslatable(error.message) from None
-
-    def _return_address(self, pc: int) -> int:
-        for _ in range(1 + DELAY_SLOTS):
-            pc += self._decode(pc).size
-        return pc
-
-    def _fetch(self, pc: int) -> Issue:
-        if pc not in self._issues:
-            bundle = self._decode(pc)
-            core: Any = self._core
-            actions = (compile_action(core, each.instruction, each.operands, pc, (pc, position))
-                       for position, each in enumerate(bundle.instructions))
-            self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), _multiplies(bundle))
-        return self._issues[pc]
-
-    def block(self, shape: Shape) -> Any:
-        """The function of a shape's block, translated when it is not there yet."""
-        with self._lock:
-            if shape not in self.blocks:
-                code = modules.translate(shape, self._core, self._fetch, self.blocks, self.digest)
-                loaded = modules.Loaded(code, self._resolver)
-                self._modules[loaded.table] = loaded
-                for each, address in loaded.entries.items():
-                    self.blocks.setdefault(each, _BLOCK(address))
-                for place, way_out in loaded.exits.items():
-                    self.links[place] = (way_out, {})
-                    if way_out.kind == LINK and way_out.shape in self.blocks:
-                        self._link(place, self.blocks[way_out.shape])
-            return self.blocks[shape]
-
-    def _link(self, place: int, block: Any) -> None:
-        ctypes.c_void_p.from_address(place).value = ctypes.cast(block, ctypes.c_void_p).value
-
-    def follow(self, place: int) -> Any:
-        """The block that a link leads to; the link goes there from now on."""
-        block = self.block(self.links[place][0].shape)
-        self._link(place, block)
-        return block
-
-    def refuse(self, reason: str) -> None:
-        """Says once what is interpreted."""
-        self.refused[reason] += 1
-        if self.refused[reason] == 1:
-            log.info("interpreted, not translated: %s", reason)
-
-    def _resolve(self, table: int, position: int, key: int) -> int | None:
-        """Native code asks for the function of a family; None leaves the cycle to the interpreter."""
-        try:
-            with self._lock:
-                index = ((key * HASH) & _MASK) >> 60
-                assert index < KEYS
-                return self._modules[table].resolve(position, key, index)
-        except (EmulationError, Untranslatable, NeedsConstant) as error:
-            self.refuse(getattr(error, "message", str(error)))
-        except Exception:
-            log.exception("an effect cannot be translated")
-        return None
-
-
-_programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
-
-
-def program_of(memory: bytes) -> Program:
-    """The program with these bytes."""
-    digest = hashlib.sha256(memory).hexdigest()
-    program = _programs.get(digest)
-    if program is None:
-        program = _programs[digest] = Program(memory, digest)
-    return program
-
-
-def _aligned(size: int) -> np.ndarray:
-    raw = np.zeros(size + 64, dtype=np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start:start + size]
 
 
 class NativeCore(Core):
     """A core like `Core`, with the same results, cycles and counters, in native code where it can."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self._state = _aligned(layout.STATE_BYTES)
-        self._words = self._state.view(np.int64)
-        self._scalars = self._words[:layout.SCALAR_COUNT]
+        self._buffer = StateBuffer()
+        self._state, self._words, self._scalars = self._buffer.bytes, self._buffer.words, self._buffer.scalars
         self._shape: Shape | None = None  # of the state, while it is native code's
         self._next_block: Any = None
         self._program: Program | None = None
         self._calls = self._counted = self._pause = self._changes = 0
+        self._ahead: ahead.Ahead | None = None
+        self.taken_over = 0  # runs that another thread had made before their turn
+        self.runs_long = False
         self.native_bundles = 0  # of all bundles since the core was made, those that native code executed
         super().__init__(*arguments, **options)
-        self._address = self._state.ctypes.data
-        self._memory = self.data_memory.data.ctypes.data
+        self._memory = int(self.data_memory.data.ctypes.data)
 
     @property
     def refused(self) -> Counter[str]:
@@ -183,7 +76,7 @@ class NativeCore(Core):
         self._registers = file
 
     def reset(self) -> None:
-        self._shape = self._next_block = None
+        self._shape = self._next_block = self._ahead = None
         super().reset()
 
     def program_changed(self) -> None:
@@ -258,7 +151,7 @@ class NativeCore(Core):
                            for stage, values in self.late[slot]) for slot in turn)
         scalar = tuple(tuple((index, described(value)) for index, value in self.scalar_landings[slot])
                        for slot in turn)
-        vector, bypass = (tuple(tuple((place.ctypes.data - self._address, place.size, described(value))
+        vector, bypass = (tuple(tuple((place.ctypes.data - self._buffer.address, place.size, described(value))
                                       for place, value in wheel[slot]) for slot in turn)
                           for wheel in (self.vector_landings, self.bypass_landings))
         registers = self._registers.scalar
@@ -287,6 +180,12 @@ class NativeCore(Core):
     # running
 
     def _run(self, limit: int) -> Suspension:
+        before = self.bundles
+        suspension = self._run_on(limit)
+        self.runs_long = self.bundles - before >= ahead.LONG
+        return suspension
+
+    def _run_on(self, limit: int) -> Suspension:
         if self.strict or self.finished:
             return super()._run(limit)
         if self._pause:
@@ -330,6 +229,8 @@ class NativeCore(Core):
         if self.shared or self.requests:
             return False
         assert self._program is not None
+        if not translate and self.pc not in self._program.starts:
+            return False
         try:
             shape, values = self._present_shape()
         except Untranslatable:
@@ -344,28 +245,11 @@ class NativeCore(Core):
         return True
 
     def _run_native(self, limit: int) -> tuple[Suspension | None, int]:
-        """Native code from the present shape on; a suspension, or how many bundles to interpret before translating.
-
-        INTERPRETED: no block fits before the limit.
-        """
+        """Native code from the present shape on; a suspension, or how many bundles to interpret before translating."""
         program, words = self._program, self._words
         assert program is not None and self._shape is not None
-        block = self._next_block or program.block(self._shape)
-        words[layout.CYCLE // 8], words[layout.LIMIT // 8] = self.cycle, limit
-        words[layout.TIMER_ORIGIN // 8] = self.timer_origin
-        words[layout.BUNDLES // 8] = words[layout.MAC_BUNDLES // 8] = 0
-        while True:
-            kind = block(self._address, self._memory)
-            place = int(words[layout.EXIT // 8])
-            if kind == LINK:
-                block = program.follow(place)
-            elif kind == COMPUTED:
-                block = self._computed(program, place)
-            elif kind == LOOP:
-                block = self._relooped(program, place)
-            else:
-                break
-        way_out, found = program.links[place]
+        kind, place = self._taken_over(limit) or self._executed(program, limit)
+        way_out = program.links[place][0]
         bundles = int(words[layout.BUNDLES // 8]) + way_out.bundles
         cycle = int(words[layout.CYCLE // 8]) + way_out.bundles
         if kind == WRONG:
@@ -380,14 +264,15 @@ class NativeCore(Core):
         self.pc = way_out.shape.pc
         self._next_block = None
         if kind == LOCK:
-            if "block" not in found:
-                found["block"] = program.block(way_out.shape)
-            self._next_block = found["block"]
+            self._next_block = program.after(place)
             lock = [int(words[each // 8]) for each in (layout.LOCK_ACQUIRE, layout.LOCK_NUMBER, layout.LOCK_VALUE)]
             return LockRequest(cycle, lock[1], lock[2], bool(lock[0])), 0
-        if kind == LIMIT:
+        if kind == LIMIT and cycle < limit:
             self._to_interpreter()
             return None, INTERPRETED
+        if kind == LIMIT:
+            self._next_block = program.after(place)
+            return Limit(cycle), 0
         return self._interpret_one(kind, way_out)
 
     def _interpret_one(self, kind: int, way_out: Exit) -> tuple[Suspension | None, int]:
@@ -397,18 +282,38 @@ class NativeCore(Core):
         self._to_interpreter()
         return self._step(), 0 if kind == INTERPRET else PATIENCE
 
-    def _relooped(self, program: Program, place: int) -> Any:
-        """The block where a hardware loop becomes active, for what its registers hold."""
-        way_out, found = program.links[place]
-        loop = Loop(int(self._scalars[LS]), int(self._scalars[LE]), False, True)
-        if loop not in found:
-            found[loop] = program.block(way_out.shape._replace(loop=loop))
-        return found[loop]
+    def _executed(self, program: Program, limit: int) -> tuple[int, int]:
+        assert self._shape is not None
+        self._prepare_words(self.cycle, limit)
+        return program.run(self._next_block or program.block(self._shape), self._buffer, self._memory)
 
-    def _computed(self, program: Program, place: int) -> Any:
-        """The block of a computed jump."""
-        way_out, found = program.links[place]
-        pc = int(self._words[layout.TARGET // 8])
-        if pc not in found:
-            found[pc] = program.block(way_out.shape._replace(pc=pc))
-        return found[pc]
+    def _prepare_words(self, cycle: int, limit: int) -> None:
+        words = self._words
+        words[layout.CYCLE // 8], words[layout.LIMIT // 8] = cycle, limit
+        words[layout.TIMER_ORIGIN // 8] = self.timer_origin
+        words[layout.BUNDLES // 8] = words[layout.MAC_BUNDLES // 8] = 0
+
+    # on another thread
+
+    def run_ahead(self, cycle: int, limit: int) -> None:
+        """Starts what `run` with these arguments will have to do, where native code alone can do it.
+
+        Nothing is changed; the results are taken over by that call, if nothing else has changed the core or its memory.
+        """
+        program, block = self._program, self._next_block
+        stopping = self.stops or self.halt_next or self._pause
+        if self._ahead is not None or program is None or block is None or stopping or ahead.threads() < 2:
+            return
+        self._prepare_words(cycle, limit)
+        self._ahead = ahead.Ahead(program, block, self._buffer, self.data_memory.data, self._run_key(cycle, limit))
+
+    def _run_key(self, cycle: int, limit: int) -> Any:
+        return (cycle, limit, id(self._shape), self.bundles, self.timer_origin)
+
+    def _taken_over(self, limit: int) -> tuple[int, int] | None:
+        made, self._ahead = self._ahead, None
+        if made is None:
+            return None
+        found = made.take_over(self._buffer, self.data_memory.data, self._run_key(self.cycle, limit))
+        self.taken_over += found is not None
+        return found

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import marshal
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,15 @@ def _link_lines(number: int, target: int | None) -> list[str]:
     return emitter.lines
 
 
-def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Mapping[Shape, Any]) -> tuple[
-        str, Module, list[Block]]:
-    """IR text of the block of a shape and of those reached from it that are not `known` yet."""
+def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape],
+          most: int) -> tuple[str, Module, list[Block]]:
+    """IR text of the block of a shape and of those reached from it that are not `known` yet, of `most` bundles each."""
     module = Module()
     blocks: list[Block] = []
     places = {shape: 0}
     queue = deque([shape])
     while queue and len(blocks) < MAXIMUM_BLOCKS:
-        block = BlockWriter(module, core, fetch, queue.popleft()).write()
+        block = BlockWriter(module, core, fetch, queue.popleft(), most).write()
         blocks.append(block)
         for successor in block.successors:
             if successor not in places and successor not in known:
@@ -108,14 +108,14 @@ def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known
     return "\n".join([*data, *sorted(declarations), unlinked, *functions, _TAIL]), module, blocks
 
 
-def translate(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Mapping[Shape, Any],
+def translate(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int,
               program: str) -> Code:
     """The module of a shape, from the cache where it is. program: digest of the program memory."""
-    name = hashlib.sha256(f"{program} {shape}".encode()).hexdigest()
+    name = hashlib.sha256(f"{program} {most} {shape}".encode()).hexdigest()
     stored = objects.read("blocks", name)
     if stored is not None:
         return Code.unpack(stored)
-    text, module, blocks = write(shape, core, fetch, known)
+    text, module, blocks = write(shape, core, fetch, known, most)
     code = Code(objects.compile_text(text, 0), tuple(block.shape for block in blocks), tuple(module.exits),
                 tuple(module.families))
     log.debug("translated %d blocks from %#x on: %d lines, %d bytes", len(blocks), shape.pc, text.count("\n"),

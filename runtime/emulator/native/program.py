@@ -1,0 +1,183 @@
+"""The translated code of a program: its blocks, what they lead to, and the translation of what is missing."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import threading
+import weakref
+from collections import ChainMap, Counter
+from collections.abc import Mapping
+from typing import Any
+
+from npuc.compiler.asm.codec import DecodeError, decode_bundle
+from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
+from npuc.runtime.emulator.actions import compile_action
+from npuc.runtime.emulator.core import _multiplies
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.native import blocks, layout, modules
+from npuc.runtime.emulator.native.blocks import COMPUTED, LIMIT, LINK, LOOP, Exit, Issue
+from npuc.runtime.emulator.native.calls import HASH, KEYS
+from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
+from npuc.runtime.emulator.native.shape import Loop, Shape
+from npuc.runtime.emulator.native.state import StateBuffer
+from npuc.runtime.emulator.native.symbolic import SymbolicCore
+from npuc.runtime.emulator.register_file import LE, LS
+
+log = logging.getLogger("npuc.emulator.native")
+
+OFTEN = 32
+"""How often the way to a limit is interpreted before code for it is written."""
+_BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
+_MASK = (1 << 64) - 1
+_translating = threading.RLock()
+"""Code is written by one thread at a time, whatever program it is for."""
+
+
+class Program:
+    """The translated code of one program, shared by all cores that hold it."""
+
+    def __init__(self, memory: bytes, digest: str) -> None:
+        self.memory, self.digest = memory, digest
+        self.blocks: dict[Shape, Any] = {}
+        self.starts: set[int] = set()  # addresses at which blocks start
+        self._steps: dict[Shape, Any] = {}
+        self.limited = 0  # how often a block was too long for what was left before the limit
+        self._single: dict[int, bool] = {}  # whether an exit is that of a step
+        self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
+        self.refused: Counter[str] = Counter()
+        self._core = SymbolicCore(self._return_address)
+        self._issues: dict[int, Issue] = {}
+        self._modules: dict[int, modules.Loaded] = {}
+        self._resolver = modules.Resolver(self._resolve)
+
+    def _decode(self, pc: int) -> Any:
+        if not 0 <= pc < len(self.memory):
+            raise Untranslatable(f"no bundle at {pc:#x}")
+        try:
+            return decode_bundle(self.memory, pc)
+        except DecodeError as error:
+            raise Untranslatable(error.message) from None
+
+    def _return_address(self, pc: int) -> int:
+        for _ in range(1 + DELAY_SLOTS):
+            pc += self._decode(pc).size
+        return pc
+
+    def _fetch(self, pc: int) -> Issue:
+        if pc not in self._issues:
+            bundle = self._decode(pc)
+            core: Any = self._core
+            actions = (compile_action(core, each.instruction, each.operands, pc, (pc, position))
+                       for position, each in enumerate(bundle.instructions))
+            self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), _multiplies(bundle))
+        return self._issues[pc]
+
+    def block(self, shape: Shape) -> Any:
+        """The function of a shape's block, translated when it is not there yet."""
+        with _translating:
+            if shape not in self.blocks:
+                self._translate(shape, self.blocks, self.blocks, blocks.MAXIMUM_BUNDLES)
+            return self.blocks[shape]
+
+    def step(self, shape: Shape) -> Any:
+        """The function that executes one bundle and goes on to a block as soon as one starts."""
+        with _translating:
+            if shape not in self._steps:
+                self._translate(shape, self._steps, ChainMap(self.blocks, self._steps), 1)
+            return self._steps[shape]
+
+    def _translate(self, shape: Shape, into: dict[Shape, Any], known: Mapping[Shape, Any], most: int) -> None:
+        code = modules.translate(shape, self._core, self._fetch, known, most, self.digest)
+        loaded = modules.Loaded(code, self._resolver)
+        self._modules[loaded.table] = loaded
+        for each, address in loaded.entries.items():
+            into.setdefault(each, _BLOCK(address))
+            if most > 1:
+                self.starts.add(each.pc)
+        for place, way_out in loaded.exits.items():
+            self.links[place] = (way_out, {})
+            self._single[place] = most == 1
+            if way_out.kind == LINK and way_out.shape in known:
+                self._link(place, known[way_out.shape])
+
+    def _link(self, place: int, block: Any) -> None:
+        ctypes.c_void_p.from_address(place).value = ctypes.cast(block, ctypes.c_void_p).value
+
+    def follow(self, place: int) -> Any:
+        """The block that a link leads to; the link goes there from now on."""
+        shape = self.links[place][0].shape
+        block = self.step(shape) if self._single[place] and shape not in self.blocks else self.block(shape)
+        self._link(place, block)
+        return block
+
+    def run(self, block: Any, state: StateBuffer, memory: int) -> tuple[int, int]:
+        """Runs blocks until the core has to be left: kind and place of the exit. memory: address of the data memory.
+
+        Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
+        """
+        while True:
+            kind = block(state.address, memory)
+            place = int(state.words[layout.EXIT // 8])
+            if kind == LINK:
+                block = self.follow(place)
+            elif kind == COMPUTED:
+                block = self._found(place, pc=int(state.words[layout.TARGET // 8]))
+            elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
+                block = self._found(place, loop=Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True))
+            elif kind == LIMIT and state.words[layout.CYCLE // 8] < state.words[layout.LIMIT // 8]:
+                # The block would go beyond the limit: bundle by bundle, when that happens often.
+                self.limited += 1
+                if self.limited < OFTEN:
+                    return kind, place
+                block = self.step(self.links[place][0].shape)
+            else:
+                return kind, place
+
+    def _found(self, place: int, **known: Any) -> Any:
+        """The block behind an exit for what is known only now."""
+        way_out, found = self.links[place]
+        key = tuple(known.values())
+        if key not in found:
+            found[key] = self.block(way_out.shape._replace(**known))
+        return found[key]
+
+    def after(self, place: int) -> Any:
+        """The code that goes on behind an exit."""
+        way_out, found = self.links[place]
+        if () not in found:
+            shape = way_out.shape
+            found[()] = self.step(shape) if way_out.kind == LIMIT and shape not in self.blocks else self.block(shape)
+        return found[()]
+
+    def refuse(self, reason: str) -> None:
+        """Says once what is interpreted."""
+        self.refused[reason] += 1
+        if self.refused[reason] == 1:
+            log.info("interpreted, not translated: %s", reason)
+
+    def _resolve(self, table: int, position: int, key: int) -> int | None:
+        """Native code asks for the function of a family; None leaves the cycle to the interpreter."""
+        try:
+            with _translating:
+                index = ((key * HASH) & _MASK) >> 60
+                assert index < KEYS
+                return self._modules[table].resolve(position, key, index)
+        except (EmulationError, Untranslatable, NeedsConstant) as error:
+            self.refuse(getattr(error, "message", str(error)))
+        except Exception:
+            log.exception("an effect cannot be translated")
+        return None
+
+
+_programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
+
+
+def program_of(memory: bytes) -> Program:
+    """The program with these bytes."""
+    digest = hashlib.sha256(memory).hexdigest()
+    program = _programs.get(digest)
+    if program is None:
+        program = _programs[digest] = Program(memory, digest)
+    return program
