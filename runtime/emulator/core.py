@@ -285,6 +285,12 @@ class Core(MemoryAccess):
 
     # running
 
+    runs_long = False
+    """Whether the last run was long enough for the next one to be worth a thread."""
+
+    def run_ahead(self, cycle: int, limit: int) -> None:
+        """Says that `run` will be called with these arguments, if nothing comes in between: a core may start on it."""
+
     def run(self, cycle: int, limit: int) -> Suspension:
         """Executes bundles from array cycle `cycle` on until the core needs the array, or the limit is reached.
 

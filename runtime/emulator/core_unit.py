@@ -106,6 +106,7 @@ class CoreUnit:
         self.stalls = {"lock": 0, "stream": 0, "cascade": 0}
         self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
         self.debug = CoreDebug(self)
+        self.due: int | None = None  # the cycle of the run to come
         self._generation = 0
 
     @property
@@ -142,7 +143,7 @@ class CoreUnit:
         if value & geometry.CORE_CONTROL_RESET:
             self._generation += 1
             self.core.reset()
-            self.running, self.waiting, self.done_at = False, None, None
+            self.running, self.waiting, self.done_at, self.due = False, None, None, None
             self.debug.halted = False
         elif value & geometry.CORE_CONTROL_ENABLE and not self.running:
             self.running = True
@@ -212,15 +213,18 @@ class CoreUnit:
 
     def _schedule(self, cycle: int) -> None:
         generation = self._generation
+        self.due = cycle
         self.array.clock.at(cycle, self.tile.rank, lambda: self._run(generation))
 
     def _run(self, generation: int) -> None:
         if generation != self._generation:
             return
-        assert self.tile.memory is not None
+        self.due = None
+        if self.core.runs_long:
+            self._others_ahead()
         clock = self.array.clock
         cycle = clock.cycle
-        limit = cycle + (SHARED_SLICE if self.tile.memory.shared else SLICE)
+        limit = cycle + self._slice()
         while True:
             suspension = self.core.run(cycle, limit)
             self._check_reports()
@@ -232,6 +236,18 @@ class CoreUnit:
                 break
             cycle = suspension.cycle  # nothing else happens until then
         self._suspend(suspension)
+
+    def _slice(self) -> int:
+        """How many cycles the core may run ahead of the clock."""
+        assert self.tile.memory is not None
+        return SHARED_SLICE if self.tile.memory.shared else SLICE
+
+    def _others_ahead(self) -> None:
+        """Lets other cores whose turn is to come start on other threads, when their runs are worth it."""
+        for tile in self.array.tiles.values():
+            other = tile.core
+            if other is not None and other.due is not None and other.core.runs_long:
+                other.core.run_ahead(other.due, other.due + other._slice())
 
     def _check_reports(self) -> None:
         if self.array.strict and self.core.reports:
@@ -247,6 +263,7 @@ class CoreUnit:
 
     def carry_on(self, suspension: Suspension) -> None:
         """Go on from here in place of what was scheduled, after somebody else ran the core to this suspension."""
+        self.due = None
         self._generation += 1
         self._pass_events()
         self._check_reports()

@@ -19,9 +19,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "runtime"))
 
 import numpy as np
-from core_programs import machine_code
+from core_programs import Cores, machine_code
 
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
+from npuc.runtime.emulator.core_unit import SLICE
 from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.memory import DataMemory
 
@@ -115,9 +116,39 @@ def translation() -> None:
           "(target 0.05)")
 
 
+def independent_cores(slices: int = 60) -> None:
+    """Wall time of an array whose cores do not interact, on one thread and on all."""
+    best: dict[str, float] = {}
+    for _ in range(3):
+        for threads in ("1", ""):
+            environment = {**os.environ, "NPUC_THREADS": threads}
+            out = subprocess.run([sys.executable, __file__, "--array", str(slices)], env=environment, check=True,
+                                 capture_output=True, text=True).stdout
+            best[threads] = min(best.get(threads, 1e9), float(out))
+    print(f"8 independent cores, {slices} slices of 50,000 cycles: {best['1']:.2f} s on one thread, {best['']:.2f} s "
+          f"on {os.cpu_count()} processors, ratio {best['1'] / best['']:.2f}")
+
+
+def array_run(slices: int) -> None:
+    """Prints the seconds that the slices take."""
+    cores = Cores(2)
+    for place in [(column, row) for column in range(2) for row in range(2, 6)]:
+        cores.load(*place, "\n".join(LOOPS["bf16 MAC and two loads a bundle"][1]), **REGISTERS)
+    cores.start()
+    clock = cores.array.clock
+    for until in (3, slices):
+        start = time.perf_counter()
+        while (due := clock.next_cycle()) is not None and due < until * SLICE:
+            clock.step()
+    print(f"{time.perf_counter() - start:.3f}")
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["--first-run"]:
         first_run()
+    elif sys.argv[1:2] == ["--array"]:
+        array_run(int(sys.argv[2]))
     else:
         rates(float(sys.argv[1]) if sys.argv[1:] else 1.0)
         translation()
+        independent_cores()

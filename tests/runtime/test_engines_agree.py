@@ -16,7 +16,7 @@ from engine_programs import Flow, Pair, Program, State, core_with, difference, r
 from npuc.passes.kernel.codegen import generate
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.engines import core_class
-from npuc.runtime.emulator.native import blocks
+from npuc.runtime.emulator.native import blocks, program
 from npuc.runtime.emulator.suspension import LockRequest
 
 OPERATIONS = int(os.environ.get("NPUC_ENGINE_OPERATIONS", "8000"))
@@ -105,7 +105,10 @@ LOOP = "\n".join(["lda r2, [p0, #0]; add r3, r3, #1", "mul r4, r2, r3; vlda wl0,
 
 
 @pytest.mark.parametrize("slices", [1, 7, 50, 1000])
-def test_a_run_in_slices_is_the_same_run(slices: int) -> None:
+@pytest.mark.parametrize("often", [0, 1_000_000])
+def test_a_run_in_slices_is_the_same_run(slices: int, often: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to a limit that no block fits before is interpreted, or goes bundle by bundle in native code."""
+    monkeypatch.setattr(program, "OFTEN", often)
     cores = _cores(LOOP, p0=OWN_MEMORY + 64, p1=OWN_MEMORY)
     assert run(cores[0], 4000, slices) == run(cores[1], 4000, slices)
     assert difference(*cores) is None

@@ -109,6 +109,7 @@ class BlockWriter:
         self.pc, self.delay, self.target, self.loop = shape.pc, shape.delay, shape.target, shape.loop
         self.time = 0
         self.bundles = self.mac_bundles = self.worst_stall = 0
+        self.longest = 0  # cycles before the last bundle, at most
         self.stall: str | None = None
         self.functions: dict[tuple[int, str], str] = {}  # effects found in this block, by table and key
         self.wrong: list[tuple[str, int, str]] = []  # ways to the common end: label, exit, stall
@@ -200,8 +201,7 @@ class BlockWriter:
             out.start("limited")
             self._leave(LIMIT, self.shape)
             self._write_wrong()
-            longest = self.bundles - 1 + self.worst_stall if self.bundles else 0
-            out.lines[check:check] = [f"  %room = icmp sgt i64 {room}, {longest}",
+            out.lines[check:check] = [f"  %room = icmp sgt i64 {room}, {self.longest}",
                                       "  br i1 %room, label %body, label %limited"]
         return Block(self.shape, out.lines, out.declarations, self.successors)  # type: ignore[arg-type]
 
@@ -214,7 +214,9 @@ class BlockWriter:
         wrong, loop = len(self.wrong), self.loop
         counts = (self.bundles, self.mac_bundles, self.stall, self.worst_stall, self.time)
         try:
-            return self._bundle()
+            more = self._bundle()
+            self.longest = counts[0] + counts[3]
+            return more
         except Exception as problem:
             if not isinstance(problem, (Untranslatable, NeedsConstant, EmulationError, _Unknown)):
                 log.warning("the bundle at %#x is interpreted: the translator fails on it", self.pc, exc_info=True)
