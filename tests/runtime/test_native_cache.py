@@ -15,7 +15,7 @@ from npuc.compiler.diagnostics import UsageError
 from npuc.runtime.emulator import engines
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.memory import DataMemory
-from npuc.runtime.emulator.native import engine, modules, objects
+from npuc.runtime.emulator.native import modules, objects, program
 from npuc.runtime.emulator.native.engine import NativeCore
 
 PROGRAM = "vmac cm0, cm0, x0, x1, r0\nlda r2, [p0, #0]\n" + "add r3, r3, r2\n" * 12 + "done"
@@ -31,9 +31,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a new process: no machine code is loaded (what is keeps its place, in case something refers to it)."""
-    _loaded.append((modules._functions, list(engine._programs.values())))
+    _loaded.append((modules._functions, list(program._programs.values())))
     monkeypatch.setattr(modules, "_functions", {})
-    monkeypatch.setattr(engine, "_programs", weakref.WeakValueDictionary())
+    monkeypatch.setattr(program, "_programs", weakref.WeakValueDictionary())
 
 
 _loaded: list[object] = []
