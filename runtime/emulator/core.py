@@ -65,7 +65,7 @@ class _Issue(NamedTuple):
     multiplies: bool
 
 
-def _multiplies(bundle: Bundle) -> bool:
+def multiplies(bundle: Bundle) -> bool:
     vector = bundle.slots.get("vec")
     return vector is not None and SIGNS.get(vector.instruction.mnemonic.removesuffix(".f"), (0, 0, 0))[1] != 0
 
@@ -157,7 +157,7 @@ class Core(MemoryAccess):
         bundle = self._decode(pc)
         actions = (compile_action(self, each.instruction, each.operands, pc, (pc, position))
                    for position, each in enumerate(bundle.instructions))
-        issue = _Issue(pc + bundle.size, tuple(each for each in actions if each), _multiplies(bundle))
+        issue = _Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
         self._issues[pc] = issue
         return issue
 

@@ -11,11 +11,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native.ir import Emitter, Lanes, NeedsConstant, Scalar, Untranslatable, i64, scalar, writing
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
-from npuc.runtime.emulator.semantics import Effect, effect
-from npuc.runtime.emulator.semantics.registry import _effects
+from npuc.runtime.emulator.semantics import Effect, effect, missing
 
 INLINE_LINES = 16
 """Effects of at most so many lines are written where they are used."""
@@ -47,8 +47,8 @@ def text_of(value: Any) -> str:
 def _representatives() -> dict[tuple[Any, ...], str]:
     """The first instruction that has a function with certain parameters."""
     found: dict[tuple[Any, ...], str] = {}
-    for name, each in _effects().items():
-        found.setdefault(_identity(each), name)
+    for name in sorted(set(INSTRUCTIONS) - set(missing())):
+        found.setdefault(_identity(effect(name)), name)
     return found
 
 

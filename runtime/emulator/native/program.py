@@ -14,7 +14,7 @@ from typing import Any
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 from npuc.runtime.emulator.actions import compile_action
-from npuc.runtime.emulator.core import _multiplies
+from npuc.runtime.emulator.core import multiplies
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import blocks, layout, modules
 from npuc.runtime.emulator.native.blocks import COMPUTED, LIMIT, LINK, LOOP, Exit, Issue
@@ -71,7 +71,7 @@ class Program:
             core: Any = self._core
             actions = (compile_action(core, each.instruction, each.operands, pc, (pc, position))
                        for position, each in enumerate(bundle.instructions))
-            self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), _multiplies(bundle))
+            self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
         return self._issues[pc]
 
     def block(self, shape: Shape) -> Any:
