@@ -38,6 +38,9 @@ _STREAM_READS = {"stream.word": "core.stream.word", "stream.polled": "core.strea
 _WIDTH_OF = "width."
 
 
+_CARRY = "the carry that abs and jnzd leave in srCarry"
+
+
 @cache
 def _code(source: str) -> CodeType:
     return compile(source, "<pipeline stages>", "exec")
@@ -99,6 +102,8 @@ class _Chain:
                 raise EmulationError(f"the value of {part} is not modelled: facts/semantics does not say when its bits "
                                      "are set")
             slot = f"R[{self.bind('i', SCALAR_INDEX[part])}]"
+            if part == "srCarry":
+                slot = f"v.known({slot}, {self.bind('k', _CARRY)})"
             terms.append(f"({slot} << {32 * position})" if position else slot)
         return " | ".join(terms)
 

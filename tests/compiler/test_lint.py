@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from conftest import REPOSITORY
 from lint_programs import assemble, lint
 
 from npuc.compiler import cli
-from npuc.compiler import lint as lint_package
 from npuc.compiler.asm.products import assemble_to
 from npuc.compiler.asm.programs import read_programs
 from npuc.compiler.emit import elf
@@ -48,7 +48,7 @@ def test_compiled_kernels_have_no_errors_and_no_warnings_and_every_bundle_is_on_
 
 
 def test_the_readme_explains_every_kind_with_its_severity() -> None:
-    readme = (Path(lint_package.__file__).parent / "README.md").read_text()
+    readme = (REPOSITORY / "compiler" / "lint" / "README.md").read_text()
     explained = dict(re.findall(r"^\| `([a-z-]+)` \| (\w+) \|", readme, re.M))
     assert explained == {name: kind.severity for name, kind in KINDS.items()}
 

@@ -154,6 +154,15 @@ def test_errors_name_the_same_bundle_and_leave_the_same_state() -> None:
     assert difference(*cores) is None
 
 
+@pytest.mark.parametrize("use", ["mov p6, srCarry", "adc r2, r1, r1", "sbc r2, r1, r1"])
+def test_a_carry_that_no_fact_tells_is_an_error_where_it_is_used(use: str) -> None:
+    text = "add r3, r3, #1\n" * 10 + f"abs r4, r3\nmova r5, #1\n{use}\n" + "add r3, r3, #1\n" * 20
+    cores = _cores(text)
+    seen = [run(core, 100) for core in cores]
+    assert seen[0] == seen[1] and "the carry that abs and jnzd leave in srCarry is not known" in seen[0][0]
+    assert "bundle 0xc0" in seen[0][0]
+
+
 def test_strict_mode_is_the_interpreter_s() -> None:
     assert core_class("native", True) is Core and core_class("interpreter", False) is Core
     assert core_class("native", False) is not Core

@@ -22,19 +22,16 @@ def sub(v: Any, a: int, b: int) -> Any:
     return v.u32(a - b), v.flag(a < b)
 
 
-_CARRY = "the carry that abs and jnzd leave in srCarry"
-
-
 @rule(r"adc", reads="srCarry", writes="srCarry")
-def adc(v: Any, a: int, b: int, carry: int | None) -> Any:
-    total = a + b + v.known(carry, _CARRY)
+def adc(v: Any, a: int, b: int, carry: int) -> Any:
+    total = a + b + carry
     return v.u32(total), total >> 32
 
 
 @rule(r"sbc", reads="srCarry", writes="srCarry")
-def sbc(v: Any, a: int, b: int, carry: int | None) -> Any:
+def sbc(v: Any, a: int, b: int, carry: int) -> Any:
     # The carry counts as a borrow (captures with carry clear give a - b; the flag rule is not proven on hardware).
-    total = a - b - v.known(carry, _CARRY)
+    total = a - b - carry
     return v.u32(total), v.flag(total < 0)
 
 
