@@ -132,3 +132,31 @@ def test_the_engine_is_chosen_by_name_then_by_the_environment(monkeypatch: pytes
     monkeypatch.setenv(engines.VARIABLE, "turbo")
     with pytest.raises(UsageError, match="'turbo' is unknown"):
         engines.core_class(None, False)
+
+
+@pytest.mark.parametrize("translations", [0, 1, 2])
+def test_where_translation_fails_the_interpreter_goes_on(folder: Path, translations: int,
+                                                          monkeypatch: pytest.MonkeyPatch,
+                                                          caplog: pytest.LogCaptureFixture) -> None:
+    """LLVM may fail at the first module or at a later one, behind a link, a computed jump or a lock request."""
+    text = ("add r3, r3, #1\nacq #48, r2\nmovxm p1, #0x100\n" + "add r3, r3, #2\n" * 3 + "j p1\n" + "\n" * 9
+            + "add r3, r3, #3\n" * 3 + "add r4, r4, #-1\njnz r4, #0x100\n" + "\n" * 5 + "done")
+    outcomes = []
+    for engine in ("interpreter", "native"):
+        if engine == "native":
+            translate, left = modules.translate, [translations]
+
+            def failing(*arguments: object, translate: object = translate, left: list[int] = left) -> object:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise RuntimeError("no code today")
+                return translate(*arguments)  # type: ignore[operator]
+
+            monkeypatch.setattr(modules, "translate", failing)
+        core = engines.core_class(engine, False)(machine_code(text), DataMemory())
+        core.registers.write("r4", 3)
+        first = core.run(0, 1000)
+        last = core.run(first.cycle + 2, 1000)
+        outcomes.append((first, last, core.bundles, core.registers.scalar))
+    assert outcomes[0] == outcomes[1]
+    assert translations == 2 or "translation fails" in caplog.text

@@ -226,20 +226,20 @@ class NativeCore(Core):
 
     def _enter(self, translate: bool) -> bool:
         """Goes over to native code, where there is some or may be."""
-        if self.shared or self.requests:
-            return False
         assert self._program is not None
+        if self.shared or self.requests or self._program.broken:
+            return False
         if not translate and self.pc not in self._program.starts:
             return False
         try:
             shape, values = self._present_shape()
+            block = self._program.blocks.get(shape)
+            if block is None and translate:
+                block = self._program.block(shape)
         except Untranslatable:
             return False
-        block = self._program.blocks.get(shape)
         if block is None:
-            if not translate:
-                return False
-            block = self._program.block(shape)
+            return False
         self._to_native(shape, values)
         self._next_block = block
         return True
@@ -264,16 +264,23 @@ class NativeCore(Core):
         self.pc = way_out.shape.pc
         self._next_block = None
         if kind == LOCK:
-            self._next_block = program.after(place)
+            self._go_on_behind(place)
             lock = [int(words[each // 8]) for each in (layout.LOCK_ACQUIRE, layout.LOCK_NUMBER, layout.LOCK_VALUE)]
             return LockRequest(cycle, lock[1], lock[2], bool(lock[0])), 0
         if kind == LIMIT and cycle < limit:
             self._to_interpreter()
             return None, INTERPRETED
         if kind == LIMIT:
-            self._next_block = program.after(place)
+            self._go_on_behind(place)
             return Limit(cycle), 0
         return self._interpret_one(kind, way_out)
+
+    def _go_on_behind(self, place: int) -> None:
+        assert self._program is not None
+        try:
+            self._next_block = self._program.after(place)
+        except Untranslatable:
+            self._to_interpreter()
 
     def _interpret_one(self, kind: int, way_out: Exit) -> tuple[Suspension | None, int]:
         if kind == INTERPRET:
@@ -283,9 +290,8 @@ class NativeCore(Core):
         return self._step(), 0 if kind == INTERPRET else PATIENCE
 
     def _executed(self, program: Program, limit: int) -> tuple[int, int]:
-        assert self._shape is not None
         self._prepare_words(self.cycle, limit)
-        return program.run(self._next_block or program.block(self._shape), self._buffer, self._memory)
+        return program.run(self._next_block, self._buffer, self._memory)
 
     def _prepare_words(self, cycle: int, limit: int) -> None:
         words = self._words

@@ -17,7 +17,7 @@ from npuc.runtime.emulator.actions import compile_action
 from npuc.runtime.emulator.core import multiplies
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import blocks, layout, modules
-from npuc.runtime.emulator.native.blocks import COMPUTED, LIMIT, LINK, LOOP, Exit, Issue
+from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, Exit, Issue
 from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
 from npuc.runtime.emulator.native.shape import Loop, Shape
@@ -43,6 +43,7 @@ class Program:
         self.blocks: dict[Shape, Any] = {}
         self.starts: set[int] = set()  # addresses at which blocks start
         self._steps: dict[Shape, Any] = {}
+        self.broken = False
         self.limited = 0  # how often a block was too long for what was left before the limit
         self._single: dict[int, bool] = {}  # whether an exit is that of a step
         self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
@@ -75,22 +76,30 @@ class Program:
         return self._issues[pc]
 
     def block(self, shape: Shape) -> Any:
-        """The function of a shape's block, translated when it is not there yet."""
+        """The function of a shape's block, translated when it is not there yet.
+
+        Raises Untranslatable when that fails; the program is `broken` then, and best interpreted from there on.
+        """
         with _translating:
             if shape not in self.blocks:
                 self._translate(shape, self.blocks, self.blocks, blocks.MAXIMUM_BUNDLES)
             return self.blocks[shape]
 
     def step(self, shape: Shape) -> Any:
-        """The function that executes one bundle and goes on to a block as soon as one starts."""
+        """The function that executes one bundle and goes on to a block as soon as one starts; else as `block`."""
         with _translating:
             if shape not in self._steps:
                 self._translate(shape, self._steps, ChainMap(self.blocks, self._steps), 1)
             return self._steps[shape]
 
     def _translate(self, shape: Shape, into: dict[Shape, Any], known: Mapping[Shape, Any], most: int) -> None:
-        code = modules.translate(shape, self._core, self._fetch, known, most, self.digest)
-        loaded = modules.Loaded(code, self._resolver)
+        try:
+            code = modules.translate(shape, self._core, self._fetch, known, most, self.digest)
+            loaded = modules.Loaded(code, self._resolver)
+        except Exception as problem:  # whatever LLVM may say: the interpreter can do without
+            log.warning("the program at %#x is interpreted: its translation fails", shape.pc, exc_info=True)
+            self.broken = True
+            raise Untranslatable("its translation fails") from problem
         self._modules[loaded.table] = loaded
         for each, address in loaded.entries.items():
             into.setdefault(each, _BLOCK(address))
@@ -120,20 +129,28 @@ class Program:
         while True:
             kind = block(state.address, memory)
             place = int(state.words[layout.EXIT // 8])
-            if kind == LINK:
-                block = self.follow(place)
-            elif kind == COMPUTED:
-                block = self._found(place, pc=int(state.words[layout.TARGET // 8]))
-            elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
-                block = self._found(place, loop=Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True))
-            elif kind == LIMIT and state.words[layout.CYCLE // 8] < state.words[layout.LIMIT // 8]:
-                # The block would go beyond the limit: bundle by bundle, when that happens often.
-                self.limited += 1
-                if self.limited < OFTEN:
-                    return kind, place
-                block = self.step(self.links[place][0].shape)
-            else:
+            if kind not in (LINK, COMPUTED, LOOP) and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
+            known: dict[str, Any] = {}
+            if kind == COMPUTED:
+                known["pc"] = int(state.words[layout.TARGET // 8])
+            elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
+                known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
+            shape = self.links[place][0].shape
+            try:
+                block = (self.follow(place) if kind == LINK else self.step(shape) if kind == LIMIT
+                         else self._found(place, **known))
+            except Untranslatable as problem:
+                stranded = -1 - len(self.links)
+                self.links[stranded] = Exit(INTERPRET, shape._replace(**known), str(problem)), {}
+                return INTERPRET, stranded
+
+    def _may_step(self, state: StateBuffer) -> bool:
+        """Whether to go on bundle by bundle after a block that would go beyond the limit: when that happens often."""
+        if state.words[layout.CYCLE // 8] >= state.words[layout.LIMIT // 8]:
+            return False
+        self.limited += 1
+        return self.limited >= OFTEN
 
     def _found(self, place: int, **known: Any) -> Any:
         """The block behind an exit for what is known only now."""
