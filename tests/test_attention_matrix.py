@@ -64,6 +64,7 @@ LARGE = (
     dict(heads=3, query_length=128, key_length=256, head_dim=128, batch=2),
     dict(heads=1, query_length=64, head_dim=64, batch=2),
     dict(heads=2, query_length=64, key_length=1024, head_dim=64),
+    dict(heads=2, query_length=2048, head_dim=128),
 )
 
 

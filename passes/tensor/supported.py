@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 HEAD_SIZES = (64, 128)
 LENGTH_UNIT = 64
-LENGTH_LIMIT = 1024
+LENGTH_LIMIT = 2048
 # Blocks of LENGTH_UNIT queries of all heads: their transfers take some 500 bytes each in the runtime sequence, and
 # instruction buffers share a heap of 64 MiB (facts/platform/amdxdna.md).
 BLOCK_LIMIT = 1 << 16
