@@ -23,8 +23,9 @@ from npuc.runtime.emulator.native.state import StateBuffer
 from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
 
-PATIENCE = 64
-"""Bundles that are interpreted from a place without translated code on, before it is translated."""
+PATIENCE, AFTER_LIMIT = 16, 64
+"""Bundles that are interpreted from a place without translated code on before it is translated; the second where a
+cycle limit stopped the core, which is a place like any other: the next block is near."""
 INTERPRETED = 1 << 62
 """As patience: no block fits before the limit."""
 SAMPLE, SHORTEST, PAUSE = 64, 100, 2048
@@ -45,6 +46,7 @@ class NativeCore(Core):
         self._next_block: Any = None
         self._program: Program | None = None
         self._calls = self._counted = self._pause = self._changes = 0
+        self._limited = False  # the last run ended at its limit
         self._ahead: ahead.Ahead | None = None
         self.taken_over = 0  # runs that another thread had made before their turn
         self.runs_long = False
@@ -199,7 +201,10 @@ class NativeCore(Core):
             self._program = program_of(bytes(self.program_memory))
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
             self._to_interpreter()
-        patience = PATIENCE if self._shape is None and not self._idle() else 0
+        patience = 0
+        if self._shape is None and not self._idle():
+            patience = AFTER_LIMIT if self._limited else PATIENCE
+        self._limited = False
         while self.cycle < limit:
             if self._shape is None and (patience == INTERPRETED or not self._enter(patience <= 0)):
                 suspension = self._step()
@@ -208,6 +213,7 @@ class NativeCore(Core):
                 suspension, patience = self._run_native(limit)
             if suspension is not None:
                 return suspension
+        self._limited = True
         return Limit(self.cycle)
 
     def _interpret(self, limit: int) -> Suspension:
