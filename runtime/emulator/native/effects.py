@@ -25,10 +25,12 @@ Kind = int
 
 
 def kind_of(value: Any) -> Kind:
+    """The kind of a symbolic value."""
     return value.count * value.bits // 8 if isinstance(value, Lanes) else 0
 
 
 def type_of(kind: Kind) -> str:
+    """The LLVM type in which a value of that kind is passed."""
     return f"<{kind} x i8>" if kind else "i64"
 
 
@@ -40,6 +42,7 @@ def as_bits(value: Any) -> Any:
 
 
 def text_of(value: Any) -> str:
+    """The operand text of a passed value."""
     return value.ref if isinstance(value, Lanes) else i64(value)
 
 

@@ -14,10 +14,9 @@ from typing import Any
 from npuc.runtime.emulator.native import effects, layout, objects
 from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Link, Module
 from npuc.runtime.emulator.native.calls import KEYS
-from npuc.runtime.emulator.native.ir import Emitter, writing
 from npuc.runtime.emulator.native.machine import Library
 from npuc.runtime.emulator.native.shape import Shape, shape_from
-from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
+from npuc.runtime.emulator.native.symbolic import SymbolicCore
 
 MAXIMUM_BLOCKS = 48
 """Blocks of a module at most; what is reached beyond them becomes a module when it is needed."""
@@ -45,11 +44,13 @@ class Code:
     families: tuple[tuple[Any, ...], ...]
 
     def pack(self) -> bytes:
+        """As it is kept on disk."""
         exits = tuple((each.kind, each.shape.plain(), *each[2:]) for each in self.exits)
         return marshal.dumps((self.code, tuple(shape.plain() for shape in self.shapes), exits, self.families))
 
     @staticmethod
     def unpack(data: bytes) -> Code:
+        """What `pack` gave."""
         code, shapes, exits, families = marshal.loads(data)
         return Code(code, tuple(map(shape_from, shapes)),
                     tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits), families)
@@ -57,22 +58,14 @@ class Code:
 
 def _link_lines(number: int, target: int | None) -> list[str]:
     """Goes on to a block of this module, or to what its link says."""
-    emitter = Emitter()
-    emitter.count = number
-    emitter.lines.clear()
-    with writing(emitter):
-        if target is None:
-            place = f"%x{number}"
-            emitter.line(f"{place} = getelementptr i8, ptr @exits, i64 {8 * number}")
-            emitter.line(f"%e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}")
-            emitter.line(f"store ptr {place}, ptr %e{number}, align 8")
-            emitter.line(f"%f{number} = load ptr, ptr {place}, align 8")
-            callee = f"%f{number}"
-        else:
-            callee = f"@block{target}"
-        emitter.line(f"%t{number} = musttail call i64 {callee}(ptr %s, ptr %m)")
-        emitter.line(f"ret i64 %t{number}")
-    return emitter.lines
+    lines, callee = [], f"@block{target}"
+    if target is None:
+        place, callee = f"%x{number}", f"%f{number}"
+        lines = [f"  {place} = getelementptr i8, ptr @exits, i64 {8 * number}",
+                 f"  %e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}",
+                 f"  store ptr {place}, ptr %e{number}, align 8",
+                 f"  {callee} = load ptr, ptr {place}, align 8"]
+    return [*lines, f"  %t{number} = musttail call i64 {callee}(ptr %s, ptr %m)", f"  ret i64 %t{number}"]
 
 
 def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape],
@@ -168,6 +161,3 @@ def function(family: effects.Family, values: tuple[int, ...]) -> int:
             objects.write("effects", name, code)
         _functions[key] = Library(code, ["effect"])
     return _functions[key].address["effect"]
-
-
-__all__ = ["Code", "Loaded", "Resolver", "function", "pointer", "translate", "write"]

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import os
+import sys
 from pathlib import Path
 
 import npuc
@@ -37,7 +38,7 @@ def _identity() -> str:
     for pattern in _SOURCES:
         for file in sorted(root.glob(pattern)):
             digest.update(f"{file.relative_to(root)} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
-    return f"{npuc.__version__} {digest.hexdigest()} {machine.host_identity()}"
+    return f"{npuc.__version__} {sys.version_info} {digest.hexdigest()} {machine.host_identity()}"
 
 
 def _folder() -> Path:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from npuc.runtime.emulator.native.ir import Lanes, current, double
+from npuc.runtime.emulator.native.ir import Lanes, current
 
 _NO_PLACE = -2048  # of a zero: below every sum of exponents
 
@@ -213,6 +213,3 @@ def float_terms(a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool,
         places.append(_shuffle(x_place, left) + _shuffle(y_place, right))
     more_values, more_places = _accumulator_rows(accumulators)
     return Terms(values + more_values), Places(places + more_places)
-
-
-__all__ = ["Places", "Terms", "Top", "double", "float_terms", "fp32_terms", "sum_by_lane", "sum_products"]
