@@ -25,6 +25,10 @@ from npuc.compiler.target.aie2.schedule import (
 
 # A core may stand still for a lock from stage 2 and goes on by stage 8 (facts/schedule/aie2_hazards.md section 7).
 LOCK_STALL, LOCK_RESUME = 2, 8
+# The distances before a release are stated to be cautious.  Bundles by which compiled code that is public stays below
+# them: 2 (st 2 before rel, st.s16 8), behind stores that convert 3 (vst.conv 3).
+RELEASED_EARLY, RELEASED_EARLY_CONVERTED = 2, 3
+STORE_STAGE = 5
 
 
 class Meeting(NamedTuple):
@@ -285,7 +289,7 @@ def _lock_distances(older: tuple[Step, ...], newer: tuple[Step, ...], distance: 
             least = _lock_distance(first, second)
             if first is not second and distance < least:
                 text = f"{_name(first)} and {_name(second)} {_apart(distance)}: {least} are needed"
-                found.append(Meeting("lock-distance", text, _lock_severity(first, second)))
+                found.append(Meeting("lock-distance", text, _lock_severity(first, second, least - distance)))
     return found
 
 
@@ -305,10 +309,20 @@ def _is_shared_access(step: Step) -> bool:
     return memory is not None and not memory.bus and not step.is_stack_access
 
 
-def _lock_severity(first: Step, second: Step) -> str | None:
+def _lock_severity(first: Step, second: Step, missing: int) -> str | None:
     """A release must wait for the accesses before it, and accesses for the acquire before them.  Vendor code keeps the
-    distances there, but for scalar loads behind an acquire; the other two orders are the open toolchain's caution."""
+    distances there, but for scalar loads behind an acquire; the other two orders are the open toolchain's caution.
+    missing: bundles; before a release, as many as public compiled code does without are a warning."""
     if second.orders_memory:
-        return "warning" if second.acquires else None
+        return "warning" if second.acquires or second.is_lock and missing <= _released_early(first) else None
     scalar_load = not second.decoded.instruction.may_store and not _name(second).startswith("v")
     return None if first.acquires and not scalar_load else "warning"
+
+
+def _released_early(access: Step) -> int:
+    """By how many bundles compiled code releases a lock earlier behind an access."""
+    memory = access.timing.memory
+    if memory is None or memory.kind == "load":
+        return 0
+    converts = memory.kind == "store" and memory.stages[-1] > STORE_STAGE
+    return RELEASED_EARLY_CONVERTED if converts else RELEASED_EARLY

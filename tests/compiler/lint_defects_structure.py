@@ -338,17 +338,25 @@ def locks_too_close(rng: Random, wrong: bool) -> str:
 @defect("lock-distance")
 def release_before_a_store_lands(rng: Random, wrong: bool) -> str:
     store = rng.choice(["vst wl0, [p1, #0x0]", "st r0, [p1, #4]"])
-    return apart(store, rng.randrange(1, 4) if wrong else 4, "rel #0x2, r1")
+    return apart(store, 1 if wrong else 4, "rel #0x2, r1")
 
 
 @defect("lock-distance")
 def release_before_a_converting_store_lands(rng: Random, wrong: bool) -> str:
-    return apart("vst.srs.s8.s32 cm0, s0, [p1, #0x0]", rng.randrange(1, 6) if wrong else 6, "rel #0x2, r1")
+    return apart("vst.srs.s8.s32 cm0, s0, [p1, #0x0]", rng.randrange(1, 3) if wrong else 6, "rel #0x2, r1")
 
 
 @defect("lock-distance")
 def release_before_a_subword_store_lands(rng: Random, wrong: bool) -> str:
-    return apart("st.s8 r0, [p1, #0x0]", rng.randrange(1, 10) if wrong else 10, "rel #0x2, r1")
+    return apart("st.s8 r0, [p1, #0x0]", rng.randrange(1, 8) if wrong else 10, "rel #0x2, r1")
+
+
+@defect("lock-distance", "warning")
+def release_as_close_to_a_store_as_compiled_code_has_it(rng: Random, wrong: bool) -> str:
+    store, seen, least = rng.choice([
+        ("vst wl0, [p1, #0x0]", 2, 4), ("vst.srs.s8.s32 cm0, s0, [p1, #0x0]", 3, 6), ("st.s8 r0, [p1, #0x0]", 8, 10)
+    ])
+    return apart(store, rng.randrange(seen, least) if wrong else least, "rel #0x2, r1")
 
 
 @defect("lock-distance")
