@@ -110,5 +110,9 @@ def packed(values: Iterable[int], bits: int) -> bytes:
 def edgy(random: np.random.Generator, bits: int, count: int) -> list[int]:
     """Random numbers of that many bits, a third of them at or next to an edge of a range."""
     edges = [0, 1, 2, (1 << bits) - 1, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits - 1) + 1, 1 << bits // 2]
-    return [int(random.choice(edges)) if random.random() < 1 / 3 else int.from_bytes(random.bytes(bits // 8 or 1)) % (
-        1 << bits) for _ in range(count)]
+    size = bits // 8 or 1
+    return [
+        int(random.choice(edges)) if random.random() < 1 / 3
+        else int.from_bytes(random.bytes(size), "little") % (1 << bits)
+        for _ in range(count)
+    ]
