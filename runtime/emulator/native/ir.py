@@ -120,15 +120,13 @@ class Bool:
         return self._binary("xor", True)
 
 
-class Scalar:
-    """An i64. origins: positions of the inputs it was computed from. slot: where a pending value is kept."""
+class _Value:
+    """A value of the code being written, which may wait in a slot of the state buffer until it is used."""
 
-    __slots__ = ("_ref", "load", "origins", "slot")
-    __hash__ = None  # type: ignore[assignment]
+    __slots__ = ("_ref", "load", "slot")
 
-    def __init__(self, ref: str | None, origins: frozenset[int] = _NO_ORIGINS, slot: int | None = None,
-                 load: str | None = None) -> None:
-        self._ref, self.origins, self.slot, self.load = ref, origins, slot, load
+    def __init__(self, ref: str | None, slot: int | None, load: str | None) -> None:
+        self._ref, self.slot, self.load = ref, slot, load
 
     @property
     def ref(self) -> str:
@@ -145,6 +143,18 @@ class Scalar:
     def forget(self) -> None:
         """The code that loaded it is dropped."""
         self._ref = None
+
+
+class Scalar(_Value):
+    """An i64. origins: positions of the inputs it was computed from. slot: where a pending value is kept."""
+
+    __slots__ = ("origins",)
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, ref: str | None, origins: frozenset[int] = _NO_ORIGINS, slot: int | None = None,
+                 load: str | None = None) -> None:
+        super().__init__(ref, slot, load)
+        self.origins = origins
 
     def _binary(self, op: str, other: Any, swapped: bool = False) -> Scalar:
         if isinstance(other, int):
@@ -262,31 +272,16 @@ def double(value: float) -> str:
     return "0x" + struct.pack(">d", value).hex().upper()
 
 
-class Lanes:
+class Lanes(_Value):
     """A vector of `count` lanes of `kind`. narrow: the lanes before a widening, for products of narrow numbers."""
 
-    __slots__ = ("_ref", "count", "kind", "load", "narrow", "signed", "slot")
+    __slots__ = ("count", "kind", "narrow", "signed")
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, ref: str | None, count: int, kind: str, signed: bool = False, narrow: Lanes | None = None,
                  slot: int | None = None, load: str | None = None) -> None:
-        self._ref, self.count, self.kind, self.signed, self.narrow = ref, count, kind, signed, narrow
-        self.slot, self.load = slot, load
-
-    @property
-    def ref(self) -> str:
-        if self._ref is None:
-            assert self.load is not None
-            self._ref = current().value(self.load)
-        return self._ref
-
-    @property
-    def loaded(self) -> bool:
-        return self._ref is not None
-
-    def forget(self) -> None:
-        """The code that loaded it is dropped."""
-        self._ref = None
+        super().__init__(ref, slot, load)
+        self.count, self.kind, self.signed, self.narrow = count, kind, signed, narrow
 
     @property
     def type(self) -> str:
