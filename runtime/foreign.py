@@ -122,8 +122,10 @@ def make_buffers(
             raise UsageError(f"--output {name}: there is no such buffer", remedy=f"add --alloc {name}=BYTES")
     missing = [f"bo{index}" for index in range(count) if index not in given]
     if missing:
-        raise UsageError(f"the sequence uses buffer {', '.join(missing)}, which nothing gives",
-                         remedy=f"add --input {missing[0]}=X.npy or --alloc {missing[0]}=BYTES")
+        raise UsageError(
+            f"the sequence uses buffer {', '.join(missing)}, which nothing gives",
+            remedy=f"add --input {missing[0]}=X.npy or --alloc {missing[0]}=BYTES",
+        )
     return [given.get(index, bytearray()) for index in range(1 + max(given, default=-1))]
 
 
@@ -170,10 +172,14 @@ class ForeignSummary:
 
         report = self.report
         assert report.clock_hz is not None
-        lines = [f"kernel       {self.kernel} (with its own runtime sequence)",
-                 f"backend      {report.backend} (emulated)"]
-        lines += [f"cycles       {report.cycles:,} (emulated)",
-                  f"time         {milliseconds(report.seconds)} at {report.clock_hz / 1e9:g} GHz (emulated)"]
+        lines = [
+            f"kernel       {self.kernel} (with its own runtime sequence)",
+            f"backend      {report.backend} (emulated)",
+        ]
+        lines += [
+            f"cycles       {report.cycles:,} (emulated)",
+            f"time         {milliseconds(report.seconds)} at {report.clock_hz / 1e9:g} GHz (emulated)",
+        ]
         lines += [f"written      {name} to {file}" for name, file in self.files.items()]
         return "\n".join(lines) + "\n"
 

@@ -83,8 +83,15 @@ class Trace:
         }  # fmt: skip
 
     def _counter(self, level: Level) -> dict[str, Any]:
-        return {"name": level.name, "cat": "lock", "ph": "C", "pid": level.process, "tid": LOCKS_THREAD,
-                "ts": self._microseconds(level.cycle), "args": {"value": level.value}}
+        return {
+            "name": level.name,
+            "cat": "lock",
+            "ph": "C",
+            "pid": level.process,
+            "tid": LOCKS_THREAD,
+            "ts": self._microseconds(level.cycle),
+            "args": {"value": level.value},
+        }
 
     def write(self, path: str) -> None:
         """The file, whole or not at all. Raises InputError when it cannot be written."""
@@ -95,4 +102,3 @@ class Trace:
 
 def _named(what: str, process: int, thread: int, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"name": what, "ph": "M", "pid": process, "tid": thread, "ts": 0, "args": arguments}
-

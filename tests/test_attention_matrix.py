@@ -54,10 +54,7 @@ def outliers(attention: Attention, rng: np.random.Generator) -> Arrays:
 DISTRIBUTIONS = (normal, logits_to_60, equal_rows, outliers)
 SMALL = (dict(heads=1, query_length=64, head_dim=64), dict(heads=1, query_length=64, head_dim=128))
 LARGE = (
-    *(
-        dict(heads=h, query_length=s, head_dim=d)
-        for h, s, d in itertools.product((1, 3, 4), (64, 192, 256), (64, 128))
-    ),
+    *(dict(heads=h, query_length=s, head_dim=d) for h, s, d in itertools.product((1, 3, 4), (64, 192, 256), (64, 128))),
     dict(heads=8, query_length=512, head_dim=64),
     dict(heads=2, query_length=64, key_length=192, head_dim=64),
     dict(heads=2, query_length=192, key_length=64, head_dim=128),

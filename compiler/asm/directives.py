@@ -390,4 +390,3 @@ DIRECTIVES: dict[str, Callable[[_Reader, list[Argument], Statement], None]] = {
     ".global": _binding("global"), ".globl": _binding("global"), ".weak": _binding("weak"), ".local": _binding("local"),
     ".set": _set, ".equ": _set, ".type": _type, ".size": _size, ".reloc": _reloc,
 }  # fmt: skip
-

@@ -13,9 +13,7 @@ from npuc.compiler.emit.elf import write_elf
 from npuc.compiler.emit.elf_object import write_object
 
 
-def assemble_to(
-    kind: str, text: str, file: str, core: tuple[int, int] | None = None, pdi: int | None = None
-) -> bytes:
+def assemble_to(kind: str, text: str, file: str, core: tuple[int, int] | None = None, pdi: int | None = None) -> bytes:
     """The bytes of an object ('o'), of bare code ('bin') or of an executable ('elf').
 
     core, pdi: the programs of these only.  Raises AssemblyError naming the place, InputError when a core is not there

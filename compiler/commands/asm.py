@@ -15,13 +15,15 @@ FORMATS = ("o", "bin", "elf")
 @click.command("asm")
 @click.argument("source", metavar="IN.s")
 @click.option("-o", "--output", metavar="OUT", help="Where to (default: IN with the suffix .o, in this folder).")
-@click.option("--format", "kind", type=click.Choice(FORMATS), help="o: relocatable object; bin: bare code; elf: "
-              "executable of one core (default: by OUT's suffix).")
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    help="o: relocatable object; bin: bare code; elf: executable of one core (default: by OUT's suffix).",
+)
 @click.option("--core", type=CoreNumber(), metavar="COL,ROW", help="This core's program only, of several.")
 @click.option("--pdi", type=click.IntRange(0), metavar="N", help="Programs of this PDI only.")
-def command(
-    source: str, output: str | None, kind: str | None, core: tuple[int, int] | None, pdi: int | None
-) -> None:
+def command(source: str, output: str | None, kind: str | None, core: tuple[int, int] | None, pdi: int | None) -> None:
     """Assemble IN.s, hand-written or as `npuc disasm` prints it.
 
     Bare code of several programs is their code one after the other, in the order of the text. The language is

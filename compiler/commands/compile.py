@@ -17,11 +17,21 @@ from npuc.compiler.files import write_bytes, write_folder
 
 @click.command("compile")
 @click.argument("source", metavar="IN.mlir")
-@click.option("-o", "--output", metavar="OUT", help="Where to; without it text goes to standard output, binaries to "
-              "IN's name with the stage as suffix, in this folder.")
-@click.option("--emit", "stage", type=click.Choice(driver.STAGES), help="What to write (default: by OUT's suffix, "
-              "else xclbin). asm: one text with a section per core; elf: a folder with core_COL_ROW.elf; plan: text, "
-              "or JSON when OUT ends in .json.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="Where to; without it text goes to standard output, binaries to "
+    "IN's name with the stage as suffix, in this folder.",
+)
+@click.option(
+    "--emit",
+    "stage",
+    type=click.Choice(driver.STAGES),
+    help="What to write (default: by OUT's suffix, "
+    "else xclbin). asm: one text with a section per core; elf: a folder with core_COL_ROW.elf; plan: text, "
+    "or JSON when OUT ends in .json.",
+)
 @click.option("--target", type=click.Choice(driver.TARGETS), default="npu1", show_default=True)
 @click.option("--func", "function", metavar="NAME", help="Which function, of several.")
 @click.option("--columns", type=click.IntRange(1, 4), help="Columns of the array to use (default: the plan's choice).")

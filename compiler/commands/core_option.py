@@ -10,9 +10,7 @@ class CoreNumber(click.ParamType):
 
     name = "COL,ROW"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
         if isinstance(value, tuple):
             return value
         column, separator, row = str(value).partition(",")

@@ -29,29 +29,65 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 @click.command("run")
 @click.argument("file", metavar="FILE")
 @click.option("--kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
-@click.option("--input", "inputs", metavar="NAME=X.npy", multiple=True, help="An input, repeatable; or one .npz or "
-              ".safetensors file with all of them. bf16 is given as float32, float64 or uint16 bits.")
-@click.option("--random", "seed", type=click.IntRange(0), metavar="SEED", help="Draw the inputs that are not given "
-              "(without any input: --random 0).")
-@click.option("--output", "outputs", metavar="NAME=Y.npy", multiple=True, help="Write an output, repeatable; bf16 as "
-              "float32.")
-@click.option("--backend", type=click.Choice(["auto", "xrt", "emulator", "reference"]), default="auto",
-              show_default=True, help="auto: the NPU when one works, else the emulator.")
-@click.option("--machine", type=click.Choice(["phoenix", "8700g"]), default="phoenix", show_default=True,
-              help="Which machine's clock and memory are emulated.")
-@click.option("--engine", type=click.Choice(["native", "interpreter"]), help="Emulator: core programs translated to "
-              "native code (default), or interpreted; same results and cycles. Also NPUC_ENGINE.")
+@click.option(
+    "--input",
+    "inputs",
+    metavar="NAME=X.npy",
+    multiple=True,
+    help="An input, repeatable; or one .npz or "
+    ".safetensors file with all of them. bf16 is given as float32, float64 or uint16 bits.",
+)
+@click.option(
+    "--random",
+    "seed",
+    type=click.IntRange(0),
+    metavar="SEED",
+    help="Draw the inputs that are not given (without any input: --random 0).",
+)
+@click.option(
+    "--output", "outputs", metavar="NAME=Y.npy", multiple=True, help="Write an output, repeatable; bf16 as float32."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "xrt", "emulator", "reference"]),
+    default="auto",
+    show_default=True,
+    help="auto: the NPU when one works, else the emulator.",
+)
+@click.option(
+    "--machine",
+    type=click.Choice(["phoenix", "8700g"]),
+    default="phoenix",
+    show_default=True,
+    help="Which machine's clock and memory are emulated.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["native", "interpreter"]),
+    help="Emulator: core programs translated to "
+    "native code (default), or interpreted; same results and cycles. Also NPUC_ENGINE.",
+)
 @click.option("--max-cycles", type=click.IntRange(1), help="Give up when the emulation takes longer.")
-@click.option("--insts", metavar="FILE", help="Run an xclbin of another tool with this runtime sequence (TXN, or the "
-              "older text form) on the emulator; its buffers are bo0, bo1, ...")
-@click.option("--alloc", "allocations", metavar="boN=BYTES", multiple=True, help="With --insts: a buffer of zeros, "
-              "repeatable.")
+@click.option(
+    "--insts",
+    metavar="FILE",
+    help="Run an xclbin of another tool with this runtime sequence (TXN, or the "
+    "older text form) on the emulator; its buffers are bo0, bo1, ...",
+)
+@click.option(
+    "--alloc", "allocations", metavar="boN=BYTES", multiple=True, help="With --insts: a buffer of zeros, repeatable."
+)
 @click.option("--strict", is_flag=True, help="Emulator: also refuse what hardware leaves undefined.")
-@click.option("--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside "
-              "tolerance.")
+@click.option(
+    "--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside tolerance."
+)
 @click.option("--profile", is_flag=True, help="Print tables per core and per DMA channel.")
-@click.option("--trace", "trace_file", metavar="T.json", help="Write a timeline of the emulated run in the trace-event "
-              "format, for Perfetto or chrome://tracing.")
+@click.option(
+    "--trace",
+    "trace_file",
+    metavar="T.json",
+    help="Write a timeline of the emulated run in the trace-event format, for Perfetto or chrome://tracing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 def command(
     file: str,
@@ -92,10 +128,20 @@ def command(
     arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
     if trace_file is not None and backend in ("xrt", "reference"):
         raise UsageError(f"--trace records the emulator, not {backend}")
-    with _traced(trace_file) as keep, load(
-        file, backend=backend, fallback=(), kernel=kernel, machine=machine, max_cycles=max_cycles, strict=strict,
-        trace=trace_file is not None, engine=engine,
-    ) as executable:
+    with (
+        _traced(trace_file) as keep,
+        load(
+            file,
+            backend=backend,
+            fallback=(),
+            kernel=kernel,
+            machine=machine,
+            max_cycles=max_cycles,
+            strict=strict,
+            trace=trace_file is not None,
+            engine=engine,
+        ) as executable,
+    ):
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)
         _require_outputs(executable, files)
@@ -139,8 +185,13 @@ def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, 
 
 
 def _run_foreign(
-    file: str, insts: str, name: str | None, inputs: tuple[str, ...], allocations: tuple[str, ...],
-    files: Mapping[str, str], settings: BackendSettings,
+    file: str,
+    insts: str,
+    name: str | None,
+    inputs: tuple[str, ...],
+    allocations: tuple[str, ...],
+    files: Mapping[str, str],
+    settings: BackendSettings,
 ) -> ForeignSummary:
     import numpy as np
 
@@ -206,9 +257,7 @@ def _inputs(
     return executable.prepare(given)
 
 
-def _run(
-    executable: Executable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool
-) -> RunSummary:
+def _run(executable: Executable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool) -> RunSummary:
     from npuc.runtime.arguments import to_device, to_user
     from npuc.runtime.array_files import write_array
     from npuc.runtime.check import compare, expected, multiply_accumulates

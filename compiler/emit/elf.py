@@ -120,9 +120,7 @@ def write_elf(image: CoreImage) -> bytes:
     )
     for name, kind, data, extra in tables:
         body += bytes(-len(body) % 4)
-        sections.append(
-            SECTION_HEADER.pack(name=names.add(name), type=kind, offset=len(body), size=len(data), **extra)
-        )
+        sections.append(SECTION_HEADER.pack(name=names.add(name), type=kind, offset=len(body), size=len(data), **extra))
         body += data
     own_name = names.add(".shstrtab")
     sections.append(

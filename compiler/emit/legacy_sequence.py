@@ -279,4 +279,3 @@ def _one(operation: txn.Operation) -> list[int]:
 def write_legacy_text(operations: Sequence[txn.Operation]) -> bytes:
     """The text form."""
     return text_of_words(write_legacy_sequence(operations))
-

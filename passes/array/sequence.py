@@ -68,8 +68,7 @@ def runtime_sequence(plan: Plan, buffers: BufferNumbers) -> ControlTemplate:
 def _pushes(plan: Plan) -> list[tuple[int, int]]:
     """(first key block, blocks) of each push of one work item."""
     return [
-        (first, min(BLOCKS_PER_PUSH, plan.key_blocks - first))
-        for first in range(0, plan.key_blocks, BLOCKS_PER_PUSH)
+        (first, min(BLOCKS_PER_PUSH, plan.key_blocks - first)) for first in range(0, plan.key_blocks, BLOCKS_PER_PUSH)
     ]
 
 

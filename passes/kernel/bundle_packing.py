@@ -50,4 +50,3 @@ def _value(operand: Operand, registers: Mapping[Reg, str], labels: Mapping[str, 
     if isinstance(operand, Part):
         return part_name(operand.reg.file, operand.reg.fixed or registers[operand.reg], operand.which)
     return operand
-

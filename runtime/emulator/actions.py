@@ -30,11 +30,19 @@ WHEEL = 16
 _PLAIN_STORE = re.compile(r"v?st(\.[23]d)?(\.128)?")
 _PLAIN_LOAD = re.compile(r"(lda|vld[ab])(\.[23]d)?")
 
-_PSEUDO_READS = {"pc.return": "core.return_address(pc)", "core.cycle": "core.cycle - core.timer_origin",
-                 "core.column": "core.place[0]", "core.row": "core.place[1]"}
+_PSEUDO_READS = {
+    "pc.return": "core.return_address(pc)",
+    "core.cycle": "core.cycle - core.timer_origin",
+    "core.column": "core.place[0]",
+    "core.row": "core.place[1]",
+}
 # What a stream read took is there in the stage after its issue: `Core.request_stream_read`.
-_STREAM_READS = {"stream.word": "core.stream.word", "stream.polled": "core.stream.word",
-                 "stream.last": "int(core.stream.last)", "stream.success": "int(core.stream.success)"}
+_STREAM_READS = {
+    "stream.word": "core.stream.word",
+    "stream.polled": "core.stream.word",
+    "stream.last": "int(core.stream.last)",
+    "stream.success": "int(core.stream.success)",
+}
 _WIDTH_OF = "width."
 
 
@@ -49,13 +57,16 @@ def _code(source: str) -> CodeType:
 class _Chain:
     """The source of one instruction's stages and the names it refers to."""
 
-    def __init__(self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int,
-                 origin: tuple[int, int]) -> None:
+    def __init__(
+        self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int, origin: tuple[int, int]
+    ) -> None:
         self.core = core
         self.effect = effect(instruction.name)
         self.instruction = instruction
-        self.operands = {operand.name: operand.register if operand.kind == "fixed_register" else value
-                         for operand, value in zip(instruction.operands, operands, strict=True)}
+        self.operands = {
+            operand.name: operand.register if operand.kind == "fixed_register" else value
+            for operand, value in zip(instruction.operands, operands, strict=True)
+        }
         self.when: dict[tuple[str, str, bool], tuple[int, str | None]] = {}  # operand, part, written -> stage, bypass
         for each in operand_accesses(instruction, operand_registers(instruction, operands)):
             for part in each.registers:
@@ -64,10 +75,20 @@ class _Chain:
             if operand.kind == "fixed_register" and (operand.register, operand.register, False) in self.when:
                 self.when[operand.name, operand.register, False] = self.when[operand.register, operand.register, False]
         self.names: dict[str, Any] = {
-            "core": core, "R": core.registers.scalar, "SL": core.scalar_landings, "VL": core.vector_landings,
-            "BL": core.bypass_landings, "LATE": core.late, "v": core.lanes, "pc": pc, "origin": origin,
+            "core": core,
+            "R": core.registers.scalar,
+            "SL": core.scalar_landings,
+            "VL": core.vector_landings,
+            "BL": core.bypass_landings,
+            "LATE": core.late,
+            "v": core.lanes,
+            "pc": pc,
+            "origin": origin,
             "f": core.effect_function(self.effect, self.operands),
-            "stores": core.stores, "load": core.load, "load_word": core.load_word, "DL": core.defined_landings,
+            "stores": core.stores,
+            "load": core.load,
+            "load_word": core.load_word,
+            "DL": core.defined_landings,
             "check": core.check_defined,
         }
         self.saves: str | None = None  # strict: the operand that is only saved or copied, whether ever written or not
@@ -79,7 +100,7 @@ class _Chain:
 
     def bind(self, prefix: str, value: Any) -> str:
         """A name for a constant of this instruction."""
-        name = f"{prefix}{sum(key.startswith(prefix) and key[len(prefix):].isdigit() for key in self.names)}"
+        name = f"{prefix}{sum(key.startswith(prefix) and key[len(prefix) :].isdigit() for key in self.names)}"
         self.names[name] = value
         return name
 
@@ -99,8 +120,9 @@ class _Chain:
         terms = []
         for position, part in enumerate(target.parts(register)):
             if part in STICKY_FLAGS:
-                raise EmulationError(f"the value of {part} is not modelled: facts/semantics does not say when its bits "
-                                     "are set")
+                raise EmulationError(
+                    f"the value of {part} is not modelled: facts/semantics does not say when its bits are set"
+                )
             slot = f"R[{self.bind('i', SCALAR_INDEX[part])}]"
             if part == "srCarry":
                 slot = f"v.known({slot}, {self.bind('k', _CARRY)})"
@@ -120,7 +142,7 @@ class _Chain:
         offset, size = vector_place(register)
         forwarded = bypass is not None and bypass == bypass_of(register)
         buffer = self.core.registers.bypassed if forwarded else self.core.registers.plain
-        return self.assign(stage, f"{self.bind('x', buffer[offset:offset + size])}.copy()")
+        return self.assign(stage, f"{self.bind('x', buffer[offset : offset + size])}.copy()")
 
     def input(self, name: str) -> str:
         """The variable or constant for an input of the effect."""
@@ -135,7 +157,7 @@ class _Chain:
             self.line(stage, f"core.request_cascade_read({self.read('crSCDEn', 'crSCDEn')})")
             return self.assign(stage + 1, "core.cascade")
         if name.startswith(_WIDTH_OF):
-            return self.bind("k", target.width(self.operands[name[len(_WIDTH_OF):]]))
+            return self.bind("k", target.width(self.operands[name[len(_WIDTH_OF) :]]))
         value = self.operands.get(name, name)
         return self.bind("k", value) if isinstance(value, int) else self.read(name, value)
 
@@ -147,15 +169,16 @@ class _Chain:
         assert delay >= 0, (self.instruction, register)
         when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
         if self.core.strict:
-            known = ("core.loaded_defined" if operand in self.restores else self.saved if operand in self.copies
-                     else "True")
+            known = (
+                "core.loaded_defined" if operand in self.restores else self.saved if operand in self.copies else "True"
+            )
             self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc, {known}))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
             return
         offset, size = vector_place(register)
-        plain = self.bind("x", self.core.registers.plain[offset:offset + size])
-        bypassed = self.bind("x", self.core.registers.bypassed[offset:offset + size])
+        plain = self.bind("x", self.core.registers.plain[offset : offset + size])
+        bypassed = self.bind("x", self.core.registers.bypassed[offset : offset + size])
         if bypass is not None and bypass == bypass_of(register):
             assert delay >= 1, (self.instruction, register)
             early = f"(t + {delay - 1}) & {WHEEL - 1}"
@@ -209,10 +232,14 @@ class _Chain:
 
     def build(self) -> None:
         """Lays out the stages of the instruction."""
-        if self.instruction.mnemonic == "vmov" and len({target.width(register) for register in
-                                                        self.operands.values()}) > 1:
-            raise EmulationError(f"'{self.instruction.syntax}' between registers of different widths: "
-                                 "facts/semantics/vector_misc.md section 1 does not describe it")
+        if (
+            self.instruction.mnemonic == "vmov"
+            and len({target.width(register) for register in self.operands.values()}) > 1
+        ):
+            raise EmulationError(
+                f"'{self.instruction.syntax}' between registers of different widths: "
+                "facts/semantics/vector_misc.md section 1 does not describe it"
+            )
         access, form = self.effect.access, self.effect.address_update
         if self.core.strict and self._is_copy():
             self.saves = self.effect.inputs[0]
@@ -265,8 +292,11 @@ class _Chain:
         """Whether the instruction copies a register: a move, or the addition of 0, as start-up code has it."""
         if self.effect.function in (scalar.move, scalar.move_vector):
             return not isinstance(self.operands.get(self.effect.inputs[0], ""), int)
-        return self.instruction.mnemonic in ("add", "add.nc") and len(self.effect.inputs) == 2 and self.operands.get(
-            self.effect.inputs[1]) == 0
+        return (
+            self.instruction.mnemonic in ("add", "add.nc")
+            and len(self.effect.inputs) == 2
+            and self.operands.get(self.effect.inputs[1]) == 0
+        )
 
     def _results(self, stage: int, call: str) -> None:
         outputs = self.effect.outputs
@@ -318,8 +348,9 @@ class _Chain:
         return "".join(reversed(pieces))
 
 
-def compile_action(core: Core, instruction: Any, operands: tuple[Any, ...], pc: int,
-                   origin: tuple[int, int] = (0, 0)) -> Any:
+def compile_action(
+    core: Core, instruction: Any, operands: tuple[Any, ...], pc: int, origin: tuple[int, int] = (0, 0)
+) -> Any:
     """The function of the core's pipeline time that issues the instruction, or None when it has no effect.
 
     The stage functions name where they come from: `origin` (address of the bundle, position in it) in their globals.

@@ -54,8 +54,10 @@ class ControlPort(Inlet, Supply):
         """Carry out one packet, header first.  EmulationError for a malformed one."""
         who = f"a control packet to {self.tile.name}"
         if len(words) < 2:
-            raise EmulationError(f"{who} has {len(words)} words; it needs a header and a control word",
-                                 remedy="keep the packet header at the master that leads to the control port")
+            raise EmulationError(
+                f"{who} has {len(words)} words; it needs a header and a control word",
+                remedy="keep the packet header at the master that leads to the control port",
+            )
         control = words[1]
         beats, operation, response = (control >> 20 & 3) + 1, control >> 22 & 3, control >> 24 & 31
         address = geometry.tile_address(self.tile.column, self.tile.row, control & 0xFFFFF)
@@ -67,8 +69,10 @@ class ControlPort(Inlet, Supply):
             values = [self.array.registers.read(address + 4 * i, who) for i in range(beats)]
             self.send([header(Packet(response, 0, 0), self.tile.column, self.tile.row), *values])
         else:
-            raise EmulationError(f"{who} has operation {operation}, which is not modelled: public sources do not say "
-                                 "how it differs from a write")
+            raise EmulationError(
+                f"{who} has operation {operation}, which is not modelled: public sources do not say "
+                "how it differs from a write"
+            )
         self.array.progress += 1
 
     # packets that go out

@@ -75,7 +75,8 @@ class Controller:
         if isinstance(operation, txn.BlockWrite):
             array.registers.write_block(operation.address, operation.words, self.who)
             return machine.block_write + machine.block_write_word * max(
-                0, len(operation.words) - machine.block_write_words)
+                0, len(operation.words) - machine.block_write_words
+            )
         if isinstance(operation, txn.MaskWrite):
             array.registers.write(operation.address, operation.value, self.who, operation.mask)
             return machine.masked_write
@@ -100,8 +101,10 @@ class Controller:
             self.read_back += [(address, array.registers.read(address, self.who)) for address in operation.addresses]
             return machine.write * len(operation.addresses)
         if isinstance(operation, txn.LoadPdi):
-            raise EmulationError(f"{self.who} loads array image {operation.pdi}, which lies outside the xclbin",
-                                 remedy="give each image as a kernel of its own")
+            raise EmulationError(
+                f"{self.who} loads array image {operation.pdi}, which lies outside the xclbin",
+                remedy="give each image as a kernel of its own",
+            )
         assert isinstance(operation, (txn.Noop, txn.Preempt))
         return 0
 
@@ -150,8 +153,9 @@ class Controller:
         chosen: list[tuple[int, TokenKey]] = []
         for channels in wanted:
             taken = Counter(key for _, key in chosen)
-            waiting = [(array.tokens[key][taken[key]], key) for key in channels
-                       if len(array.tokens.get(key, ())) > taken[key]]
+            waiting = [
+                (array.tokens[key][taken[key]], key) for key in channels if len(array.tokens.get(key, ())) > taken[key]
+            ]
             if not waiting:
                 self.waiting, self.wanted = "a task token of " + _any_of(channels), tuple(channels)
                 return None
@@ -184,17 +188,28 @@ def operation_name(operation: txn.Operation) -> str:
 
 def _sync_keys(operation: txn.Sync) -> list[TokenKey]:
     direction = geometry.DIRECTIONS[operation.direction]
-    return [(operation.column + x, operation.row + y, direction, operation.channel)
-            for x in range(operation.columns) for y in range(operation.rows)]
+    return [
+        (operation.column + x, operation.row + y, direction, operation.channel)
+        for x in range(operation.columns)
+        for y in range(operation.rows)
+    ]
 
 
 def _merge_keys(operation: txn.MergeSync, columns: int) -> list[TokenKey]:
-    return [(column, geometry.SHIM_ROW, direction, channel) for column in range(min(operation.columns, columns))
-            for direction in geometry.DIRECTIONS for channel in range(geometry.CHANNEL_COUNT["shim"])]
+    return [
+        (column, geometry.SHIM_ROW, direction, channel)
+        for column in range(min(operation.columns, columns))
+        for direction in geometry.DIRECTIONS
+        for channel in range(geometry.CHANNEL_COUNT["shim"])
+    ]
 
 
 def _any_of(channels: list[TokenKey]) -> str:
     if len(channels) > 1:
         return f"any channel of the shims of columns {channels[0][0]}..{channels[-1][0]}"
-    return ", ".join(f"{direction.upper()} {channel} of tile ({column},{row})"
-                     for column, row, direction, channel in channels) or "no channel"
+    return (
+        ", ".join(
+            f"{direction.upper()} {channel} of tile ({column},{row})" for column, row, direction, channel in channels
+        )
+        or "no channel"
+    )

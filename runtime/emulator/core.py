@@ -43,8 +43,10 @@ from npuc.runtime.emulator.suspension import (
 )
 
 PROGRAM_BYTES = 16384
-_TRANSFER_IN_SLOTS = ("a control transfer in the delay slots of another: facts/schedule/aie2_hazards.md section 5 does "
-                      "not say what it does")
+_TRANSFER_IN_SLOTS = (
+    "a control transfer in the delay slots of another: facts/schedule/aie2_hazards.md section 5 does "
+    "not say what it does"
+)
 __all__ = ["OWN_MEMORY", "PROGRAM_BYTES", "Core", "Report"]
 
 
@@ -79,8 +81,14 @@ class Core(MemoryAccess):
     Counters: `bundles` issued, `mac_bundles` of them with a multiply-accumulate, `stall_memory` cycles lost to banks.
     """
 
-    def __init__(self, program_memory: bytearray, data_memory: DataMemory, strict: bool = False,
-                 name: str = "core", place: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self,
+        program_memory: bytearray,
+        data_memory: DataMemory,
+        strict: bool = False,
+        name: str = "core",
+        place: tuple[int, int] = (0, 0),
+    ) -> None:
         super().__init__(data_memory, strict, name)
         self.program_memory = program_memory
         self.lanes = NUMPY
@@ -125,8 +133,13 @@ class Core(MemoryAccess):
         self.stream = StreamAnswer(0, False, False)
         self.accepted = True
         self.cascade = np.zeros(64, dtype=np.uint8)
-        for wheel in (self.late, self.scalar_landings, self.vector_landings, self.bypass_landings,
-                      self.defined_landings):
+        for wheel in (
+            self.late,
+            self.scalar_landings,
+            self.vector_landings,
+            self.bypass_landings,
+            self.defined_landings,
+        ):
             for entries in wheel:
                 entries.clear()
         self.stores.clear()
@@ -150,13 +163,15 @@ class Core(MemoryAccess):
         try:
             return decode_bundle(self.program_memory, pc)
         except DecodeError as error:
-            code = bytes(self.program_memory[pc:pc + 16]).hex()
+            code = bytes(self.program_memory[pc : pc + 16]).hex()
             raise EmulationError(f"no bundle decodes at {pc:#x} ({error.message}); bytes {code}") from None
 
     def _prepare(self, pc: int) -> _Issue:
         bundle = self._decode(pc)
-        actions = (compile_action(self, each.instruction, each.operands, pc, (pc, position))
-                   for position, each in enumerate(bundle.instructions))
+        actions = (
+            compile_action(self, each.instruction, each.operands, pc, (pc, position))
+            for position, each in enumerate(bundle.instructions)
+        )
         issue = _Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
         self._issues[pc] = issue
         return issue
@@ -204,15 +219,19 @@ class Core(MemoryAccess):
     def request_cascade_read(self, enabled: int) -> None:
         """A cascade read is in stage 5, where it looks at crSCDEn; the data are there in stage 6 (assumed)."""
         if enabled != 1:
-            raise EmulationError(f"a cascade read while crSCDEn is {enabled}: what it gives is not in facts/semantics",
-                                 remedy="set crSCDEn to 1 first")
+            raise EmulationError(
+                f"a cascade read while crSCDEn is {enabled}: what it gives is not in facts/semantics",
+                remedy="set crSCDEn to 1 first",
+            )
         self.requests.append(CascadeRead)
 
     def request_cascade_write(self, data: np.ndarray, enabled: int) -> None:
         """A cascade write issues; it meets the link in stage 2 (assumed)."""
         if enabled != 1:
-            raise EmulationError(f"a cascade write while crMCDEn is {enabled}: what it does is not in facts/semantics",
-                                 remedy="set crMCDEn to 1 first")
+            raise EmulationError(
+                f"a cascade write while crMCDEn is {enabled}: what it does is not in facts/semantics",
+                remedy="set crMCDEn to 1 first",
+            )
         content = data.tobytes()
         self.requests.append(lambda cycle: CascadeWrite(cycle, content))
 
@@ -307,8 +326,12 @@ class Core(MemoryAccess):
         except EmulationError as error:
             if error.place is not None:
                 raise
-            raise EmulationError(error.message, place=f"{self.name}, bundle {self.pc:#x}, cycle {self.cycle}",
-                                 details=error.details, remedy=error.remedy) from None
+            raise EmulationError(
+                error.message,
+                place=f"{self.name}, bundle {self.pc:#x}, cycle {self.cycle}",
+                details=error.details,
+                remedy=error.remedy,
+            ) from None
 
     def _run(self, limit: int) -> Suspension:
         if self.finished:

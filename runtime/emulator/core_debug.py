@@ -48,8 +48,10 @@ class CoreDebug:
         if self._values.get(name, 0) == value:
             return
         if self.unit.ahead():
-            raise EmulationError(f"{place} while the core runs, which is not modelled",
-                                 remedy="write it while the core waits, is halted, or is not enabled")
+            raise EmulationError(
+                f"{place} while the core runs, which is not modelled",
+                remedy="write it while the core waits, is halted, or is not enabled",
+            )
         self._values[name] = value
         core = self.unit.core
         if name == "Debug_Control0":
@@ -62,8 +64,9 @@ class CoreDebug:
     def _stops(self) -> frozenset[int]:
         if not self._values.get("Debug_Control2", 0) & PC_EVENT_HALT:
             return frozenset()
-        return frozenset(value & PC_MASK for name, value in self._values.items()
-                         if name.startswith("PC_Event") and value & VALID)
+        return frozenset(
+            value & PC_MASK for name, value in self._values.items() if name.startswith("PC_Event") and value & VALID
+        )
 
     def halt(self) -> None:
         """The core stands before a bundle that does not issue."""

@@ -18,8 +18,10 @@ write_tm (llvm-aie, aiev2intrin.h); the fact sheets do not have it."""
 
 
 def _unaligned(address: int, size: int) -> str:
-    return (f"access to {size} bytes at {address:#x} is not aligned: facts/schedule/aie2_hazards.md section 3 does not "
-            "say what it does")
+    return (
+        f"access to {size} bytes at {address:#x} is not aligned: facts/schedule/aie2_hazards.md section 3 does not "
+        "say what it does"
+    )
 
 
 class TileBus(Protocol):
@@ -93,7 +95,7 @@ class MemoryAccess:
 
     def _loaded(self, memory: DataMemory, offset: int, address: int, size: int) -> None:
         self.loaded_defined = not self.saved or self.saved.isdisjoint(range(address & ~3, address + size, 4))
-        if memory.written is not None and not memory.written[offset:offset + size].all():
+        if memory.written is not None and not memory.written[offset : offset + size].all():
             self.report(self.accessing, f"loads {size} bytes at {address:#x}, memory never written")
 
     def save(self, address: int, size: int, known: bool) -> None:
@@ -114,7 +116,7 @@ class MemoryAccess:
         memory, offset = self._locate(address, size)
         if self.strict:
             self._loaded(memory, offset, address, size)
-        return memory.data[offset:offset + size].copy()
+        return memory.data[offset : offset + size].copy()
 
     def load_word(self, address: int, size: int) -> int:
         """1, 2 or 4 bytes from data memory as an unsigned number."""
@@ -125,14 +127,15 @@ class MemoryAccess:
         if address & (size - 1):
             raise EmulationError(_unaligned(address, size))
         memory, offset = self._locate(address & 0xFFFFC, 4)
-        return int.from_bytes(memory.data[offset:offset + 4].tobytes(), "little")
+        return int.from_bytes(memory.data[offset : offset + 4].tobytes(), "little")
 
     def _bus_offset(self, address: int) -> tuple[TileBus, int]:
         if self.bus is None:
             raise EmulationError("a core by itself has no tile registers to access by lda.tm or st.tm")
         if not TILE_REGISTERS <= address <= 0xFFFFF or address & 3:
-            raise EmulationError(f"access to tile registers at {address:#x}: only whole words from "
-                                 f"{TILE_REGISTERS:#x} on are known")
+            raise EmulationError(
+                f"access to tile registers at {address:#x}: only whole words from {TILE_REGISTERS:#x} on are known"
+            )
         return self.bus, address - TILE_REGISTERS
 
     def load_register(self, address: int) -> int:
@@ -158,10 +161,10 @@ class MemoryAccess:
         for lane, address in enumerate(addresses):
             start = address & 15
             memory, offset = self._locate(address & 0xFFFF0, 16)
-            piece = memory.data[offset + start:offset + min(start + 8, 16)]
+            piece = memory.data[offset + start : offset + min(start + 8, 16)]
             if self.strict and start > 8:
                 self.report(self.accessing, f"a gather at {address & 0xFFFFF:#x} reads past the end of a 16-byte half")
-            result[8 * lane:8 * lane + piece.size] = piece
+            result[8 * lane : 8 * lane + piece.size] = piece
         return result
 
     def _store(self) -> None:
@@ -174,12 +177,13 @@ class MemoryAccess:
                 if any(first < place + size and place < first + count for first, count in loads):
                     self.report(pc, f"a load and this store meet at {address:#x} in one cycle")
             if memory.written is not None:
-                memory.written[offset:offset + size] = True
+                memory.written[offset : offset + size] = True
             if isinstance(value, int):
-                memory.data[offset:offset + size] = np.frombuffer((value & ((1 << 8 * size) - 1)).to_bytes(
-                    size, "little"), dtype=np.uint8)
+                memory.data[offset : offset + size] = np.frombuffer(
+                    (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"), dtype=np.uint8
+                )
             else:
-                memory.data[offset:offset + size] = value
+                memory.data[offset : offset + size] = value
         self.stores.clear()
 
     def _bank_stall(self) -> int:
@@ -188,8 +192,10 @@ class MemoryAccess:
         Physical bank of an address: 2 * ((address >> 14) & 3) + ((address >> 4) & 1); 256 bits take both of a pair
         (facts/schedule/aie2_timing_hw.md). Every neighbour's memory has banks of its own.
         """
-        waiting = [(1 << ((place >> 4) & 1) if size <= 16 else 3) << (2 * ((place >> 14) & 15))
-                   for place, size in self.accesses]
+        waiting = [
+            (1 << ((place >> 4) & 1) if size <= 16 else 3) << (2 * ((place >> 14) & 15))
+            for place, size in self.accesses
+        ]
         rounds = -1
         while waiting:
             taken, losers = 0, []

@@ -13,11 +13,24 @@ FIRST, LAST = 0x30000, 0x31190
 CONTROL = 0x31170  # Core_CR
 _FILES = frozenset("R M DN DJ DC P S SP LR LS LE LC DP WL WH AMLL AMLH AMHL AMHH Q".split())
 # Core_CR: register, its lowest bit in the word, how many bits.
-_CONTROL = (("crSat", 0, 2), ("crRnd", 2, 4), ("crFPMask", 6, 5), ("crMCDEn", 11, 1), ("crSCDEn", 12, 1),
-            ("crVaddSign", 13, 1), ("crUnpackSign", 14, 1), ("crPackSign", 15, 1), ("crUPSSign", 16, 1),
-            ("crSRSSign", 17, 1), ("crF2IMask", 18, 5), ("crF2FMask", 23, 5))
-_UNKNOWN = {"SR": "facts/semantics does not say when the sticky flags among its bits are set",
-            "FC": "facts/platform does not say what it counts"}
+_CONTROL = (
+    ("crSat", 0, 2),
+    ("crRnd", 2, 4),
+    ("crFPMask", 6, 5),
+    ("crMCDEn", 11, 1),
+    ("crSCDEn", 12, 1),
+    ("crVaddSign", 13, 1),
+    ("crUnpackSign", 14, 1),
+    ("crPackSign", 15, 1),
+    ("crUPSSign", 16, 1),
+    ("crSRSSign", 17, 1),
+    ("crF2IMask", 18, 5),
+    ("crF2FMask", 23, 5),
+)
+_UNKNOWN = {
+    "SR": "facts/semantics does not say when the sticky flags among its bits are set",
+    "FC": "facts/platform does not say what it counts",
+}
 _NAME = re.compile(r"Core_([A-Z]+)(\d*)(?:_Part(\d))?(?:\+(0x[0-9a-f]+))?")
 _PART_BYTES = 16
 
@@ -46,7 +59,7 @@ def read(registers: RegisterFile, offset: int) -> int | None:
     value = registers.read(register)
     if is_scalar(register):
         return int(value)
-    return int.from_bytes(value.tobytes()[byte:byte + 4], "little")
+    return int.from_bytes(value.tobytes()[byte : byte + 4], "little")
 
 
 def write(registers: RegisterFile, offset: int, value: int) -> bool:
@@ -63,6 +76,6 @@ def write(registers: RegisterFile, offset: int, value: int) -> bool:
         registers.write(register, value & ((1 << target.width(register)) - 1))
     else:
         content = bytearray(registers.read(register).tobytes())
-        content[byte:byte + 4] = value.to_bytes(4, "little")
+        content[byte : byte + 4] = value.to_bytes(4, "little")
         registers.write(register, bytes(content))
     return True

@@ -66,8 +66,13 @@ LOCK_SIDES = ("south", "west", "north", "own")
 _LOCK_STALL = {"south": 6, "west": 7, "north": 8, "own": 9}
 _STALL_BITS = {StreamRead: 10, StreamWrite: 12, CascadeRead: 14, CascadeWrite: 15}
 _HALT_BIT, _DONE_BIT = 16, 20
-_STALL_KIND = {LockRequest: "lock", StreamRead: "stream", StreamWrite: "stream", CascadeRead: "cascade",
-               CascadeWrite: "cascade"}
+_STALL_KIND = {
+    LockRequest: "lock",
+    StreamRead: "stream",
+    StreamWrite: "stream",
+    CascadeRead: "cascade",
+    CascadeWrite: "cascade",
+}
 
 
 class CorePort(Protocol):
@@ -96,8 +101,7 @@ class CoreUnit:
         assert tile.memory is not None
         self.array, self.tile = array, tile
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
-        self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name,
-                                           (tile.column, tile.row))
+        self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name, (tile.column, tile.row))
         self.core.bus = _Bus(self)
         self.control = geometry.CORE_CONTROL_RESET
         self.waiting: Request | None = None
@@ -153,8 +157,10 @@ class CoreUnit:
         elif value & geometry.CORE_CONTROL_ENABLE and not enabled and self.waiting is not None:
             self._serve(self._generation, True)
         elif not value & geometry.CORE_CONTROL_ENABLE and self.running and self.ahead():
-            raise EmulationError(f"{self.tile.name} is disabled while it runs, which is not modelled",
-                                 remedy="reset the core, or disable it while it waits")
+            raise EmulationError(
+                f"{self.tile.name} is disabled while it runs, which is not modelled",
+                remedy="reset the core, or disable it while it waits",
+            )
 
     def _connect(self) -> None:
         """The neighbours' data memories, those that exist: core tiles only (facts/platform/device_npu1.md)."""
@@ -180,8 +186,11 @@ class CoreUnit:
         cycle, word = self.array.clock.cycle, self.control & 3
         request = self.waiting
         if request is not None and request.cycle <= cycle:
-            word |= 1 << (_LOCK_STALL[LOCK_SIDES[request.number >> 4]] if isinstance(request, LockRequest)
-                          else _STALL_BITS[type(request)])
+            word |= 1 << (
+                _LOCK_STALL[LOCK_SIDES[request.number >> 4]]
+                if isinstance(request, LockRequest)
+                else _STALL_BITS[type(request)]
+            )
         return word | self.debug.halted << _HALT_BIT | (self.done_at is not None) << _DONE_BIT
 
     def read_register(self, offset: int) -> int | None:
@@ -206,8 +215,10 @@ class CoreUnit:
 
     def _check_still(self) -> None:
         if self.ahead():
-            raise EmulationError(f"the registers of {self.tile.name} are accessed while it runs, which is not modelled",
-                                 remedy="access them while the core waits, is done or is not enabled")
+            raise EmulationError(
+                f"the registers of {self.tile.name} are accessed while it runs, which is not modelled",
+                remedy="access them while the core waits, is done or is not enabled",
+            )
 
     # running
 
@@ -252,8 +263,11 @@ class CoreUnit:
     def _check_reports(self) -> None:
         if self.array.strict and self.core.reports:
             report = self.core.reports[0]
-            raise EmulationError(report.text, place=f"{self.tile.name}, bundle {report.address:#x}, "
-                                 f"cycle {report.cycle}", details=[r.text for r in self.core.reports])
+            raise EmulationError(
+                report.text,
+                place=f"{self.tile.name}, bundle {report.address:#x}, cycle {report.cycle}",
+                details=[r.text for r in self.core.reports],
+            )
 
     def _pass_events(self) -> None:
         """Event instructions reach the array at their cycle."""
@@ -361,9 +375,11 @@ class CoreUnit:
         machine = self.array.machine
         tile, lock = self.lock_place(request)
         if not -64 <= request.value <= 63:
-            raise EmulationError(f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "
-                                 f"{request.value}: a lock value has 7 signed bits, what more means is not known",
-                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
+            raise EmulationError(
+                f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "
+                f"{request.value}: a lock value has 7 signed bits, what more means is not known",
+                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
+            )
         if request.acquire:
             if not tile.locks.try_acquire(lock, request.value, self.tile.name):
                 tile.locks.wait(lock, self._waker(machine.lock_visible))
@@ -375,13 +391,17 @@ class CoreUnit:
     def lock_place(self, request: LockRequest) -> tuple[Tile, int]:
         """The tile and lock that a request means.  EmulationError for a number beyond 63 or an absent neighbour."""
         if request.number > 63:
-            raise EmulationError(f"{self.tile.name} uses lock {request.number}: a core numbers its locks 0 to 63",
-                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
+            raise EmulationError(
+                f"{self.tile.name} uses lock {request.number}: a core numbers its locks 0 to 63",
+                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
+            )
         side = LOCK_SIDES[request.number >> 4]
         tile = self.tile if side == "own" else self.neighbour(side)
         if tile is None:
-            raise EmulationError(f"{self.tile.name} uses lock {request.number}, but has no {side} neighbour with locks",
-                                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}")
+            raise EmulationError(
+                f"{self.tile.name} uses lock {request.number}, but has no {side} neighbour with locks",
+                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
+            )
         return tile, request.number & 15
 
     # cascade
@@ -394,8 +414,10 @@ class CoreUnit:
         side = output_side(self.cascade_control())
         neighbour = self.neighbour(side)
         if neighbour is None or neighbour.core is None:
-            raise EmulationError(f"{self.tile.name} writes its cascade to the {side}, where no core is",
-                                 remedy="set the direction in Accumulator_Control")
+            raise EmulationError(
+                f"{self.tile.name} writes its cascade to the {side}, where no core is",
+                remedy="set the direction in Accumulator_Control",
+            )
         return neighbour.core.cascade_inputs[OPPOSITE[side]]
 
     # diagnosis
@@ -421,8 +443,10 @@ class CoreUnit:
         if isinstance(request, LockRequest):
             tile, lock = self.lock_place(request)
             owner = "" if tile is self.tile else f" of {tile.name}"
-            return (f"to acquire lock {lock}{owner} by {request.value}, which is {tile.locks.values[lock]} (last "
-                    f"changed by {tile.locks.writers[lock]})")
+            return (
+                f"to acquire lock {lock}{owner} by {request.value}, which is {tile.locks.values[lock]} (last "
+                f"changed by {tile.locks.writers[lock]})"
+            )
         if isinstance(request, StreamRead):
             return "for a word on its stream input"
         if isinstance(request, StreamWrite):
@@ -444,8 +468,10 @@ class _Bus:
     def _address(self, offset: int) -> int:
         tile = self._unit.tile
         if not tile.plain.get(PROCESSOR_BUS, 0) & 1:
-            raise EmulationError("lda.tm or st.tm while Core_Processor_Bus is not enabled: the core would hang",
-                                 remedy="set bit 0 of Core_Processor_Bus")
+            raise EmulationError(
+                "lda.tm or st.tm while Core_Processor_Bus is not enabled: the core would hang",
+                remedy="set bit 0 of Core_Processor_Bus",
+            )
         return geometry.tile_address(tile.column, tile.row, offset)
 
     def read(self, offset: int) -> int:

@@ -29,13 +29,17 @@ _NONE, _TRUE = 0, 1
 # Event numbers per module, facts/platform/events_aie2.json. By what the array notes of a core or channel.
 _CORE = {"stream stall": 24, "cascade stall": 25, "acquire": 26}
 INSTRUCTIONS = (33, 34, 68, 69)  # event #0 to #3: instr_event_0, instr_event_1, instr_warning, instr_error
-_FINISHED = {"memory": {"descriptor finished": 23, "task finished": 27},
-             "memtile": {"descriptor finished": 25, "task finished": 29},
-             "shim": {"descriptor finished": 18, "task finished": 22}}
+_FINISHED = {
+    "memory": {"descriptor finished": 23, "task finished": 27},
+    "memtile": {"descriptor finished": 25, "task finished": 29},
+    "shim": {"descriptor finished": 18, "task finished": 22},
+}
 # As long as they last.  A memory tile's are those of the channels that DMA_Event_Channel_Selection names.
-_LASTING = {"memory": {"lock stall": 31, "memory backpressure": 39},
-            "memtile": {"lock stall": 33, "memory backpressure": 41},
-            "shim": {"lock stall": 26, "memory backpressure": 34}}
+_LASTING = {
+    "memory": {"lock stall": 31, "memory backpressure": 39},
+    "memtile": {"lock stall": 33, "memory backpressure": 41},
+    "shim": {"lock stall": 26, "memory backpressure": 34},
+}
 _CHANNELS = {("s2mm", 0): 0, ("s2mm", 1): 1, ("mm2s", 0): 2, ("mm2s", 1): 3}
 _USER = {"core": range(124, 128), "memory": range(124, 128), "memtile": range(159, 161), "shim": range(126, 128)}
 _KNOWN = {module: {_NONE, _TRUE, *users, *known_broadcasts(module)} for module, users in _USER.items()}
@@ -108,8 +112,10 @@ class Counters:
             return 0
         unknown = counter.unknown or self._sourceless(key[1], counter)
         if unknown is not None:
-            raise EmulationError(f"{who} reads performance counter {index} of {tile.name}, {key[1]} module, which "
-                                 f"counts event {unknown}: not modelled")
+            raise EmulationError(
+                f"{who} reads performance counter {index} of {tile.name}, {key[1]} module, which "
+                f"counts event {unknown}: not modelled"
+            )
         return self._count(tile, key, counter) & 0xFFFFFFFF
 
     # events
@@ -152,8 +158,9 @@ class Counters:
         if tile.kind != "memtile":
             return [_CHANNELS[channel]]
         selected = tile.plain.get(SELECTION, 0)
-        return [place for (direction, _), place in _CHANNELS.items()
-                if channel == (direction, selected >> 8 * place & 7)]
+        return [
+            place for (direction, _), place in _CHANNELS.items() if channel == (direction, selected >> 8 * place & 7)
+        ]
 
     # counting
 
@@ -188,8 +195,10 @@ class Counters:
 
 def _between(starts: list[Span], stops: list[Span], since: int) -> list[Span]:
     """From every start event to the next stop event; both from `since` on."""
-    edges = sorted([(max(first, since), 0) for first, last in starts if last > since]
-                   + [(max(first, since), 1) for first, last in stops if last > since])
+    edges = sorted(
+        [(max(first, since), 0) for first, last in starts if last > since]
+        + [(max(first, since), 1) for first, last in stops if last > since]
+    )
     return list(_pairs(iter(edges)))
 
 
@@ -203,8 +212,6 @@ def _pairs(edges: Iterator[tuple[float, int]]) -> Iterator[Span]:
             begun = cycle
     if begun is not None:
         yield begun, float("inf")
-
-
 
 
 def has_source(module: str, event: int) -> bool:

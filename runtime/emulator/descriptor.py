@@ -170,8 +170,9 @@ def _interpret(kind: str, words: tuple[int, ...]) -> tuple[Descriptor, tuple[int
     if fields["enable_packet"]:
         packet = Packet(fields["packet_id"], fields["packet_type"], fields["out_of_order_id"])
     chained = fields["next_bd"] if fields["use_next"] else None
-    return Descriptor(base, _pattern(kind, fields), acquire, release, chained, packet,
-                      not fields["tlast_suppress"]), tuple(after)
+    return Descriptor(
+        base, _pattern(kind, fields), acquire, release, chained, packet, not fields["tlast_suppress"]
+    ), tuple(after)
 
 
 def _pattern(kind: str, fields: dict[str, int]) -> Pattern:
@@ -180,8 +181,9 @@ def _pattern(kind: str, fields: dict[str, int]) -> Pattern:
     wraps = tuple(fields[f"d{level}_wrap"] for level in range(count - 1))
     pads: tuple[tuple[int, int], ...] = ()
     if kind == "memtile":
-        pads = tuple((fields[f"d{level}_zero_before"], fields[f"d{level}_zero_after"])
-                     for level in range(PADDED_DIMENSIONS))
+        pads = tuple(
+            (fields[f"d{level}_zero_before"], fields[f"d{level}_zero_after"]) for level in range(PADDED_DIMENSIONS)
+        )
         pads = pads if any(before or after for before, after in pads) else ()
         for level, (before, after) in enumerate(pads):
             if (before or after) and not all(wraps[: level + 1]):

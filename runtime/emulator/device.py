@@ -42,8 +42,9 @@ class RunStatistics:
 class Device:
     """A partition of `columns` columns.  State persists between runs of one loaded image."""
 
-    def __init__(self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False,
-                 engine: str | None = None) -> None:
+    def __init__(
+        self, columns: int, machine: MachineTable = PHOENIX, strict: bool = False, engine: str | None = None
+    ) -> None:
         if not 0 < columns <= geometry.COLUMNS_PHYSICAL:
             raise InputError(f"the kernel is for {columns} columns, npu1 has {geometry.COLUMNS_PHYSICAL}")
         self.machine = machine
@@ -63,8 +64,13 @@ class Device:
             elif isinstance(command, cdo.MaskPoll):
                 raise EmulationError(f"{who} is a poll, which the NPU's loader refuses")
 
-    def run(self, operations: Sequence[txn.Operation], arguments: Sequence[bytearray | memoryview],
-            max_cycles: int | None = None, record: str | None = None) -> RunStatistics:
+    def run(
+        self,
+        operations: Sequence[txn.Operation],
+        arguments: Sequence[bytearray | memoryview],
+        max_cycles: int | None = None,
+        record: str | None = None,
+    ) -> RunStatistics:
         """Run the sequence on these buffers, which it may change.  record: make a trace and call core spans so.
 
         Raises Deadlock when nothing can proceed, CycleLimit beyond max_cycles, EmulationError for misuse; each has the
@@ -106,9 +112,11 @@ class Device:
             if due is None:
                 raise deadlock(array, controller, {})
             if max_cycles is not None and due - started > max_cycles:
-                raise CycleLimit(f"not finished after {max_cycles} cycles",
-                                 remedy="raise --max-cycles if the kernel needs more",
-                                 diagnosis=diagnose(array, controller, {}))
+                raise CycleLimit(
+                    f"not finished after {max_cycles} cycles",
+                    remedy="raise --max-cycles if the kernel needs more",
+                    diagnosis=diagnose(array, controller, {}),
+                )
             tokens = array.tokens_arrived
             clock.step()
             if array.tokens_arrived > tokens:
@@ -120,11 +128,21 @@ class Device:
         for tile in self._array.tiles.values():
             if tile.core is not None:
                 core, stalls = tile.core.core, tile.core.stalls_until(self._array.clock.cycle)
-                counters[tile.name] = (core.bundles, core.mac_bundles, stalls["lock"], core.stall_memory,
-                                       stalls["stream"] + stalls["cascade"])
+                counters[tile.name] = (
+                    core.bundles,
+                    core.mac_bundles,
+                    stalls["lock"],
+                    core.stall_memory,
+                    stalls["stream"] + stalls["cascade"],
+                )
             for key, channel in tile.channels.items():
-                counters[tile.name, key] = (channel.words, channel.busy_cycles, channel.starved_cycles,
-                                            channel.lock_cycles, channel.tasks)
+                counters[tile.name, key] = (
+                    channel.words,
+                    channel.busy_cycles,
+                    channel.starved_cycles,
+                    channel.lock_cycles,
+                    channel.tasks,
+                )
         return counters
 
     def _statistics(self, before: dict[Any, tuple[int, ...]], cycles: int) -> RunStatistics:
@@ -133,14 +151,26 @@ class Device:
         for tile in self._array.tiles.values():
             if tile.core is not None:
                 bundles, macs, lock, memory, stream = (
-                    b - a for a, b in zip(before[tile.name], after[tile.name], strict=True))
+                    b - a for a, b in zip(before[tile.name], after[tile.name], strict=True)
+                )
                 if bundles:
                     idle = max(0, cycles - bundles - lock - memory - stream)
                     cores.append(CoreStatistics(tile.column, tile.row, bundles, macs, lock, memory, stream, idle))
-            for (direction, number) in tile.channels:
+            for direction, number in tile.channels:
                 key = (tile.name, (direction, number))
                 words, busy, starved, lock, tasks = (b - a for a, b in zip(before[key], after[key], strict=True))
                 if words:
-                    dma.append({"col": tile.column, "row": tile.row, "direction": direction, "channel": number,
-                                "words": words, "busy": busy, "starved": starved, "stall_lock": lock, "tasks": tasks})
+                    dma.append(
+                        {
+                            "col": tile.column,
+                            "row": tile.row,
+                            "direction": direction,
+                            "channel": number,
+                            "words": words,
+                            "busy": busy,
+                            "starved": starved,
+                            "stall_lock": lock,
+                            "tasks": tasks,
+                        }
+                    )
         return RunStatistics(cycles, tuple(cores), tuple(dma), tuple(self._array.warnings))

@@ -155,10 +155,17 @@ def _core_needs(array: Array, controller: Controller, unit: CoreUnit) -> Resourc
 def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: int, who: str) -> Resource:
     locks = tile.locks
     wanted = f"at least {-value}" if value < 0 else f"exactly {value}"
-    text = (f"for lock {lock} of {tile.name} to be {wanted}; it is {locks.values[lock]}, last changed by "
-            f"{locks.writers[lock]}")
-    state = {"lock": lock, "tile": [tile.column, tile.row], "value": locks.values[lock], "acquire": value,
-             "last_writer": locks.writers[lock]}
+    text = (
+        f"for lock {lock} of {tile.name} to be {wanted}; it is {locks.values[lock]}, last changed by "
+        f"{locks.writers[lock]}"
+    )
+    state = {
+        "lock": lock,
+        "tile": [tile.column, tile.row],
+        "value": locks.values[lock],
+        "acquire": value,
+        "last_writer": locks.writers[lock],
+    }
     providers = lock_providers(array, controller, tile, lock, who)
     missing = None
     if not providers:
@@ -211,7 +218,8 @@ def _descriptor(unit: Unit) -> str:
 def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Unit:
     tile = channel.tile
     address = geometry.tile_address(
-        tile.column, tile.row, geometry.channel_queue_offset(tile.kind, channel.direction, channel.number))
+        tile.column, tile.row, geometry.channel_queue_offset(tile.kind, channel.direction, channel.number)
+    )
     later = sequence_writes(controller, address)
     text = "has no task"
     if channel.tasks:
@@ -268,6 +276,8 @@ def _notes(array: Array) -> list[str]:
     for tile in array.tiles.values():
         for lock, releasers in sorted(tile.locks.releasers.items()):
             if lock not in tile.locks.acquirers:
-                notes.append(f"lock {lock} of {tile.name} is {tile.locks.values[lock]}: {', '.join(sorted(releasers))} "
-                             "released it and nothing has acquired it")
+                notes.append(
+                    f"lock {lock} of {tile.name} is {tile.locks.values[lock]}: {', '.join(sorted(releasers))} "
+                    "released it and nothing has acquired it"
+                )
     return notes

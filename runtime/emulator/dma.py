@@ -105,8 +105,9 @@ class Channel:
     def write_control(self, value: int, who: str) -> None:
         """The channel's control register."""
         if value & COMPRESSION and self.tile.kind != "shim":
-            raise EmulationError(f"{who} turns on compression of {self.name}, which is not modelled: its format is in "
-                                 "no public source")
+            raise EmulationError(
+                f"{who} turns on compression of {self.name}, which is not modelled: its format is in no public source"
+            )
         if self.tile.kind != "shim" and value >> geometry.CHANNEL_RESET_BIT & 1:
             self.reset()
         before, self.control = self.control, value
@@ -120,8 +121,14 @@ class Channel:
     def status(self) -> int:
         """The status register (facts/platform/registers_aie2.json); error bits are errors of the run instead."""
         state = 0 if self.task is None else 2
-        return (state | int(self.waiting_lock is not None) << 2 | int(self.starved()) << 4 | int(self.busy) << 19
-                | len(self.queue) << 20 | (self.number_running or 0) << 24)
+        return (
+            state
+            | int(self.waiting_lock is not None) << 2
+            | int(self.starved()) << 4
+            | int(self.busy) << 19
+            | len(self.queue) << 20
+            | (self.number_running or 0) << 24
+        )
 
     def starved(self) -> bool:
         """Whether the stream, not memory or a lock, holds the channel up."""
@@ -135,8 +142,10 @@ class Channel:
         if self.tile.kind != "shim" and self.control >> geometry.CHANNEL_RESET_BIT & 1:
             raise EmulationError(f"{who} pushes descriptor {bd} to {self.name}, which is held in reset")
         if len(self.queue) >= geometry.CHANNEL_QUEUE_DEPTH:
-            raise EmulationError(f"the queue of {self.name} overflows: {who} pushes descriptor {bd} while "
-                                 f"{geometry.CHANNEL_QUEUE_DEPTH} tasks wait")
+            raise EmulationError(
+                f"the queue of {self.name} overflows: {who} pushes descriptor {bd} while "
+                f"{geometry.CHANNEL_QUEUE_DEPTH} tasks wait"
+            )
         self._check_number(bd)
         self.queue.append(Task(bd, repeat, token))
         if self.task is None:
@@ -296,6 +305,8 @@ class Channel:
         number, value = self.waiting_lock
         locks, lock = self.lock(number)
         owner = f"of {locks.name} " if locks is not self.tile.locks else ""
-        text = (f"waits to acquire lock {lock} {owner}by {value}, "
-                f"which is {locks.values[lock]} (last changed by {locks.writers[lock]})")
+        text = (
+            f"waits to acquire lock {lock} {owner}by {value}, "
+            f"which is {locks.values[lock]} (last changed by {locks.writers[lock]})"
+        )
         return (Wait(self.name, "lock", f"lock {lock} of {locks.name}", text, lock=(locks.name, lock, value)),)

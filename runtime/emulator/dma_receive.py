@@ -54,8 +54,10 @@ class Receiver(Channel):
 
     def write_control(self, value: int, who: str) -> None:
         if value >> FINISH_ON_TLAST_LSB & 3 == COUNTS_WITH_TOKENS:
-            raise EmulationError(f"{who} makes {self.name} put word counts into task tokens, which is not modelled: "
-                                 "the token's layout is in no public source")
+            raise EmulationError(
+                f"{who} makes {self.name} put word counts into task tokens, which is not modelled: "
+                "the token's layout is in no public source"
+            )
         super().write_control(value, who)
 
     def first_word_delay(self) -> int:
@@ -92,8 +94,9 @@ class Receiver(Channel):
         self.wants_header = False
         self.base += 1
         if len(segment.words) > 1:
-            self.pending.appendleft(Segment(segment.words[1:], segment.first + segment.period, segment.period,
-                                            segment.last))
+            self.pending.appendleft(
+                Segment(segment.words[1:], segment.first + segment.period, segment.period, segment.last)
+            )
         number = int(segment.words[0]) >> 5 & 63
         self.later(segment.first, lambda: self.load(number, 1))
 
@@ -177,8 +180,10 @@ class Receiver(Channel):
     def received(self, segment: Segment) -> None:
         """A segment is on the way to the channel."""
         if segment.token is not None:
-            raise EmulationError(f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
-                                 "like is in no public source")
+            raise EmulationError(
+                f"the task token of {segment.token} arrives at {self.name}: what such a word looks "
+                "like is in no public source"
+            )
         self.pending.append(segment)
         if segment.last and self.finishes_on_tlast:  # the port refuses what follows until the next descriptor
             self.inlet.open_until = min(self.inlet.open_until, self.inlet.entered)
@@ -211,8 +216,9 @@ class Receiver(Channel):
         while wanted:
             segment = self.pending.popleft()
             if len(segment.words) > wanted:
-                rest = Segment(segment.words[wanted:], segment.first + wanted * segment.period, segment.period,
-                               segment.last)
+                rest = Segment(
+                    segment.words[wanted:], segment.first + wanted * segment.period, segment.period, segment.last
+                )
                 self.pending.appendleft(rest)
                 pieces.append(segment.words[:wanted])
                 break
@@ -250,8 +256,10 @@ class Receiver(Channel):
     def _count(self, words: int, ends_task: bool) -> None:
         """A descriptor's words for the count register."""
         if len(self.counts) == COUNT_FIFO:
-            raise EmulationError(f"{self.name} has {COUNT_FIFO} word counts that were not read; what becomes of the "
-                                 "next one is not modelled: the depth of their FIFO is in no public source")
+            raise EmulationError(
+                f"{self.name} has {COUNT_FIFO} word counts that were not read; what becomes of the "
+                "next one is not modelled: the depth of their FIFO is in no public source"
+            )
         self.counts.append(words | (self.loaded or 0) << 24 | int(ends_task) << 30 | 1 << 31)
 
     def write_count(self) -> int:
@@ -280,8 +288,11 @@ class Receiver(Channel):
         if waits or not self.starved():
             return waits
         sources = self.array.sources_of(self.inlet)
-        what = "a packet header" if self.wants_header else (
-            f"{self.length - (self.inlet.entered - self.base)} of {self.length} words to go")
+        what = (
+            "a packet header"
+            if self.wants_header
+            else (f"{self.length - (self.inlet.entered - self.base)} of {self.length} words to go")
+        )
         origin = f"they come from {' and '.join(sources)}" if sources else "no stream leads here"
         return (Wait(self.name, "words", self.name, f"{what}; {origin}", sources),)
 

@@ -160,8 +160,10 @@ class Sender(Channel, Supply):
         assert run.window.written is not None
         missing = places[~run.window.written.reshape(-1, 4)[places].all(axis=1)]
         if missing.size:
-            raise EmulationError(f"{self.name}, descriptor {run.number}, sends {missing.size} words of memory never "
-                                 f"written, the first at {4 * int(missing[0]):#x}")
+            raise EmulationError(
+                f"{self.name}, descriptor {run.number}, sends {missing.size} words of memory never "
+                f"written, the first at {4 * int(missing[0]):#x}"
+            )
 
     def ends_packet(self) -> bool:
         return self.runs[0].descriptor.tlast and not self.runs[0].left
@@ -232,6 +234,12 @@ class Sender(Channel, Supply):
             return super().waits_for()
         moved, length = self.progress()
         return tuple(
-            Wait(self.name, wait.kind, wait.on, f"{length - moved} of {length} words to go; "
-                 f"{wait.text.removeprefix(self.name + ' ')}", wait.peers)
-            for wait in self.outlet.waits_for())
+            Wait(
+                self.name,
+                wait.kind,
+                wait.on,
+                f"{length - moved} of {length} words to go; {wait.text.removeprefix(self.name + ' ')}",
+                wait.peers,
+            )
+            for wait in self.outlet.waits_for()
+        )

@@ -21,8 +21,15 @@ class EmulationError(BackendError):
 
     trace: Trace | None = None
 
-    def __init__(self, message: str, *, details: Iterable[str] = (), place: str | None = None,
-                 remedy: str | None = None, diagnosis: Diagnosis | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Iterable[str] = (),
+        place: str | None = None,
+        remedy: str | None = None,
+        diagnosis: Diagnosis | None = None,
+    ) -> None:
         super().__init__(message, place=place, remedy=remedy)
         self.details = list(details)
         self.diagnosis = diagnosis

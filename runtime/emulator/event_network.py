@@ -147,4 +147,3 @@ class EventNetwork:
 def known_broadcasts(module: str) -> range:
     """Event numbers of the broadcasts."""
     return range(FIRST_BROADCAST[module], FIRST_BROADCAST[module] + BROADCASTS)
-

@@ -48,6 +48,8 @@ class HostMemory:
             raise EmulationError(f"{who} accesses address {base * 4:#x}, where no buffer lies")
         words = self._buffers[argument]
         if index + reach >= len(words):
-            raise EmulationError(f"{who} accesses bytes {4 * index}..{4 * (index + reach) + 3} of buffer argument "
-                                 f"{argument}, which has {4 * len(words)}")
+            raise EmulationError(
+                f"{who} accesses bytes {4 * index}..{4 * (index + reach) + 3} of buffer argument "
+                f"{argument}, which has {4 * len(words)}"
+            )
         return words, index

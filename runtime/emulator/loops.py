@@ -38,8 +38,10 @@ def find_loop(unit: CoreUnit, alone: bool) -> str | None:
         if loop is not None:
             places = f"{min(loop):#x}..{max(loop):#x}"
             unit.carry_on(suspension)
-            return (f"repeats the {len(loop)} bundles {places} for ever: neither its registers nor memory change from "
-                    "one round to the next")
+            return (
+                f"repeats the {len(loop)} bundles {places} for ever: neither its registers nor memory change from "
+                "one round to the next"
+            )
         suspension = core.run(core.cycle, core.cycle + 1)
         if alone and isinstance(suspension, SharedAccess) and not suspension.registers:
             suspension = core.run(suspension.cycle, suspension.cycle + 1)
@@ -92,5 +94,8 @@ def _memories(unit: CoreUnit) -> list[np.ndarray]:
     tiles = unit.array.tiles
     column, row = unit.tile.column, unit.tile.row
     places = [(column, row), (column, row + 1), (column - 1, row), (column, row - 1)]
-    return [tiles[place].memory.data.copy() for place in places  # type: ignore[union-attr]
-            if place in tiles and place[1] in CORE_ROWS]
+    return [
+        tiles[place].memory.data.copy()
+        for place in places  # type: ignore[union-attr]
+        if place in tiles and place[1] in CORE_ROWS
+    ]

@@ -26,19 +26,20 @@ class DataMemory:
         """Raises EmulationError when bytes address..address+count leave the memory."""
         if address < 0 or address + count > self.size:
             raise EmulationError(
-                f"access to {count} bytes at {address:#x} is outside the {self.size} bytes of {self.name}")
+                f"access to {count} bytes at {address:#x} is outside the {self.size} bytes of {self.name}"
+            )
 
     def read(self, address: int, count: int) -> bytes:
         """count bytes from address. Raises EmulationError outside the memory."""
         self.check(address, count)
-        return self.data[address:address + count].tobytes()
+        return self.data[address : address + count].tobytes()
 
     def write(self, address: int, data: bytes) -> None:
         """Stores data at address. Raises EmulationError outside the memory."""
         self.check(address, len(data))
-        self.data[address:address + len(data)] = np.frombuffer(data, dtype=np.uint8)
+        self.data[address : address + len(data)] = np.frombuffer(data, dtype=np.uint8)
         if self.written is not None:
-            self.written[address:address + len(data)] = True
+            self.written[address : address + len(data)] = True
 
     def store_words(self, places: np.ndarray, words: np.ndarray) -> None:
         """Scatter 32-bit words to word addresses, which the caller has checked."""

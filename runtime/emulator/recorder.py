@@ -132,9 +132,9 @@ class Recorder:
     def trace(self) -> Trace:
         """What was recorded, with names of the processes and threads that occur."""
         used = {(span.process, span.thread) for span in self.spans} | {
-            (level.process, LOCKS_THREAD) for level in self.levels}
-        processes = {CONTROLLER_PROCESS: SEQUENCE} | {
-            _process(tile): tile.name for tile in self.array.tiles.values()}
+            (level.process, LOCKS_THREAD) for level in self.levels
+        }
+        processes = {CONTROLLER_PROCESS: SEQUENCE} | {_process(tile): tile.name for tile in self.array.tiles.values()}
         names = {place: _thread_name(unit) for unit, place in self._places.items()}
         threads = {place: names.get(place, "locks") for place in used}
         kept = {process: processes[process] for process, _ in used}

@@ -14,8 +14,18 @@ import numpy as np
 
 from npuc.compiler.target.aie2 import registers as target
 
-_WORDS = (*target.R, *target.P, *target.M, *target.DN, *target.DJ, *target.DC, *target.S, *target.CONTROL,
-          *target.STATUS, *target.SPECIAL)
+_WORDS = (
+    *target.R,
+    *target.P,
+    *target.M,
+    *target.DN,
+    *target.DJ,
+    *target.DC,
+    *target.S,
+    *target.CONTROL,
+    *target.STATUS,
+    *target.SPECIAL,
+)
 SCALAR_INDEX: dict[str, int] = {name: index for index, name in enumerate(_WORDS)}
 LC, LS, LE = SCALAR_INDEX["lc"], SCALAR_INDEX["ls"], SCALAR_INDEX["le"]
 # Known at reset: control and status registers and the loop registers (facts/semantics/convert.md section 1).
@@ -32,7 +42,7 @@ _QUARTERS = {"amll": 0, "amlh": 32, "amhl": 64, "amhh": 96}
 def _part_place(part: str) -> tuple[int, int]:
     """(byte offset, bytes) of a smallest vector part."""
     letters = target.file(part)
-    number = int(part[len(letters):])
+    number = int(part[len(letters) :])
     if letters in ("wl", "wh"):
         return 64 * number + 32 * (letters == "wh"), 32
     if letters in _QUARTERS:
@@ -85,7 +95,7 @@ class RegisterFile:
                 value |= self.scalar[SCALAR_INDEX[part]] << (32 * position)
             return value
         offset, size = vector_place(register)
-        return self.plain[offset:offset + size].copy()
+        return self.plain[offset : offset + size].copy()
 
     def write(self, register: str, value: Any) -> None:
         """Sets a register at once: an int, or bytes (bytes or numpy uint8) of its width."""
@@ -98,4 +108,4 @@ class RegisterFile:
         offset, size = vector_place(register)
         data = np.frombuffer(bytes(value), dtype=np.uint8)
         for buffer in (self.plain, self.bypassed):
-            buffer[offset:offset + size] = data
+            buffer[offset : offset + size] = data

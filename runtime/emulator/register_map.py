@@ -24,20 +24,26 @@ _STORED = re.compile(
     r"(Tile_)?Control_Packet_Handler_Status|Module_Clock_Control|Column_Clock|"
     r"AIE_AXIMM_Config|NoC_Interface|PL_Interface|Core_Processor_Bus|Tile_Control$|Memory_Control|"
     r"Accumulator_Control|Mux_Config|Demux_Config|Enable_Events|Reset_Event|Debug_Control|Stream_Switch_Deterministic|"
-    r"Stream_Switch_Parity_Injection|Module_Reset_Control|AIE_Tile_Column_Reset)")
+    r"Stream_Switch_Parity_Injection|Module_Reset_Control|AIE_Tile_Column_Reset)"
+)
 
 # Stored registers in which these bits ask for something that is not modelled: (name, bits, what it would do).
-_REFUSED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple((re.compile(name), bits, what) for name, bits, what in (
-    (r"Tile_Control$", 0xF, "isolating a tile"),
-    (r"Enable_Events", 0x7F7F, "enabling or disabling a core by an event"),
-    (r"Reset_Event", 0x7F, "resetting a core by an event"),
-    (r"Debug_Control1", 0xFFFFFFFF, "halting a core by an event"),
-    (r"Stream_Switch_Deterministic_Merge_.*_ctrl", 1, "merging packets in a fixed order"),
-    (r"Stream_Switch_Parity_Injection", 0xFFFFFFFF, "injecting parity errors"),
-    (r"Module_Reset_Control|AIE_Tile_Column_Reset", 0xFFFFFFFF, "resetting a module or a column"),
-))
-_READ_ONLY = re.compile(r"Event_Broadcast.*_Block_.*_Value|Interrupt_.*_(value|mask|mask_[AB])|Trace_Status|"
-                        r"Timer_(Low|High)|Stream_Switch_Adaptive_Clock_Gate_Status")
+_REFUSED: tuple[tuple[re.Pattern[str], int, str], ...] = tuple(
+    (re.compile(name), bits, what)
+    for name, bits, what in (
+        (r"Tile_Control$", 0xF, "isolating a tile"),
+        (r"Enable_Events", 0x7F7F, "enabling or disabling a core by an event"),
+        (r"Reset_Event", 0x7F, "resetting a core by an event"),
+        (r"Debug_Control1", 0xFFFFFFFF, "halting a core by an event"),
+        (r"Stream_Switch_Deterministic_Merge_.*_ctrl", 1, "merging packets in a fixed order"),
+        (r"Stream_Switch_Parity_Injection", 0xFFFFFFFF, "injecting parity errors"),
+        (r"Module_Reset_Control|AIE_Tile_Column_Reset", 0xFFFFFFFF, "resetting a module or a column"),
+    )
+)
+_READ_ONLY = re.compile(
+    r"Event_Broadcast.*_Block_.*_Value|Interrupt_.*_(value|mask|mask_[AB])|Trace_Status|"
+    r"Timer_(Low|High)|Stream_Switch_Adaptive_Clock_Gate_Status"
+)
 MEMORY_CONTROL = re.compile(r"Memory_Control$")
 TIMER = re.compile(r"Timer_Control$")
 TIMER_VALUE = re.compile(r"Timer_(Low|High)$")
@@ -95,8 +101,11 @@ def _channel(tile: str, offset: int, name: str) -> Found | None:
     for direction in geometry.DIRECTIONS:
         for number in range(geometry.CHANNEL_COUNT[tile]):
             control = geometry.channel_control_offset(tile, direction, number)
-            places = {control: "channel control", control + geometry.CHANNEL_QUEUE_OFFSET: "channel queue",
-                      geometry.channel_status_offset(tile, direction, number): "channel status"}
+            places = {
+                control: "channel control",
+                control + geometry.CHANNEL_QUEUE_OFFSET: "channel queue",
+                geometry.channel_status_offset(tile, direction, number): "channel status",
+            }
             if offset in places:
                 return (places[offset], direction, number)
     match = re.fullmatch(r"DMA_S2MM_(Current_Write_Count|FoT_Count_FIFO_Pop)_(\d)", name)

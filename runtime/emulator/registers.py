@@ -164,8 +164,10 @@ class Registers:
             if bd in channel.in_use():
                 raise EmulationError(f"{who} writes descriptor {bd} of {tile.name} while {channel.name} runs it")
             if bd in descriptors_to_come(channel):
-                raise EmulationError(f"{who} writes descriptor {bd} of {tile.name}, which {channel.name} has still to "
-                                     "run: it may run either content")
+                raise EmulationError(
+                    f"{who} writes descriptor {bd} of {tile.name}, which {channel.name} has still to "
+                    "run: it may run either content"
+                )
 
     def _channel(self, tile: Tile, what: Meaning) -> Channel:
         return tile.channels[cast("tuple[str, int]", what.place)]
@@ -207,9 +209,12 @@ class Registers:
                 return tile.slots.get(cast("tuple[int, int]", place), 0)
             return table.get(cast(int, place[0]), 0)
         if tile.core is not None and kind.startswith("core "):
-            return {"core control": lambda core: core.control, "core status": lambda core: core.status(),
-                    "core debug": lambda core: core.debug.read(what.name),
-                    "core register": lambda core: core.read_register(offset)}[kind](tile.core)
+            return {
+                "core control": lambda core: core.control,
+                "core status": lambda core: core.status(),
+                "core debug": lambda core: core.debug.read(what.name),
+                "core register": lambda core: core.read_register(offset),
+            }[kind](tile.core)
         if kind == "stored" and (counter := counters.VALUE.match(what.name)):
             return self.array.counters.read_value(tile, offset, int(counter[1]), who)
         if kind == "stored" and (timer := TIMER_VALUE.match(what.name)):

@@ -97,8 +97,13 @@ def _feeding(tile: Tile, master: int) -> list[int]:
     if not word & PACKET:
         return [word & SLAVE_MASK]
     arbiter, msels = word & 7, word >> 3 & 15
-    return sorted({slave for (slave, _), slot in tile.slots.items()
-                   if slot >> 8 & 1 and slot & 7 == arbiter and msels >> (slot >> 4 & 3) & 1})
+    return sorted(
+        {
+            slave
+            for (slave, _), slot in tile.slots.items()
+            if slot >> 8 & 1 and slot & 7 == arbiter and msels >> (slot >> 4 & 3) & 1
+        }
+    )
 
 
 def _into_master(array: Array, tile: Tile, master: int, ends: Ends) -> None:
@@ -150,8 +155,9 @@ def _out_of_slave(array: Array, tile: Tile, slave: int, ends: Ends) -> None:
     if not tile.slaves.get(slave, 0) & ENABLE:
         ends.open.append(f"{place} is not enabled")
         return
-    masters = [master for master, word in sorted(tile.masters.items())
-               if word & ENABLE and slave in _feeding(tile, master)]
+    masters = [
+        master for master, word in sorted(tile.masters.items()) if word & ENABLE and slave in _feeding(tile, master)
+    ]
     if not masters:
         ends.open.append(f"{place} leads to no master")
     for master in masters:

@@ -173,8 +173,9 @@ class Way:
 class Outlet:
     """A port by which words enter the switches: slave() of `tile`."""
 
-    def __init__(self, array: Array, tile: Tile, slave: Callable[[], int], name: str, rank: int,
-                 supply: Supply) -> None:
+    def __init__(
+        self, array: Array, tile: Tile, slave: Callable[[], int], name: str, rank: int, supply: Supply
+    ) -> None:
         self.array, self.tile, self.slave, self.name, self.rank, self.supply = array, tile, slave, name, rank, supply
         self.way: Way | None = None
         self.moving = False
@@ -221,8 +222,10 @@ class Outlet:
         way = self._claim()
         if way is None:
             return
-        rooms = [inlet.open_until + words - inlet.entered + (headless and not way.started)
-                 for inlet, _, words, headless in way.ends]  # a header that will be dropped needs no room
+        rooms = [
+            inlet.open_until + words - inlet.entered + (headless and not way.started)
+            for inlet, _, words, headless in way.ends
+        ]  # a header that will be dropped needs no room
         if min(rooms) <= 0:
             self.blocked_on = [end[0] for end, room in zip(way.ends, rooms, strict=True) if room <= 0]
             for inlet in self.blocked_on:
@@ -322,8 +325,9 @@ class Outlet:
         limits = [self.supply.ddr(), *(inlet.ddr() for inlet, *_ in way.ends)]
         return next((ddr for ddr in limits if ddr is not None), None)
 
-    def _arrived(self, generation: int, count: int, cycles: float, tail: bool,
-                 ddr: tuple[str, float, float] | None) -> None:
+    def _arrived(
+        self, generation: int, count: int, cycles: float, tail: bool, ddr: tuple[str, float, float] | None
+    ) -> None:
         if ddr is not None:
             self.array.ddr_users[ddr[0]] -= 1
         if generation != self._generation:
@@ -348,11 +352,20 @@ class Outlet:
             turn = self.waits_for_turn
             holder = self.array.arbiter(turn.tile, turn.arbiter).holder
             name = holder.outlet.name if holder else "nobody"
-            return (Wait(self.name, "arbiter", f"arbiter {turn.arbiter} of {turn.tile.name}",
-                         f"{self.name} waits for arbiter {turn.arbiter} of {turn.tile.name}, which passes a packet of "
-                         f"{name}", (name,)),)
-        return tuple(Wait(self.name, "room", inlet.name, f"{self.name} waits until {inlet.name} takes words",
-                          (inlet.name,)) for inlet in self.blocked_on)
+            return (
+                Wait(
+                    self.name,
+                    "arbiter",
+                    f"arbiter {turn.arbiter} of {turn.tile.name}",
+                    f"{self.name} waits for arbiter {turn.arbiter} of {turn.tile.name}, which passes a packet of "
+                    f"{name}",
+                    (name,),
+                ),
+            )
+        return tuple(
+            Wait(self.name, "room", inlet.name, f"{self.name} waits until {inlet.name} takes words", (inlet.name,))
+            for inlet in self.blocked_on
+        )
 
 
 def slave_of(kind: str, port: str, number: int = 0) -> Callable[[], int]:

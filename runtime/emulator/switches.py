@@ -122,11 +122,15 @@ class _Trace:
         if register & PACKET:
             self.by_packet(at, place)
             return
-        masters = [master for master, word in sorted(tile.masters.items())
-                   if word & (ENABLE | PACKET) == ENABLE and word & SLAVE_MASK == at.slave]
+        masters = [
+            master
+            for master, word in sorted(tile.masters.items())
+            if word & (ENABLE | PACKET) == ENABLE and word & SLAVE_MASK == at.slave
+        ]
         if not masters:
-            raise OpenEnd(f"the stream of {self.start} ends at {place}, which no master takes",
-                          remedy="route it to a master")
+            raise OpenEnd(
+                f"the stream of {self.start} ends at {place}, which no master takes", remedy="route it to a master"
+            )
         for master in masters:
             target, index = geometry.master_port(tile.kind, master)
             if not geometry.circuit_is_legal(tile.kind, at.slave, master):
@@ -137,18 +141,25 @@ class _Trace:
         if self.header is None:
             raise HeaderNeeded
         if at.headless:
-            raise EmulationError(f"the stream of {self.start} reaches {place}, in packet mode, after its header was "
-                                 "dropped: what becomes the header there is not modelled")
+            raise EmulationError(
+                f"the stream of {self.start} reaches {place}, in packet mode, after its header was "
+                "dropped: what becomes the header there is not modelled"
+            )
         tile, packet = at.tile, self.header & 31
         slot = matching_slot(tile, at.slave, packet)
         if slot is None:
             raise EmulationError(f"a packet of {self.start} has id {packet}, which no slot of {place} matches")
         arbiter, msel = slot & 7, slot >> 4 & 3
-        masters = [(master, word) for master, word in sorted(tile.masters.items())
-                   if word & (ENABLE | PACKET) == ENABLE | PACKET and word & 7 == arbiter and word >> 3 >> msel & 1]
+        masters = [
+            (master, word)
+            for master, word in sorted(tile.masters.items())
+            if word & (ENABLE | PACKET) == ENABLE | PACKET and word & 7 == arbiter and word >> 3 >> msel & 1
+        ]
         if not masters:
-            raise EmulationError(f"a packet of {self.start} with id {packet} is lost: arbiter {arbiter} msel {msel} "
-                                 f"of {tile.name} leads to no master")
+            raise EmulationError(
+                f"a packet of {self.start} with id {packet} is lost: arbiter {arbiter} msel {msel} "
+                f"of {tile.name} leads to no master"
+            )
         self.turns.append(Turn(tile, arbiter, at.slave, at.latency))
         source = geometry.slave_port(tile.kind, at.slave)[0]
         for master, word in masters:

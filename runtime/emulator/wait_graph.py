@@ -76,8 +76,13 @@ class Diagnosis:
         return [*self.chain, *self.notes, *others]
 
     def to_json(self) -> dict[str, Any]:
-        return {"cycle": self.cycle, "root": self.root, "chain": list(self.chain), "notes": list(self.notes),
-                "units": [asdict(unit) for unit in self.units]}
+        return {
+            "cycle": self.cycle,
+            "root": self.root,
+            "chain": list(self.chain),
+            "notes": list(self.notes),
+            "units": [asdict(unit) for unit in self.units],
+        }
 
 
 @dataclass(frozen=True)

@@ -84,15 +84,19 @@ def check_nothing_is_left(array: Array) -> None:
         waiting = channel.inlet.entered - channel.base
         if waiting or channel.inlet.blocked:
             sources = " and ".join(array.sources_of(channel.inlet))
-            raise EmulationError(f"the sequence has ended and words from {sources} wait for {channel.name}, which has "
-                                 "no task", remedy="receive all that is sent, in transfers of that length")
+            raise EmulationError(
+                f"the sequence has ended and words from {sources} wait for {channel.name}, which has no task",
+                remedy="receive all that is sent, in transfers of that length",
+            )
 
 
 def computing(array: Array) -> list[CoreUnit]:
     """Cores that execute bundles."""
-    return [tile.core for tile in array.tiles.values()
-            if tile.core is not None and tile.core.running and tile.core.waiting is None
-            and not tile.core.debug.halted]
+    return [
+        tile.core
+        for tile in array.tiles.values()
+        if tile.core is not None and tile.core.running and tile.core.waiting is None and not tile.core.debug.halted
+    ]
 
 
 def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> Deadlock:
@@ -103,5 +107,10 @@ def deadlock(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
     found = diagnose(array, controller, loops)
     waits = f"{controller.who} waits for {controller.waiting or 'nothing'}"
     message = found.root if found.root.startswith(controller.name) else f"{waits}; {found.root}"
-    return Deadlock(message, place=f"cycle {array.clock.cycle}", details=found.details(), diagnosis=found,
-                    remedy="npuc run --json shows the whole chain of waits")
+    return Deadlock(
+        message,
+        place=f"cycle {array.clock.cycle}",
+        details=found.details(),
+        diagnosis=found,
+        remedy="npuc run --json shows the whole chain of waits",
+    )

@@ -29,24 +29,63 @@ from npuc.runtime.emulator.memory import DataMemory
 BODY = 16
 # Target bundles a second of native code, on one thread.
 LOOPS = {
-    "bf16 MAC and two loads a bundle": (10e6, [
-        f"vlda.2d w{'lh'[i & 1]}{i // 2 % 4}, [p0], d0; vldb.2d w{'lh'[i & 1]}{4 + i // 2 % 4}, [p1], d1; "
-        f"vmac.f bml{i % 8}, bml{i % 8}, x{i % 4}, x{4 + i % 4}, r0" for i in range(BODY)]),
-    "int8 MAC and two loads a bundle": (30e6, [
-        f"vlda.2d w{'lh'[i & 1]}{i // 2 % 4}, [p0], d0; vldb.2d w{'lh'[i & 1]}{4 + i // 2 % 4}, [p1], d1; "
-        f"vmac cm{i % 8}, cm{i % 8}, x{i % 4}, x{4 + i % 4}, r1" for i in range(BODY)]),
-    "scalar arithmetic": (50e6, [
-        ("add r2, r2, r3; mov r5, r2", "xor r4, r4, r2; mov r6, r4", "lshl r7, r4, r3; mova r8, #3",
-         "mul r9, r7, r8; mov r10, r9")[i % 4] for i in range(BODY)]),
-    "scalar loads, stores, arithmetic": (50e6, [
-        ("lda r2, [p2, #0]; add r3, r3, #1", "st r3, [p3, #4]; sub r4, r4, r2", "mul r5, r2, r3",
-         "or r6, r5, r4; mov r7, r6")[i % 4] for i in range(BODY)]),
+    "bf16 MAC and two loads a bundle": (
+        10e6,
+        [
+            f"vlda.2d w{'lh'[i & 1]}{i // 2 % 4}, [p0], d0; vldb.2d w{'lh'[i & 1]}{4 + i // 2 % 4}, [p1], d1; "
+            f"vmac.f bml{i % 8}, bml{i % 8}, x{i % 4}, x{4 + i % 4}, r0"
+            for i in range(BODY)
+        ],
+    ),
+    "int8 MAC and two loads a bundle": (
+        30e6,
+        [
+            f"vlda.2d w{'lh'[i & 1]}{i // 2 % 4}, [p0], d0; vldb.2d w{'lh'[i & 1]}{4 + i // 2 % 4}, [p1], d1; "
+            f"vmac cm{i % 8}, cm{i % 8}, x{i % 4}, x{4 + i % 4}, r1"
+            for i in range(BODY)
+        ],
+    ),
+    "scalar arithmetic": (
+        50e6,
+        [
+            (
+                "add r2, r2, r3; mov r5, r2",
+                "xor r4, r4, r2; mov r6, r4",
+                "lshl r7, r4, r3; mova r8, #3",
+                "mul r9, r7, r8; mov r10, r9",
+            )[i % 4]
+            for i in range(BODY)
+        ],
+    ),
+    "scalar loads, stores, arithmetic": (
+        50e6,
+        [
+            (
+                "lda r2, [p2, #0]; add r3, r3, #1",
+                "st r3, [p3, #4]; sub r4, r4, r2",
+                "mul r5, r2, r3",
+                "or r6, r5, r4; mov r7, r6",
+            )[i % 4]
+            for i in range(BODY)
+        ],
+    ),
 }
 REGISTERS = {
-    "p0": OWN_MEMORY, "p1": OWN_MEMORY + 0x4000, "p2": OWN_MEMORY + 0x8000, "p3": OWN_MEMORY + 0xC000, "r0": 28,
-    "r1": 0x308, "r3": 5, "ls": 0, "le": 16 * (BODY - 1), "lc": 0xFFFFFFFF,
-    **{f"{file}{number}": value for number in (0, 1) for file, value in (
-        ("dn", 63), ("dj", 32), ("dc", 0), ("m", 0x100000 - 63 * 32))},
+    "p0": OWN_MEMORY,
+    "p1": OWN_MEMORY + 0x4000,
+    "p2": OWN_MEMORY + 0x8000,
+    "p3": OWN_MEMORY + 0xC000,
+    "r0": 28,
+    "r1": 0x308,
+    "r3": 5,
+    "ls": 0,
+    "le": 16 * (BODY - 1),
+    "lc": 0xFFFFFFFF,
+    **{
+        f"{file}{number}": value
+        for number in (0, 1)
+        for file, value in (("dn", 63), ("dj", 32), ("dc", 0), ("m", 0x100000 - 63 * 32))
+    },
 }
 
 
@@ -110,10 +149,22 @@ def translation() -> None:
     """Times of a first and a later process on a program of 1,000 bundles."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"NPUC_CACHE_DIR": folder}
-        times = [float(subprocess.run([sys.executable, __file__, "--first-run"], env=environment, check=True,
-                                      capture_output=True, text=True).stdout) for _ in range(3)]
-    print(f"a program of 1,000 bundles, run once: {times[0]:.3f} s first (target 1.5), {min(times[1:]):.3f} s later "
-          "(target 0.05)")
+        times = [
+            float(
+                subprocess.run(
+                    [sys.executable, __file__, "--first-run"],
+                    env=environment,
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout
+            )
+            for _ in range(3)
+        ]
+    print(
+        f"a program of 1,000 bundles, run once: {times[0]:.3f} s first (target 1.5), {min(times[1:]):.3f} s later "
+        "(target 0.05)"
+    )
 
 
 def independent_cores(slices: int = 60) -> None:
@@ -122,11 +173,18 @@ def independent_cores(slices: int = 60) -> None:
     for _ in range(3):
         for threads in ("1", ""):
             environment = {**os.environ, "NPUC_THREADS": threads}
-            out = subprocess.run([sys.executable, __file__, "--array", str(slices)], env=environment, check=True,
-                                 capture_output=True, text=True).stdout
+            out = subprocess.run(
+                [sys.executable, __file__, "--array", str(slices)],
+                env=environment,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
             best[threads] = min(best.get(threads, 1e9), float(out))
-    print(f"8 independent cores, {slices} slices of 50,000 cycles: {best['1']:.2f} s on one thread, {best['']:.2f} s "
-          f"on {os.cpu_count()} processors, ratio {best['1'] / best['']:.2f}")
+    print(
+        f"8 independent cores, {slices} slices of 50,000 cycles: {best['1']:.2f} s on one thread, {best['']:.2f} s "
+        f"on {os.cpu_count()} processors, ratio {best['1'] / best['']:.2f}"
+    )
 
 
 def array_run(slices: int) -> None:

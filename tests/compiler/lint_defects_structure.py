@@ -353,9 +353,9 @@ def release_before_a_subword_store_lands(rng: Random, wrong: bool) -> str:
 
 @defect("lock-distance", "warning")
 def release_as_close_to_a_store_as_compiled_code_has_it(rng: Random, wrong: bool) -> str:
-    store, seen, least = rng.choice([
-        ("vst wl0, [p1, #0x0]", 2, 4), ("vst.srs.s8.s32 cm0, s0, [p1, #0x0]", 3, 6), ("st.s8 r0, [p1, #0x0]", 8, 10)
-    ])
+    store, seen, least = rng.choice(
+        [("vst wl0, [p1, #0x0]", 2, 4), ("vst.srs.s8.s32 cm0, s0, [p1, #0x0]", 3, 6), ("st.s8 r0, [p1, #0x0]", 8, 10)]
+    )
     return apart(store, rng.randrange(seen, least) if wrong else least, "rel #0x2, r1")
 
 

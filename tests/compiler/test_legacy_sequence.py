@@ -39,15 +39,22 @@ def random_operations(generator: random.Random) -> list[txn.Operation]:
         if choice == 0:
             place = geometry.tile_address(column, 0, geometry.bd_offset("shim", generator.randrange(16)))
             body = (word, 0, generator.randrange(1 << 16) << 16, *(generator.randrange(1 << 32) for _ in range(5)))
-            made += [txn.BlockWrite(place, body),
-                     txn.DdrPatch(place + 4, generator.randrange(16), generator.randrange(1 << 48))]
+            made += [
+                txn.BlockWrite(place, body),
+                txn.DdrPatch(place + 4, generator.randrange(16), generator.randrange(1 << 48)),
+            ]
         else:
             address = geometry.tile_address(column, generator.randrange(6), generator.randrange(1 << 18) * 4)
-            made.append((
-                txn.Write(address, word), txn.Sync(column, 0, word & 1, word >> 1 & 1), txn.MaskPoll(
-                    address, 0xFFFFFFFF, word), txn.RecordTimer(word & 0xFFFFFF), txn.MergeSync(word & 255, column),
-                txn.Write(address, word),
-            )[choice - 1])
+            made.append(
+                (
+                    txn.Write(address, word),
+                    txn.Sync(column, 0, word & 1, word >> 1 & 1),
+                    txn.MaskPoll(address, 0xFFFFFFFF, word),
+                    txn.RecordTimer(word & 0xFFFFFF),
+                    txn.MergeSync(word & 255, column),
+                    txn.Write(address, word),
+                )[choice - 1]
+            )
     return made
 
 

@@ -120,9 +120,7 @@ def test_every_memtile_buffer_is_filled_and_emptied_under_the_same_pair_of_locks
 
 def test_an_empty_lock_starts_at_the_number_of_its_buffers(plan: Plan) -> None:
     program = dma.memtile_program(plan)
-    receiving = [
-        d for s in program.starts if s.direction == "s2mm" for d in program.chain(s.direction, s.channel)
-    ]
+    receiving = [d for s in program.starts if s.direction == "s2mm" for d in program.chain(s.direction, s.channel)]
     waits = Counter(d.acquire[0] for d in receiving if d.acquire)
     for name, lock in plan.memtile_locks.items():
         assert plan.memtile_lock_initial[name] == (waits[lock] if name.endswith("empty") else 0)

@@ -16,22 +16,41 @@ from npuc.passes.kernel.attention import build
 from npuc.passes.plan.plan import Buffer
 
 KEYS = 32
-LOCKS = {"k_empty": 0, "k_full": 1, "v_empty": 2, "v_full": 3, "q_empty": 4, "q_full": 5, "o_empty": 6, "o_full": 7,
-         "start": 8}
+LOCKS = {
+    "k_empty": 0,
+    "k_full": 1,
+    "v_empty": 2,
+    "v_full": 3,
+    "q_empty": 4,
+    "q_full": 5,
+    "o_empty": 6,
+    "o_full": 7,
+    "start": 8,
+}
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def plan(head_dim: int, queries: int) -> SimpleNamespace:
     block = KEYS * head_dim * 2
-    sizes = {"params": 64, "constants": 1024, "q": queries * head_dim * 2, "k0": block, "k1": block,
-             "v0": block + KEYS * 8, "v1": block + KEYS * 8, "scores": queries * KEYS * 4,
-             "o": queries // 4 * (head_dim // 4 + 1) * 64, "state": queries // 4 * 192}
+    sizes = {
+        "params": 64,
+        "constants": 1024,
+        "q": queries * head_dim * 2,
+        "k0": block,
+        "k1": block,
+        "v0": block + KEYS * 8,
+        "v1": block + KEYS * 8,
+        "scores": queries * KEYS * 4,
+        "o": queries // 4 * (head_dim // 4 + 1) * 64,
+        "state": queries // 4 * 192,
+    }
     buffers, end = {}, 0
     for name, size in sizes.items():
         buffers[name] = Buffer(end, size)
         end += size
-    return SimpleNamespace(query_block=queries, key_block=KEYS, head_dim=head_dim, core_buffers=buffers,
-                           core_locks=LOCKS)
+    return SimpleNamespace(
+        query_block=queries, key_block=KEYS, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS
+    )
 
 
 class Streams:

@@ -64,8 +64,7 @@ def test_what_one_bundle_accesses_together_lies_in_different_banks(head_dim: int
         keys = buffers[f"k{number}"]
         half = keys.size // 2
         shared = sum(
-            (keys.address + at) // memory.BANK == (keys.address + half + at) // memory.BANK
-            for at in range(0, half, 64)
+            (keys.address + at) // memory.BANK == (keys.address + half + at) // memory.BANK for at in range(0, half, 64)
         )
         assert shared * 64 <= half // 8
         assert not banks_of(keys) & banks_of(buffers["q"])

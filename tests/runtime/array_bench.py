@@ -49,8 +49,11 @@ class Bench:
         index = geometry.slave_index(kind, *slave)
         self.write(tile, geometry.slave_offset(kind, index), geometry.CIRCUIT_SLAVE_WORD)
         for master in masters:
-            self.write(tile, geometry.master_offset(kind, geometry.master_index(kind, *master)),
-                       geometry.circuit_master_word(index))
+            self.write(
+                tile,
+                geometry.master_offset(kind, geometry.master_index(kind, *master)),
+                geometry.circuit_master_word(index),
+            )
 
     def packets(self, tile: Place, slave: Port, slots: list[tuple[int, int, int, int]]) -> None:
         """A slave in packet mode with slots (id, mask, msel, arbiter)."""
@@ -62,8 +65,11 @@ class Bench:
 
     def packet_master(self, tile: Place, master: Port, arbiter: int, msels: int, drop: bool) -> None:
         kind = self.kind(tile)
-        self.write(tile, geometry.master_offset(kind, geometry.master_index(kind, *master)),
-                   geometry.packet_master_word(arbiter, msels, drop))
+        self.write(
+            tile,
+            geometry.master_offset(kind, geometry.master_index(kind, *master)),
+            geometry.packet_master_word(arbiter, msels, drop),
+        )
 
     def shim_dma(self, column: int = 0) -> None:
         """Connect the shim's DMA channels to the switch."""
@@ -83,10 +89,14 @@ class Bench:
     def control(self, tile: Place, direction: str, channel: int, value: int) -> None:
         self.write(tile, geometry.channel_control_offset(self.kind(tile), direction, channel), value)
 
-    def start(self, tile: Place, direction: str, channel: int, number: int, repeat: int = 1,
-              token: bool = False) -> None:
-        self.write(tile, geometry.channel_queue_offset(self.kind(tile), direction, channel),
-                   geometry.queue_word(number, repeat, token))
+    def start(
+        self, tile: Place, direction: str, channel: int, number: int, repeat: int = 1, token: bool = False
+    ) -> None:
+        self.write(
+            tile,
+            geometry.channel_queue_offset(self.kind(tile), direction, channel),
+            geometry.queue_word(number, repeat, token),
+        )
 
     def release(self, tile: Place, lock: int, value: int = 1) -> None:
         self.array.tiles[tile].locks.release(lock, value, WHO)

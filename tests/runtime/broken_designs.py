@@ -71,10 +71,16 @@ def core_does_not_release_its_input(design):
     run_core(design, release_in=None)
 
 
-@broken("S2MM 0 of core(0,2)", "lock 0 of core(0,2)", "nothing releases it",
-        names=("lock 5 of core(0,2) is 1: core(0,2) released it and nothing has acquired it",
-               "descriptor 0 of S2MM 0 of core(0,2): 32 words, base 0x400, acquires lock 0 by -1, releases lock 1 by "
-               "1, then descriptor 0; queue empty"))
+@broken(
+    "S2MM 0 of core(0,2)",
+    "lock 0 of core(0,2)",
+    "nothing releases it",
+    names=(
+        "lock 5 of core(0,2) is 1: core(0,2) released it and nothing has acquired it",
+        "descriptor 0 of S2MM 0 of core(0,2): 32 words, base 0x400, acquires lock 0 by -1, releases lock 1 by "
+        "1, then descriptor 0; queue empty",
+    ),
+)
 def core_releases_the_wrong_lock(design):
     run_core(design, release_in=OWN + 5)
 
@@ -122,24 +128,32 @@ def descriptor_acquires_the_wrong_lock(design):
 
 
 # --- lengths and tasks --------------------------------------------------------------------------------------------
-@broken("MM2S 0 of shim(0,0)", "has no task", "128 words",
-        names=("S2MM 0 of shim(0,0)", "128 of 136 words moved"))
+@broken("MM2S 0 of shim(0,0)", "has no task", "128 words", names=("S2MM 0 of shim(0,0)", "128 of 136 words moved"))
 def output_is_longer_than_what_is_sent(design):
     design.buffers[1] = design.buffers[1].repeat(2)
-    design.operations = [*transfer(1, 1, "s2mm", words=WORDS * BLOCKS + 8, token=True), *transfer(0, 0, "mm2s"),
-                         txn.Sync(0, 0, 0, 0)]
+    design.operations = [
+        *transfer(1, 1, "s2mm", words=WORDS * BLOCKS + 8, token=True),
+        *transfer(0, 0, "mm2s"),
+        txn.Sync(0, 0, 0, 0),
+    ]
 
 
 @broken("MM2S 0 of shim(0,0)", "has no task", "120 words", names=("S2MM 0 of memtile(0,1)", "24 of 32 words moved"))
 def input_is_shorter_than_what_is_expected(design):
-    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s", words=WORDS * BLOCKS - 8),
-                         txn.Sync(0, 0, 0, 0)]
+    design.operations = [
+        *transfer(1, 1, "s2mm", token=True),
+        *transfer(0, 0, "mm2s", words=WORDS * BLOCKS - 8),
+        txn.Sync(0, 0, 0, 0),
+    ]
 
 
 @broken("words from MM2S 0 of core(0,2) wait for S2MM 0 of shim(0,0)", "has no task", strict=True)
 def output_is_shorter_than_what_is_sent(design):
-    design.operations = [*transfer(1, 1, "s2mm", words=WORDS * BLOCKS - 8, token=True), *transfer(0, 0, "mm2s"),
-                         txn.Sync(0, 0, 0, 0)]
+    design.operations = [
+        *transfer(1, 1, "s2mm", words=WORDS * BLOCKS - 8, token=True),
+        *transfer(0, 0, "mm2s"),
+        txn.Sync(0, 0, 0, 0),
+    ]
 
 
 @broken("the queue of MM2S 0 of shim(0,0) overflows", "pushes descriptor 0 while 4 tasks wait")
@@ -150,15 +164,23 @@ def queue_overflows(design):
 
 @broken("writes descriptor 0 of shim(0,0) while MM2S 0 of shim(0,0) runs it", strict=True)
 def descriptor_is_rewritten_while_it_runs(design):
-    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s"),
-                         *transfer(0, 0, "mm2s", offset=64, push=False), txn.Sync(0, 0, 0, 0)]
+    design.operations = [
+        *transfer(1, 1, "s2mm", token=True),
+        *transfer(0, 0, "mm2s"),
+        *transfer(0, 0, "mm2s", offset=64, push=False),
+        txn.Sync(0, 0, 0, 0),
+    ]
 
 
 @broken("writes descriptor 2 of shim(0,0), which MM2S 0 of shim(0,0) has still to run", strict=True)
 def descriptor_is_rewritten_while_it_waits_in_the_queue(design):
-    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s", words=WORDS * BLOCKS // 2),
-                         *transfer(2, 0, "mm2s", words=WORDS * BLOCKS // 2, offset=256),
-                         *transfer(2, 0, "mm2s", words=8, push=False), txn.Sync(0, 0, 0, 0)]
+    design.operations = [
+        *transfer(1, 1, "s2mm", token=True),
+        *transfer(0, 0, "mm2s", words=WORDS * BLOCKS // 2),
+        *transfer(2, 0, "mm2s", words=WORDS * BLOCKS // 2, offset=256),
+        *transfer(2, 0, "mm2s", words=8, push=False),
+        txn.Sync(0, 0, 0, 0),
+    ]
     design.locks[MEMTILE, EMPTY] = 0
 
 
@@ -288,8 +310,9 @@ def send_packets(design: Design, packet_id: int, *, tlast_suppress: int = 0) -> 
         words = geometry.unpack_bd("memtile", design.descriptors[MEMTILE, number].pack())
         words |= {"enable_packet": 1, "packet_id": packet_id, "tlast_suppress": tlast_suppress, "next_bd": following}
         offset = geometry.bd_offset("memtile", number)
-        design.extra.append(cdo.DmaWrite(geometry.tile_address(*MEMTILE, offset),
-                                         tuple(geometry.pack_bd("memtile", **words))))
+        design.extra.append(
+            cdo.DmaWrite(geometry.tile_address(*MEMTILE, offset), tuple(geometry.pack_bd("memtile", **words)))
+        )
 
 
 @broken("MM2S 0 of memtile(0,1) has id 7, which no slot of slave DMA 0 of memtile(0,1) matches")
@@ -297,18 +320,23 @@ def packet_with_an_id_that_no_slot_matches(design):
     send_packets(design, 7)
 
 
-@broken("MM2S 1 of memtile(0,1)", "arbiter 0 of memtile(0,1)", "MM2S 0 of memtile(0,1)",
-        names=("circular wait",))
+@broken("MM2S 1 of memtile(0,1)", "arbiter 0 of memtile(0,1)", "MM2S 0 of memtile(0,1)", names=("circular wait",))
 def packet_without_an_end_holds_its_arbiter(design):
     """Two channels share an arbiter; the first never ends its packet and waits for what the second should bring."""
     send_packets(design, 5, tlast_suppress=1)
     slave = geometry.slave_index("memtile", "dma", 1)
-    design.extra += [register(MEMTILE, geometry.slave_offset("memtile", slave), geometry.PACKET_SLAVE_WORD),
-                     register(MEMTILE, geometry.slot_offset("memtile", slave, 0), geometry.slot_word(5, 31, 0, 0))]
+    design.extra += [
+        register(MEMTILE, geometry.slave_offset("memtile", slave), geometry.PACKET_SLAVE_WORD),
+        register(MEMTILE, geometry.slot_offset("memtile", slave, 0), geometry.slot_word(5, 31, 0, 0)),
+    ]
     fields = geometry.unpack_bd("memtile", design.descriptors[MEMTILE, 2].pack())
     fields |= {"enable_packet": 1, "packet_id": 5, "use_next": 0, "acquire_enable": 0, "release_lock": 64 + 9}
-    design.extra.append(cdo.DmaWrite(geometry.tile_address(*MEMTILE, geometry.bd_offset("memtile", 24)),
-                                     tuple(geometry.pack_bd("memtile", **fields))))
+    design.extra.append(
+        cdo.DmaWrite(
+            geometry.tile_address(*MEMTILE, geometry.bd_offset("memtile", 24)),
+            tuple(geometry.pack_bd("memtile", **fields)),
+        )
+    )
     bd(design, MEMTILE, 0, acquire=(9, -1))
     design.locks[MEMTILE, 9] = 1
     queue = geometry.channel_queue_offset("memtile", "mm2s", 1)
@@ -325,8 +353,7 @@ def patch_of_a_buffer_that_is_not_there(design):
 
 @broken("descriptor 0 of shim(0,0)", "of buffer argument 0, which has 512")
 def transfer_leaves_its_buffer(design):
-    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s", offset=256),
-                         txn.Sync(0, 0, 0, 0)]
+    design.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s", offset=256), txn.Sync(0, 0, 0, 0)]
 
 
 @broken("descriptor 1 of shim(0,0)", "where no buffer lies")
@@ -357,8 +384,9 @@ def core_loops_for_ever(design):
 
 @broken("core(0,2)", "repeats", "for ever")
 def core_waits_for_memory_that_nobody_writes(design):
-    run_core(design, before="movxm p2, #0x70200\nhere:\nlda r5, [p2, #0]\n" + "nop\n" * 7 + "jz r5, #here\n"
-             + "nop\n" * 5)
+    run_core(
+        design, before="movxm p2, #0x70200\nhere:\nlda r5, [p2, #0]\n" + "nop\n" * 7 + "jz r5, #here\n" + "nop\n" * 5
+    )
 
 
 @broken("core(0,3)", "repeats", "for ever")

@@ -51,8 +51,11 @@ def memtile_to_core(words_per_descriptor: int, few: int, many: int) -> Callable[
         bench.descriptor(MEMTILE, 0, words_per_descriptor, base_address=OWN, use_next=1, next_bd=0)
         bench.start(MEMTILE, "mm2s", 0, 0)
         reads, nops = "mov r0, SS\n" * 15, "nop\n" * 8
-        bench.program(CORE, f"{nops * 8} movxm lc, #{words // 16}\n movxm ls, #first\n movxm le, #last\n{nops}"
-                            f" event #0\nfirst:\n{reads}last:\n mov r0, SS\n{nops} event #1\n{nops} done\n{nops}")
+        bench.program(
+            CORE,
+            f"{nops * 8} movxm lc, #{words // 16}\n movxm ls, #first\n movxm le, #last\n{nops}"
+            f" event #0\nfirst:\n{reads}last:\n mov r0, SS\n{nops} event #1\n{nops} done\n{nops}",
+        )
         core = bench.array.tiles[CORE].core
         assert core is not None
         marks: list[int] = []
@@ -87,13 +90,15 @@ def bd_switch_recv(expected: Expected) -> None:
     assert [later[0] - sooner[1] for sooner, later in zip(spans, spans[1:], strict=False)] == expected["stalled"]
 
 
-def _drain(bench: Bench, tile: tuple[int, int], other: tuple[int, int], words: int, times: int,
-           **fields: int) -> list[float]:
+def _drain(
+    bench: Bench, tile: tuple[int, int], other: tuple[int, int], words: int, times: int, **fields: int
+) -> list[float]:
     """Cycles from each lock grant of a sender to its descriptor's end, the receiver always ready."""
     kind = bench.kind(tile)
     base = {"base_address": OWN} if kind == "memtile" else {}
-    bench.descriptor(tile, 0, words, use_next=1, next_bd=0, acquire_lock=64 if kind == "memtile" else 0, **LOCKED,
-                     **base, **fields)
+    bench.descriptor(
+        tile, 0, words, use_next=1, next_bd=0, acquire_lock=64 if kind == "memtile" else 0, **LOCKED, **base, **fields
+    )
     bench.descriptor(other, 0, words, use_next=1, next_bd=0, **({} if base else {"base_address": OWN}))
     bench.start(other, "s2mm", 0, 0)
     bench.start(tile, "mm2s", 0, 0)
@@ -134,8 +139,11 @@ def core_tile_mm2s_256(expected: Expected) -> None:
         downward(bench)
         if place is not None:
             nops = "nop\n" * 5
-            bench.program(CORE, f" movxm p0, #{place}\nagain:\n lda r1, [p0, #0]\n lda r2, [p0, #16]\n"
-                                f" st r3, [p0, #32]\n nop\n j #again\n{nops}")
+            bench.program(
+                CORE,
+                f" movxm p0, #{place}\nagain:\n lda r1, [p0, #0]\n lda r2, [p0, #16]\n"
+                f" st r3, [p0, #32]\n nop\n j #again\n{nops}",
+            )
         assert statistics.median(_drain(bench, CORE, MEMTILE, 256, 16)) == expected["cycles_median"][case]
 
 
@@ -155,8 +163,10 @@ def s2mm_backpressure(expected: Expected) -> None:
         assert full - stall == expected["assert_after_lock_stall_start"]
         assert free - grant == expected["deassert_after_lock_stall_end"]
         # The level drops a cycle after the lock's, so 104 of the 105 cycles lie inside the stall.
-        assert (grant - stall, grant - full) == (expected["steady_window"]["lock_stall"],
-                                                 expected["steady_window"]["backpressure"])
+        assert (grant - stall, grant - full) == (
+            expected["steady_window"]["lock_stall"],
+            expected["steady_window"]["backpressure"],
+        )
 
 
 def mm2s_inflight(expected: Expected) -> None:
@@ -257,6 +267,7 @@ def single_task(expected: Expected) -> None:
 
 def passthrough(expected: Expected) -> None:
     """Bytes a cycle of one channel, full duplex, slope over the payload."""
+
     def cycles(words: int) -> int:
         bench = Bench()
         source = np.arange(words, dtype=np.uint32)
@@ -287,9 +298,14 @@ _SCRATCH = geometry.tile_address(*MEMTILE, 0)
 def packet_cost(expected: Expected) -> None:
     """Cost of one more operation of each kind, within 1 %."""
     write, block, longer, masked = (
-        _sequence_cycles([operation]) - _sequence_cycles([]) for operation in (
-            txn.Write(_SCRATCH, 0), txn.BlockWrite(_SCRATCH, (0,) * 8), txn.BlockWrite(_SCRATCH, (0,) * 12),
-            txn.MaskWrite(_SCRATCH, 0, 1)))
+        _sequence_cycles([operation]) - _sequence_cycles([])
+        for operation in (
+            txn.Write(_SCRATCH, 0),
+            txn.BlockWrite(_SCRATCH, (0,) * 8),
+            txn.BlockWrite(_SCRATCH, (0,) * 12),
+            txn.MaskWrite(_SCRATCH, 0, 1),
+        )
+    )
     assert abs(write / expected["write32"] - 1) <= 0.01
     assert block == expected["blockwrite_8_words"]
     assert (longer - block) / 4 == expected["blockwrite_per_extra_word"]
@@ -356,10 +372,14 @@ def memtile_hop(expected: Expected) -> None:
 def breakpoint_on_a_store(expected: Expected) -> None:
     bench = Bench()
     nops = "nop\n" * 8
-    bench.program(CORE, f"{nops} mova r1, #7\n movxm p0, #0x70400\n{nops}at:\n st r1, [p0, #0]\n{nops} done\n{nops}",
-                  before=lambda symbols: (
-                      bench.write(CORE, register_offset("core", "PC_Event1"), symbols["at"] | 1 << 31),
-                      bench.write(CORE, register_offset("core", "Debug_Control2"), 1)))
+    bench.program(
+        CORE,
+        f"{nops} mova r1, #7\n movxm p0, #0x70400\n{nops}at:\n st r1, [p0, #0]\n{nops} done\n{nops}",
+        before=lambda symbols: (
+            bench.write(CORE, register_offset("core", "PC_Event1"), symbols["at"] | 1 << 31),
+            bench.write(CORE, register_offset("core", "Debug_Control2"), 1),
+        ),
+    )
     bench.run()
     assert bench.read(CORE, geometry.CORE_STATUS) == int(expected["core_status"], 16)
     assert bool(bench.read(CORE, 0x400)) == expected["store_committed"]

@@ -50,7 +50,9 @@ def between_marks(setup: str, before: str, loop: str, count: int, **registers: i
     """Cycles between two events around `before` and a hardware loop of `count` passes."""
     core = loaded(
         f"{setup}\n nop\n movxm lc, #{count}\n movxm ls, #first\n movxm le, #last\n{nops(8)} event #0\n{before}"
-        f"first:\n{loop}\n event #1\n{nops(8)} done\n{nops(6)}", **registers)
+        f"first:\n{loop}\n event #1\n{nops(8)} done\n{nops(6)}",
+        **registers,
+    )
     first, second = run(core)
     return second - first, core
 
@@ -62,7 +64,9 @@ def calls(function: str, count: int, **registers: int) -> tuple[int, Core]:
     """Cycles of `count` calls of a function from a counted loop."""
     core = loaded(
         f"mova r31, #{count}\n event #0\ncall:\n jl #function\n{nops(5)} add r31, r31, #-1\n jnz r31, #call\n{nops(5)}"
-        f" event #1\n{nops(8)} done\n{nops(6)}function:\n{function}\n ret lr\n{nops(5)}", **registers)
+        f" event #1\n{nops(8)} done\n{nops(6)}function:\n{function}\n ret lr\n{nops(5)}",
+        **registers,
+    )
     first, second = run(core)
     return second - first, core
 
@@ -97,14 +101,19 @@ def _chain(loads: list[str], multiply: str, distance: int, wait: str, stores: li
 
 def vmac_chain_bf16(distance: int) -> Callable[[Expected], None]:
     def experiment(expected: Expected) -> None:
-        loads = [f"vlda {part}, [p{p}], #32" for p, parts in ((0, ("wl0", "wh0")), (1, ("wl1", "wh1")),
-                                                             (2, ("amll0", "amlh0"))) for part in parts]
+        loads = [
+            f"vlda {part}, [p{p}], #32"
+            for p, parts in ((0, ("wl0", "wh0")), (1, ("wl1", "wh1")), (2, ("amll0", "amlh0")))
+            for part in parts
+        ]
         stores = ["vst amll0, [p3], #32", "vst amlh0, [p3], #32"]
-        text = _chain(loads, "vmac.f bml0, bml0, x0, x1, r0", distance, "nop " * 6, stores,
-                      expected["bundles_over_empty"])
+        text = _chain(
+            loads, "vmac.f bml0, bml0, x0, x1, r0", distance, "nop " * 6, stores, expected["bundles_over_empty"]
+        )
         registers = dict(p0=A, p1=B, p2=C, p3=C + 64, r0=BF16_CONFIGURATION)
-        _, core = calls_with(text, {A: np.full(32, 0x3F80, "<u2"), B: np.full(32, 0x4000, "<u2"),
-                                    C: np.full(16, 3.0, "<f4")}, registers)
+        _, core = calls_with(
+            text, {A: np.full(32, 0x3F80, "<u2"), B: np.full(32, 0x4000, "<u2"), C: np.full(16, 3.0, "<f4")}, registers
+        )
         result = np.frombuffer(core.data_memory.read(0x8040, 64), "<f4")
         assert (result == 3.0 + expected["m"] * 16.0).all()
         assert abs(cycles_over_empty(text, **registers) - expected["cycles_over_empty"]) <= 0.3
@@ -115,13 +124,24 @@ def vmac_chain_bf16(distance: int) -> Callable[[Expected], None]:
 def vmac_chain_int8(distance: int) -> Callable[[Expected], None]:
     def experiment(expected: Expected) -> None:
         quarters = ("amll0", "amlh0", "amhl0", "amhh0")
-        loads = ["vlda wl0, [p0], #32", "vlda wl1, [p1], #32", "vlda wh1, [p1], #32",
-                 *(f"vlda {part}, [p2], #32" for part in quarters)]
-        text = _chain(loads, "vmac cm0, cm0, x0, x1, r0", distance, "nop " * 5,
-                      [f"vst {part}, [p3], #32" for part in quarters], expected["bundles_over_empty"])
+        loads = [
+            "vlda wl0, [p0], #32",
+            "vlda wl1, [p1], #32",
+            "vlda wh1, [p1], #32",
+            *(f"vlda {part}, [p2], #32" for part in quarters),
+        ]
+        text = _chain(
+            loads,
+            "vmac cm0, cm0, x0, x1, r0",
+            distance,
+            "nop " * 5,
+            [f"vst {part}, [p3], #32" for part in quarters],
+            expected["bundles_over_empty"],
+        )
         registers = dict(p0=A, p1=B, p2=C, p3=C + 128, r0=INT8_CONFIGURATION)
-        _, core = calls_with(text, {A: np.full(32, 2, "u1"), B: np.full(64, 3, "u1"), C: np.full(32, 5, "<i4")},
-                             registers)
+        _, core = calls_with(
+            text, {A: np.full(32, 2, "u1"), B: np.full(64, 3, "u1"), C: np.full(32, 5, "<i4")}, registers
+        )
         result = np.frombuffer(core.data_memory.read(0x8080, 128), "<i4")
         assert (result == 5 + expected["m"] * 8 * 6).all()
         assert abs(cycles_over_empty(text, **registers) - expected["cycles_over_empty"]) <= 0.3
@@ -131,8 +151,9 @@ def vmac_chain_int8(distance: int) -> Callable[[Expected], None]:
 
 def calls_with(function: str, memory: dict[int, np.ndarray], registers: dict[str, int]) -> tuple[int, Core]:
     """One call, with memory contents."""
-    core = loaded(f"jl #function\n{nops(5)} {nops(8)} done\n{nops(6)}function:\n{function}\n ret lr\n{nops(5)}",
-                  **registers)
+    core = loaded(
+        f"jl #function\n{nops(5)} {nops(8)} done\n{nops(6)}function:\n{function}\n ret lr\n{nops(5)}", **registers
+    )
     for address, words in memory.items():
         core.data_memory.write(address - OWN_MEMORY, words.tobytes())
     run(core)
@@ -169,9 +190,11 @@ def vector_add_loop(expected: Expected) -> None:
 
 
 def cycle_counter(expected: Expected) -> None:
-    core = loaded(f"movxm r8, #1000\n mov r17:r16, cntr\n{nops(23)}again:\n add r8, r8, #-1\n nop\n nop\n"
-                  f" jnz r8, #again\n{nops(5)}"
-                  f" mov r19:r18, cntr\n{nops(4)} done\n{nops(6)}")
+    core = loaded(
+        f"movxm r8, #1000\n mov r17:r16, cntr\n{nops(23)}again:\n add r8, r8, #-1\n nop\n nop\n"
+        f" jnz r8, #again\n{nops(5)}"
+        f" mov r19:r18, cntr\n{nops(4)} done\n{nops(6)}"
+    )
     run(core)
     assert core.registers.read("r19:r18") - core.registers.read("r17:r16") == expected["delta"]
 
@@ -245,8 +268,10 @@ def vadd_f_subnormal(expected: Expected) -> None:
 
 
 def mac_inf_times_zero(description: str) -> Callable[[Expected], None]:
-    a, w = (np.array([int(word, 16) for word in part.split(",")], "<u2")
-            for part in re.findall(r"= \[([0-9a-f,]+)\]", description))
+    a, w = (
+        np.array([int(word, 16) for word in part.split(",")], "<u2")
+        for part in re.findall(r"= \[([0-9a-f,]+)\]", description)
+    )
 
     def experiment(expected: Expected) -> None:
         core = loaded(f"vmac.f bml0, bml0, x0, x1, r0\n{nops(8)} done\n{nops(6)}", r0=BF16_CONFIGURATION)

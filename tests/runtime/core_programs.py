@@ -23,7 +23,7 @@ def machine_code(text: str) -> bytearray:
     code = bytearray.fromhex("0100") * 8192
     position = 0
     for line in text.replace(".\n", "\n" * 7).splitlines():
-        code[position:position + 16] = encode_bundle(parse_bundle(line) if line.strip() else {}, 16)
+        code[position : position + 16] = encode_bundle(parse_bundle(line) if line.strip() else {}, 16)
         position += 16
     return code
 
@@ -80,7 +80,7 @@ class Bench:
         if core is None:
             core = self._cores[text] = Core(machine_code(text), DataMemory())
         core.reset()
-        core.data_memory.data[MEMORY:MEMORY + len(memory)] = np.frombuffer(memory, dtype=np.uint8)
+        core.data_memory.data[MEMORY : MEMORY + len(memory)] = np.frombuffer(memory, dtype=np.uint8)
         core.registers.write("p0", OWN_MEMORY + MEMORY)
         for name, value in registers.items():
             core.registers.write(name, value)
@@ -112,7 +112,8 @@ def edgy(random: np.random.Generator, bits: int, count: int) -> list[int]:
     edges = [0, 1, 2, (1 << bits) - 1, (1 << bits - 1) - 1, 1 << bits - 1, (1 << bits - 1) + 1, 1 << bits // 2]
     size = bits // 8 or 1
     return [
-        int(random.choice(edges)) if random.random() < 1 / 3
+        int(random.choice(edges))
+        if random.random() < 1 / 3
         else int.from_bytes(random.bytes(size), "little") % (1 << bits)
         for _ in range(count)
     ]

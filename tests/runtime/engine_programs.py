@@ -24,19 +24,45 @@ from npuc.runtime.emulator.suspension import Done, Limit, LockRequest
 ENGINES = ("interpreter", "native")
 _WORDS = {True: ("r20", "r21"), False: ("r22", "r23")}
 """Registers that hold configuration words, for float instructions and for others."""
-_KEPT = {"r20", "r21", "r22", "r23", "sp", "lr", "lc", "ls", "le", "dp", *target.P, *target.M, *target.DN, *target.DJ,
-         *target.DC, *target.S}
+_KEPT = {
+    "r20",
+    "r21",
+    "r22",
+    "r23",
+    "sp",
+    "lr",
+    "lc",
+    "ls",
+    "le",
+    "dp",
+    *target.P,
+    *target.M,
+    *target.DN,
+    *target.DJ,
+    *target.DC,
+    *target.S,
+}
 NAN, INFINITY = 0x7FC0, 0x7F80
-_SPECIAL16 = np.array([0, 0x8000, 1, 0x8001, 0x7F, 0x80, 0x7F7F, 0xFF7F, INFINITY, 0xFF80, NAN, 0xFFC0, 0x7F81, 0x3F80],
-                      dtype=np.uint16)
+_SPECIAL16 = np.array(
+    [0, 0x8000, 1, 0x8001, 0x7F, 0x80, 0x7F7F, 0xFF7F, INFINITY, 0xFF80, NAN, 0xFFC0, 0x7F81, 0x3F80], dtype=np.uint16
+)
 
 
 def _alone(instruction: Instruction) -> bool:
     """Whether random straight-line code may hold it: no control transfer, nothing asked of an array."""
     text = instruction.syntax
-    return not (instruction.has_delay_slots or instruction.mnemonic in ("done", "event") or ".tm" in text
-                or "acq" in text or "rel" in text.split(".")[0] or "SCD" in text or "MCD" in text or "SS" in text
-                or " ms" in text or instruction.slot == "nop")
+    return not (
+        instruction.has_delay_slots
+        or instruction.mnemonic in ("done", "event")
+        or ".tm" in text
+        or "acq" in text
+        or "rel" in text.split(".")[0]
+        or "SCD" in text
+        or "MCD" in text
+        or "SS" in text
+        or " ms" in text
+        or instruction.slot == "nop"
+    )
 
 
 NAMES = sorted(name for name in set(INSTRUCTIONS) - set(missing()) if _alone(INSTRUCTIONS[name]))
@@ -52,10 +78,12 @@ class Program:
 
 
 def _writes_kept(instruction: Instruction, operands: tuple[Any, ...]) -> bool:
-    return any(part in _KEPT or part.startswith("cr")
-               for operand, value in zip(instruction.operands, operands, strict=True)
-               if operand.direction != "in" and operand.name not in ("ptr", "mod") and isinstance(value, str)
-               for part in target.parts(value))
+    return any(
+        part in _KEPT or part.startswith("cr")
+        for operand, value in zip(instruction.operands, operands, strict=True)
+        if operand.direction != "in" and operand.name not in ("ptr", "mod") and isinstance(value, str)
+        for part in target.parts(value)
+    )
 
 
 def _sensible(random: np.random.Generator, instruction: Instruction, operands: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -101,7 +129,7 @@ def straight_line(random: np.random.Generator, bundles: int) -> Program:
     chosen = [random_bundle(random) for _ in range(bundles)]
     chosen.append({INSTRUCTIONS["DONE"].slot: (INSTRUCTIONS["DONE"], ())})
     for position, slots in enumerate(chosen):
-        code[16 * position:16 * position + 16] = encode_bundle(slots, 16)
+        code[16 * position : 16 * position + 16] = encode_bundle(slots, 16)
     return Program(code, [len(slots) for slots in chosen])
 
 
@@ -182,13 +210,22 @@ class Flow:
 
     def lock(self, depth: int) -> None:
         name = str(self.random.choice(["ACQ_mLockId_imm", "REL_mLockId_imm", "ACQ_COND_mLockId_imm"]))
-        self.lines.append({INSTRUCTIONS[name].slot: (INSTRUCTIONS[name], (
-            int(self.random.integers(48, 64)), f"r{int(self.random.integers(16))}"))})
+        self.lines.append(
+            {
+                INSTRUCTIONS[name].slot: (
+                    INSTRUCTIONS[name],
+                    (int(self.random.integers(48, 64)), f"r{int(self.random.integers(16))}"),
+                )
+            }
+        )
 
     def part(self, depth: int) -> None:
         """A few constructs one after the other."""
-        kinds = [self.hardware_loop, self.lock] + ([self.counted_loop, self.skip] if depth < 2 else []) + (
-            [self.call] if depth == 0 else [])
+        kinds = (
+            [self.hardware_loop, self.lock]
+            + ([self.counted_loop, self.skip] if depth < 2 else [])
+            + ([self.call] if depth == 0 else [])
+        )
         for _ in range(int(self.random.integers(1, max(4 - depth, 2)))):
             self.body(6)
             kinds[int(self.random.integers(len(kinds)))](depth)
@@ -206,9 +243,11 @@ class Flow:
         code = bytearray.fromhex("0100") * 8192
         sizes = []
         for slots in (line for line in self.lines if not isinstance(line, str)):
-            known = {slot: (each, tuple(places.get(value, value) for value in values))
-                     for slot, (each, values) in slots.items()}
-            code[16 * len(sizes):16 * len(sizes) + 16] = encode_bundle(known, 16)
+            known = {
+                slot: (each, tuple(places.get(value, value) for value in values))
+                for slot, (each, values) in slots.items()
+            }
+            code[16 * len(sizes) : 16 * len(sizes) + 16] = encode_bundle(known, 16)
             sizes.append(len(slots))
         return Program(code, sizes)
 
@@ -217,8 +256,12 @@ _COUNTERS = {"p7", "r16", "r17", "r18", "r19", "lr", "lc", "ls", "le", "crRnd", 
 
 
 def _writes_counters(instruction: Instruction, operands: tuple[Any, ...]) -> bool:
-    return any(part in _COUNTERS for operand, value in zip(instruction.operands, operands, strict=True)
-               if operand.direction != "in" and isinstance(value, str) for part in target.parts(value))
+    return any(
+        part in _COUNTERS
+        for operand, value in zip(instruction.operands, operands, strict=True)
+        if operand.direction != "in" and isinstance(value, str)
+        for part in target.parts(value)
+    )
 
 
 # states
@@ -257,8 +300,11 @@ class State:
 
         self.vectors = _vector_data(random, VECTOR_BYTES)
         self.memory = _vector_data(random, 65536)
-        self.scalars = {name: int(random.integers(0, 1 << 32)) & ((1 << target.width(name)) - 1)
-                        for name in SCALAR_INDEX if not name.startswith("sr")}
+        self.scalars = {
+            name: int(random.integers(0, 1 << 32)) & ((1 << target.width(name)) - 1)
+            for name in SCALAR_INDEX
+            if not name.startswith("sr")
+        }
         edges = (0, 1, 0xFFFFFFFF, 0x80000000, 0x7FFFFFFF, 31, 32)
         self.scalars |= {name: int(random.choice(edges)) for name in target.R if random.random() < 0.3}
         self.scalars |= {"lc": 0, "ls": 0, "le": 0, "srCarry": int(random.integers(2)), "dp": 0}
@@ -267,8 +313,10 @@ class State:
         self.scalars |= {name: int(random.integers(4)) for name in (*target.DN, *target.DC)}
         self.scalars |= {name: int(random.integers(64)) for name in target.S}
         # Modes change less often than data: native code is made for each.
-        self.scalars |= {"crRnd": int(modes.choice((0, 1, 2, 3, 8, 9, 10, 11, 12, 12, 13))),
-                         "crSat": int(modes.choice((0, 1, 3)))}
+        self.scalars |= {
+            "crRnd": int(modes.choice((0, 1, 2, 3, 8, 9, 10, 11, 12, 12, 13))),
+            "crSat": int(modes.choice((0, 1, 3))),
+        }
         self.scalars |= {name: int(modes.integers(2)) for name in target.CONTROL if name.endswith("Sign")}
         self.scalars |= {name: _word(modes, floating) for floating, names in _WORDS.items() for name in names}
 
@@ -316,9 +364,11 @@ def difference(a: Core, b: Core) -> str | None:
         x, y = a.registers.scalar[index], b.registers.scalar[index]
         if x != y:
             return f"{name}: {x} and {y}"
-    for what, x, y in (("vector registers", a.registers.plain, b.registers.plain),
-                       ("bypassed registers", a.registers.bypassed, b.registers.bypassed),
-                       ("memory", a.data_memory.data, b.data_memory.data)):
+    for what, x, y in (
+        ("vector registers", a.registers.plain, b.registers.plain),
+        ("bypassed registers", a.registers.bypassed, b.registers.bypassed),
+        ("memory", a.data_memory.data, b.data_memory.data),
+    ):
         if (x != y).any():
             places = np.flatnonzero(x != y)
             return f"{what} from byte {places[0]:#x} on: {bytes(x[places[:16]]).hex()}, {bytes(y[places[:16]]).hex()}"

@@ -59,9 +59,15 @@ def golden_files() -> list[Path]:
     All files of the folders but hidden ones; a name that leads nowhere stays in the list.
     """
     named = os.environ.get("NPUC_GOLDENS")
-    places = [Path(p) for p in named.split(":") if p] if named else [
-        place for place in (FACTS / "semantics" / "goldens", FACTS / "silicon" / "bf16_mac_probes.json")
-        if place.exists()]
+    places = (
+        [Path(p) for p in named.split(":") if p]
+        if named
+        else [
+            place
+            for place in (FACTS / "semantics" / "goldens", FACTS / "silicon" / "bf16_mac_probes.json")
+            if place.exists()
+        ]
+    )
     found = [file for place in places for file in (sorted(place.rglob("*")) if place.is_dir() else [place])]
     return [file for file in found if not file.is_dir() and not file.name.startswith(".")]
 
@@ -80,8 +86,8 @@ class Machine:
         code = self._encode(op, operands)
         if code not in self.cores:
             program = bytearray.fromhex("0100") * 8192
-            program[:len(code)] = code
-            program[2 * _FLIGHT + 32:2 * _FLIGHT + 32 + len(_DONE)] = _DONE
+            program[: len(code)] = code
+            program[2 * _FLIGHT + 32 : 2 * _FLIGHT + 32 + len(_DONE)] = _DONE
             self.cores[code] = core_class(self.engine, False)(program, self.memory)
         core = self.core = self.cores[code]
         core.reset()
@@ -156,7 +162,7 @@ def run_operands(machine: Machine, case: dict[str, Any]) -> str | None:
             got = np.frombuffer(got, dtype="<u2")[::2].tobytes()
         elif out.get("view", "full") != "full":
             raise NotCovered(f"view {out['view']}")
-        if got[:len(want)] != want:
+        if got[: len(want)] != want:
             return f"{out['reg']} is {got.hex()}, the hardware has {want.hex()}"
     return None
 
@@ -201,13 +207,13 @@ def _accumulate_operands(case: dict[str, Any], registers: dict[str, Any], size: 
 def run_configured(machine: Machine, case: dict[str, Any]) -> str | None:
     """A case given by named arrays and a configuration."""
     op, cfg = case["op"], case["cfg"]
-    (out_name, out_values), = case["out"].items()
+    ((out_name, out_values),) = case["out"].items()
     want = _array(out_name, out_values)
     registers: dict[str, Any] = {name: value for name, value in cfg.items() if name.startswith("cr")}
     if "conf" in cfg:
         operands = _accumulate_operands(case, registers, len(want))
     else:
-        (name, values), = case["in"].items()
+        ((name, values),) = case["in"].items()
         data = _array(name, values)
         to_accumulator = op.startswith(("vups", "vconv.fp32"))
         source = _vector_register(len(data), 2, op.startswith(("vsrs", "vconv.bf16")))
@@ -227,10 +233,10 @@ def run_gather(machine: Machine, case: dict[str, Any]) -> str | None:
     stream = bytes.fromhex(case["in"]["mem_at_effective"])
     machine.memory.data[:] = 0
     place = (address & 0xFFE0) + cfg["stream_offset"] % 32
-    machine.memory.write(place, stream[:0x10000 - place])
+    machine.memory.write(place, stream[: 0x10000 - place])
     lanes = np.full(8, address, dtype="<u4")
     machine.execute(case["op"], ["wl0", "wl2"], {"wl2": lanes.tobytes()})
-    got = machine.result("wl0", 32)[8 * cfg["lane"]:8 * cfg["lane"] + 8]
+    got = machine.result("wl0", 32)[8 * cfg["lane"] : 8 * cfg["lane"] + 8]
     entry = int(re.search(r"4x(\d+)", case["op"])[1]) // 8  # type: ignore[index]
     want = bytes.fromhex(case["out"]["hex"])
     inside = 16 - place % 16  # past the end of a 16-byte half the fetch is not known
@@ -248,13 +254,21 @@ def _chain_step(name: str, immediates: list[int]) -> tuple[str, str, str, int | 
     up = re.fullmatch(r"acc(\d+)\.v(\d+)\.I(\d+)\.ups", name)
     if up:
         lane, count, bits = map(int, up.groups())
-        return (f"vups.s{lane}.{sign}{bits // count}", _vector_register(lane * count // 8, 0, True),
-                _vector_register(bits // 8, 0, False), immediates[0])
+        return (
+            f"vups.s{lane}.{sign}{bits // count}",
+            _vector_register(lane * count // 8, 0, True),
+            _vector_register(bits // 8, 0, False),
+            immediates[0],
+        )
     down = re.fullmatch(r"I(\d+)\.v(\d+)\.acc(\d+)\.srs", name)
     if down:
         bits, count, lane = map(int, down.groups())
-        return (f"vsrs.{sign}{bits // count}.s{lane}", _vector_register(bits // 8, 0, False),
-                _vector_register(lane * count // 8, 0, True), immediates[0])
+        return (
+            f"vsrs.{sign}{bits // count}.s{lane}",
+            _vector_register(bits // 8, 0, False),
+            _vector_register(lane * count // 8, 0, True),
+            immediates[0],
+        )
     other = re.fullmatch(r"(un)?pack\.I(\d+)\.I(\d+)", name)
     if other:
         wide = ("x0", "wl0") if other[1] else ("wl0", "x0")
@@ -274,7 +288,7 @@ def run_chain(machine: Machine, case: dict[str, Any]) -> str | None:
         machine.execute(op, operands, registers)
         value = machine.result(destination, 0)
     want = bytes.fromhex(case["out"][0]["hex"])
-    return None if value[:len(want)] == want else f"result {value.hex()}, the hardware has {want.hex()}"
+    return None if value[: len(want)] == want else f"result {value.hex()}, the hardware has {want.hex()}"
 
 
 def _multiply_add(machine: Machine, accumulator: int, a: list[str], w: list[str]) -> int:
@@ -283,8 +297,11 @@ def _multiply_add(machine: Machine, accumulator: int, a: list[str], w: list[str]
     left[1], right[:, 2] = [int(x, 16) for x in a], [int(x, 16) for x in w]
     start = np.zeros(16, dtype="<u4")
     start[6] = accumulator
-    machine.execute("vmac.f", ["bml0", "bml1", "x0", "x1", "r0"], {
-        "bml1": start.tobytes(), "x0": left.tobytes(), "x1": right.tobytes(), "r0": 28})
+    machine.execute(
+        "vmac.f",
+        ["bml0", "bml1", "x0", "x1", "r0"],
+        {"bml1": start.tobytes(), "x0": left.tobytes(), "x1": right.tobytes(), "r0": 28},
+    )
     return int(np.frombuffer(machine.result("bml0", 64), dtype="<u4")[6])
 
 
@@ -296,8 +313,9 @@ def run_probe(machine: Machine, case: dict[str, Any]) -> str | None:
     else:
         for step in case["steps"]:
             value = _multiply_add(machine, value, step, case["w"])
-        machine.execute("vconv.bf16.fp32", ["wl0", "bml0"], {
-            "crRnd": 12, "bml0": np.full(16, value, dtype="<u4").tobytes()})
+        machine.execute(
+            "vconv.bf16.fp32", ["wl0", "bml0"], {"crRnd": 12, "bml0": np.full(16, value, dtype="<u4").tobytes()}
+        )
         value, want = int.from_bytes(machine.result("wl0", 32)[:2], "little"), int(case["out_bf16"], 16)
     return None if value == want else f"{value:#x}, the hardware has {want:#x}"
 
@@ -341,6 +359,7 @@ def run_file(file: Path, machine: Machine | None = None) -> Outcome:
             if difference is None:
                 outcome.passed += 1
             else:
-                outcome.wrong.append(f"{case.get('id')} {name} {case.get('operands', case.get('cfg', ''))}: "
-                                     f"{difference}")
+                outcome.wrong.append(
+                    f"{case.get('id')} {name} {case.get('operands', case.get('cfg', ''))}: {difference}"
+                )
     return outcome

@@ -88,8 +88,13 @@ def _bundles() -> dict[int, list[str]]:
             register, onward = _quarter(block, part)
             at[FIRST + part if block == 0 else start - 28 + 2 * part].append(f"vlda {register}, [p2], {onward}")
             at[start + 31 + (part if block == BLOCKS - 1 else 2 * part)].append(f"vst {register}, [p3], {onward}")
-    setup = [*(f"movxm {register}, #{value}" for register, value in MODIFIERS.items()), "movxm r0, #28",
-             "movxm lc, #3", "movxm ls, #loop", "movxm le, #loop_end"]
+    setup = [
+        *(f"movxm {register}, #{value}" for register, value in MODIFIERS.items()),
+        "movxm r0, #28",
+        "movxm lc, #3",
+        "movxm ls, #loop",
+        "movxm le, #loop_end",
+    ]
     for cycle, instruction in enumerate(setup, FIRST):
         at[cycle].append(instruction)
     at[END - 6].append("ret lr")

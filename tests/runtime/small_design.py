@@ -31,9 +31,17 @@ def assemble(text: str) -> bytes:
     return assembler.assemble(text).code
 
 
-def program(words: int = WORDS, *, acquire_in: int = OWN + IN_FULL, release_in: int | None = OWN + IN_EMPTY,
-            acquire_out: int = OWN + OUT_EMPTY, release_out: int | None = OWN + OUT_FULL,
-            load: str = "lda r2, [p0], #4", before: str = "", after: str = "") -> str:
+def program(
+    words: int = WORDS,
+    *,
+    acquire_in: int = OWN + IN_FULL,
+    release_in: int | None = OWN + IN_EMPTY,
+    acquire_out: int = OWN + OUT_EMPTY,
+    release_out: int | None = OWN + OUT_FULL,
+    load: str = "lda r2, [p0], #4",
+    before: str = "",
+    after: str = "",
+) -> str:
     """The core's program: acquire both buffers, add 1 to every word, release both, for ever."""
     nops = "\n".join(["nop"] * 6)
 
@@ -80,26 +88,36 @@ class Design:
     columns: int = 1
     programs: dict[tuple[int, int], str | bytes] = field(default_factory=lambda: {CORE: program()})
     enabled: set[tuple[int, int]] = field(default_factory=lambda: {CORE})
-    locks: dict[tuple[tuple[int, int], int], int] = field(default_factory=lambda: {
-        (MEMTILE, EMPTY): 2, (CORE, IN_EMPTY): 1, (CORE, OUT_EMPTY): 1})
+    locks: dict[tuple[tuple[int, int], int], int] = field(
+        default_factory=lambda: {(MEMTILE, EMPTY): 2, (CORE, IN_EMPTY): 1, (CORE, OUT_EMPTY): 1}
+    )
     descriptors: dict[tuple[tuple[int, int], int], Descriptor] = field(default_factory=dict)
-    starts: list[tuple[tuple[int, int], str, int, int]] = field(default_factory=lambda: [
-        (MEMTILE, "s2mm", 0, 0), (MEMTILE, "mm2s", 0, 2), (CORE, "s2mm", 0, 0), (CORE, "mm2s", 0, 1)])
-    connections: list[Connection] = field(default_factory=lambda: [
-        Connection(port(SHIM, "south", 3), port(SHIM, "north", 0)),
-        Connection(port(MEMTILE, "south", 0), port(MEMTILE, "dma", 0)),
-        Connection(port(MEMTILE, "dma", 0), port(MEMTILE, "north", 0)),
-        Connection(port(CORE, "south", 0), port(CORE, "dma", 0)),
-        Connection(port(CORE, "dma", 0), port(CORE, "south", 0)),
-        Connection(port(MEMTILE, "north", 0), port(MEMTILE, "south", 0)),
-        Connection(port(SHIM, "north", 0), port(SHIM, "south", 2)),
-    ])
+    starts: list[tuple[tuple[int, int], str, int, int]] = field(
+        default_factory=lambda: [
+            (MEMTILE, "s2mm", 0, 0),
+            (MEMTILE, "mm2s", 0, 2),
+            (CORE, "s2mm", 0, 0),
+            (CORE, "mm2s", 0, 1),
+        ]
+    )
+    connections: list[Connection] = field(
+        default_factory=lambda: [
+            Connection(port(SHIM, "south", 3), port(SHIM, "north", 0)),
+            Connection(port(MEMTILE, "south", 0), port(MEMTILE, "dma", 0)),
+            Connection(port(MEMTILE, "dma", 0), port(MEMTILE, "north", 0)),
+            Connection(port(CORE, "south", 0), port(CORE, "dma", 0)),
+            Connection(port(CORE, "dma", 0), port(CORE, "south", 0)),
+            Connection(port(MEMTILE, "north", 0), port(MEMTILE, "south", 0)),
+            Connection(port(SHIM, "north", 0), port(SHIM, "south", 2)),
+        ]
+    )
     token_route: bool = True
     mux: bool = True
     operations: list[txn.Operation] = field(default_factory=list)
     extra: list[cdo.Command] = field(default_factory=list)
-    buffers: list[np.ndarray] = field(default_factory=lambda: [
-        np.arange(WORDS * BLOCKS, dtype=np.uint32), np.zeros(WORDS * BLOCKS, dtype=np.uint32)])
+    buffers: list[np.ndarray] = field(
+        default_factory=lambda: [np.arange(WORDS * BLOCKS, dtype=np.uint32), np.zeros(WORDS * BLOCKS, dtype=np.uint32)]
+    )
 
     def __post_init__(self) -> None:
         half = 4 * WORDS
@@ -112,7 +130,8 @@ class Design:
             (1, "core", CORE, OUT, (OUT_FULL, -1), (OUT_EMPTY, 1), 1),
         ):
             self.descriptors[tile, number] = Descriptor(
-                kind, number, address, WORDS, acquire=acquire, release=release, next=following)
+                kind, number, address, WORDS, acquire=acquire, release=release, next=following
+            )
         if not self.operations:
             self.operations = [*transfer(1, 1, "s2mm", token=True), *transfer(0, 0, "mm2s"), txn.Sync(0, 0, 0, 0)]
 
@@ -165,11 +184,23 @@ def kind(tile: tuple[int, int]) -> str:
     return geometry.tile_kind(tile[1])
 
 
-def transfer(bd: int, argument: int, direction: str, *, channel: int = 0, words: int = WORDS * BLOCKS, offset: int = 0,
-             token: bool = False, column: int = 0, push: bool = True) -> list[txn.Operation]:
+def transfer(
+    bd: int,
+    argument: int,
+    direction: str,
+    *,
+    channel: int = 0,
+    words: int = WORDS * BLOCKS,
+    offset: int = 0,
+    token: bool = False,
+    column: int = 0,
+    push: bool = True,
+) -> list[txn.Operation]:
     """A linear shim transfer: descriptor, patch, push."""
     place = geometry.tile_address(column, 0, geometry.bd_offset("shim", bd))
     queue = geometry.tile_address(column, 0, geometry.channel_queue_offset("shim", direction, channel))
-    operations: list[txn.Operation] = [txn.BlockWrite(place, Descriptor("shim", bd, 0, words).pack()),
-                                       txn.DdrPatch(place + 4, argument, offset)]
+    operations: list[txn.Operation] = [
+        txn.BlockWrite(place, Descriptor("shim", bd, 0, words).pack()),
+        txn.DdrPatch(place + 4, argument, offset),
+    ]
     return [*operations, txn.Write(queue, geometry.queue_word(bd, token=token))] if push else operations

@@ -70,11 +70,19 @@ def test_four_dimensions_and_padding_of_a_memory_tile_arrive_in_order():
     bench.put(MEMTILE, 0, data)
     steps, wraps, pads = [1, 16, 256, 1024], [4, 3, 2], [(2, 1), (1, 0), (0, 1)]
     order = counted(steps, wraps, pads, 150)
-    bench.descriptor(MEMTILE, 0, 150, base_address=OWN,
-                     **{f"d{i}_step": step - 1 for i, step in enumerate(steps)},
-                     **{f"d{i}_wrap": wrap for i, wrap in enumerate(wraps)},
-                     **{f"d{i}_zero_{where}": pad for i, pair in enumerate(pads)
-                        for where, pad in zip(("before", "after"), pair, strict=True)})
+    bench.descriptor(
+        MEMTILE,
+        0,
+        150,
+        base_address=OWN,
+        **{f"d{i}_step": step - 1 for i, step in enumerate(steps)},
+        **{f"d{i}_wrap": wrap for i, wrap in enumerate(wraps)},
+        **{
+            f"d{i}_zero_{where}": pad
+            for i, pair in enumerate(pads)
+            for where, pad in zip(("before", "after"), pair, strict=True)
+        },
+    )
     bench.descriptor(CORE, 0, 150)
     bench.start(CORE, "s2mm", 0, 0)
     bench.start(MEMTILE, "mm2s", 0, 0)
@@ -108,7 +116,8 @@ def test_a_task_repeats_its_chain_and_iterations_move_the_base_each_run():
     bench.start(MEMTILE, "mm2s", 0, 0, repeat=4)
     bench.run()
     assert bench.get(CORE, 0, 24).tolist() == [
-        int(word) for base in (0, 8, 16, 0) for word in (*data[base : base + 4], *data[32:34])]
+        int(word) for base in (0, 8, 16, 0) for word in (*data[base : base + 4], *data[32:34])
+    ]
     assert bench.array.tiles[MEMTILE].channels["mm2s", 0].tasks == 1
 
 
@@ -139,8 +148,17 @@ def test_out_of_order_packets_choose_their_descriptor():
     data = words(12)
     bench.put(MEMTILE, 0, data)
     for number, target in ((0, 5), (1, 3), (2, 4)):
-        bench.descriptor(MEMTILE, number, 4, base_address=OWN + 4 * number, enable_packet=1, packet_id=1,
-                         out_of_order_id=target, use_next=int(number < 2), next_bd=number + 1)
+        bench.descriptor(
+            MEMTILE,
+            number,
+            4,
+            base_address=OWN + 4 * number,
+            enable_packet=1,
+            packet_id=1,
+            out_of_order_id=target,
+            use_next=int(number < 2),
+            next_bd=number + 1,
+        )
     for number in (3, 4, 5):
         bench.descriptor(CORE, number, 4, base_address=16 * number, release_lock=0, release_value=1)
     bench.control(CORE, "s2mm", 0, 1 << 3)
@@ -200,8 +218,9 @@ def test_tlast_suppressed_joins_descriptors_into_one_packet():
     bench.circuit(CORE, ("south", 0), ("dma", 0))
     data = words(8)
     bench.put(MEMTILE, 0, data)
-    bench.descriptor(MEMTILE, 0, 4, base_address=OWN, enable_packet=1, packet_id=3, tlast_suppress=1, use_next=1,
-                     next_bd=1)
+    bench.descriptor(
+        MEMTILE, 0, 4, base_address=OWN, enable_packet=1, packet_id=3, tlast_suppress=1, use_next=1, next_bd=1
+    )
     bench.descriptor(MEMTILE, 1, 4, base_address=OWN + 4, enable_packet=1, packet_id=3)
     bench.descriptor(CORE, 0, 64)
     bench.control(CORE, "s2mm", 0, 1 << 16)
@@ -211,8 +230,13 @@ def test_tlast_suppressed_joins_descriptors_into_one_packet():
     assert bench.get(CORE, 1, 9).tolist() == [*data.tolist(), 0]
 
 
-@pytest.mark.parametrize("view,lock,tile", [(geometry.MEMTILE_VIEW_EAST // 4, geometry.MEMTILE_LOCK_EAST, EAST),
-                                            (geometry.MEMTILE_VIEW_WEST // 4, geometry.MEMTILE_LOCK_WEST, MEMTILE)])
+@pytest.mark.parametrize(
+    "view,lock,tile",
+    [
+        (geometry.MEMTILE_VIEW_EAST // 4, geometry.MEMTILE_LOCK_EAST, EAST),
+        (geometry.MEMTILE_VIEW_WEST // 4, geometry.MEMTILE_LOCK_WEST, MEMTILE),
+    ],
+)
 def test_a_memory_tile_reads_and_writes_its_neighbours(view: int, lock: int, tile: tuple[int, int]):
     bench = Bench(2)
     here = MEMTILE if tile == EAST else EAST
@@ -220,10 +244,12 @@ def test_a_memory_tile_reads_and_writes_its_neighbours(view: int, lock: int, til
     data = words(16)
     bench.put(tile, 4, data)
     common = dict(acquire_enable=1, release_value=1)
-    bench.descriptor(here, 0, 16, base_address=view + 4, acquire_lock=lock, acquire_value=-1, release_lock=lock + 1,
-                     **common)
-    bench.descriptor(here, 1, 16, base_address=view + 100, acquire_lock=lock + 2, acquire_value=-1,
-                     release_lock=lock + 3, **common)
+    bench.descriptor(
+        here, 0, 16, base_address=view + 4, acquire_lock=lock, acquire_value=-1, release_lock=lock + 1, **common
+    )
+    bench.descriptor(
+        here, 1, 16, base_address=view + 100, acquire_lock=lock + 2, acquire_value=-1, release_lock=lock + 3, **common
+    )
     bench.start(here, "mm2s", 0, 0)
     bench.start(here, "s2mm", 0, 1)
     bench.run()
@@ -236,8 +262,9 @@ def test_a_memory_tile_reads_and_writes_its_neighbours(view: int, lock: int, til
     assert bench.array.tiles[tile].locks.values[:4] == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("channel,column,text", [(4, 0, "only channels 0..3 reach neighbours"),
-                                                 (0, 1, "there is no memory tile east")])
+@pytest.mark.parametrize(
+    "channel,column,text", [(4, 0, "only channels 0..3 reach neighbours"), (0, 1, "there is no memory tile east")]
+)
 def test_neighbours_out_of_reach_are_named(channel: int, column: int, text: str):
     bench = Bench(2)
     bench.descriptor((column, 1), 0, 16, base_address=geometry.MEMTILE_VIEW_EAST // 4)
@@ -245,10 +272,13 @@ def test_neighbours_out_of_reach_are_named(channel: int, column: int, text: str)
         bench.start((column, 1), "mm2s", channel, 0)
 
 
-@pytest.mark.parametrize("tile,length,base,text", [
-    (CORE, 8, 0x4000 - 4, r"leaves the memory of core\(0,2\): words 0x3ffc..0x4003"),
-    (MEMTILE, 8, OWN + 0x20000 - 4, r"leaves the memory of memtile\(0,1\)"),
-])
+@pytest.mark.parametrize(
+    "tile,length,base,text",
+    [
+        (CORE, 8, 0x4000 - 4, r"leaves the memory of core\(0,2\): words 0x3ffc..0x4003"),
+        (MEMTILE, 8, OWN + 0x20000 - 4, r"leaves the memory of memtile\(0,1\)"),
+    ],
+)
 def test_a_descriptor_that_leaves_its_memory_is_named(tile: tuple[int, int], length: int, base: int, text: str):
     bench = Bench()
     with pytest.raises(EmulationError, match=text):
@@ -256,11 +286,14 @@ def test_a_descriptor_that_leaves_its_memory_is_named(tile: tuple[int, int], len
         bench.start(tile, "mm2s", 0, 0)
 
 
-@pytest.mark.parametrize("tile,fields,text", [
-    (CORE, dict(enable_compression=1), "uses compression"),
-    (CORE, dict(valid=0), "is run but not valid"),
-    (MEMTILE, dict(d1_zero_before=1, d0_wrap=4, base_address=OWN), "pads dimension 1, which has no wrap"),
-])
+@pytest.mark.parametrize(
+    "tile,fields,text",
+    [
+        (CORE, dict(enable_compression=1), "uses compression"),
+        (CORE, dict(valid=0), "is run but not valid"),
+        (MEMTILE, dict(d1_zero_before=1, d0_wrap=4, base_address=OWN), "pads dimension 1, which has no wrap"),
+    ],
+)
 def test_descriptors_without_known_meaning_are_named(tile: tuple[int, int], fields: dict[str, int], text: str):
     bench = Bench()
     bench.descriptor(tile, 0, 4, **fields)
@@ -321,8 +354,9 @@ def test_writes_to_ddr_share_its_rate_only_while_they_last():
             bench.circuit((column, 1), ("dma", 0), ("south", 0))
             bench.circuit((column, 0), ("north", 0), ("south", 2))
             address = bench.array.host.address(column, 0, "x") // 4
-            bench.descriptor((column, 0), 0, lengths[column], address_low=address & 0x3FFFFFFF,
-                             address_high=address >> 30)
+            bench.descriptor(
+                (column, 0), 0, lengths[column], address_low=address & 0x3FFFFFFF, address_high=address >> 30
+            )
             bench.descriptor((column, 1), 0, lengths[column], base_address=OWN)
             bench.start((column, 0), "s2mm", 0, 0)
             bench.start((column, 1), "mm2s", 0, 0)

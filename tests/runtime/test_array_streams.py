@@ -77,8 +77,7 @@ def test_a_sender_stops_when_the_way_and_the_receiving_buffer_are_full():
     bench.run()
     sender = bench.array.tiles[MEMTILE].channels["mm2s", 0]
     machine = bench.array.machine
-    assert sender.words == (machine.local_to_external_words + machine.external_to_local_words
-                            + machine.receive_words)
+    assert sender.words == (machine.local_to_external_words + machine.external_to_local_words + machine.receive_words)
     assert [wait.kind for wait in sender.waits_for()] == ["room"]
     assert "until S2MM 0 of core(0,2) takes words" in str(sender.describe())
     bench.release(CORE, 0)
@@ -151,8 +150,17 @@ def test_packets_go_where_their_id_says_with_or_without_header(drop: bool):
     data = words(64)
     bench.put(MEMTILE, 0, data)
     for number, packet in ((0, 1), (1, 2)):
-        bench.descriptor(MEMTILE, number, 32, base_address=OWN + 32 * number, enable_packet=1, packet_id=packet,
-                         packet_type=3, use_next=1 - number, next_bd=1)
+        bench.descriptor(
+            MEMTILE,
+            number,
+            32,
+            base_address=OWN + 32 * number,
+            enable_packet=1,
+            packet_id=packet,
+            packet_type=3,
+            use_next=1 - number,
+            next_bd=1,
+        )
     length = 32 if drop else 33
     for tile in (CORE, UPPER):
         bench.descriptor(tile, 0, length)
@@ -223,8 +231,16 @@ def test_packets_of_many_senders_arrive_whole_and_in_the_order_of_each(data: st.
         for order, (row, length) in enumerate(packets):
             place = 4096 * sender + 64 * order
             bench.put(MEMTILE, place, sender << 16 | order << 8 | np.arange(length, dtype=np.uint32))
-            bench.descriptor(MEMTILE, first + order, length, base_address=OWN + place, enable_packet=1, packet_id=row,
-                             use_next=int(order + 1 < len(packets)), next_bd=first + order + 1)
+            bench.descriptor(
+                MEMTILE,
+                first + order,
+                length,
+                base_address=OWN + place,
+                enable_packet=1,
+                packet_id=row,
+                use_next=int(order + 1 < len(packets)),
+                next_bd=first + order + 1,
+            )
             wanted[row].append((sender, order, length))
         begin = data.draw(st.integers(0, 200))
         bench.at(begin, lambda sender=sender, first=first: bench.start(MEMTILE, "mm2s", sender, first))
@@ -264,8 +280,14 @@ def test_task_tokens_of_every_tile_reach_the_controller(tile: tuple[int, int]):
         bench.packet_master((0, row), ("south", 0), 0, 1, row == 0)
     bench.shim_dma()
     bench.array.host.attach([bytearray(64)])
-    address = {"address_low": bench.array.host.address(0, 0, "x") >> 2 & 0x3FFFFFFF,
-               "address_high": bench.array.host.address(0, 0, "x") >> 32} if kind == "shim" else {}
+    address = (
+        {
+            "address_low": bench.array.host.address(0, 0, "x") >> 2 & 0x3FFFFFFF,
+            "address_high": bench.array.host.address(0, 0, "x") >> 32,
+        }
+        if kind == "shim"
+        else {}
+    )
     base = {"base_address": OWN} if kind == "memtile" else {}
     bench.descriptor(tile, 0, 8, **address, **base)
     if kind == "shim":
@@ -291,7 +313,8 @@ def test_a_token_without_a_way_is_lost_and_the_reason_kept():
     assert bench.array.tokens == {}
     assert bench.array.lost_tokens == [
         "the task token of MM2S 0 of core(0,2) is lost: the stream of the control port of core(0,2) ends at slave "
-        "Ctrl 0 of core(0,2), which is not enabled"]
+        "Ctrl 0 of core(0,2), which is not enabled"
+    ]
 
 
 # control packets
@@ -311,8 +334,14 @@ def send_control(bench: Bench, *packets: list[int]) -> None:
     bench.circuit(MEMTILE, ("north", 0), ("dma", 0))
     for number, packet in enumerate(packets):
         bench.put(MEMTILE, 64 * number, np.array(packet, np.uint32))
-        bench.descriptor(MEMTILE, number, len(packet), base_address=OWN + 64 * number,
-                         use_next=number + 1 < len(packets), next_bd=number + 1)
+        bench.descriptor(
+            MEMTILE,
+            number,
+            len(packet),
+            base_address=OWN + 64 * number,
+            use_next=number + 1 < len(packets),
+            next_bd=number + 1,
+        )
     bench.descriptor(MEMTILE, 20, 5, base_address=OWN + 4096)
     bench.start(MEMTILE, "s2mm", 0, 20)
     bench.start(MEMTILE, "mm2s", 0, 0)
@@ -323,8 +352,12 @@ def test_control_packets_write_registers_and_read_them_back():
     bench = Bench()
     data = words(4).tolist()
     lock = geometry.lock_offset("core", 3)
-    send_control(bench, [0, control_word(0x400, 4, 0), *data], [0, control_word(lock, 1, 0), 5],
-                 [0, control_word(0x400, 4, 1, response=9)])
+    send_control(
+        bench,
+        [0, control_word(0x400, 4, 0), *data],
+        [0, control_word(lock, 1, 0), 5],
+        [0, control_word(0x400, 4, 1, response=9)],
+    )
     assert bench.get(CORE, 0x100, 4).tolist() == data
     assert bench.array.tiles[CORE].locks.values[3] == 5
     answer = bench.get(MEMTILE, 4096, 5).tolist()
@@ -343,12 +376,15 @@ def test_answers_wait_for_room_on_their_way():
     assert bench.get(MEMTILE, 5000, 55).tolist() == [header(Packet(9, 0, 0), *CORE), 0, 0, 0, 0] * 11
 
 
-@pytest.mark.parametrize("packet,text", [
-    ([0], "needs a header and a control word"),
-    ([0, control_word(0x400, 2, 0), 1], "writes 2 words and carries 1"),
-    ([0, control_word(0x400, 1, 2), 1], "operation 2, which is not modelled"),
-    ([0, control_word(0x34, 1, 0) + 1, 1], "not a word"),
-])
+@pytest.mark.parametrize(
+    "packet,text",
+    [
+        ([0], "needs a header and a control word"),
+        ([0, control_word(0x400, 2, 0), 1], "writes 2 words and carries 1"),
+        ([0, control_word(0x400, 1, 2), 1], "operation 2, which is not modelled"),
+        ([0, control_word(0x34, 1, 0) + 1, 1], "not a word"),
+    ],
+)
 def test_malformed_control_packets_are_named(packet: list[int], text: str):
     with pytest.raises(EmulationError, match=text):
         send_control(Bench(), packet)
@@ -370,8 +406,11 @@ def test_a_core_reads_words_from_its_stream_and_writes_a_packet_with_tlast():
     bench.start(CORE, "s2mm", 0, 0)
     bench.start(MEMTILE, "mm2s", 0, 0)
     nops = "nop\n" * 8
-    bench.program(CORE, f"mov r1, SS\n mov r2, SS\n mov r3, SS\n mov r4, SS\n{nops} mov ms, r4\n mov ms, r3\n"
-                        f" mov.tlast ms, r1\n{nops} done\n{nops}")
+    bench.program(
+        CORE,
+        f"mov r1, SS\n mov r2, SS\n mov r3, SS\n mov r4, SS\n{nops} mov ms, r4\n mov ms, r3\n"
+        f" mov.tlast ms, r1\n{nops} done\n{nops}",
+    )
     bench.run()
     assert bench.get(CORE, 0, 4).tolist() == [data[3], data[2], data[0], 0]
     assert not bench.array.tiles[CORE].channels["s2mm", 0].busy

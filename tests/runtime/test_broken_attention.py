@@ -88,8 +88,9 @@ def a_buffer_lock_starts_at_0(generator, commands, operations):
 
 def another_lock(generator: random.Random, commands: Commands, uses: str, lock: str, value: int) -> str:
     """A core's descriptor that uses a lock uses one that nothing else does."""
-    index = draw(generator, commands, lambda c: is_descriptor(c, ("core",)) and geometry.unpack_bd(
-        "core", c.words)[uses])
+    index = draw(
+        generator, commands, lambda c: is_descriptor(c, ("core",)) and geometry.unpack_bd("core", c.words)[uses]
+    )
     commands[index] = with_field(commands[index], lock, lambda _: value)
     return place(commands[index].address)[0]
 
@@ -137,15 +138,21 @@ def a_channel_is_not_started(generator, commands, operations):
 
 @breaks
 def a_core_is_not_enabled(generator, commands, operations):
-    index = draw(generator, commands, lambda c: isinstance(c, cdo.MaskWrite) and c.value == 1 and place(
-        c.address)[1] == geometry.CORE_CONTROL)
+    index = draw(
+        generator,
+        commands,
+        lambda c: isinstance(c, cdo.MaskWrite) and c.value == 1 and place(c.address)[1] == geometry.CORE_CONTROL,
+    )
     return place(commands.pop(index).address)[0]
 
 
 @breaks
 def a_core_has_no_program(generator, commands, operations):
-    index = draw(generator, commands, lambda c: isinstance(c, cdo.DmaWrite) and place(
-        c.address)[1] == geometry.PROGRAM_MEMORY_OFFSET)
+    index = draw(
+        generator,
+        commands,
+        lambda c: isinstance(c, cdo.DmaWrite) and place(c.address)[1] == geometry.PROGRAM_MEMORY_OFFSET,
+    )
     commands[index] = replace(commands[index], words=(0xFFFFFFFF,) * len(commands[index].words))
     return place(commands[index].address)[0]
 

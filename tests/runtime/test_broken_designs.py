@@ -37,8 +37,11 @@ def test_a_broken_design_is_diagnosed_with_tile_unit_and_cause(name):
     assert "\n" not in str(error)
     assert [word for word in case.root if word.lower() not in str(error).lower()] == [], str(error)
     assert [word for word in case.names if word.lower() not in text.lower()] == [], text
-    assert "(0," in text or name in ("patch_of_a_buffer_that_is_not_there", "sync_waits_for_a_column_that_is_not_there",
-                                     "sequence_leaves_the_partition")
+    assert "(0," in text or name in (
+        "patch_of_a_buffer_that_is_not_there",
+        "sync_waits_for_a_column_that_is_not_there",
+        "sequence_leaves_the_partition",
+    )
     told = json.loads(json.dumps(error_json(error)))
     assert told["exit_code"] == 4
     if isinstance(error, Deadlock):

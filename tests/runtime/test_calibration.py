@@ -75,8 +75,9 @@ NOT_WRITTEN = {
 
 
 ON_ONE_CORE = ("core.", "bank.", "num.")
-CASES = [(name, engine) for name in WRITTEN for engine in ENGINES
-         if engine == "interpreter" or name.startswith(ON_ONE_CORE)]
+CASES = [
+    (name, engine) for name in WRITTEN for engine in ENGINES if engine == "interpreter" or name.startswith(ON_ONE_CORE)
+]
 
 
 @pytest.mark.parametrize("name,engine", CASES)

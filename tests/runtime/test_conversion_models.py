@@ -19,9 +19,18 @@ def rounded(value: Fraction, mode: int) -> int:
     q = floor(value)
     r = value - q
     half = Fraction(1, 2)
-    up = {0: False, 1: r > 0, 2: r > 0 and value < 0, 3: r > 0 and value > 0, 8: r > half, 9: r >= half,
-          10: r > half or (r == half and value < 0), 11: r > half or (r == half and value > 0),
-          12: r > half or (r == half and q % 2 == 1), 13: r > half or (r == half and q % 2 == 0)}[mode]
+    up = {
+        0: False,
+        1: r > 0,
+        2: r > 0 and value < 0,
+        3: r > 0 and value > 0,
+        8: r > half,
+        9: r >= half,
+        10: r > half or (r == half and value < 0),
+        11: r > half or (r == half and value > 0),
+        12: r > half or (r == half and q % 2 == 1),
+        13: r > half or (r == half and q % 2 == 0),
+    }[mode]
     return q + up
 
 
@@ -35,9 +44,14 @@ def clamped(value: int, bits: int, signed: bool, saturation: int) -> int:
 
 
 # mnemonic, type suffix: bits out, bits of a lane, registers (destination, source)
-SRS = {("vsrs", "8.s32"): (8, 32, "wl1", "cm2"), ("vsrs", "16.s32"): (16, 32, "x1", "cm2"),
-       ("vsrs", "16.s64"): (16, 64, "wl1", "cm2"), ("vsrs", "32.s64"): (32, 64, "x1", "cm2"),
-       ("vsrsm", "16.s32"): (16, 32, "wl1", "bmh2"), ("vsrsm", "32.s64"): (32, 64, "wl1", "bmh2")}
+SRS = {
+    ("vsrs", "8.s32"): (8, 32, "wl1", "cm2"),
+    ("vsrs", "16.s32"): (16, 32, "x1", "cm2"),
+    ("vsrs", "16.s64"): (16, 64, "wl1", "cm2"),
+    ("vsrs", "32.s64"): (32, 64, "x1", "cm2"),
+    ("vsrsm", "16.s32"): (16, 32, "wl1", "bmh2"),
+    ("vsrsm", "32.s64"): (32, 64, "wl1", "bmh2"),
+}
 
 
 @pytest.mark.parametrize("kind", ["s", "d", "d with crSRSSign 1"])
@@ -50,15 +64,29 @@ def test_shift_round_saturate(form: tuple[str, str], kind: str, seed: int) -> No
         values = edgy(random, lane, (1024 if source == "cm2" else 512) // lane)
         shift = int(random.integers(0, 64)) if trial % 2 else int(random.integers(0, 6))
         mode, saturation = int(random.choice(ROUNDING)), int(random.choice(SATURATION))
-        core = BENCH.run(text, {source: packed(values, lane), "s1": shift, "crRnd": mode, "crSat": saturation,
-                                "crSRSSign": int("1" in kind)})
-        want = [clamped(rounded(Fraction(value, 1 << shift), mode), bits, kind != "d", saturation)
-                for value in numbers(packed(values, lane), lane, True)]
+        core = BENCH.run(
+            text,
+            {
+                source: packed(values, lane),
+                "s1": shift,
+                "crRnd": mode,
+                "crSat": saturation,
+                "crSRSSign": int("1" in kind),
+            },
+        )
+        want = [
+            clamped(rounded(Fraction(value, 1 << shift), mode), bits, kind != "d", saturation)
+            for value in numbers(packed(values, lane), lane, True)
+        ]
         assert core.registers.read(destination).tobytes() == packed(want, bits), (shift, mode, saturation)
 
 
-UPS = {"s32.{}16": (16, 32, "bml2", "wl1"), "s32.{}8": (8, 32, "cm2", "wl1"), "s64.{}32": (32, 64, "bml2", "wl1"),
-       "s64.{}16": (16, 64, "cm2", "wl1")}
+UPS = {
+    "s32.{}16": (16, 32, "bml2", "wl1"),
+    "s32.{}8": (8, 32, "cm2", "wl1"),
+    "s64.{}32": (32, 64, "bml2", "wl1"),
+    "s64.{}16": (16, 64, "cm2", "wl1"),
+}
 
 
 @pytest.mark.parametrize("kind", ["s", "d", "d with crUPSSign 1"])
@@ -113,11 +141,28 @@ def test_bf16_widens_by_16_bits(seed: int) -> None:
 @pytest.mark.parametrize("mode", ROUNDING)
 def test_fp32_narrows_in_every_rounding_mode(mode: int, seed: int) -> None:
     random = np.random.default_rng(seed)
-    edges = [0, 1, 0x8000, 0x8001, 0x7FFF, 0x18000, 0x7F7FFFFF, 0x7F7F8000, 0x7F7F7FFF, 0x3F808000, 0x3F818000,
-             0x007FFFFF, 0x7F800000]
+    edges = [
+        0,
+        1,
+        0x8000,
+        0x8001,
+        0x7FFF,
+        0x18000,
+        0x7F7FFFFF,
+        0x7F7F8000,
+        0x7F7F7FFF,
+        0x3F808000,
+        0x3F818000,
+        0x007FFFFF,
+        0x7F800000,
+    ]
     for _ in range(12):
-        words = [int(random.choice(edges)) | int(random.integers(0, 2)) << 31 if random.random() < 0.5
-                 else int(random.integers(0, 0x7F800000)) | int(random.integers(0, 2)) << 31 for _ in range(16)]
+        words = [
+            int(random.choice(edges)) | int(random.integers(0, 2)) << 31
+            if random.random() < 0.5
+            else int(random.integers(0, 0x7F800000)) | int(random.integers(0, 2)) << 31
+            for _ in range(16)
+        ]
         core = BENCH.run("vconv.bf16.fp32 wl1, bml2", {"bml2": packed(words, 32), "crRnd": mode})
         want = []
         for word in words:
@@ -139,8 +184,12 @@ def test_floor_of_bf16_times_a_power_of_two(seed: int) -> None:
     random = np.random.default_rng(seed)
     edges = [0, 0x8000, 1, 0x8001, 0x7F7F, 0xFF7F, 0x4F00, 0xCF00, 0x4EFF, 0x3F80, 0xBF81]
     for shift in (*range(0, 64, 5), 31, 32, 63):
-        patterns = [int(random.choice(edges)) if random.random() < 0.4 else int(random.integers(0, 0x7F80)) | int(
-            random.integers(0, 2)) << 15 for _ in range(16)]
+        patterns = [
+            int(random.choice(edges))
+            if random.random() < 0.4
+            else int(random.integers(0, 0x7F80)) | int(random.integers(0, 2)) << 15
+            for _ in range(16)
+        ]
         core = BENCH.run("vfloor.s32.bf16 x1, wl2, s1", {"wl2": packed(patterns, 16), "s1": shift, "crRnd": 12})
         power = Fraction(2) ** (shift - 64 if shift >= 32 else shift)
         want = [clamped(floor(bf16_value(pattern) * power), 32, True, 1) for pattern in patterns]
@@ -154,12 +203,18 @@ def test_floor_of_infinity_and_nan() -> None:
 
 # forms fused with loads and stores do what the two instructions do
 
-FUSED_LOADS = [
-    (f"vlda.ups.{suffix.format(kind)} {wide}, s1, [p0, #0]", f"vups.{suffix.format(kind)} {wide}, wl1, s1", wide)
-    for suffix, (_, _, wide, _) in UPS.items() for kind in "sd"
-] + [("vlda.conv.fp32.bf16 bml2, [p0, #0]", "vconv.fp32.bf16 bml2, wl1", "bml2")] + [
-    (f"vldb.unpack.{types} x2, [p0, dj0]", f"vunpack.{types} x2, wl1", "x2")
-    for types in ("s8.s4", "d8.d4", "s16.s8", "d16.d8")]
+FUSED_LOADS = (
+    [
+        (f"vlda.ups.{suffix.format(kind)} {wide}, s1, [p0, #0]", f"vups.{suffix.format(kind)} {wide}, wl1, s1", wide)
+        for suffix, (_, _, wide, _) in UPS.items()
+        for kind in "sd"
+    ]
+    + [("vlda.conv.fp32.bf16 bml2, [p0, #0]", "vconv.fp32.bf16 bml2, wl1", "bml2")]
+    + [
+        (f"vldb.unpack.{types} x2, [p0, dj0]", f"vunpack.{types} x2, wl1", "x2")
+        for types in ("s8.s4", "d8.d4", "s16.s8", "d16.d8")
+    ]
+)
 
 
 @pytest.mark.parametrize(("fused", "alone", "register"), FUSED_LOADS, ids=[each[0] for each in FUSED_LOADS])
@@ -167,15 +222,27 @@ def test_converting_loads(fused: str, alone: str, register: str, seed: int) -> N
     random = np.random.default_rng(seed)
     for _ in range(4):
         data = random.bytes(32)
-        modes = {"s1": int(random.integers(0, 12)), "crSat": int(random.choice(SATURATION)),
-                 "crUPSSign": int(random.integers(2)), "crUnpackSign": int(random.integers(2))}
+        modes = {
+            "s1": int(random.integers(0, 12)),
+            "crSat": int(random.choice(SATURATION)),
+            "crUPSSign": int(random.integers(2)),
+            "crUnpackSign": int(random.integers(2)),
+        }
         want = BENCH.run(alone, {"wl1": data, **modes}).registers.read(register).tobytes()
         assert BENCH.run(fused, modes, data).registers.read(register).tobytes() == want
 
 
 FUSED_STORES = [
-    (f"vst.srs.{kind}{suffix} {'cm2' if bits * 32 * 2 < lane * 32 or bits == 8 else 'bml2'}, s1, [p0, #0]",
-     kind, bits, lane) for (form, suffix), (bits, lane, _, _) in SRS.items() if form == "vsrs" for kind in "sd"]
+    (
+        f"vst.srs.{kind}{suffix} {'cm2' if bits * 32 * 2 < lane * 32 or bits == 8 else 'bml2'}, s1, [p0, #0]",
+        kind,
+        bits,
+        lane,
+    )
+    for (form, suffix), (bits, lane, _, _) in SRS.items()
+    if form == "vsrs"
+    for kind in "sd"
+]
 
 
 @pytest.mark.parametrize(("fused", "kind", "bits", "lane"), FUSED_STORES, ids=[each[0] for each in FUSED_STORES])
@@ -184,32 +251,48 @@ def test_rounding_stores(fused: str, kind: str, bits: int, lane: int, seed: int)
     source = fused.split()[1].rstrip(",")
     for _ in range(6):
         values = edgy(random, lane, 256 // bits)
-        modes = {"s1": int(random.integers(0, 12)), "crSat": int(random.choice(SATURATION)),
-                 "crRnd": int(random.choice(ROUNDING)), "crSRSSign": int(random.integers(2))}
+        modes = {
+            "s1": int(random.integers(0, 12)),
+            "crSat": int(random.choice(SATURATION)),
+            "crRnd": int(random.choice(ROUNDING)),
+            "crSRSSign": int(random.integers(2)),
+        }
         core = BENCH.run(fused, {source: packed(values, lane), **modes}, bytes(64))
         signed = kind == "s" or modes["crSRSSign"] == 1
-        want = [clamped(rounded(Fraction(value, 1 << modes["s1"]), modes["crRnd"]), bits, signed, modes["crSat"])
-                for value in numbers(packed(values, lane), lane, True)]
+        want = [
+            clamped(rounded(Fraction(value, 1 << modes["s1"]), modes["crRnd"]), bits, signed, modes["crSat"])
+            for value in numbers(packed(values, lane), lane, True)
+        ]
         assert core.data_memory.read(MEMORY, 64) == packed(want, bits) + bytes(32)
 
 
-@pytest.mark.parametrize(("fused", "alone", "source"), [
-    ("vst.conv.bf16.fp32 bml2, [p0, #0]", "vconv.bf16.fp32 wl1, bml2", "bml2"),
-    ("vst.pack.s8.s16 x2, [p0, #0]", "vpack.s8.s16 wl1, x2", "x2"),
-    ("vst.pack.d8.d16 x2, [p0, #0]", "vpack.d8.d16 wl1, x2", "x2"),
-    ("vst.pack.s4.s8 x2, [p0, #0]", "vpack.s4.s8 wl1, x2", "x2"),
-    ("vst.pack.d4.d8 x2, [p0, #0]", "vpack.d4.d8 wl1, x2", "x2")])
+@pytest.mark.parametrize(
+    ("fused", "alone", "source"),
+    [
+        ("vst.conv.bf16.fp32 bml2, [p0, #0]", "vconv.bf16.fp32 wl1, bml2", "bml2"),
+        ("vst.pack.s8.s16 x2, [p0, #0]", "vpack.s8.s16 wl1, x2", "x2"),
+        ("vst.pack.d8.d16 x2, [p0, #0]", "vpack.d8.d16 wl1, x2", "x2"),
+        ("vst.pack.s4.s8 x2, [p0, #0]", "vpack.s4.s8 wl1, x2", "x2"),
+        ("vst.pack.d4.d8 x2, [p0, #0]", "vpack.d4.d8 wl1, x2", "x2"),
+    ],
+)
 def test_converting_stores(fused: str, alone: str, source: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     for _ in range(4):
-        registers = {source: random.bytes(64), "crRnd": int(random.choice(ROUNDING)),
-                     "crSat": int(random.choice(SATURATION)), "crPackSign": int(random.integers(2))}
+        registers = {
+            source: random.bytes(64),
+            "crRnd": int(random.choice(ROUNDING)),
+            "crSat": int(random.choice(SATURATION)),
+            "crPackSign": int(random.integers(2)),
+        }
         want = BENCH.run(alone, registers).registers.read("wl1").tobytes()
         assert BENCH.run(fused, registers, bytes(64)).data_memory.read(MEMORY, 64) == want + bytes(32)
 
 
 def test_shift_registers_count_modulo_64() -> None:
     data = packed(range(-16, 16), 32)
-    results = [BENCH.run("vsrs.s16.s32 x1, cm2, s1", {"cm2": data, "s1": shift}).registers.read("x1").tobytes()
-               for shift in (2, 66, 0xFFFFFFC2)]
+    results = [
+        BENCH.run("vsrs.s16.s32 x1, cm2, s1", {"cm2": data, "s1": shift}).registers.read("x1").tobytes()
+        for shift in (2, 66, 0xFFFFFFC2)
+    ]
     assert results[0] == results[1] == results[2] == packed([x >> 2 for x in range(-16, 16)], 16)

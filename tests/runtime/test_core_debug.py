@@ -11,8 +11,10 @@ from npuc.runtime.emulator.errors import EmulationError
 
 CORE = (0, 2)
 NOPS = "nop\n" * 8
-LOOP = (f"{NOPS} mova r1, #0\n movxm lc, #5\n movxm ls, #first\n movxm le, #last\n{NOPS}"
-        f"first:\n add r1, r1, #1\n{NOPS}at:\nadd r2, r1, #0\nlast:\n nop\n{NOPS} done\n{NOPS}")
+LOOP = (
+    f"{NOPS} mova r1, #0\n movxm lc, #5\n movxm ls, #first\n movxm le, #last\n{NOPS}"
+    f"first:\n add r1, r1, #1\n{NOPS}at:\nadd r2, r1, #0\nlast:\n nop\n{NOPS} done\n{NOPS}"
+)
 
 
 def name(register: str) -> int:
@@ -61,9 +63,14 @@ def test_a_core_that_waits_can_be_halted_before_its_next_bundle() -> None:
     assert bench.read(CORE, name("Core_R1")) == 3
 
 
-@pytest.mark.parametrize("register,value,text", [
-    ("Debug_Control0", 4, "single-stepping"), ("Debug_Control2", 4, "halting a core by a stall"),
-    ("Debug_Status", 0, "read only")])
+@pytest.mark.parametrize(
+    "register,value,text",
+    [
+        ("Debug_Control0", 4, "single-stepping"),
+        ("Debug_Control2", 4, "halting a core by a stall"),
+        ("Debug_Status", 0, "read only"),
+    ],
+)
 def test_what_is_not_modelled_is_named(register: str, value: int, text: str) -> None:
     with pytest.raises(EmulationError, match=f"{register} of core.0,2.*{text}"):
         Bench().write(CORE, name(register), value)

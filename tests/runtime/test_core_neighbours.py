@@ -17,15 +17,24 @@ def test_a_window_reaches_the_neighbour_of_that_side(side: str) -> None:
     memory = cores.array.tiles[place].memory
     assert memory is not None
     memory.write(0x120, bytes(range(32)))
-    unit = cores.load(1, 3, "vlda wl1, [p0, #0]; st r1, [p1, #0]\nst.s8 r2, [p2, #0]\n.\n.\ndone", p0=base + 0x120,
-                      p1=base + 0x8000, p2=base + 0x8006, r1=0x11223344, r2=0x55)
+    unit = cores.load(
+        1,
+        3,
+        "vlda wl1, [p0, #0]; st r1, [p1, #0]\nst.s8 r2, [p2, #0]\n.\n.\ndone",
+        p0=base + 0x120,
+        p1=base + 0x8000,
+        p2=base + 0x8006,
+        r1=0x11223344,
+        r2=0x55,
+    )
     cores.run()
     assert unit.core.registers.read("wl1").tobytes() == bytes(range(32))
     assert memory.read(0x8000, 8) == bytes.fromhex("4433221100005500")
 
 
-@pytest.mark.parametrize(("place", "address", "side"), [((0, 2), 0x40000, "south"), ((0, 3), 0x50000, "west"),
-                                                         ((0, 5), 0x60000, "north")])
+@pytest.mark.parametrize(
+    ("place", "address", "side"), [((0, 2), 0x40000, "south"), ((0, 3), 0x50000, "west"), ((0, 5), 0x60000, "north")]
+)
 def test_an_absent_neighbour_is_named(place: tuple[int, int], address: int, side: str) -> None:
     cores = Cores(1)
     cores.load(*place, "lda r1, [p0, #0]\n.\ndone", p0=address)
@@ -35,8 +44,9 @@ def test_an_absent_neighbour_is_named(place: tuple[int, int], address: int, side
 
 def test_accesses_to_two_memories_do_not_meet_in_a_bank() -> None:
     cores = Cores(2)
-    unit = cores.load(1, 3, "vlda wl1, [p0, #0]; vldb wl2, [p1, #0]; vst wl3, [p2, #0]\n.\ndone", p0=0x40000,
-                      p1=0x60000, p2=0x70000)
+    unit = cores.load(
+        1, 3, "vlda wl1, [p0, #0]; vldb wl2, [p1, #0]; vst wl3, [p2, #0]\n.\ndone", p0=0x40000, p1=0x60000, p2=0x70000
+    )
     cores.run()
     assert unit.core.stall_memory == 0
 

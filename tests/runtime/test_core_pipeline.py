@@ -23,7 +23,7 @@ def program(*bundles: list[Operation] | None) -> bytearray:
     code[:] = bytes.fromhex("0100") * 8192  # two-byte nops
     for position, operations in enumerate(bundles):
         slots = {INSTRUCTIONS[name].slot: (INSTRUCTIONS[name], operands) for name, operands in operations or []}
-        code[16 * position:16 * position + 16] = encode_bundle(slots, 16)
+        code[16 * position : 16 * position + 16] = encode_bundle(slots, 16)
     return code
 
 
@@ -52,69 +52,177 @@ ADDRESS = OWN_MEMORY + 0x400
 
 # name: (distance, writer, reader, registers, result register, value read old, value read new)
 DISTANCES: dict[str, tuple[int, Operation, Operation, dict[str, Any], str, Any, Any]] = {
-    "add to add": (1, ("ADD", ("r1", "r2", "r3")), ("ADD", ("r4", "r1", "r0")), {"r1": 5, "r2": 7, "r3": 9, "r0": 0},
-                   "r4", 5, 16),
-    "mul to add": (2, ("MUL_mul_r_rr", ("r1", "r2", "r3")), ("ADD", ("r4", "r1", "r0")),
-                   {"r1": 5, "r2": 7, "r3": 9, "r0": 0}, "r4", 5, 63),
-    "scalar load to add": (7, ("LDA_dms_lda_idx_imm", ("r1", "p0", 0)), ("ADD", ("r4", "r1", "r0")),
-                           {"r1": 5, "p0": ADDRESS, "r0": 0}, "r4", 5, 0x02020202),
+    "add to add": (
+        1,
+        ("ADD", ("r1", "r2", "r3")),
+        ("ADD", ("r4", "r1", "r0")),
+        {"r1": 5, "r2": 7, "r3": 9, "r0": 0},
+        "r4",
+        5,
+        16,
+    ),
+    "mul to add": (
+        2,
+        ("MUL_mul_r_rr", ("r1", "r2", "r3")),
+        ("ADD", ("r4", "r1", "r0")),
+        {"r1": 5, "r2": 7, "r3": 9, "r0": 0},
+        "r4",
+        5,
+        63,
+    ),
+    "scalar load to add": (
+        7,
+        ("LDA_dms_lda_idx_imm", ("r1", "p0", 0)),
+        ("ADD", ("r4", "r1", "r0")),
+        {"r1": 5, "p0": ADDRESS, "r0": 0},
+        "r4",
+        5,
+        0x02020202,
+    ),
     "load of a pointer to its use as address": (
-        7, ("LDA_dms_lda_idx_imm", ("p1", "p2", 0)), ("LDA_dms_lda_idx_imm", ("r4", "p1", 0)),
-        {"p1": ADDRESS, "p2": OWN_MEMORY + 0x800}, "r4", 0x02020202, 0x03030303),
-    "vector load to vector ALU": (7, ("VLDA_dmw_lda_w_ag_idx_imm", ("wl1", "p0", 0)), ("VADD_8", ("x4", "x1", "x0")),
-                                  {"p0": ADDRESS, "x1": X_OLD, "x0": bytes(64)}, "wl4", bytes([1] * 32),
-                                  bytes([2] * 32)),
+        7,
+        ("LDA_dms_lda_idx_imm", ("p1", "p2", 0)),
+        ("LDA_dms_lda_idx_imm", ("r4", "p1", 0)),
+        {"p1": ADDRESS, "p2": OWN_MEMORY + 0x800},
+        "r4",
+        0x02020202,
+        0x03030303,
+    ),
+    "vector load to vector ALU": (
+        7,
+        ("VLDA_dmw_lda_w_ag_idx_imm", ("wl1", "p0", 0)),
+        ("VADD_8", ("x4", "x1", "x0")),
+        {"p0": ADDRESS, "x1": X_OLD, "x0": bytes(64)},
+        "wl4",
+        bytes([1] * 32),
+        bytes([2] * 32),
+    ),
     "vshuffle to vshuffle by the MOV bypass": (
-        1, ("VSHUFFLE", ("x1", "x2", "x2", "r0")), ("VSHUFFLE", ("x4", "x1", "x1", "r0")),
-        {"x1": X_OLD, "x2": X_NEW, "r0": 22}, "x4", X_OLD, X_NEW),
+        1,
+        ("VSHUFFLE", ("x1", "x2", "x2", "r0")),
+        ("VSHUFFLE", ("x4", "x1", "x1", "r0")),
+        {"x1": X_OLD, "x2": X_NEW, "r0": 22},
+        "x4",
+        X_OLD,
+        X_NEW,
+    ),
     "vshuffle to integer multiply": (
-        2, ("VSHUFFLE", ("x1", "x2", "x2", "r0")), ("VMUL_vmac_cm_core_dense", ("cm4", "x1", "x3", "r1")),
-        {"x1": X_OLD, "x2": X_NEW, "x3": lanes(1, "u1", 64), "r0": 22, "r1": 0x308}, "cm4", lanes(8, "<i4", 32),
-        lanes(16, "<i4", 32)),
+        2,
+        ("VSHUFFLE", ("x1", "x2", "x2", "r0")),
+        ("VMUL_vmac_cm_core_dense", ("cm4", "x1", "x3", "r1")),
+        {"x1": X_OLD, "x2": X_NEW, "x3": lanes(1, "u1", 64), "r0": 22, "r1": 0x308},
+        "cm4",
+        lanes(8, "<i4", 32),
+        lanes(16, "<i4", 32),
+    ),
     "vshuffle to vector store": (
-        2, ("VSHUFFLE", ("x1", "x2", "x2", "r0")), ("VST_dmw_sts_w_ag_idx_imm", ("wl1", "p0", 0)),
-        {"x1": X_OLD, "x2": X_NEW, "r0": 22, "p0": OWN_MEMORY}, "memory", X_OLD[:32], X_NEW[:32]),
+        2,
+        ("VSHUFFLE", ("x1", "x2", "x2", "r0")),
+        ("VST_dmw_sts_w_ag_idx_imm", ("wl1", "p0", 0)),
+        {"x1": X_OLD, "x2": X_NEW, "r0": 22, "p0": OWN_MEMORY},
+        "memory",
+        X_OLD[:32],
+        X_NEW[:32],
+    ),
     "integer accumulator chain by the VEC bypass": (
-        2, ("VMAC_vmac_cm_core_dense", ("cm0", "cm0", "x1", "x2", "r1")),
+        2,
+        ("VMAC_vmac_cm_core_dense", ("cm0", "cm0", "x1", "x2", "r1")),
         ("VMAC_vmac_cm_core_dense", ("cm4", "cm0", "x3", "x3", "r1")),
-        {"cm0": lanes(3, "<i4", 32), "x1": X_OLD, "x2": X_OLD, "x3": bytes(64), "r1": 0x308}, "cm4",
-        lanes(3, "<i4", 32), lanes(11, "<i4", 32)),
+        {"cm0": lanes(3, "<i4", 32), "x1": X_OLD, "x2": X_OLD, "x3": bytes(64), "r1": 0x308},
+        "cm4",
+        lanes(3, "<i4", 32),
+        lanes(11, "<i4", 32),
+    ),
     "float accumulator chain": (
-        4, ("VMAC_F_vmac_bm_core_dense", ("bml0", "bml0", "x1", "x2", "r1")),
+        4,
+        ("VMAC_F_vmac_bm_core_dense", ("bml0", "bml0", "x1", "x2", "r1")),
         ("VMAC_F_vmac_bm_core_dense", ("bml4", "bml0", "x3", "x3", "r1")),
-        {"bml0": f32(0.5), "x1": bf16(1), "x2": bf16(2), "x3": bytes(64), "r1": 28}, "bml4", f32(0.5), f32(16.5)),
+        {"bml0": f32(0.5), "x1": bf16(1), "x2": bf16(2), "x3": bytes(64), "r1": 28},
+        "bml4",
+        f32(0.5),
+        f32(16.5),
+    ),
     "float multiply to conversion": (
-        6, ("VMUL_F_vmac_bm_core_dense", ("bml0", "x1", "x2", "r1")), ("VCONV_BF16_FP32", ("wl4", "bml0")),
-        {"bml0": f32(0.5), "x1": bf16(1), "x2": bf16(2), "r1": 28}, "wl4", bf16(0.5)[:32], bf16(16)[:32]),
+        6,
+        ("VMUL_F_vmac_bm_core_dense", ("bml0", "x1", "x2", "r1")),
+        ("VCONV_BF16_FP32", ("wl4", "bml0")),
+        {"bml0": f32(0.5), "x1": bf16(1), "x2": bf16(2), "r1": 28},
+        "wl4",
+        bf16(0.5)[:32],
+        bf16(16)[:32],
+    ),
     "conversion to float multiply": (
-        2, ("VCONV_BF16_FP32", ("wl1", "bml0")), ("VMUL_F_vmac_bm_core_dense", ("bml4", "x1", "x2", "r1")),
-        {"bml0": f32(4), "x1": bf16(1)[:32] + bytes(32), "x2": bf16(2), "r1": 60}, "bml4", f32(2), f32(8)),
+        2,
+        ("VCONV_BF16_FP32", ("wl1", "bml0")),
+        ("VMUL_F_vmac_bm_core_dense", ("bml4", "x1", "x2", "r1")),
+        {"bml0": f32(4), "x1": bf16(1)[:32] + bytes(32), "x2": bf16(2), "r1": 60},
+        "bml4",
+        f32(2),
+        f32(8),
+    ),
     "widening to a late accumulator in the same bundle": (
-        0, ("VCONV_FP32_BF16", ("bml1", "wl1")), ("VADD_F", ("bml4", "bml0", "bml1", "r1")),
-        {"bml0": f32(1), "bml1": f32(2), "wl1": bf16(4)[:32], "r1": 28}, "bml4", f32(3), f32(5)),
+        0,
+        ("VCONV_FP32_BF16", ("bml1", "wl1")),
+        ("VADD_F", ("bml4", "bml0", "bml1", "r1")),
+        {"bml0": f32(1), "bml1": f32(2), "wl1": bf16(4)[:32], "r1": 28},
+        "bml4",
+        f32(3),
+        f32(5),
+    ),
     "accumulator load to integer accumulate": (
-        5, ("VLDA_dmw_lda_am_ag_idx_imm", ("amll0", "p0", 0)),
+        5,
+        ("VLDA_dmw_lda_am_ag_idx_imm", ("amll0", "p0", 0)),
         ("VMAC_vmac_cm_core_dense", ("cm4", "cm0", "x3", "x3", "r1")),
-        {"cm0": lanes(3, "<i4", 32), "p0": ADDRESS, "x3": bytes(64), "r1": 0x308}, "amll4", lanes(3, "<i4", 8),
-        lanes(0x02020202, "<i4", 8)),
+        {"cm0": lanes(3, "<i4", 32), "p0": ADDRESS, "x3": bytes(64), "r1": 0x308},
+        "amll4",
+        lanes(3, "<i4", 8),
+        lanes(0x02020202, "<i4", 8),
+    ),
     "shift-round-saturate to vector ALU": (
-        4, ("VSRS_S16_S32_mv_w_srs", ("wl1", "bml0", "s0")), ("VADD_16", ("x4", "x1", "x0")),
-        {"bml0": lanes(9, "<i4", 16), "x1": bytes(64), "x0": bytes(64), "s0": 0}, "wl4", bytes(32),
-        lanes(9, "<i2", 16)),
+        4,
+        ("VSRS_S16_S32_mv_w_srs", ("wl1", "bml0", "s0")),
+        ("VADD_16", ("x4", "x1", "x0")),
+        {"bml0": lanes(9, "<i4", 16), "x1": bytes(64), "x0": bytes(64), "s0": 0},
+        "wl4",
+        bytes(32),
+        lanes(9, "<i2", 16),
+    ),
     "up-shift to shift-round-saturate": (
-        3, ("VUPS_S32_S16_mv_ups_w2b", ("bml0", "wl1", "s0")), ("VSRS_S16_S32_mv_w_srs", ("wl4", "bml0", "s0")),
-        {"bml0": lanes(9, "<i4", 16), "wl1": lanes(5, "<i2", 16), "s0": 0}, "wl4", lanes(9, "<i2", 16),
-        lanes(5, "<i2", 16)),
-    "up-shifting load to shift-round-saturate": (
-        9, ("VLDA_UPS_S32_S16_ag_idx_imm", ("bml0", "s0", "p0", 0)),
+        3,
+        ("VUPS_S32_S16_mv_ups_w2b", ("bml0", "wl1", "s0")),
         ("VSRS_S16_S32_mv_w_srs", ("wl4", "bml0", "s0")),
-        {"bml0": lanes(9, "<i4", 16), "p0": ADDRESS, "s0": 0}, "wl4", lanes(9, "<i2", 16), lanes(0x0202, "<i2", 16)),
+        {"bml0": lanes(9, "<i4", 16), "wl1": lanes(5, "<i2", 16), "s0": 0},
+        "wl4",
+        lanes(9, "<i2", 16),
+        lanes(5, "<i2", 16),
+    ),
+    "up-shifting load to shift-round-saturate": (
+        9,
+        ("VLDA_UPS_S32_S16_ag_idx_imm", ("bml0", "s0", "p0", 0)),
+        ("VSRS_S16_S32_mv_w_srs", ("wl4", "bml0", "s0")),
+        {"bml0": lanes(9, "<i4", 16), "p0": ADDRESS, "s0": 0},
+        "wl4",
+        lanes(9, "<i2", 16),
+        lanes(0x0202, "<i2", 16),
+    ),
     "load to the late source of vunpack": (
-        1, ("VLDA_dmw_lda_w_ag_idx_imm", ("wl1", "p0", 0)), ("VUNPACK_S16_S8", ("x4", "wl1")),
-        {"wl1": bytes([1] * 32), "p0": ADDRESS}, "x4", lanes(1, "<i2", 32), lanes(2, "<i2", 32)),
+        1,
+        ("VLDA_dmw_lda_w_ag_idx_imm", ("wl1", "p0", 0)),
+        ("VUNPACK_S16_S8", ("x4", "wl1")),
+        {"wl1": bytes([1] * 32), "p0": ADDRESS},
+        "x4",
+        lanes(1, "<i2", 32),
+        lanes(2, "<i2", 32),
+    ),
     "load to the late data of a sub-word store": (
-        1, ("LDA_dms_lda_idx_imm", ("r1", "p0", 0)), ("ST_S8_ag_idx_imm", ("r1", "p1", 0)),
-        {"r1": 0x55, "p0": ADDRESS, "p1": OWN_MEMORY}, "memory", b"\x55" + bytes(31), b"\x02" + bytes(31)),
+        1,
+        ("LDA_dms_lda_idx_imm", ("r1", "p0", 0)),
+        ("ST_S8_ag_idx_imm", ("r1", "p1", 0)),
+        {"r1": 0x55, "p0": ADDRESS, "p1": OWN_MEMORY},
+        "memory",
+        b"\x55" + bytes(31),
+        b"\x02" + bytes(31),
+    ),
 }
 
 
@@ -147,8 +255,14 @@ def _issue_together(first: Operation, second: Operation) -> bool:
     return INSTRUCTIONS[first[0]].slot != INSTRUCTIONS[second[0]].slot
 
 
-@pytest.mark.parametrize("name", [name for name, (distance, writer, reader, *_) in DISTANCES.items()
-                                  if distance != 1 or _issue_together(writer, reader)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, (distance, writer, reader, *_) in DISTANCES.items()
+        if distance != 1 or _issue_together(writer, reader)
+    ],
+)
 def test_a_reader_one_bundle_closer_gets_the_old_value(name: str) -> None:
     assert _read_at(name, DISTANCES[name][0] - 1) == DISTANCES[name][5]
 
@@ -191,9 +305,18 @@ STORES: dict[str, tuple[Operation, bytes]] = {
     "sub-word store": (("ST_S8_ag_idx_imm", ("r5", "p0", 0)), b"\x07" + bytes(31)),
     "load": (("VLDB_dmw_ldb_ag_idx_imm", ("wl4", "p0", 0)), b""),
 }
-ORDER = [("store", "load", 1), ("vst.srs", "load", 3), ("sub-word store", "load", 7), ("store", "store", 1),
-         ("store", "vst.srs", -1), ("vst.srs", "store", 3), ("vst.srs", "vst.srs", 1), ("sub-word store", "vst.srs", 5),
-         ("load", "vst.srs", -1), ("load", "store", 1)]
+ORDER = [
+    ("store", "load", 1),
+    ("vst.srs", "load", 3),
+    ("sub-word store", "load", 7),
+    ("store", "store", 1),
+    ("store", "vst.srs", -1),
+    ("vst.srs", "store", 3),
+    ("vst.srs", "vst.srs", 1),
+    ("sub-word store", "vst.srs", 5),
+    ("load", "vst.srs", -1),
+    ("load", "store", 1),
+]
 
 
 def _after(first: str, second: str, distance: int) -> tuple[bytes, bytes]:
@@ -220,9 +343,15 @@ def _too_close(second: str, distance: int) -> int:
     return distance - (1 if second == "load" else 2)
 
 
-@pytest.mark.parametrize(("first", "second", "distance"), [
-    case for case in ORDER if case[:2] != ("load", "store") and (
-        _too_close(*case[1:]) != 0 or _issue_together(STORES[case[0]][0], STORES[case[1]][0]))])
+@pytest.mark.parametrize(
+    ("first", "second", "distance"),
+    [
+        case
+        for case in ORDER
+        if case[:2] != ("load", "store")
+        and (_too_close(*case[1:]) != 0 or _issue_together(STORES[case[0]][0], STORES[case[1]][0]))
+    ],
+)
 def test_memory_accesses_too_close_meet_the_other_way_round(first: str, second: str, distance: int) -> None:
     loaded, memory = _after(first, second, _too_close(second, distance))
     if second == "load":
@@ -251,8 +380,9 @@ def test_five_delay_slots_execute_and_the_sixth_bundle_does_not() -> None:
     assert (core.registers.read("r1"), core.registers.read("r2"), core.pc) == (5, 1, 0x110)
 
 
-@pytest.mark.parametrize(("name", "value", "taken"), [("JZ", 0, True), ("JZ", 3, False), ("JNZ", 3, True),
-                                                       ("JNZ", 0, False)])
+@pytest.mark.parametrize(
+    ("name", "value", "taken"), [("JZ", 0, True), ("JZ", 3, False), ("JNZ", 3, True), ("JNZ", 0, False)]
+)
 def test_conditional_jumps_look_at_their_register(name: str, value: int, taken: bool) -> None:
     core = ready(program([(name, ("r1", 0x100))]), {"r1": value})
     core.run(0, 6)
@@ -285,8 +415,9 @@ def test_a_taken_transfer_in_delay_slots_is_an_error() -> None:
 
 @pytest.mark.parametrize(("count", "body", "passes"), [(1, 1, 1), (5, 1, 5), (3, 4, 3), (0, 2, 1), (1, 3, 1)])
 def test_hardware_loop_passes(count: int, body: int, passes: int) -> None:
-    core = ready(program(*[_mark("r1")] * body, _mark("r2")),
-                 {"ls": 0, "le": 16 * (body - 1), "lc": count, "r1": 0, "r2": 0})
+    core = ready(
+        program(*[_mark("r1")] * body, _mark("r2")), {"ls": 0, "le": 16 * (body - 1), "lc": count, "r1": 0, "r2": 0}
+    )
     core.run(0, passes * body + 1)
     assert core.registers.read("r1") == passes * body
     assert (core.registers.read("r2"), core.registers.read("lc")) == (1, 0)
@@ -331,8 +462,9 @@ def test_a_conditional_lock_with_a_zero_condition_does_nothing() -> None:
 
 
 def test_done_suspends_for_good_after_stores_in_flight() -> None:
-    core = ready(program([("VST_dmw_sts_w_ag_idx_imm", ("wl1", "p0", 0))], [("DONE", ())]),
-                 {"p0": OWN_MEMORY, "x1": X_OLD})
+    core = ready(
+        program([("VST_dmw_sts_w_ag_idx_imm", ("wl1", "p0", 0))], [("DONE", ())]), {"p0": OWN_MEMORY, "x1": X_OLD}
+    )
     assert core.run(0, 100) == Done(1)
     assert core.data_memory.read(0, 32) == X_OLD[:32]
     assert core.run(50, 100) == Done(1)
@@ -341,11 +473,18 @@ def test_done_suspends_for_good_after_stores_in_flight() -> None:
 # memory banks and addresses
 
 
-@pytest.mark.parametrize(("second", "third", "stall"), [(0x74000, 0x78000, 0), (0x70100, 0x78000, 1),
-                                                        (0x70100, 0x70200, 2), (0x74000, 0x74020, 1)])
+@pytest.mark.parametrize(
+    ("second", "third", "stall"),
+    [(0x74000, 0x78000, 0), (0x70100, 0x78000, 1), (0x70100, 0x70200, 2), (0x74000, 0x74020, 1)],
+)
 def test_accesses_of_one_cycle_to_one_bank_stall_the_core(second: int, third: int, stall: int) -> None:
-    code = program([("VLDA_dmw_lda_w_ag_idx_imm", ("wl4", "p0", 0)), ("VLDB_dmw_ldb_ag_idx_imm", ("wl5", "p1", 0)),
-                    ("VST_dmw_sts_w_ag_idx_imm", ("wl6", "p2", 0))])
+    code = program(
+        [
+            ("VLDA_dmw_lda_w_ag_idx_imm", ("wl4", "p0", 0)),
+            ("VLDB_dmw_ldb_ag_idx_imm", ("wl5", "p1", 0)),
+            ("VST_dmw_sts_w_ag_idx_imm", ("wl6", "p2", 0)),
+        ]
+    )
     core = ready(code, {"p0": 0x70000, "p1": second, "p2": third})
     assert core.run(0, 20 + stall) == Limit(20 + stall)
     assert (core.bundles, core.stall_memory) == (20, stall)
@@ -359,8 +498,10 @@ def test_scalar_accesses_take_one_bank_of_a_pair() -> None:
         assert core.stall_memory == stall
 
 
-@pytest.mark.parametrize(("address", "text"), [(0x60000, "north neighbour"), (0x4FFE0, "south neighbour"),
-                                                (0x10000, "no data memory"), (0x70010, "not aligned")])
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(0x60000, "north neighbour"), (0x4FFE0, "south neighbour"), (0x10000, "no data memory"), (0x70010, "not aligned")],
+)
 def test_accesses_that_are_not_modelled_name_the_reason(address: int, text: str) -> None:
     core = ready(program([("VLDA_dmw_lda_w_ag_idx_imm", ("wl4", "p0", 0))]), {"p0": address})
     with pytest.raises(EmulationError, match=text):

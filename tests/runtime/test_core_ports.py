@@ -140,8 +140,15 @@ def test_packet_headers_hold_id_type_place_and_odd_parity() -> None:
 def test_control_packet_headers_hold_address_beats_operation_and_response_id() -> None:
     cores = Cores(1)
     port = with_port(cores, room=list(range(64)))
-    cores.load(0, 2, "mov.cph ms, m1, #3, #1, r2\nmov.cph.nb.tlast ms, m2, #0, #2, r3\ndone", m1=0x1F000, m2=0x32000,
-               r2=9, r3=30)
+    cores.load(
+        0,
+        2,
+        "mov.cph ms, m1, #3, #1, r2\nmov.cph.nb.tlast ms, m2, #0, #2, r3\ndone",
+        m1=0x1F000,
+        m2=0x32000,
+        r2=9,
+        r3=30,
+    )
     cores.run()
     words = [word for _, word, _ in port.sent]
     want = [0x1F000 | 3 << 20 | 1 << 22 | 9 << 24, 0x32000 | 2 << 22 | 30 << 24]
@@ -206,8 +213,12 @@ def test_a_full_cascade_holds_the_writer_until_the_reader_takes() -> None:
 def test_cascade_entries_arrive_in_order_and_none_is_lost() -> None:
     cores = Cores(1)
     writer, reader = cascade_pair(cores, "south")
-    cores.load(*writer, "\n".join(f"vmov MCD, x{i}" for i in range(8)) + "\ndone", crMCDEn=1,
-               **{f"x{i}": bytes([i + 1] * 64) for i in range(8)})
+    cores.load(
+        *writer,
+        "\n".join(f"vmov MCD, x{i}" for i in range(8)) + "\ndone",
+        crMCDEn=1,
+        **{f"x{i}": bytes([i + 1] * 64) for i in range(8)},
+    )
     unit = cores.load(*reader, "\n".join(f"vmov x{i}, SCD" for i in range(8)) + "\n.\ndone", crSCDEn=1)
     cores.run()
     assert [int(unit.core.registers.read(f"x{i}")[0]) for i in range(8)] == list(range(1, 9))

@@ -59,9 +59,17 @@ def test_control_registers_are_packed_as_the_register_manual_has_them(facts_dir:
     unit = cores.load(0, 2, "done")
     address = geometry.tile_address(0, 2, facts["offset"])
     assert cores.array.registers.read(address, "test") == facts["reset"]
-    fields = {"Saturation_Mode": "crSat", "Round_Mode": "crRnd", "MCD_Enable": "crMCDEn", "SCD_Enable": "crSCDEn",
-              "Vadd_Sign": "crVaddSign", "Unpack_Sign": "crUnpackSign", "Pack_Sign": "crPackSign",
-              "UPS_Sign": "crUPSSign", "SRS_Sign": "crSRSSign"}
+    fields = {
+        "Saturation_Mode": "crSat",
+        "Round_Mode": "crRnd",
+        "MCD_Enable": "crMCDEn",
+        "SCD_Enable": "crSCDEn",
+        "Vadd_Sign": "crVaddSign",
+        "Unpack_Sign": "crUnpackSign",
+        "Pack_Sign": "crPackSign",
+        "UPS_Sign": "crUPSSign",
+        "SRS_Sign": "crSRSSign",
+    }
     for name, low, high in facts["fields"]:
         ones = (1 << high - low + 1) - 1
         cores.array.registers.write(address, ones << low, "test")
@@ -123,7 +131,8 @@ def test_event_instructions_reach_the_array_at_their_cycle() -> None:
     cores = Cores(1)
     seen: list[tuple[int, str, int]] = []
     cores.array.core_event = lambda tile, number: seen.append(  # type: ignore[method-assign]
-        (cores.array.clock.cycle, tile.name, number))
+        (cores.array.clock.cycle, tile.name, number)
+    )
     cores.load(0, 2, "event #0\n\n\nevent #1\nacq #48, r1\n.\nevent #2\ndone", r1=0xFFFFFFFF)
     cores.array.clock.at(100, 0, lambda: cores.array.tiles[0, 2].locks.release(0, 1, "test"))
     cores.run()
@@ -143,8 +152,14 @@ def test_a_timer_counts_cycles_from_its_reset_for_registers_and_for_the_core() -
     cores = Cores(1)
     cores.array.tiles[0, 2].plain[PROCESSOR_BUS] = 1
     control, low = 0x34000, 0x340F8
-    unit = cores.load(0, 2, ".\nst.tm r1, [p0]\n.\nlda.tm r2, [p1]\nmov r17:r16, cntr\n.\ndone", p0=0x80000 + control,
-                      p1=0x80000 + low, r1=1 << 31)
+    unit = cores.load(
+        0,
+        2,
+        ".\nst.tm r1, [p0]\n.\nlda.tm r2, [p1]\nmov r17:r16, cntr\n.\ndone",
+        p0=0x80000 + control,
+        p1=0x80000 + low,
+        r1=1 << 31,
+    )
     cores.run()
     read = unit.core.registers.read
     assert read("r2") == 1 + 7, "both in stage 5, eight bundles apart"

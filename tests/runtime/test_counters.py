@@ -42,10 +42,14 @@ def at(cores: Cores, cycle: int) -> None:
 def test_event_numbers_are_those_of_the_facts(facts_dir: Path) -> None:
     events = json.loads((facts_dir / "platform" / "events_aie2.json").read_text())["events"]
     core = events["core"]
-    assert counters._CORE == {"stream stall": core["stream_stall"], "cascade stall": core["cascade_stall"],
-                              "acquire": core["lock_stall"]}
-    assert counters.INSTRUCTIONS == tuple(core[name] for name in ("instr_event_0", "instr_event_1", "instr_warning",
-                                                                   "instr_error"))
+    assert counters._CORE == {
+        "stream stall": core["stream_stall"],
+        "cascade stall": core["cascade_stall"],
+        "acquire": core["lock_stall"],
+    }
+    assert counters.INSTRUCTIONS == tuple(
+        core[name] for name in ("instr_event_0", "instr_event_1", "instr_warning", "instr_error")
+    )
     for module, first in counters._FINISHED.items():
         for (direction, number), place in counters._CHANNELS.items():
             for what, name in (("descriptor finished", "finished_bd"), ("task finished", "finished_task")):

@@ -23,8 +23,9 @@ FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).parents[2] / ".." / "sh
 
 @pytest.mark.parametrize("kind", TILES)
 def test_every_register_has_a_rule(kind: str) -> None:
-    unknown = [name for name, offset, size in registers(kind) if size <= 0x10 and
-               meaning(kind, offset).kind == "unknown"]
+    unknown = [
+        name for name, offset, size in registers(kind) if size <= 0x10 and meaning(kind, offset).kind == "unknown"
+    ]
     assert unknown == []
 
 
@@ -72,11 +73,15 @@ def test_addresses_without_a_register_are_refused(kind: str, offset: int) -> Non
         bench.read(TILES[kind], offset)
 
 
-@pytest.mark.parametrize("name,value,what", [
-    ("Tile_Control", 1, "isolating a tile"), ("Debug_Control1", 1, "halting a core by an event"),
-    ("Enable_Events", 5, "enabling or disabling a core by an event"),
-    ("Stream_Switch_Deterministic_Merge_arb0_ctrl", 1, "merging packets in a fixed order"),
-])
+@pytest.mark.parametrize(
+    "name,value,what",
+    [
+        ("Tile_Control", 1, "isolating a tile"),
+        ("Debug_Control1", 1, "halting a core by an event"),
+        ("Enable_Events", 5, "enabling or disabling a core by an event"),
+        ("Stream_Switch_Deterministic_Merge_arb0_ctrl", 1, "merging packets in a fixed order"),
+    ],
+)
 def test_what_a_register_would_do_and_is_not_modelled_is_named(name: str, value: int, what: str) -> None:
     bench = Bench()
     offset = register_offset("core", name)

@@ -83,7 +83,7 @@ def test_compiled_random_programs_give_the_same_on_both_engines(seed: int, monke
     for number in range(8):
         code = bytearray.fromhex("0100") * 8192
         made = generate(random_program(number)).code
-        code[:len(made)] = made
+        code[: len(made)] = made
         pair = Pair(Program(code, []))
         found = pair.compare(State(random, np.random.default_rng(seed)), 5000)
         assert found is None, f"program {number}: {found}"
@@ -100,8 +100,16 @@ def _cores(text: str, **registers: int) -> list[Core]:
     return cores
 
 
-LOOP = "\n".join(["lda r2, [p0, #0]; add r3, r3, #1", "mul r4, r2, r3; vlda wl0, [p1], #32", "vshuffle x2, x0, x0, r5",
-                  "st r3, [p0, #4]", "j #0", *["add r6, r6, r4"] * 5])
+LOOP = "\n".join(
+    [
+        "lda r2, [p0, #0]; add r3, r3, #1",
+        "mul r4, r2, r3; vlda wl0, [p1], #32",
+        "vshuffle x2, x0, x0, r5",
+        "st r3, [p0, #4]",
+        "j #0",
+        *["add r6, r6, r4"] * 5,
+    ]
+)
 
 
 @pytest.mark.parametrize("slices", [1, 7, 50, 1000])

@@ -115,8 +115,11 @@ def test_a_broadcast_can_name_another_event_and_none():
     board.write((0, 3), "memory", BROADCAST, 0)
     board.happens((0, 3), "memory", USER["memory"])
     assert board.read((0, 3), "memory", STATUS + 12) == 1 << USER["memory"] - 96
-    assert all(not board.read(tile, module, STATUS + 12) >> FIRST_BROADCAST[module] % 32 & 1
-               for tile, module in all_modules(board) if module in ("core", "memory", "shim") and tile != (0, 3))
+    assert all(
+        not board.read(tile, module, STATUS + 12) >> FIRST_BROADCAST[module] % 32 & 1
+        for tile, module in all_modules(board)
+        if module in ("core", "memory", "shim") and tile != (0, 3)
+    )
 
 
 def test_status_bits_stay_until_they_are_cleared():

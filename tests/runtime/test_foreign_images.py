@@ -54,8 +54,11 @@ def is_parameter(operation: txn.Operation) -> bool:
 
 def with_parameters(kernel: ForeignKernel, description: dict) -> ForeignKernel:
     """The description's values over the place holders (facts/platform/legacy_sequence.md section 6)."""
-    values = {tuple(entry["tloc"]): [port.get("value") for port in entry["ports"].values()]
-              for entry in description["kernels"].values() if "tloc" in entry}
+    values = {
+        tuple(entry["tloc"]): [port.get("value") for port in entry["ports"].values()]
+        for entry in description["kernels"].values()
+        if "tloc" in entry
+    }
     operations = []
     for operation in kernel.operations:
         if is_parameter(operation):

@@ -23,8 +23,10 @@ BUNDLES, MULTIPLIES, CYCLES_OVER_EMPTY = 288, 256, 282  # facts/silicon/calibrat
 def called(function: str, times: int) -> Core:
     """A core that will call the function, its pointers set in the delay slots of each call."""
     pointers = "".join(f" movxm p{i}, #{place}\n" for i, place in enumerate((A, B, C, C)))
-    return core_with(f"nop\n mova r31, #{times}\n event #0\ncall:\n jl #function\n{pointers}nop\n add r31, r31, #-1\n"
-                     f" jnz r31, #call\n{nops(5)} event #1\n{nops(8)} done\n{nops(6)}function:\n{function}")
+    return core_with(
+        f"nop\n mova r31, #{times}\n event #0\ncall:\n jl #function\n{pointers}nop\n add r31, r31, #-1\n"
+        f" jnz r31, #call\n{nops(5)} event #1\n{nops(8)} done\n{nops(6)}function:\n{function}"
+    )
 
 
 def run(core: Core) -> int:
@@ -48,7 +50,8 @@ def test_the_program_has_160_bundles_and_a_loop_of_64() -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_it_takes_282_cycles_over_an_empty_call_and_the_product_is_right(
-        engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(calibration_core, "ENGINE", engine)
     print("seed", SEED)
     random = np.random.default_rng(SEED)

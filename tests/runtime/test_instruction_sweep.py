@@ -32,7 +32,9 @@ def random_operands(random: np.random.Generator, instruction: Any) -> tuple[Any,
             if operand.kind == "fixed_register":
                 values.append(operand.register)
             elif operand.kind == "register":
-                values.append(str(random.choice(list(target.REGISTER_CLASSES[operand.register_class].encodings.values()))))
+                values.append(
+                    str(random.choice(list(target.REGISTER_CLASSES[operand.register_class].encodings.values())))
+                )
             else:
                 steps = (operand.maximum - operand.minimum) // operand.step
                 step = int(random.integers(0, steps + 1))
@@ -68,8 +70,21 @@ def random_core(random: np.random.Generator, instruction: Any, operands: tuple[A
     file.plain[:] = data
     file.bypassed[:] = data
     pointer = 0x80020 if "tm" in instruction.mnemonic else OWN_MEMORY + 0x8000
-    known = {"lc": 0, "le": 0x3FF0, "ls": 0, "sp": OWN_MEMORY + 0x8000, "r26": 1, "r27": 0, "r28": 1, "r29": 5,
-             "crRnd": 12, "crSat": 1, "crMCDEn": 1, "crSCDEn": 1, "srCarry": 1}
+    known = {
+        "lc": 0,
+        "le": 0x3FF0,
+        "ls": 0,
+        "sp": OWN_MEMORY + 0x8000,
+        "r26": 1,
+        "r27": 0,
+        "r28": 1,
+        "r29": 5,
+        "crRnd": 12,
+        "crSat": 1,
+        "crMCDEn": 1,
+        "crSCDEn": 1,
+        "srCarry": 1,
+    }
     known |= {name: pointer for name in target.P}
     known |= {name: 64 * int(random.integers(8)) for name in (*target.M, *target.DJ)}
     known |= {name: int(random.integers(0, 32)) for name in target.S}
@@ -117,8 +132,11 @@ def changed(before: tuple[list[Any], np.ndarray], core: Core) -> set[str]:
     """The smallest register parts whose value differs."""
     scalars, vectors = before
     found = {name for name, index in SCALAR_INDEX.items() if core.registers.scalar[index] != scalars[index]}
-    return found | {part for part, (offset, size) in _PARTS.items()
-                    if (core.registers.plain[offset:offset + size] != vectors[offset:offset + size]).any()}
+    return found | {
+        part
+        for part, (offset, size) in _PARTS.items()
+        if (core.registers.plain[offset : offset + size] != vectors[offset : offset + size]).any()
+    }
 
 
 @pytest.mark.parametrize("slot", sorted({INSTRUCTIONS[name].slot for name in NAMES}))
@@ -130,8 +148,9 @@ def test_instructions_write_what_their_declaration_names_by_the_stage_it_names(s
             continue
         operands = random_operands(random, instruction)
         core = random_core(random, instruction, operands)
-        accesses = [each for each in operand_accesses(instruction, operand_registers(instruction, operands))
-                    if each.writes]
+        accesses = [
+            each for each in operand_accesses(instruction, operand_registers(instruction, operands)) if each.writes
+        ]
         allowed = {part for each in accesses for part in each.registers}
         before = list(core.registers.scalar), core.registers.plain.copy()
         run(core, max((each.stage for each in accesses), default=1))
@@ -147,8 +166,11 @@ def test_what_an_instruction_declares_as_result_it_writes(seed: int) -> None:
     random = np.random.default_rng(seed)
     for name in NAMES:
         instruction = INSTRUCTIONS[name]
-        results = [i for i, operand in enumerate(instruction.operands) if operand.direction == "out"
-                   and operand.kind == "register"]
+        results = [
+            i
+            for i, operand in enumerate(instruction.operands)
+            if operand.direction == "out" and operand.kind == "register"
+        ]
         for attempt in range(20):
             operands = random_operands(random, instruction)
             core = random_core(random, instruction, operands)

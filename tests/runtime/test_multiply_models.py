@@ -16,9 +16,18 @@ from npuc.runtime.emulator.semantics.multiply import GEOMETRIES
 
 BENCH = Bench()
 # Signs of acc1, of the product sum, of acc2: vmac.md section 4, written out once more.
-FAMILY = {"vmul": ("", "+", ""), "vnegmul": ("", "-", ""), "vmac": ("+", "+", ""), "vmsc": ("+", "-", ""),
-          "vnegmac": ("-", "-", ""), "vnegmsc": ("-", "+", ""), "vaddmac": ("+", "+", "+"), "vaddmsc": ("+", "-", "+"),
-          "vsubmac": ("+", "+", "-"), "vsubmsc": ("+", "-", "-")}
+FAMILY = {
+    "vmul": ("", "+", ""),
+    "vnegmul": ("", "-", ""),
+    "vmac": ("+", "+", ""),
+    "vmsc": ("+", "-", ""),
+    "vnegmac": ("-", "-", ""),
+    "vnegmsc": ("-", "+", ""),
+    "vaddmac": ("+", "+", "+"),
+    "vaddmsc": ("+", "-", "+"),
+    "vsubmac": ("+", "+", "-"),
+    "vsubmsc": ("+", "-", "-"),
+}
 ALONE = {"vadd": ("+", "+"), "vsub": ("+", "-"), "vnegadd": ("-", "-"), "vnegsub": ("-", "+"), "vneg": ("-", "")}
 FLOAT = ("vmul", "vnegmul", "vmac", "vmsc", "vaddmac", "vaddmsc")
 INTEGER_MODES = [key for key in GEOMETRIES if key[0] != 2]
@@ -48,16 +57,22 @@ def products(mode: tuple[int, int, int], word: int, a: bytes, b: bytes) -> list[
     if shape.sliding:
         return [sum(x[lane + k] * y[k] for k in range(shape.inner)) for lane in range(shape.rows)]
     if not shape.columns:
-        return [sum(x[lane + k * shape.rows] * y[lane + k * shape.rows] for k in range(shape.inner))
-                for lane in range(shape.rows)]
-    return [sum(x[i * shape.inner + k] * y[k * shape.columns + j] for k in range(shape.inner))
-            for i in range(shape.rows) for j in range(shape.columns)]
+        return [
+            sum(x[lane + k * shape.rows] * y[lane + k * shape.rows] for k in range(shape.inner))
+            for lane in range(shape.rows)
+        ]
+    return [
+        sum(x[i * shape.inner + k] * y[k * shape.columns + j] for k in range(shape.inner))
+        for i in range(shape.rows)
+        for j in range(shape.columns)
+    ]
 
 
 def test_every_dense_mode_of_the_facts_is_known_and_none_but_the_convolution_besides(facts_dir: Path) -> None:
     modes = json.loads((facts_dir / "semantics" / "vmac_config.json").read_text())["modes"]
     assert {(mode["amode"], mode["bmode"], mode["variant"]) for mode in modes} == {
-        key for key, geometry in GEOMETRIES.items() if not geometry.sliding}
+        key for key, geometry in GEOMETRIES.items() if not geometry.sliding
+    }
 
 
 def destination(name: str, accumulator: str) -> str:
@@ -87,8 +102,9 @@ def test_integer_multiply_accumulate(name: str, mode: tuple[int, int, int], seed
         first, second = (numbers(each, shape.lane_bits, True) for each in acc)
         if word & SHIFT:
             first = [value << 16 for value in first]
-        want = [sign1 * x + sign * p + sign2 * y
-                for x, p, y in zip(first, products(mode, word, a, b), second, strict=True)]
+        want = [
+            sign1 * x + sign * p + sign2 * y for x, p, y in zip(first, products(mode, word, a, b), second, strict=True)
+        ]
         got = core.registers.read(destination(name, "cm")).tobytes()
         assert got == packed(want, shape.lane_bits), hex(word)
 
@@ -157,15 +173,19 @@ def _finite(random: np.random.Generator, mantissa_bits: int, low: int, high: int
     if random.random() < 0.1:
         return int(random.integers(2)) << (mantissa_bits + 8)
     return (int(random.integers(2)) << 8 | int(random.integers(low, high + 1))) << mantissa_bits | int(
-        random.integers(1 << mantissa_bits))
+        random.integers(1 << mantissa_bits)
+    )
 
 
-@pytest.mark.parametrize(("fields", "accumulators"), [((120, 134), (110, 140)), ((0, 66), (0, 6)),
-                                                       ((60, 190), (1, 254)), ((127, 127), (127, 150))])
+@pytest.mark.parametrize(
+    ("fields", "accumulators"),
+    [((120, 134), (110, 140)), ((0, 66), (0, 6)), ((60, 190), (1, 254)), ((127, 127), (127, 150))],
+)
 @pytest.mark.parametrize("mode", [(2, 3, 0), (2, 3, 1)], ids=str)
 @pytest.mark.parametrize("name", FLOAT)
-def test_bf16_multiply_accumulate(name: str, mode: tuple[int, int, int], fields: tuple[int, int],
-                                  accumulators: tuple[int, int], seed: int) -> None:
+def test_bf16_multiply_accumulate(
+    name: str, mode: tuple[int, int, int], fields: tuple[int, int], accumulators: tuple[int, int], seed: int
+) -> None:
     random = np.random.default_rng(seed)
     shape = GEOMETRIES[mode]
     text = f"{name}.f {_operands(name, 'bml')}"
@@ -173,8 +193,16 @@ def test_bf16_multiply_accumulate(name: str, mode: tuple[int, int, int], fields:
         word = word_of(mode, 0, sum(f for f in (ZERO, SUB_MUL, SUB_ACC1, SUB_ACC2) if random.random() < 0.3))
         a, b = ([_finite(random, 7, *fields) for _ in range(32)] for _ in range(2))
         acc = [[_finite(random, 23, *accumulators) for _ in range(16)] for _ in range(2)]
-        core = BENCH.run(text, {"x1": packed(a, 16), "x2": packed(b, 16), "bml1": packed(acc[0], 32),
-                                "bml2": packed(acc[1], 32), "r1": word})
+        core = BENCH.run(
+            text,
+            {
+                "x1": packed(a, 16),
+                "x2": packed(b, 16),
+                "bml1": packed(acc[0], 32),
+                "bml2": packed(acc[1], 32),
+                "r1": word,
+            },
+        )
         sign1, sign, sign2 = signs_under(FAMILY[name], word)
         want = []
         for lane in range(16):
@@ -213,16 +241,27 @@ def test_fp32_accumulator_arithmetic(name: str, fields: tuple[int, int], seed: i
 INF, NAN = 0x7F80, 0x7FC0
 
 
-@pytest.mark.parametrize(("pairs", "accumulator", "want"), [
-    ([(INF, 0x3F80)], 0x3F800000, 0x7F800000), ([(INF, 0xBF80)], 0, 0xFF800000), ([(INF, 0)], 0, 0x7F800001),
-    ([(INF, 0x3F80)], 0xFF800000, "nan"), ([(NAN, 0x3F80)], 0, "nan"), ([(0, 0)], 0x7FC12345, 0x7FC12345),
-    ([(0x7F7F, 0x7F7F)], 0, 0x7F800000), ([(0x0080, 0x0080)], 0, 0)])
+@pytest.mark.parametrize(
+    ("pairs", "accumulator", "want"),
+    [
+        ([(INF, 0x3F80)], 0x3F800000, 0x7F800000),
+        ([(INF, 0xBF80)], 0, 0xFF800000),
+        ([(INF, 0)], 0, 0x7F800001),
+        ([(INF, 0x3F80)], 0xFF800000, "nan"),
+        ([(NAN, 0x3F80)], 0, "nan"),
+        ([(0, 0)], 0x7FC12345, 0x7FC12345),
+        ([(0x7F7F, 0x7F7F)], 0, 0x7F800000),
+        ([(0x0080, 0x0080)], 0, 0),
+    ],
+)
 def test_special_values_of_the_bf16_sum(pairs: list[tuple[int, int]], accumulator: int, want: Any) -> None:
     a, b = [0] * 32, [0] * 32
     for k, (x, y) in enumerate(pairs):
         a[k], b[4 * k] = x, y
-    core = BENCH.run("vmac.f bml4, bml1, x1, x2, r1", {"x1": packed(a, 16), "x2": packed(b, 16), "r1": 0x1C,
-                                                     "bml1": packed([accumulator] * 16, 32)})
+    core = BENCH.run(
+        "vmac.f bml4, bml1, x1, x2, r1",
+        {"x1": packed(a, 16), "x2": packed(b, 16), "r1": 0x1C, "bml1": packed([accumulator] * 16, 32)},
+    )
     got = numbers(core.registers.read("bml4"), 32, False)[0]
     if want == "nan":
         assert got & 0x7F800001 == 0x7F800001
@@ -230,11 +269,17 @@ def test_special_values_of_the_bf16_sum(pairs: list[tuple[int, int]], accumulato
         assert got == want, hex(got)
 
 
-@pytest.mark.parametrize(("name", "word", "fact"), [
-    ("vmac", 0x308 | 1 << 20, "section 7 does not describe sub_mask 0x10"),
-    ("vmac", 0x308 | 1 << 14, "bits 14 and 15"),
-    ("vmac", 0x1C, "no dense integer multiply mode"), ("vmac", 0x3E8, "variant 7"),
-    ("vmac.f", 0x308, "no dense float multiply mode"), ("vadd.f", 0x02, "64-bit lanes .* in a float instruction")])
+@pytest.mark.parametrize(
+    ("name", "word", "fact"),
+    [
+        ("vmac", 0x308 | 1 << 20, "section 7 does not describe sub_mask 0x10"),
+        ("vmac", 0x308 | 1 << 14, "bits 14 and 15"),
+        ("vmac", 0x1C, "no dense integer multiply mode"),
+        ("vmac", 0x3E8, "variant 7"),
+        ("vmac.f", 0x308, "no dense float multiply mode"),
+        ("vadd.f", 0x02, "64-bit lanes .* in a float instruction"),
+    ],
+)
 def test_words_that_the_facts_do_not_describe_name_the_missing_fact(name: str, word: int, fact: str) -> None:
     accumulator = "bml" if name.endswith(".f") else "cm"
     operands = f"{accumulator}2" if name.startswith("vadd") else "x1, x2"

@@ -81,16 +81,22 @@ def test_a_damaged_object_is_compiled_again(folder: Path, damage: str, monkeypat
     good = {file: file.read_bytes() for file in files}
     for file, content in good.items():
         middle = len(content) // 2
-        file.write_bytes({"cut": content[:middle], "empty": b"",
-                          "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1:]}[damage])
+        file.write_bytes(
+            {
+                "cut": content[:middle],
+                "empty": b"",
+                "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            }[damage]
+        )
     calls = compiled(monkeypatch)
     forget(monkeypatch)
     assert executed() == RESULT and len(calls) == len(files)
     assert all(objects.whole(file.read_bytes()) is not None for file in files)
 
 
-def test_an_object_of_another_translator_or_processor_is_not_used(folder: Path,
-                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_of_another_translator_or_processor_is_not_used(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert executed() == RESULT
     monkeypatch.setattr(objects, "_identity", lambda: "another")
     forget(monkeypatch)
@@ -114,11 +120,15 @@ def test_the_folder_stays_below_its_limit(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_processes_at_once_share_one_cache(tmp_path: Path) -> None:
-    code = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-            "import test_native_cache as t\nprint(t.executed() == t.RESULT)")
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import test_native_cache as t\nprint(t.executed() == t.RESULT)"
+    )
     environment = os.environ | {"NPUC_CACHE_DIR": str(tmp_path)}
-    running = [subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-               for _ in range(4)]
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
     assert [process.communicate()[0].strip() for process in running] == ["True"] * 4
     assert all(objects.whole(file.read_bytes()) is not None for file in (tmp_path / "native").iterdir())
 
@@ -135,12 +145,20 @@ def test_the_engine_is_chosen_by_name_then_by_the_environment(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("translations", [0, 1, 2])
-def test_where_translation_fails_the_interpreter_goes_on(folder: Path, translations: int,
-                                                          monkeypatch: pytest.MonkeyPatch,
-                                                          caplog: pytest.LogCaptureFixture) -> None:
+def test_where_translation_fails_the_interpreter_goes_on(
+    folder: Path, translations: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """LLVM may fail at the first module or at a later one, behind a link, a computed jump or a lock request."""
-    text = ("add r3, r3, #1\nacq #48, r2\nmovxm p1, #0x100\n" + "add r3, r3, #2\n" * 3 + "j p1\n" + "\n" * 9
-            + "add r3, r3, #3\n" * 3 + "add r4, r4, #-1\njnz r4, #0x100\n" + "\n" * 5 + "done")
+    text = (
+        "add r3, r3, #1\nacq #48, r2\nmovxm p1, #0x100\n"
+        + "add r3, r3, #2\n" * 3
+        + "j p1\n"
+        + "\n" * 9
+        + "add r3, r3, #3\n" * 3
+        + "add r4, r4, #-1\njnz r4, #0x100\n"
+        + "\n" * 5
+        + "done"
+    )
     outcomes = []
     for engine in ("interpreter", "native"):
         if engine == "native":

@@ -30,16 +30,31 @@ def _sign_run(a: int) -> int:
 
 
 TWO: dict[str, Callable[[int, int], int]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "and": lambda a, b: a & b, "or": lambda a, b: a | b,
-    "xor": lambda a, b: a ^ b, "mul": lambda a, b: a * b, "lt": lambda a, b: s32(a) < s32(b),
-    "ge": lambda a, b: s32(a) >= s32(b), "ltu": lambda a, b: a < b, "geu": lambda a, b: a >= b,
-    "eq": lambda a, b: a == b, "ne": lambda a, b: a != b, "ashl": lambda a, b: _shift(a, b, True),
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "xor": lambda a, b: a ^ b,
+    "mul": lambda a, b: a * b,
+    "lt": lambda a, b: s32(a) < s32(b),
+    "ge": lambda a, b: s32(a) >= s32(b),
+    "ltu": lambda a, b: a < b,
+    "geu": lambda a, b: a >= b,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "ashl": lambda a, b: _shift(a, b, True),
     "lshl": lambda a, b: _shift(a, b, False),
 }
 ONE: dict[str, Callable[[int], int]] = {
-    "abs": lambda a: abs(s32(a)), "eqz": lambda a: a == 0, "nez": lambda a: a != 0,
-    "clz": lambda a: f"{a:032b}1".index("1"), "clb": _sign_run, "extend.s8": lambda a: wrapped(a, 8, True),
-    "extend.s16": lambda a: wrapped(a, 16, True), "extend.u8": lambda a: a % 256, "extend.u16": lambda a: a % 65536,
+    "abs": lambda a: abs(s32(a)),
+    "eqz": lambda a: a == 0,
+    "nez": lambda a: a != 0,
+    "clz": lambda a: f"{a:032b}1".index("1"),
+    "clb": _sign_run,
+    "extend.s8": lambda a: wrapped(a, 8, True),
+    "extend.s16": lambda a: wrapped(a, 16, True),
+    "extend.u8": lambda a: a % 256,
+    "extend.u16": lambda a: a % 65536,
 }
 
 
@@ -68,8 +83,9 @@ def test_carries_chain_to_64_bits(low: str, high: str, seed: int) -> None:
     random = np.random.default_rng(seed)
     for _ in range(60):
         a, b = edgy(random, 64, 2)
-        core = BENCH.run(f"{low} r1, r2, r3\n{high} r4, r5, r6",
-                         {"r2": a & M32, "r3": b & M32, "r5": a >> 32, "r6": b >> 32})
+        core = BENCH.run(
+            f"{low} r1, r2, r3\n{high} r4, r5, r6", {"r2": a & M32, "r3": b & M32, "r5": a >> 32, "r6": b >> 32}
+        )
         want = (a + b if low == "add" else a - b) % (1 << 64)
         assert core.registers.read("r1") | core.registers.read("r4") << 32 == want, (hex(a), hex(b))
 
@@ -90,11 +106,22 @@ def test_selects_look_at_r27(name: str, chosen: Callable[[int], bool], condition
     assert core.registers.read("r1") == (5 if chosen(condition) else 6)
 
 
-@pytest.mark.parametrize(("text", "register", "want"), [
-    ("mova r1, #-5", "r1", -5 & M32), ("movx r1, #-7", "r1", -7 & M32), ("movxm r1, #0x12345678", "r1", 0x12345678),
-    ("movxm p1, #0x7ffff", "p1", 0x7FFFF), ("add.nc r1, r2, #-3", "r1", 6), ("mov m1, r2", "m1", 9),
-    ("movx crRnd, r2", "crRnd", 9), ("mov lc, r2", "lc", 9), ("mov dn3, r2", "dn3", 9), ("mov s1, r2", "s1", 9),
-    ("add.nc lc, r2, #-1", "lc", 8)])
+@pytest.mark.parametrize(
+    ("text", "register", "want"),
+    [
+        ("mova r1, #-5", "r1", -5 & M32),
+        ("movx r1, #-7", "r1", -7 & M32),
+        ("movxm r1, #0x12345678", "r1", 0x12345678),
+        ("movxm p1, #0x7ffff", "p1", 0x7FFFF),
+        ("add.nc r1, r2, #-3", "r1", 6),
+        ("mov m1, r2", "m1", 9),
+        ("movx crRnd, r2", "crRnd", 9),
+        ("mov lc, r2", "lc", 9),
+        ("mov dn3, r2", "dn3", 9),
+        ("mov s1, r2", "s1", 9),
+        ("add.nc lc, r2, #-1", "lc", 8),
+    ],
+)
 def test_moves(text: str, register: str, want: int) -> None:
     core = BENCH.run(text, {"r2": 9})
     assert core.registers.read(register) == want
@@ -111,7 +138,7 @@ def test_loads_extend(name: str, seed: int) -> None:
         data = random.bytes(8)
         offset = int(random.integers(0, 8 // size)) * size
         core = BENCH.run(f"{name} r1, [p0, dj0]", {"dj0": offset}, data)
-        want = int.from_bytes(data[offset:offset + size], "little", signed=signed) & M32
+        want = int.from_bytes(data[offset : offset + size], "little", signed=signed) & M32
         assert core.registers.read("r1") == want
 
 
@@ -124,7 +151,7 @@ def test_stores_change_their_bytes_only(name: str, size: int, seed: int) -> None
         value = int(random.integers(0, 1 << 32))
         core = BENCH.run(f"{name} r1, [p0, dj0]", {"dj0": offset, "r1": value}, before)
         want = bytearray(before)
-        want[offset:offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
+        want[offset : offset + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, "little")
         assert core.data_memory.read(MEMORY, 16) == bytes(want)
 
 
@@ -164,16 +191,20 @@ def test_multidimensional_pointers_follow_the_rules_from_any_state(name: str, di
         assert got == _walk(dimensions, registers, steps)[steps:], registers
 
 
-@pytest.mark.parametrize(("text", "registers", "where"), [
-    ("lda r1, [p1], #-4", {"p1": OWN_MEMORY + MEMORY}, OWN_MEMORY + MEMORY - 4),
-    ("lda r1, [p1], m2", {"p1": OWN_MEMORY + MEMORY, "m2": 0xFFFFC}, OWN_MEMORY + MEMORY - 4),
-    ("lda r1, [p1, #8]", {"p1": OWN_MEMORY + MEMORY}, OWN_MEMORY + MEMORY),
-    ("padda [p1], #-2048", {"p1": 0x400}, (0x400 - 2048) % (1 << 20)),
-    ("padda [p1], m2", {"p1": 0xFFFFF, "m2": 2}, 1)])
+@pytest.mark.parametrize(
+    ("text", "registers", "where"),
+    [
+        ("lda r1, [p1], #-4", {"p1": OWN_MEMORY + MEMORY}, OWN_MEMORY + MEMORY - 4),
+        ("lda r1, [p1], m2", {"p1": OWN_MEMORY + MEMORY, "m2": 0xFFFFC}, OWN_MEMORY + MEMORY - 4),
+        ("lda r1, [p1, #8]", {"p1": OWN_MEMORY + MEMORY}, OWN_MEMORY + MEMORY),
+        ("padda [p1], #-2048", {"p1": 0x400}, (0x400 - 2048) % (1 << 20)),
+        ("padda [p1], m2", {"p1": 0xFFFFF, "m2": 2}, 1),
+    ],
+)
 def test_post_modified_pointers_wrap_at_20_bits(text: str, registers: dict[str, int], where: int) -> None:
     data = bytes(range(16))
     core = BENCH.run(text, registers, data)
     assert core.registers.read("p1") == where
     if text.startswith("lda"):
         first = 8 if "#8" in text else 0
-        assert core.registers.read("r1") == int.from_bytes(data[first:first + 4], "little")
+        assert core.registers.read("r1") == int.from_bytes(data[first : first + 4], "little")

@@ -29,9 +29,19 @@ def _fp32(random: np.random.Generator, low: int, high: int) -> np.ndarray:
     return (_bf16(random, 16, low, high).astype(np.uint32) << 16) | random.integers(0, 65536, 16, dtype=np.uint32)
 
 
-@pytest.mark.parametrize(("low", "high", "acc_low", "acc_high"), [
-    (120, 134, 110, 140), (0, 255, 0, 255), (0, 70, 0, 3), (55, 68, 0, 2), (180, 200, 240, 255), (100, 150, 0, 254),
-    (0, 0, 0, 1), (62, 66, 1, 5)])
+@pytest.mark.parametrize(
+    ("low", "high", "acc_low", "acc_high"),
+    [
+        (120, 134, 110, 140),
+        (0, 255, 0, 255),
+        (0, 70, 0, 3),
+        (55, 68, 0, 2),
+        (180, 200, 240, 255),
+        (100, 150, 0, 254),
+        (0, 0, 0, 1),
+        (62, 66, 1, 5),
+    ],
+)
 def test_fast_float_sum_equals_the_exact_one(low: int, high: int, acc_low: int, acc_high: int) -> None:
     random = np.random.default_rng(SEED)
     print(f"seed {SEED}")
@@ -43,8 +53,11 @@ def test_fast_float_sum_equals_the_exact_one(low: int, high: int, acc_low: int, 
             with np.errstate(all="ignore"):
                 got = float_sum.multiply_add(NUMPY, a, b, geometry, negate, accumulators)
             for lane in range(16):
-                want = float_sum.exact_lane(float_sum._factors(a, b, geometry, lane), negate,
-                                            [(int(lanes[lane]), negated) for lanes, negated in accumulators])
+                want = float_sum.exact_lane(
+                    float_sum._factors(a, b, geometry, lane),
+                    negate,
+                    [(int(lanes[lane]), negated) for lanes, negated in accumulators],
+                )
                 assert int(got[lane]) == want, (trial, lane)
 
 
@@ -57,8 +70,9 @@ def test_fast_accumulator_addition_equals_the_exact_one(low: int, high: int) -> 
         with np.errstate(all="ignore"):
             got = float_sum.add(NUMPY, accumulators)
         for lane in range(16):
-            want = float_sum.exact_lane([], False, [(int(lanes[lane]), negated) for lanes, negated in accumulators],
-                                        signed_zero=True)
+            want = float_sum.exact_lane(
+                [], False, [(int(lanes[lane]), negated) for lanes, negated in accumulators], signed_zero=True
+            )
             assert int(got[lane]) == want, (lane, [hex(int(lanes[lane])) for lanes, _ in accumulators])
 
 
@@ -85,13 +99,20 @@ def test_geometries_are_those_of_the_facts() -> None:
         geometry = multiply.GEOMETRIES[mode["amode"], mode["bmode"], mode["variant"]]
         widths = {"i4": 4, "i8": 8, "i16": 16, "bf16": 16, "i32": 32, "fp32": 32, "i64": 64}
         assert (geometry.a_bits, geometry.b_bits, geometry.lane_bits) == tuple(
-            widths[mode[key]] for key in ("a", "b", "acc")), mode["name"]
+            widths[mode[key]] for key in ("a", "b", "acc")
+        ), mode["name"]
         assert geometry.inner == mode["K"]
         assert geometry.lanes == mode.get("lanes", mode.get("M", 0) * mode.get("N", 0))
 
 
-@pytest.mark.parametrize("word", [word | signs for word in (0x008, 0x010, 0x018, 0x002, 0x012, 0x032, 0x01A, 0x03A)
-                                  for signs in (0, 0x100, 0x200, 0x300)])
+@pytest.mark.parametrize(
+    "word",
+    [
+        word | signs
+        for word in (0x008, 0x010, 0x018, 0x002, 0x012, 0x032, 0x01A, 0x03A)
+        for signs in (0, 0x100, 0x200, 0x300)
+    ],
+)
 def test_integer_matrix_modes_are_row_major_products(word: int) -> None:
     random = np.random.default_rng(SEED)
     shape = multiply.configuration(word).geometry
@@ -99,10 +120,14 @@ def test_integer_matrix_modes_are_row_major_products(word: int) -> None:
     a, b = (random.integers(0, 256, 64, dtype=np.uint8) for _ in range(2))
 
     def numbers(value: np.ndarray, bits: int, signed: bool, rows: int, columns: int) -> np.ndarray:
-        return value.view(f"{'i' if signed else 'u'}{bits // 8}")[:rows * columns].reshape(rows, columns).astype(object)
+        return (
+            value.view(f"{'i' if signed else 'u'}{bits // 8}")[: rows * columns].reshape(rows, columns).astype(object)
+        )
 
-    want = (numbers(a, shape.a_bits, bool(word & 0x200), shape.rows, shape.inner)
-            @ numbers(b, shape.b_bits, bool(word & 0x100), shape.inner, shape.columns)).reshape(-1)
+    want = (
+        numbers(a, shape.a_bits, bool(word & 0x200), shape.rows, shape.inner)
+        @ numbers(b, shape.b_bits, bool(word & 0x100), shape.inner, shape.columns)
+    ).reshape(-1)
     got = multiply.integer(NUMPY, a, b, word, op="vmul").view(f"i{shape.lane_bits // 8}")
     top = 1 << shape.lane_bits
     assert [int(x) % top for x in got] == [int(x) % top for x in want]
@@ -122,9 +147,17 @@ def test_missing_semantics_are_listed_and_refused() -> None:
         semantics.effect(missing[0])
 
 
-@pytest.mark.parametrize(("mode", "word", "want"), [(0, 0x3F808001, 0x3F80), (1, 0x3F800001, 0x3F81),
-                                                     (12, 0x3F818000, 0x3F82), (12, 0x3F808000, 0x3F80),
-                                                     (0, 0xBF800001, 0xBF81), (12, 0x7F800001, 0x7F81)])
+@pytest.mark.parametrize(
+    ("mode", "word", "want"),
+    [
+        (0, 0x3F808001, 0x3F80),
+        (1, 0x3F800001, 0x3F81),
+        (12, 0x3F818000, 0x3F82),
+        (12, 0x3F808000, 0x3F80),
+        (0, 0xBF800001, 0xBF81),
+        (12, 0x7F800001, 0x7F81),
+    ],
+)
 def test_fp32_narrows_to_bf16_in_the_rounding_mode(mode: int, word: int, want: int) -> None:
     got = semantics.convert.narrow_fp32(NUMPY, np.full(16, word, dtype=np.uint32).view(np.uint8), mode)
     assert int(got.view(np.uint16)[0]) == want

@@ -83,28 +83,42 @@ times = st.lists(st.integers(0, 900), min_size=8, max_size=8)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 400), cuts, st.integers(0, 300), st.lists(st.tuples(cuts, times, st.integers(0, 300)), min_size=1,
-                                                                max_size=2))
+@given(
+    st.integers(1, 400),
+    cuts,
+    st.integers(0, 300),
+    st.lists(st.tuples(cuts, times, st.integers(0, 300)), min_size=1, max_size=2),
+)
 @example(64, [16, 32, 48], 0, [([16, 32, 48], [0] * 8, 0)])
 @example(18, [], 0, [([1, 2, 3], [0, 0, 29, 29, 29, 29, 29, 29], 0)])
-def test_bursts_take_the_cycles_of_single_words(total: int, source: list[int], start: int,
-                                                receivers: list[tuple[list[int], list[int], int]]) -> None:
+def test_bursts_take_the_cycles_of_single_words(
+    total: int, source: list[int], start: int, receivers: list[tuple[list[int], list[int], int]]
+) -> None:
     bench = Bench()
     bench.circuit(MEMTILE, ("dma", 0), ("north", 0))
     bench.circuit(TILES[0], ("south", 0), ("dma", 0), *([("north", 0)] if len(receivers) > 1 else []))
     bench.circuit(TILES[1], ("south", 0), ("dma", 0))
     lengths = pieces(total, source)
     for number, length in enumerate(lengths):
-        bench.descriptor(MEMTILE, number, length, base_address=OWN, use_next=int(number + 1 < len(lengths)),
-                         next_bd=number + 1)
+        bench.descriptor(
+            MEMTILE, number, length, base_address=OWN, use_next=int(number + 1 < len(lengths)), next_bd=number + 1
+        )
     sinks = []
     for hops, (tile, (parts, releases, begin)) in enumerate(zip(TILES, receivers, strict=False)):
-        sink = Sink(pieces(total, parts), sorted(releases), FIRST_LATENCY + hops * HOP_LATENCY,
-                    FIRST_WORDS + hops * HOP_WORDS, begin + PHOENIX.task_start, [], [])
+        sink = Sink(
+            pieces(total, parts),
+            sorted(releases),
+            FIRST_LATENCY + hops * HOP_LATENCY,
+            FIRST_WORDS + hops * HOP_WORDS,
+            begin + PHOENIX.task_start,
+            [],
+            [],
+        )
         sinks.append(sink)
         for number, length in enumerate(sink.lengths):
-            bench.descriptor(tile, number, length, use_next=int(number + 1 < len(sink.lengths)), next_bd=number + 1,
-                             **LOCKED)
+            bench.descriptor(
+                tile, number, length, use_next=int(number + 1 < len(sink.lengths)), next_bd=number + 1, **LOCKED
+            )
         bench.at(begin, lambda tile=tile: bench.start(tile, "s2mm", 0, 0))
         for release in sink.releases[: len(sink.lengths)]:
             bench.at(release, lambda tile=tile: bench.release(tile, 0))

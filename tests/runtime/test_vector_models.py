@@ -128,8 +128,10 @@ def test_bf16_comparisons(name: str, seed: int) -> None:
     with_result = name.startswith("vm")
     text = f"{name}.bf16 {'x4, ' if with_result else ''}r16, x1, x2"
     for _ in range(12):
-        a, b = ([int(random.choice(BF16)) if random.random() < 0.5 else int(random.integers(0, 65536))
-                 for _ in range(32)] for _ in range(2))
+        a, b = (
+            [int(random.choice(BF16)) if random.random() < 0.5 else int(random.integers(0, 65536)) for _ in range(32)]
+            for _ in range(2)
+        )
         core = BENCH.run(text, {"x1": packed(a, 16), "x2": packed(b, 16)})
         bits, want = [], []
         for x, y in zip(a, b, strict=True):
@@ -153,16 +155,29 @@ def _shuffled(mode: dict[str, int], a: bytes, b: bytes) -> bytes:
     size = rows * columns
     out = []
     for start in range(0, len(source), size):
-        block = source[start:start + size]
+        block = source[start : start + size]
         out += [block[r * columns + c] for c in range(columns) for r in range(rows)]
     half = packed(out, bits)
     return half[64:] if mode["pair"] and mode["odd"] else half[:64]
 
 
-@pytest.mark.parametrize(("number", "bits", "rows", "columns", "pair"), [
-    (0, 8, 64, 2, True), (3, 16, 32, 2, True), (18, 16, 2, 32, True), (19, 16, 2, 32, True), (10, 256, 2, 2, True),
-    (22, 512, 1, 2, True), (23, 512, 1, 2, True), (29, 16, 4, 8, False), (28, 16, 8, 4, False), (39, 16, 4, 4, False),
-    (35, 8, 8, 8, False), (34, 32, 4, 4, False)])
+@pytest.mark.parametrize(
+    ("number", "bits", "rows", "columns", "pair"),
+    [
+        (0, 8, 64, 2, True),
+        (3, 16, 32, 2, True),
+        (18, 16, 2, 32, True),
+        (19, 16, 2, 32, True),
+        (10, 256, 2, 2, True),
+        (22, 512, 1, 2, True),
+        (23, 512, 1, 2, True),
+        (29, 16, 4, 8, False),
+        (28, 16, 8, 4, False),
+        (39, 16, 4, 4, False),
+        (35, 8, 8, 8, False),
+        (34, 32, 4, 4, False),
+    ],
+)
 def test_shuffles_transpose(number: int, bits: int, rows: int, columns: int, pair: bool, seed: int) -> None:
     random = np.random.default_rng(seed)
     a, b = random.bytes(64), random.bytes(64)
@@ -177,7 +192,7 @@ def test_byte_shifts_take_a_window(count: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     a, b = random.bytes(64), random.bytes(64)
     core = BENCH.run("vshift x4, x1, x2, r1", {"x1": a, "x2": b, "r1": count})
-    assert core.registers.read("x4").tobytes() == (a + b + bytes(64))[min(count, 128):][:64].ljust(64, b"\0")
+    assert core.registers.read("x4").tobytes() == (a + b + bytes(64))[min(count, 128) :][:64].ljust(64, b"\0")
 
 
 @pytest.mark.parametrize("width", [8, 16, 32, 64])
@@ -205,8 +220,12 @@ def test_moves_of_single_lanes(width: int, seed: int) -> None:
         mode = int(random.choice([0, 2, 18, 29, 35, 39, 50]))
         broadcast = packed([low] * count, width)
         registers["r29"] = mode
-        assert result(f"vbcstshfl.{width} x4, {value_register}, r29") == BENCH.run(
-            "vshuffle x4, x1, x2, r1", {"x1": broadcast, "x2": bytes(64), "r1": mode}).registers.read("x4").tobytes()
+        assert (
+            result(f"vbcstshfl.{width} x4, {value_register}, r29")
+            == BENCH.run("vshuffle x4, x1, x2, r1", {"x1": broadcast, "x2": bytes(64), "r1": mode})
+            .registers.read("x4")
+            .tobytes()
+        )
         for kind, sign in (("s", 0), ("d", 0), ("d", 1)):
             lane = wrapped(lanes[index % count], width, kind == "s" or sign == 1)
             destination = "r23:r22" if width == 64 else "r22"
@@ -219,7 +238,7 @@ def test_shift_align_is_a_plain_shift_without_a_step_and_named_unknown_with_one(
     a, b = random.bytes(64), random.bytes(64)
     for count in (0, 5, 64, 100):
         core = BENCH.run("vshift.align x4, x1, s0, x2, r1", {"x1": a, "x2": b, "s0": 0, "r1": count})
-        assert core.registers.read("x4").tobytes() == (a + b + bytes(64))[count:count + 64]
+        assert core.registers.read("x4").tobytes() == (a + b + bytes(64))[count : count + 64]
     core = BENCH.run("vshift.align x4, x1, s0, x2, r1", {"x1": a, "x2": b, "s0": 3, "r1": 0x80000005})
     assert not core.registers.read("x4").any()
     with pytest.raises(EmulationError, match=r"vector_misc.md section 1 .* step 0x3"):
@@ -238,4 +257,4 @@ def test_gathers_fetch_from_the_copy_of_the_lanes_parity(width: int, half: str, 
         for lane in range(4):
             address = addresses[lane + 4 * (half == "hi")] - OWN_MEMORY - MEMORY
             place = (address & ~31) + 16 * (lane % 2) + (address >> 1 & 15) // element * element
-            assert got[8 * lane:8 * lane + element] == table[place:place + element], (lane, hex(address))
+            assert got[8 * lane : 8 * lane + element] == table[place : place + element], (lane, hex(address))

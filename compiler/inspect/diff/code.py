@@ -203,9 +203,7 @@ def compare_code(a: CoreProgram, b: CoreProgram) -> CodeChange:
         else pair
         for pair in pairs
     ]
-    differences = [
-        _difference(first, second, pairs, start, end) for equal, start, end in _runs(pairs) if not equal
-    ]
+    differences = [_difference(first, second, pairs, start, end) for equal, start, end in _runs(pairs) if not equal]
     for name in ("base", "entry"):
         before, after = getattr(a, name), getattr(b, name)
         if before != after:

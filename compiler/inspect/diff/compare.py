@@ -83,5 +83,3 @@ def _unreadable(kind: str, a: bytes, b: bytes, names: tuple[str, str], error: In
         raise InputError(f"{message}; the other file cannot be read either", place=name) from error
     text = "; ".join(f"{name} cannot be read: {message}" for name, message in reasons) or error.message
     return (Section("file", (Difference(kind, note=text), *derived(compare_bytes(a, b)))),)
-
-

@@ -35,9 +35,7 @@ class Surroundings:
     images: tuple[Hashes, Hashes] = (frozenset(), frozenset())
 
 
-def compare_npuas(
-    a: bytes, b: bytes, around: Surroundings | None = None, prefix: str = ""
-) -> tuple[Section, ...]:
+def compare_npuas(a: bytes, b: bytes, around: Surroundings | None = None, prefix: str = "") -> tuple[Section, ...]:
     """Two NPUAs.  Raises InputError when one of them cannot be read.  prefix: put before the names of sections."""
     around = around or Surroundings()
     versions = [1 if npua.is_version_1(data) else 2 for data in (a, b)]
@@ -71,17 +69,13 @@ def _image_hash(a: Npua, b: Npua, images: tuple[Hashes, Hashes]) -> Iterator[Dif
     """The hash that ties data and image together; it follows where it is that of an image in both files."""
     if a.pdi_sha256 != b.pdi_sha256:
         own = (frozenset() if side.pdi is None else {sha256(side.pdi).digest()} for side in (a, b))
-        right = all(
-            side.pdi_sha256 in known | there for side, known, there in zip((a, b), own, images, strict=True)
-        )
+        right = all(side.pdi_sha256 in known | there for side, known, there in zip((a, b), own, images, strict=True))
         before, after = a.pdi_sha256.hex(), b.pdi_sha256.hex()
         yield Difference("PDI hash", before=before, after=after, derived=right)
 
 
 # --- programs -----------------------------------------------------------------------------------------------------
-def _programs(
-    a: Sequence[ProgramSymbols], b: Sequence[ProgramSymbols], moved_to: Moves
-) -> Iterator[Difference]:
+def _programs(a: Sequence[ProgramSymbols], b: Sequence[ProgramSymbols], moved_to: Moves) -> Iterator[Difference]:
     """What is said of the cores' programs; cores with the same differences are named together."""
     first, second = ({(p.column, p.row): p for p in side} for side in (a, b))
     alike: dict[tuple[object, ...], list[Core]] = defaultdict(list)
@@ -99,9 +93,7 @@ def _programs(
         yield from _program(before, after, moved_to.get(cores[0]), tiles_name("core", cores))
 
 
-def _program(
-    a: ProgramSymbols, b: ProgramSymbols, moves: Mapping[int, int] | None, title: str
-) -> Iterator[Difference]:
+def _program(a: ProgramSymbols, b: ProgramSymbols, moves: Mapping[int, int] | None, title: str) -> Iterator[Difference]:
     if a.program_bytes != b.program_bytes:
         follows = moves is not None
         yield Difference(f"{title} program_bytes", "changed", a.program_bytes, b.program_bytes, derived=follows)

@@ -71,8 +71,10 @@ def compare_operations(a: Sequence[txn.Operation], b: Sequence[txn.Operation]) -
         yield Difference(f"operation {i} {names[0][i]}", REORDERED, i, j, f"now operation {j}")
     rest_a = [i for i in range(len(a)) if i not in moves]
     rest_b = [j for j in range(len(b)) if j not in arrived]
-    kept = align(*([side[i] for i in rest] for side, rest in ((a, rest_a), (b, rest_b))),
-                 *([side[i] for i in rest] for side, rest in zip(names, (rest_a, rest_b), strict=True)))
+    kept = align(
+        *([side[i] for i in rest] for side, rest in ((a, rest_a), (b, rest_b))),
+        *([side[i] for i in rest] for side, rest in zip(names, (rest_a, rest_b), strict=True)),
+    )
     for pair in kept:
         before = None if pair.a is None else rest_a[pair.a]
         after = None if pair.b is None else rest_b[pair.b]

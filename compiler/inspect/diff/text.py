@@ -31,8 +31,10 @@ def difference_text(difference: Difference) -> str:
     if difference.change == REORDERED:
         return f"{difference.place}: reordered, {difference.before} -> {difference.after}{note}"
     if difference.change in (ADDED, REMOVED):
-        what = "" if difference.change == ADDED and difference.after is None else (
-            f" {after if difference.change == ADDED else before}"
+        what = (
+            ""
+            if difference.change == ADDED and difference.after is None
+            else (f" {after if difference.change == ADDED else before}")
         )
         return f"{difference.place}: {difference.change}{what}{note}"
     if difference.before is None and difference.after is None and difference.note:

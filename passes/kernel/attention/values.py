@@ -41,8 +41,14 @@ def accumulate_values(k: Context, values: Reg) -> None:
                 k.load_bm(o[g][0], load[g], "o", carried=False)
             for s in range(steps):
                 tile = b.x("v")
-                k.b.op("VLDA_dmw_lda_w_ag_pstm_nrm_imm", tile.lo, v, HALF, region="v",
-                       alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",))
+                k.b.op(
+                    "VLDA_dmw_lda_w_ag_pstm_nrm_imm",
+                    tile.lo,
+                    v,
+                    HALF,
+                    region="v",
+                    alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",),
+                )
                 k.b.op("VLDB_dmw_ldb_ag_pstm_nrm_imm", tile.hi, v, HALF, region="v")
                 for g in range(2):
                     b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])

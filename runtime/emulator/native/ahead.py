@@ -48,7 +48,8 @@ class Ahead:
         self._memory = memory.copy()
         self._state = state.copy()
         self._future: Future[tuple[int, int]] = _pool().submit(
-            program.run, block, self._state, int(self._memory.ctypes.data))
+            program.run, block, self._state, int(self._memory.ctypes.data)
+        )
 
     def take_over(self, state: StateBuffer, memory: np.ndarray, key: Any) -> tuple[int, int] | None:
         """Kind and place of the exit, with state and memory as the run left them; None when it is worth nothing."""

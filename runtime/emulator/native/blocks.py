@@ -100,8 +100,9 @@ class _Unknown(Exception):
 class BlockWriter:
     """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles."""
 
-    def __init__(self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape,
-                 most: int) -> None:
+    def __init__(
+        self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape, most: int
+    ) -> None:
         self.most = most
         self.module, self.core, self.fetch, self.shape = module, core, fetch, shape
         self.out = Emitter()
@@ -201,8 +202,10 @@ class BlockWriter:
             out.start("limited")
             self._leave(LIMIT, self.shape)
             self._write_wrong()
-            out.lines[check:check] = [f"  %room = icmp sgt i64 {room}, {self.longest}",
-                                      "  br i1 %room, label %body, label %limited"]
+            out.lines[check:check] = [
+                f"  %room = icmp sgt i64 {room}, {self.longest}",
+                "  br i1 %room, label %body, label %limited",
+            ]
         return Block(self.shape, out.lines, out.declarations, self.successors)  # type: ignore[arg-type]
 
     def _cycle(self) -> bool:
@@ -226,8 +229,11 @@ class BlockWriter:
             self.pipeline.restore(self.saved)
             self.core.registers.scalar.known = known
             kind = LOOP if isinstance(problem, _Unknown) else INTERPRET
-            self._leave(kind, self._shape((self.pc, self.delay, self.target), self.loop, self._end()),
-                        getattr(problem, "message", str(problem)))
+            self._leave(
+                kind,
+                self._shape((self.pc, self.delay, self.target), self.loop, self._end()),
+                getattr(problem, "message", str(problem)),
+            )
             return False
 
     def _bundle(self) -> bool:
@@ -394,6 +400,7 @@ class BlockWriter:
         out, table = self.out, self.module.family(family)
         key = calls.key_of(out, [arguments[i] for i in family.decides], self.core.wrong) if family.decides else ""
         if (table, key) not in self.functions:
-            self.functions[table, key] = calls.find_function(out, table, key, self._missing) if key else (
-                calls.only_function(out, table))
+            self.functions[table, key] = (
+                calls.find_function(out, table, key, self._missing) if key else (calls.only_function(out, table))
+            )
         return calls.call(out, family, self.functions[table, key], arguments)

@@ -15,12 +15,14 @@ HASH = 0x9E3779B97F4A7C15
 
 def call(out: Emitter, family: effects.Family, function: str, arguments: list[Any]) -> Any:
     """The results of a function of the family for these arguments."""
-    texts = ", ".join(f"{effects.type_of(family.arguments[i])} {effects.text_of(arguments[i])}"
-                      for i in family.passed)
+    texts = ", ".join(f"{effects.type_of(family.arguments[i])} {effects.text_of(arguments[i])}" for i in family.passed)
     result = out.value(f"call {family.result_type} {function}({texts}) #1")
     kinds = family.results
-    parts = [result] if len(kinds) == 1 else [
-        out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(len(kinds))]
+    parts = (
+        [result]
+        if len(kinds) == 1
+        else [out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(len(kinds))]
+    )
     values = [Lanes(part, kind, "i8") if kind else Scalar(part) for part, kind in zip(parts, kinds, strict=True)]
     return values[0] if len(kinds) == 1 else tuple(values)
 

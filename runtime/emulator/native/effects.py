@@ -127,8 +127,9 @@ class Family:
             return
         whole = "poison"
         for i, value in enumerate(values):
-            whole = emitter.value(f"insertvalue {self.result_type} {whole}, {type_of(self.results[i])} "
-                                  f"{text_of(value)}, {i}")
+            whole = emitter.value(
+                f"insertvalue {self.result_type} {whole}, {type_of(self.results[i])} {text_of(value)}, {i}"
+            )
         emitter.line(f"ret {self.result_type} {whole}")
 
     def source(self, values: Sequence[int]) -> str:
@@ -141,8 +142,13 @@ class Family:
         except NeedsConstant as need:
             raise Untranslatable(str(need)) from None
         arguments = ", ".join(f"{type_of(self.arguments[i])} %a{i}" for i in self.passed)
-        lines = [*sorted(emitter.declarations), f"define {self.result_type} @effect({arguments}) nounwind {{",
-                 *emitter.lines, "}", ""]
+        lines = [
+            *sorted(emitter.declarations),
+            f"define {self.result_type} @effect({arguments}) nounwind {{",
+            *emitter.lines,
+            "}",
+            "",
+        ]
         return "\n".join(lines)
 
 

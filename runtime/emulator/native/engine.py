@@ -72,7 +72,7 @@ class NativeCore(Core):
     def registers(self, file: Any) -> None:
         size = file.plain.size
         for name, base in (("plain", layout.PLAIN), ("bypassed", layout.BYPASSED)):
-            place = self._state[base:base + size]
+            place = self._state[base : base + size]
             place[:] = getattr(file, name)
             setattr(file, name, place)
         self._registers = file
@@ -109,7 +109,7 @@ class NativeCore(Core):
             if spec[0] == "l":
                 return [value(each) for each in spec[1]]
             if spec[1] not in arrays:
-                arrays[spec[1]] = state[spec[1]:spec[1] + spec[2]].copy()
+                arrays[spec[1]] = state[spec[1] : spec[1] + spec[2]].copy()
             return arrays[spec[1]]
 
         for delay in range(WHEEL):
@@ -123,7 +123,7 @@ class NativeCore(Core):
                 self.scalar_landings[slot].append((index, None if index == _CARRY and landing == UNKNOWN else landing))
             for wheel, entries in ((self.vector_landings, shape.vector), (self.bypass_landings, shape.bypass)):
                 for offset, size, spec in entries[delay]:
-                    wheel[slot].append((state[offset:offset + size], value(spec)))
+                    wheel[slot].append((state[offset : offset + size], value(spec)))
 
     def _stage(self, origin: tuple[int, int], name: str) -> Any:
         issue = self._issues.get(origin[0]) or self._prepare(origin[0])
@@ -149,24 +149,43 @@ class NativeCore(Core):
             return ("v", slot, value.size) if isinstance(value, np.ndarray) else ("s", slot)
 
         turn = [(self._time + delay) & (WHEEL - 1) for delay in range(WHEEL)]
-        late = tuple(tuple((stage.__globals__["origin"], stage.__name__, tuple(map(described, values)))
-                           for stage, values in self.late[slot]) for slot in turn)
-        scalar = tuple(tuple((index, described(value)) for index, value in self.scalar_landings[slot])
-                       for slot in turn)
-        vector, bypass = (tuple(tuple((place.ctypes.data - self._buffer.address, place.size, described(value))
-                                      for place, value in wheel[slot]) for slot in turn)
-                          for wheel in (self.vector_landings, self.bypass_landings))
+        late = tuple(
+            tuple(
+                (stage.__globals__["origin"], stage.__name__, tuple(map(described, values)))
+                for stage, values in self.late[slot]
+            )
+            for slot in turn
+        )
+        scalar = tuple(tuple((index, described(value)) for index, value in self.scalar_landings[slot]) for slot in turn)
+        vector, bypass = (
+            tuple(
+                tuple(
+                    (place.ctypes.data - self._buffer.address, place.size, described(value))
+                    for place, value in wheel[slot]
+                )
+                for slot in turn
+            )
+            for wheel in (self.vector_landings, self.bypass_landings)
+        )
         registers = self._registers.scalar
         loop = Loop(registers[LS], registers[LE], True, True) if registers[LC] > 0 else UNKNOWN_LOOP
-        shape = Shape(self.pc, self._branch_delay, self._branch_target if self._branch_delay else 0, loop, late, scalar,
-                      vector, bypass)
+        shape = Shape(
+            self.pc,
+            self._branch_delay,
+            self._branch_target if self._branch_delay else 0,
+            loop,
+            late,
+            scalar,
+            vector,
+            bypass,
+        )
         return shape, [value for _, value in order.values()]
 
     def _to_native(self, shape: Shape, values: list[Any]) -> None:
         for number, value in enumerate(values):
             slot = layout.UNDER_WAY + layout.SLOT * number
             if isinstance(value, np.ndarray):
-                self._state[slot:slot + value.size] = value.view(np.uint8)
+                self._state[slot : slot + value.size] = value.view(np.uint8)
             else:
                 number = int(value) & _MASK
                 self._words[slot // 8] = number - (number >> 63 << 64)
@@ -227,8 +246,9 @@ class NativeCore(Core):
 
     def _idle(self) -> bool:
         """Whether nothing is under way."""
-        return not self._branch_delay and not any(any(wheel) for wheel in (
-            self.late, self.scalar_landings, self.vector_landings, self.bypass_landings))
+        return not self._branch_delay and not any(
+            any(wheel) for wheel in (self.late, self.scalar_landings, self.vector_landings, self.bypass_landings)
+        )
 
     def _enter(self, translate: bool) -> bool:
         """Goes over to native code, where there is some or may be."""
@@ -264,7 +284,7 @@ class NativeCore(Core):
         self.native_bundles += bundles
         self.mac_bundles += int(words[layout.MAC_BUNDLES // 8]) + way_out.mac_bundles
         self.stall_memory += cycle - self.cycle - bundles
-        self._time = (self._time + bundles)
+        self._time = self._time + bundles
         self.cycle = cycle
         self._shape = way_out.shape
         self.pc = way_out.shape.pc

@@ -151,8 +151,9 @@ class Scalar(_Value):
     __slots__ = ("origins",)
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, ref: str | None, origins: frozenset[int] = _NO_ORIGINS, slot: int | None = None,
-                 load: str | None = None) -> None:
+    def __init__(
+        self, ref: str | None, origins: frozenset[int] = _NO_ORIGINS, slot: int | None = None, load: str | None = None
+    ) -> None:
         super().__init__(ref, slot, load)
         self.origins = origins
 
@@ -278,8 +279,16 @@ class Lanes(_Value):
     __slots__ = ("count", "kind", "narrow", "signed")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, ref: str | None, count: int, kind: str, signed: bool = False, narrow: Lanes | None = None,
-                 slot: int | None = None, load: str | None = None) -> None:
+    def __init__(
+        self,
+        ref: str | None,
+        count: int,
+        kind: str,
+        signed: bool = False,
+        narrow: Lanes | None = None,
+        slot: int | None = None,
+        load: str | None = None,
+    ) -> None:
         super().__init__(ref, slot, load)
         self.count, self.kind, self.signed, self.narrow = count, kind, signed, narrow
 
@@ -328,8 +337,9 @@ class Lanes(_Value):
         if other.kind == "i1":
             return self, current().value(f"zext {other.type} {other.ref} to {self.type}")
         if self.kind == "i1":
-            widened = Lanes(current().value(f"zext {self.type} {self.ref} to {other.type}"), other.count, other.kind,
-                            other.signed)
+            widened = Lanes(
+                current().value(f"zext {self.type} {self.ref} to {other.type}"), other.count, other.kind, other.signed
+            )
             return widened, other.ref
         if self.bits < other.bits and (other.signed or not self.signed):
             return self.extended(other), other.ref
@@ -339,8 +349,9 @@ class Lanes(_Value):
 
     def extended(self, wider: Lanes) -> Lanes:
         op = "sext" if self.signed else "zext"
-        return Lanes(current().value(f"{op} {self.type} {self.ref} to {wider.type}"), wider.count, wider.kind,
-                     wider.signed)
+        return Lanes(
+            current().value(f"{op} {self.type} {self.ref} to {wider.type}"), wider.count, wider.kind, wider.signed
+        )
 
     def _binary(self, integer: str, floating: str | None, other: Any, swapped: bool = False) -> Lanes:
         own, text = self.operand(other)
@@ -396,8 +407,9 @@ class Lanes(_Value):
     def __abs__(self) -> Lanes:
         if self.kind != "double":
             raise Untranslatable("abs of integer lanes")
-        return Lanes(current().intrinsic(f"llvm.fabs.v{self.count}f64", self.type, (self.type, self.ref)), self.count,
-                     self.kind)
+        return Lanes(
+            current().intrinsic(f"llvm.fabs.v{self.count}f64", self.type, (self.type, self.ref)), self.count, self.kind
+        )
 
     def _compare(self, predicate: str, floating: str, other: Any) -> Lanes:
         own, text = self.operand(other)

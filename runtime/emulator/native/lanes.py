@@ -80,8 +80,10 @@ class IRLanes:
     @staticmethod
     def concat(low: Lanes, high: Lanes) -> Lanes:
         size = max(low.count, high.count)
-        padded = [each if each.count == size else shuffle(each, [min(i, each.count - 1) for i in range(size)])
-                  for each in (low, high)]
+        padded = [
+            each if each.count == size else shuffle(each, [min(i, each.count - 1) for i in range(size)])
+            for each in (low, high)
+        ]
         return _shuffle(padded[0], padded[1].ref, [*range(low.count), *range(size, size + high.count)])
 
     @staticmethod
@@ -89,8 +91,13 @@ class IRLanes:
         if first == 0 and count >= value.count:
             return value
         result = shuffle(value, range(first, first + count))
-        return Lanes(result.ref, count, value.kind, value.signed,
-                     IRLanes.part(value.narrow, first, count) if value.narrow else None)
+        return Lanes(
+            result.ref,
+            count,
+            value.kind,
+            value.signed,
+            IRLanes.part(value.narrow, first, count) if value.narrow else None,
+        )
 
     # lane-wise
 
@@ -114,8 +121,9 @@ class IRLanes:
             a, b = b, a
         own, text = a.operand(b)
         op = f"llvm.{'s' if own.signed else 'u'}{name}.v{own.count}{own.kind}"
-        return Lanes(current().intrinsic(op, own.type, (own.type, own.ref), (own.type, text)), own.count, own.kind,
-                     own.signed)
+        return Lanes(
+            current().intrinsic(op, own.type, (own.type, own.ref), (own.type, text)), own.count, own.kind, own.signed
+        )
 
     @staticmethod
     def minimum(a: Any, b: Any) -> Lanes:
@@ -248,8 +256,9 @@ class IRLanes:
     def leading_zeros(value: Any) -> Any:
         if isinstance(value, int):
             return 32 - value.bit_length()
-        return Scalar(current().intrinsic("llvm.ctlz.i64", "i64", ("i64", value.ref), ("i1", "false")),
-                      value.origins) - 32
+        return (
+            Scalar(current().intrinsic("llvm.ctlz.i64", "i64", ("i64", value.ref), ("i1", "false")), value.origins) - 32
+        )
 
     @staticmethod
     def known(value: Any, what: str) -> Any:
@@ -294,8 +303,9 @@ class IRLanes:
     def to_fp32(values: Lanes) -> Lanes:
         out = current()
         rounded = out.value(f"fptrunc {values.type} {values.ref} to <{values.count} x float>")
-        return Lanes(out.value(f"bitcast <{values.count} x float> {rounded} to <{values.count} x i32>"), values.count,
-                     "i32")
+        return Lanes(
+            out.value(f"bitcast <{values.count} x float> {rounded} to <{values.count} x i32>"), values.count, "i32"
+        )
 
 
 LANES = IRLanes()

@@ -10,7 +10,8 @@ SCALAR_COUNT = len(SCALAR_INDEX)
 
 _CONTROL = 2048
 CYCLE, LIMIT, BUNDLES, MAC_BUNDLES, EXIT, TARGET, LOCK_ACQUIRE, LOCK_NUMBER, LOCK_VALUE, TIMER_ORIGIN, STALL = (
-    _CONTROL + 8 * i for i in range(11))
+    _CONTROL + 8 * i for i in range(11)
+)
 """Array cycle; where to stop; counters; address of the exit taken; target of a computed jump; lock request; the cycle
 at which the timer was 0; stall cycles of the block so far."""
 

@@ -39,8 +39,12 @@ def host_identity() -> str:
 def _target_machine(level: int) -> Any:
     llvm = _binding()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=level, reloc="pic",
-        codemodel="small")
+        cpu=llvm.get_host_cpu_name(),
+        features=llvm.get_host_cpu_features().flatten(),
+        opt=level,
+        reloc="pic",
+        codemodel="small",
+    )
 
 
 def compile_text(text: str, level: int) -> bytes:

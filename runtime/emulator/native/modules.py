@@ -52,8 +52,12 @@ class Code:
     def unpack(data: bytes) -> Code:
         """What `pack` gave."""
         code, shapes, exits, families = marshal.loads(data)
-        return Code(code, tuple(map(shape_from, shapes)),
-                    tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits), families)
+        return Code(
+            code,
+            tuple(map(shape_from, shapes)),
+            tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits),
+            families,
+        )
 
 
 def _link_lines(number: int, target: int | None) -> list[str]:
@@ -61,15 +65,18 @@ def _link_lines(number: int, target: int | None) -> list[str]:
     lines, callee = [], f"@block{target}"
     if target is None:
         place, callee = f"%x{number}", f"%f{number}"
-        lines = [f"  {place} = getelementptr i8, ptr @exits, i64 {8 * number}",
-                 f"  %e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}",
-                 f"  store ptr {place}, ptr %e{number}, align 8",
-                 f"  {callee} = load ptr, ptr {place}, align 8"]
+        lines = [
+            f"  {place} = getelementptr i8, ptr @exits, i64 {8 * number}",
+            f"  %e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}",
+            f"  store ptr {place}, ptr %e{number}, align 8",
+            f"  {callee} = load ptr, ptr {place}, align 8",
+        ]
     return [*lines, f"  %t{number} = musttail call i64 {callee}(ptr %s, ptr %m)", f"  ret i64 %t{number}"]
 
 
-def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape],
-          most: int) -> tuple[str, Module, list[Block]]:
+def write(
+    shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int
+) -> tuple[str, Module, list[Block]]:
     """IR text of the block of a shape and of those reached from it that are not `known` yet, of `most` bundles each."""
     module = Module()
     blocks: list[Block] = []
@@ -96,23 +103,32 @@ def write(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known
         declarations |= block.declarations
     exits, families = len(module.exits), 2 * KEYS * max(len(module.families), 1)
     unlinked = "define i64 @unlinked(ptr %s, ptr %m) #0 {\n  ret i64 " + str(LINK) + "\n}\n"
-    data = [f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
-            f"@families = global [{families} x i64] zeroinitializer, align 64", "@resolve = global ptr null"]
+    data = [
+        f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
+        f"@families = global [{families} x i64] zeroinitializer, align 64",
+        "@resolve = global ptr null",
+    ]
     return "\n".join([*data, *sorted(declarations), unlinked, *functions, _TAIL]), module, blocks
 
 
-def translate(shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int,
-              program: str) -> Code:
+def translate(
+    shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int, program: str
+) -> Code:
     """The module of a shape, from the cache where it is. program: digest of the program memory."""
     name = hashlib.sha256(f"{program} {most} {shape}".encode()).hexdigest()
     stored = objects.read("blocks", name)
     if stored is not None:
         return Code.unpack(stored)
     text, module, blocks = write(shape, core, fetch, known, most)
-    code = Code(objects.compile_text(text, 0), tuple(block.shape for block in blocks), tuple(module.exits),
-                tuple(module.families))
-    log.debug("translated %d blocks from %#x on: %d lines, %d bytes", len(blocks), shape.pc, text.count("\n"),
-              len(code.code))
+    code = Code(
+        objects.compile_text(text, 0),
+        tuple(block.shape for block in blocks),
+        tuple(module.exits),
+        tuple(module.families),
+    )
+    log.debug(
+        "translated %d blocks from %#x on: %d lines, %d bytes", len(blocks), shape.pc, text.count("\n"), len(code.code)
+    )
     objects.write("blocks", name, code.pack())
     return code
 

@@ -22,8 +22,13 @@ from npuc.runtime.emulator.native import machine
 
 SIZE_LIMIT = 256 << 20
 """Bytes of the folder above which the oldest files go."""
-_SOURCES = ("runtime/emulator/*.py", "runtime/emulator/semantics/*.py", "runtime/emulator/native/*.py",
-            "compiler/target/aie2/*.py", "compiler/asm/codec.py")
+_SOURCES = (
+    "runtime/emulator/*.py",
+    "runtime/emulator/semantics/*.py",
+    "runtime/emulator/native/*.py",
+    "compiler/target/aie2/*.py",
+    "compiler/asm/codec.py",
+)
 _DIGEST = hashlib.sha256().digest_size
 
 log = logging.getLogger("npuc.emulator.native")

@@ -43,12 +43,15 @@ class Pipeline:
         seen: dict[tuple[Any, ...], Any] = {}
         for delay in range(WHEEL):
             for origin, stage, values in shape.late[delay]:
-                core.late[delay].append((self.stage_of(origin, stage), tuple(self._value(each, seen)
-                                                                             for each in values)))
+                core.late[delay].append(
+                    (self.stage_of(origin, stage), tuple(self._value(each, seen) for each in values))
+                )
             for index, value in shape.scalar[delay]:
                 core.scalar_landings[delay].append((index, self._value(value, seen)))
-            for landings, register_writes in ((core.vector_landings, shape.vector),
-                                              (core.bypass_landings, shape.bypass)):
+            for landings, register_writes in (
+                (core.vector_landings, shape.vector),
+                (core.bypass_landings, shape.bypass),
+            ):
                 for offset, size, value in register_writes[delay]:
                     landings[delay].append((core.register_at(offset, size), self._value(value, seen)))
 
@@ -62,8 +65,13 @@ class Pipeline:
             if spec[0] == "s":
                 seen[spec] = Scalar(None, slot=offset, load=f"load i64, ptr {place}, align 8")
             else:
-                seen[spec] = Lanes(None, spec[2], "i8", slot=offset,
-                                   load=f"load <{spec[2]} x i8>, ptr {place}, align {alignment(offset)}")
+                seen[spec] = Lanes(
+                    None,
+                    spec[2],
+                    "i8",
+                    slot=offset,
+                    load=f"load <{spec[2]} x i8>, ptr {place}, align {alignment(offset)}",
+                )
             self._waiting.append(seen[spec])
             self._kept[id(seen[spec])] = seen[spec]
         return seen[spec]
@@ -72,8 +80,11 @@ class Pipeline:
 
     def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
         """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
-        return (tuple([list(entries) for entries in wheel] for wheel in self.wheels),
-                [value for value in self._waiting if not value.loaded], self._kept)
+        return (
+            tuple([list(entries) for entries in wheel] for wheel in self.wheels),
+            [value for value in self._waiting if not value.loaded],
+            self._kept,
+        )
 
     def restore(self, saved: tuple[Wheels, list[Any], dict[int, Any]]) -> None:
         """Back to what `save` gave; code written since is dropped."""
@@ -151,9 +162,17 @@ def describe(wheels: Wheels, time: int, place: Callable[[Any], int]) -> tuple[An
         return ("s", place(value)) if isinstance(value, Scalar) else ("v", place(value), value.count)
 
     turn = [(time + delay) & (WHEEL - 1) for delay in range(WHEEL)]
-    stages = tuple(tuple((stage.__globals__["origin"], stage.__name__, tuple(map(value_of, values)))
-                         for stage, values in late[slot]) for slot in turn)
+    stages = tuple(
+        tuple(
+            (stage.__globals__["origin"], stage.__name__, tuple(map(value_of, values))) for stage, values in late[slot]
+        )
+        for slot in turn
+    )
     scalars = tuple(tuple((index, value_of(value)) for index, value in scalar[slot]) for slot in turn)
-    vectors = (tuple(tuple((register.offset, register.size, value_of(value)) for register, value in wheel[slot])
-                     for slot in turn) for wheel in landings)
+    vectors = (
+        tuple(
+            tuple((register.offset, register.size, value_of(value)) for register, value in wheel[slot]) for slot in turn
+        )
+        for wheel in landings
+    )
     return (stages, scalars, *vectors)

@@ -105,7 +105,7 @@ def sum_by_lane(a: Lanes, b: Lanes, inner: int) -> Lanes:
 def _scaled(bits: Lanes) -> Lanes:
     """Patterns with an 8-bit exponent at the low end of a double's exponent field: their values."""
     number = _cast("bitcast", bits, "double")
-    return number * 2.0 ** 896
+    return number * 2.0**896
 
 
 def _bf16_values(lanes: Lanes) -> Lanes:
@@ -139,8 +139,9 @@ class Places:
 
         rows = self.rows
         while len(rows) > 1:
-            rows = [IRLanes.maximum(rows[i], rows[i + 1]) if i + 1 < len(rows) else rows[i]
-                    for i in range(0, len(rows), 2)]
+            rows = [
+                IRLanes.maximum(rows[i], rows[i + 1]) if i + 1 < len(rows) else rows[i] for i in range(0, len(rows), 2)
+            ]
         return Top(rows[0])
 
 
@@ -195,8 +196,9 @@ def fp32_terms(accumulators: Sequence[tuple[Lanes, bool]]) -> tuple[Terms, Place
     return Terms(values), Places(places)
 
 
-def float_terms(a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool,
-                accumulators: Sequence[tuple[Lanes, bool]]) -> tuple[Terms, Places]:
+def float_terms(
+    a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Lanes, bool]]
+) -> tuple[Terms, Places]:
     rows, inner, columns = shape
     x, y = _bf16_values(a), _bf16_values(b)
     if negate:

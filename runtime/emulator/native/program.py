@@ -70,8 +70,10 @@ class Program:
         if pc not in self._issues:
             bundle = self._decode(pc)
             core: Any = self._core
-            actions = (compile_action(core, each.instruction, each.operands, pc, (pc, position))
-                       for position, each in enumerate(bundle.instructions))
+            actions = (
+                compile_action(core, each.instruction, each.operands, pc, (pc, position))
+                for position, each in enumerate(bundle.instructions)
+            )
             self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
         return self._issues[pc]
 
@@ -138,8 +140,13 @@ class Program:
                 known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
             shape = self.links[place][0].shape
             try:
-                block = (self.follow(place) if kind == LINK else self.step(shape) if kind == LIMIT
-                         else self._found(place, **known))
+                block = (
+                    self.follow(place)
+                    if kind == LINK
+                    else self.step(shape)
+                    if kind == LIMIT
+                    else self._found(place, **known)
+                )
             except Untranslatable as problem:
                 stranded = -1 - len(self.links)
                 self.links[stranded] = Exit(INTERPRET, shape._replace(**known), str(problem)), {}

@@ -13,9 +13,9 @@ class StateBuffer:
     def __init__(self) -> None:
         raw = np.zeros(layout.STATE_BYTES + 64, dtype=np.uint8)
         start = -raw.ctypes.data % 64
-        self.bytes = raw[start:start + layout.STATE_BYTES]
+        self.bytes = raw[start : start + layout.STATE_BYTES]
         self.words = self.bytes.view(np.int64)
-        self.scalars = self.words[:layout.SCALAR_COUNT]
+        self.scalars = self.words[: layout.SCALAR_COUNT]
         self.address = int(self.bytes.ctypes.data)
 
     def copy(self) -> StateBuffer:

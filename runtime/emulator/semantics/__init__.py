@@ -4,5 +4,20 @@ from npuc.runtime.emulator.semantics import convert, memory, multiply, permute, 
 from npuc.runtime.emulator.semantics.lanes import NUMPY, NumpyLanes
 from npuc.runtime.emulator.semantics.registry import Access, Address, Effect, effect, missing, missing_fact
 
-__all__ = ["NUMPY", "Access", "Address", "Effect", "NumpyLanes", "convert", "effect", "memory", "missing",
-           "missing_fact", "multiply", "permute", "ports", "scalar", "vector_alu"]
+__all__ = [
+    "NUMPY",
+    "Access",
+    "Address",
+    "Effect",
+    "NumpyLanes",
+    "convert",
+    "effect",
+    "memory",
+    "missing",
+    "missing_fact",
+    "multiply",
+    "permute",
+    "ports",
+    "scalar",
+    "vector_alu",
+]

@@ -53,15 +53,29 @@ def _clamp(v: Any, value: Any, width: int, signed: bool, saturation: int) -> Any
     return v.minimum(v.maximum(value, -top if saturation == 3 else -top - 1), top)
 
 
-def shift_round_saturate(v: Any, acc: Any, shift: int, saturation: int, rounding: int, sign: tuple[int, ...], *,
-                         kind: str, width: int, lane: int) -> Any:
+def shift_round_saturate(
+    v: Any,
+    acc: Any,
+    shift: int,
+    saturation: int,
+    rounding: int,
+    sign: tuple[int, ...],
+    *,
+    kind: str,
+    width: int,
+    lane: int,
+) -> Any:
     """Accumulator lanes (signed) / 2^shift, rounded, clamped, the low `width` bits of each packed densely."""
     shift = shift & _SHIFT_MASK
     value = v.resize(v.lanes(acc, lane, True), 64, True)
 
     def build(signed: bool) -> Any:
-        return v.choose(saturation, SATURATION_MODES, lambda saturate: v.bits(v.resize(
-            _clamp(v, rounded, width, signed, saturate), width)), "crSat")
+        return v.choose(
+            saturation,
+            SATURATION_MODES,
+            lambda saturate: v.bits(v.resize(_clamp(v, rounded, width, signed, saturate), width)),
+            "crSat",
+        )
 
     rounded = v.choose(rounding, ROUNDING_MODES, lambda mode: _round_shift(v, value, shift, mode), "crRnd")
     return dynamic_sign(v, kind, sign, build, "crSRSSign")
@@ -70,8 +84,9 @@ def shift_round_saturate(v: Any, acc: Any, shift: int, saturation: int, rounding
 _SRS = r"(vsrsm?|vst(\.[23]d)?\.srs)\.(?P<kind>s|d)(?P<width>8|16|32)\.s(?P<lane>32|64)"
 
 
-def _srs(v: Any, acc: Any, shift: int, saturation: int, rounding: int, *sign: int, kind: str, width: int,
-         lane: int) -> Any:
+def _srs(
+    v: Any, acc: Any, shift: int, saturation: int, rounding: int, *sign: int, kind: str, width: int, lane: int
+) -> Any:
     return shift_round_saturate(v, acc, shift, saturation, rounding, sign, kind=kind, width=width, lane=lane)
 
 
@@ -115,8 +130,9 @@ def _pack(v: Any, source: Any, saturation: int, *sign: int, kind: str, width: in
 
     def build(signed: bool) -> Any:
         value = v.lanes(source, 2 * width, signed)
-        clamped = v.choose(saturation, SATURATION_MODES,
-                           lambda saturate: _clamp(v, value, width, signed, min(saturate, 1)), "crSat")
+        clamped = v.choose(
+            saturation, SATURATION_MODES, lambda saturate: _clamp(v, value, width, signed, min(saturate, 1)), "crSat"
+        )
         return v.bits(v.resize(clamped, 8)) if width == 8 else v.join_nibbles(v.resize(clamped, 8))
 
     return dynamic_sign(v, kind, sign, build, "crPackSign")

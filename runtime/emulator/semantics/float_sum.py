@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-_ROUNDER = 1.5 * 2.0 ** 29
+_ROUNDER = 1.5 * 2.0**29
 # A sum rounds to at least 2^-126 from here on; below it is flushed to zero.
-_UNDERFLOW = 2.0 ** -126 - 2.0 ** -151
+_UNDERFLOW = 2.0**-126 - 2.0**-151
 
 
 def _total(v: Any, values: Any, places: Any) -> Any:
@@ -52,8 +52,14 @@ def _meet(v: Any, found: _Specials, a: Any, b: Any, negate: bool) -> None:
     found.no_product = found.no_product & zero
 
 
-def _decided(v: Any, total: Any, signed_zero: bool, factors: Sequence[tuple[Any, Any]], negate: bool,
-             accumulators: Sequence[tuple[Any, bool]]) -> Any:
+def _decided(
+    v: Any,
+    total: Any,
+    signed_zero: bool,
+    factors: Sequence[tuple[Any, Any]],
+    negate: bool,
+    accumulators: Sequence[tuple[Any, bool]],
+) -> Any:
     """The patterns where infinities or NaN take part; factors: the bf16 lanes of each product."""
     found = _Specials(total != total, total == total)
     for x, y in factors:
@@ -102,9 +108,11 @@ def add(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> Any:
         return v.lanes(v.zeros(512), 32)
     values, places = v.fp32_terms(accumulators)
     total = _total(v, values, places)
-    return v.branch(_special_accumulators(v, accumulators),
-                    lambda: _decided(v, total, True, [], False, accumulators),
-                    lambda: _patterns(v, total, True))
+    return v.branch(
+        _special_accumulators(v, accumulators),
+        lambda: _decided(v, total, True, [], False, accumulators),
+        lambda: _patterns(v, total, True),
+    )
 
 
 def _factor_indices(geometry: Any, lane: int) -> list[tuple[int, int]]:
@@ -125,8 +133,13 @@ def _fields(pattern: int, mantissa_bits: int) -> tuple[int, int, int, bool, bool
     mantissa = pattern & ((1 << mantissa_bits) - 1)
     field = (pattern >> mantissa_bits) & 0xFF
     significand = mantissa | (1 << mantissa_bits if field else 0)
-    return (pattern >> (mantissa_bits + 8) & 1, max(field, 1), significand, field == 255 and mantissa == 0,
-            field == 255 and mantissa != 0)
+    return (
+        pattern >> (mantissa_bits + 8) & 1,
+        max(field, 1),
+        significand,
+        field == 255 and mantissa == 0,
+        field == 255 and mantissa != 0,
+    )
 
 
 def round_half_even(value: int, shift: int) -> int:
@@ -138,8 +151,13 @@ def round_half_even(value: int, shift: int) -> int:
     return quotient + (rest > half or (rest == half and quotient & 1 == 1))
 
 
-def exact_lane(factors: Sequence[tuple[int, int]], negate: bool, accumulators: Sequence[tuple[int, bool]], *,
-               signed_zero: bool = False) -> int:
+def exact_lane(
+    factors: Sequence[tuple[int, int]],
+    negate: bool,
+    accumulators: Sequence[tuple[int, bool]],
+    *,
+    signed_zero: bool = False,
+) -> int:
     """One output lane in integers, special values included: bf16 pattern pairs and fp32 patterns to an fp32 pattern.
 
     Infinity and NaN operands go through the adder like numbers of exponent 255; the flags decide afterwards.

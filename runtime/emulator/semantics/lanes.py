@@ -22,8 +22,11 @@ import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
 
-DTYPES = {(bits, signed): np.dtype(f"{'i' if signed else 'u'}{bits // 8}")
-          for bits in (8, 16, 32, 64) for signed in (False, True)}
+DTYPES = {
+    (bits, signed): np.dtype(f"{'i' if signed else 'u'}{bits // 8}")
+    for bits in (8, 16, 32, 64)
+    for signed in (False, True)
+}
 
 
 @lru_cache(maxsize=4096)
@@ -35,7 +38,7 @@ def _extended(patterns: np.ndarray) -> np.ndarray:
     """fp32 patterns (uint32) as float64 in which exponent 255 is 2^128 times the significand."""
     wide = patterns.astype(np.uint64)
     bits = ((wide & 0x7FFFFFFF) << np.uint64(29)) | ((wide & 0x80000000) << np.uint64(32))
-    return bits.view(np.float64) * 2.0 ** 896
+    return bits.view(np.float64) * 2.0**896
 
 
 def _bf16_tables() -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +53,7 @@ def _bf16_tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 BF16_TERMS = np.stack(_bf16_tables())
-_SMALLEST_PLACE = np.float32(2.0 ** -126)
+_SMALLEST_PLACE = np.float32(2.0**-126)
 _EXPONENT = np.uint32(0x7F800000)
 _ONES = [np.ones(count) for count in range(16)]
 
@@ -102,7 +105,7 @@ class NumpyLanes:
     @staticmethod
     def part(value: np.ndarray, first: int, count: int) -> np.ndarray:
         """count elements from the first."""
-        return value[first:first + count]
+        return value[first : first + count]
 
     # lane-wise
 
@@ -140,8 +143,8 @@ class NumpyLanes:
     def byte_window(value: np.ndarray, start: int, count: int) -> np.ndarray:
         """count bytes from byte start; bytes past the end are 0."""
         result = np.zeros(count, dtype=np.uint8)
-        piece = value[start:start + count]
-        result[:piece.size] = piece
+        piece = value[start : start + count]
+        result[: piece.size] = piece
         return result
 
     # masks
@@ -233,8 +236,13 @@ class NumpyLanes:
         return product if inner == 1 else product.reshape(inner, -1).sum(axis=0, dtype=product.dtype)
 
     @staticmethod
-    def float_terms(a: np.ndarray, b: np.ndarray, shape: tuple[int, int, int], negate: bool,
-                    accumulators: Sequence[tuple[np.ndarray, bool]]) -> tuple[np.ndarray, np.ndarray]:
+    def float_terms(
+        a: np.ndarray,
+        b: np.ndarray,
+        shape: tuple[int, int, int],
+        negate: bool,
+        accumulators: Sequence[tuple[np.ndarray, bool]],
+    ) -> tuple[np.ndarray, np.ndarray]:
         """All products of bf16 lanes (uint16), then the fp32 accumulators (uint32 lanes, negated or not), as rows.
 
         shape: rows, inner, columns of the matrix product; columns 0: lane by lane with `rows` outputs. Two float64
@@ -245,8 +253,11 @@ class NumpyLanes:
         x, y = BF16_TERMS.take(a, axis=1), BF16_TERMS.take(b, axis=1)
         if columns:
             terms = np.empty((2, inner + len(accumulators), rows * columns))
-            np.multiply(x.reshape(2, rows, inner).transpose(0, 2, 1)[:, :, :, None], y.reshape(2, inner, 1, columns),
-                        out=terms.reshape(2, -1, rows, columns)[:, :inner])
+            np.multiply(
+                x.reshape(2, rows, inner).transpose(0, 2, 1)[:, :, :, None],
+                y.reshape(2, inner, 1, columns),
+                out=terms.reshape(2, -1, rows, columns)[:, :inner],
+            )
         else:
             terms = np.empty((2, inner + len(accumulators), rows))
             np.multiply(x.reshape(2, inner, rows), y.reshape(2, inner, rows), out=terms[:, :inner])

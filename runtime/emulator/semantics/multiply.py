@@ -76,16 +76,37 @@ class Configuration:
 def configuration(word: int) -> Configuration:
     """The fields of a configuration word."""
     amode = (word >> 1) & 3
-    return Configuration(bool(word & 1), amode, GEOMETRIES.get((amode, (word >> 3) & 3, (word >> 5) & 7)),
-                         bool(word >> 9 & 1), bool(word >> 8 & 1), bool(word >> 10 & 1), bool(word >> 11 & 1),
-                         bool(word >> 12 & 1), bool(word >> 13 & 1), word >> 14 & 3, word >> 16)
+    return Configuration(
+        bool(word & 1),
+        amode,
+        GEOMETRIES.get((amode, (word >> 3) & 3, (word >> 5) & 7)),
+        bool(word >> 9 & 1),
+        bool(word >> 8 & 1),
+        bool(word >> 10 & 1),
+        bool(word >> 11 & 1),
+        bool(word >> 12 & 1),
+        bool(word >> 13 & 1),
+        word >> 14 & 3,
+        word >> 16,
+    )
 
 
 # Signs of acc1, the product sum and acc2; 0 where the instruction has no such term (vmac.md section 4).
 SIGNS = {
-    "vmul": (0, 1, 0), "vnegmul": (0, -1, 0), "vmac": (1, 1, 0), "vmsc": (1, -1, 0), "vnegmac": (-1, -1, 0),
-    "vnegmsc": (-1, 1, 0), "vaddmac": (1, 1, 1), "vaddmsc": (1, -1, 1), "vsubmac": (1, 1, -1),
-    "vsubmsc": (1, -1, -1), "vadd": (1, 0, 1), "vsub": (1, 0, -1), "vnegadd": (-1, 0, -1), "vnegsub": (-1, 0, 1),
+    "vmul": (0, 1, 0),
+    "vnegmul": (0, -1, 0),
+    "vmac": (1, 1, 0),
+    "vmsc": (1, -1, 0),
+    "vnegmac": (-1, -1, 0),
+    "vnegmsc": (-1, 1, 0),
+    "vaddmac": (1, 1, 1),
+    "vaddmsc": (1, -1, 1),
+    "vsubmac": (1, 1, -1),
+    "vsubmsc": (1, -1, -1),
+    "vadd": (1, 0, 1),
+    "vsub": (1, 0, -1),
+    "vnegadd": (-1, 0, -1),
+    "vnegsub": (-1, 0, 1),
     "vneg": (-1, 0, 0),
 }
 _ALL = "|".join(sorted(SIGNS))
@@ -97,14 +118,20 @@ def multiplier(word: int, floating: bool) -> Configuration:
     known = configuration(word)
     kind = "float" if floating else "integer"
     if known.geometry is None or (known.amode == 2) != floating or known.amode == 3:
-        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md has no dense {kind} multiply mode "
-                             f"with amode {known.amode}, bmode {word >> 3 & 3}, variant {word >> 5 & 7}")
+        raise EmulationError(
+            f"configuration word {word:#x}: facts/semantics/vmac.md has no dense {kind} multiply mode "
+            f"with amode {known.amode}, bmode {word >> 3 & 3}, variant {word >> 5 & 7}"
+        )
     if known.reserved:
-        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md section 2 does not say what bits "
-                             "14 and 15 do in a multiply")
+        raise EmulationError(
+            f"configuration word {word:#x}: facts/semantics/vmac.md section 2 does not say what bits "
+            "14 and 15 do in a multiply"
+        )
     if known.flips:
-        raise EmulationError(f"configuration word {word:#x}: facts/semantics/vmac.md section 7 does not describe "
-                             f"sub_mask {known.flips:#x}")
+        raise EmulationError(
+            f"configuration word {word:#x}: facts/semantics/vmac.md section 7 does not describe "
+            f"sub_mask {known.flips:#x}"
+        )
     return known
 
 
@@ -131,8 +158,9 @@ def _integer_products(v: Any, known: Configuration, a: Any, b: Any) -> Any:
         y = operand(b, shape.b_bits, known.signed_b, shape.inner * shape.columns)
         return v.sum_products(x, y, shape.rows, shape.inner, shape.columns)
     count = shape.rows * shape.inner
-    return v.sum_by_lane(operand(a, shape.a_bits, known.signed_a, count),
-                         operand(b, shape.b_bits, known.signed_b, count), shape.inner)
+    return v.sum_by_lane(
+        operand(a, shape.a_bits, known.signed_a, count), operand(b, shape.b_bits, known.signed_b, count), shape.inner
+    )
 
 
 class _Plan(NamedTuple):
@@ -149,8 +177,10 @@ def _plan(mnemonic: str, word: int, floating: bool) -> _Plan:
     first, product, second = SIGNS[mnemonic]
     known = multiplier(word, floating) if product else configuration(word)
     if floating and known.amode == 1:
-        raise EmulationError(f"configuration word {word:#x}: facts/semantics does not describe 64-bit lanes (amode 1) "
-                             "in a float instruction")
+        raise EmulationError(
+            f"configuration word {word:#x}: facts/semantics does not describe 64-bit lanes (amode 1) "
+            "in a float instruction"
+        )
     terms = []
     if first and not known.zero_acc1:
         terms.append((0, (first < 0) != known.negate_acc1, known.shift16))
@@ -195,8 +225,11 @@ def floating(v: Any, *values: Any, op: str) -> Any:
         accumulators.append((lanes << 16 if shifted else lanes, negated))
     if not plan.product:
         return v.bits(float_sum.add(v, accumulators))
-    return v.bits(float_sum.multiply_add(v, v.lanes(values[-3], 16), v.lanes(values[-2], 16), plan.word.geometry,
-                                         plan.negate_product, accumulators))
+    return v.bits(
+        float_sum.multiply_add(
+            v, v.lanes(values[-3], 16), v.lanes(values[-2], 16), plan.word.geometry, plan.negate_product, accumulators
+        )
+    )
 
 
 @rule(r"vclr", reads="width.dst")

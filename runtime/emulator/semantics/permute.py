@@ -11,14 +11,39 @@ from npuc.runtime.emulator.semantics.vector_alu import dynamic_sign
 # Mode pairs n, n + 1 of vshuffle that transpose the concatenation of both operands, as rows x columns of elements of
 # that many bits, and give the low (n) or high (n + 1) half: facts/semantics/vshuffle_modes.json.
 _PAIR_MODES = {
-    0: (8, 64, 2), 2: (16, 32, 2), 4: (32, 16, 2), 6: (64, 8, 2), 8: (128, 4, 2), 10: (256, 2, 2), 12: (128, 2, 4),
-    14: (64, 2, 8), 16: (32, 2, 16), 18: (16, 2, 32), 20: (8, 2, 64), 22: (512, 1, 2), 24: (16, 16, 4),
-    26: (16, 4, 16), 30: (32, 8, 4), 32: (32, 4, 8),
+    0: (8, 64, 2),
+    2: (16, 32, 2),
+    4: (32, 16, 2),
+    6: (64, 8, 2),
+    8: (128, 4, 2),
+    10: (256, 2, 2),
+    12: (128, 2, 4),
+    14: (64, 2, 8),
+    16: (32, 2, 16),
+    18: (16, 2, 32),
+    20: (8, 2, 64),
+    22: (512, 1, 2),
+    24: (16, 16, 4),
+    26: (16, 4, 16),
+    30: (32, 8, 4),
+    32: (32, 4, 8),
 }
 # Modes that transpose every block of rows x columns elements of the first operand.
 _BLOCK_MODES = {
-    28: (16, 8, 4), 29: (16, 4, 8), 34: (32, 4, 4), 35: (8, 8, 8), 36: (8, 16, 4), 37: (8, 4, 16), 39: (16, 4, 4),
-    40: (16, 4, 2), 41: (16, 2, 4), 42: (16, 8, 2), 43: (16, 2, 8), 44: (16, 16, 2), 45: (16, 2, 16), 46: (8, 8, 4),
+    28: (16, 8, 4),
+    29: (16, 4, 8),
+    34: (32, 4, 4),
+    35: (8, 8, 8),
+    36: (8, 16, 4),
+    37: (8, 4, 16),
+    39: (16, 4, 4),
+    40: (16, 4, 2),
+    41: (16, 2, 4),
+    42: (16, 8, 2),
+    43: (16, 2, 8),
+    44: (16, 16, 2),
+    45: (16, 2, 16),
+    46: (8, 8, 4),
     47: (8, 4, 8),
 }
 _SWAP_MODE = 38
@@ -81,8 +106,12 @@ def shift_bytes(v: Any, a: Any, b: Any, count: int) -> Any:
 def shift_aligned(v: Any, a: Any, step: int, b: Any, count: int) -> Any:
     """A step of 0 is a plain shift (UG1583, Shift); from 128 bytes on nothing is left, whatever the step."""
     relevant = v.pick(count > 127, 0, step & 63)
-    return v.choose(relevant, (0,), lambda _: shift_bytes(v, a, b, count),
-                    "a vshift.align (facts/semantics/vector_misc.md section 1 has no steps) with step")
+    return v.choose(
+        relevant,
+        (0,),
+        lambda _: shift_bytes(v, a, b, count),
+        "a vshift.align (facts/semantics/vector_misc.md section 1 has no steps) with step",
+    )
 
 
 @rule(r"vsel\.(?P<width>8|16|32)")
@@ -102,8 +131,13 @@ def broadcast_lane(v: Any, a: Any, index: int, *, width: int) -> Any:
 
 @rule(r"vextract\.(?P<kind>s|d)(?P<width>8|16|32|64)", reads="crVaddSign")
 def extract(v: Any, a: Any, index: int, *sign: int, kind: str, width: int) -> Any:
-    return dynamic_sign(v, kind, sign, lambda signed: v.unsigned(
-        v.extract(v.lanes(a, width, signed), index), max(width, 32)), "crVaddSign")
+    return dynamic_sign(
+        v,
+        kind,
+        sign,
+        lambda signed: v.unsigned(v.extract(v.lanes(a, width, signed), index), max(width, 32)),
+        "crVaddSign",
+    )
 
 
 @rule(r"vinsert\.(?P<width>8|16|32|64)")

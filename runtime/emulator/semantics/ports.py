@@ -23,8 +23,11 @@ def read_stream(v: Any, word: int, last: int, success: int) -> Any:
 
 def _offered(v: Any, word: Any, tlast: tuple[int, ...], last: str | None, nb: str | None) -> Any:
     """The word, whether it carries TLAST (by the mnemonic, or r28), whether the core waits."""
-    bit = v.choose(tlast[0], (0, 1), lambda known: known, "r28 as TLAST of a stream write,") if tlast else int(
-        last is not None)
+    bit = (
+        v.choose(tlast[0], (0, 1), lambda known: known, "r28 as TLAST of a stream write,")
+        if tlast
+        else int(last is not None)
+    )
     return word, bit, int(nb is None)
 
 
@@ -41,8 +44,12 @@ def _odd_parity(word: Any) -> Any:
     return word | ((folded & 1) ^ 1) << 31
 
 
-@rule(rf"mov\.ph{_NB}{_TLAST}", syntax=r"ms, \$id, \$pcktType",
-      reads="core.column core.row", writes="stream.out stream.last stream.blocking")
+@rule(
+    rf"mov\.ph{_NB}{_TLAST}",
+    syntax=r"ms, \$id, \$pcktType",
+    reads="core.column core.row",
+    writes="stream.out stream.last stream.blocking",
+)
 def write_packet_header(v: Any, identity: int, kind: int, *rest: int, nb: str | None, last: str | None) -> Any:
     """Packet id, type and the core's place as source."""
     *tlast, column, row = rest
@@ -50,10 +57,12 @@ def write_packet_header(v: Any, identity: int, kind: int, *rest: int, nb: str | 
     return _offered(v, _odd_parity(word), tuple(tlast), last, nb)
 
 
-@rule(rf"mov\.cph{_NB}{_TLAST}", syntax=r"ms, \$addr, \$nw, \$op, \$id",
-      writes="stream.out stream.last stream.blocking")
-def write_control_header(v: Any, address: int, beats: int, operation: int, identity: int, *tlast: int, nb: str | None,
-                         last: str | None) -> Any:
+@rule(
+    rf"mov\.cph{_NB}{_TLAST}", syntax=r"ms, \$addr, \$nw, \$op, \$id", writes="stream.out stream.last stream.blocking"
+)
+def write_control_header(
+    v: Any, address: int, beats: int, operation: int, identity: int, *tlast: int, nb: str | None, last: str | None
+) -> Any:
     """The second word of a control packet: address, beats - 1, operation, id of the response."""
     word = (address & 0xFFFFF) | (beats & 3) << 20 | (operation & 3) << 22 | (identity & 31) << 24
     return _offered(v, _odd_parity(word), tlast, last, nb)

@@ -83,15 +83,25 @@ class Rule:
 RULES: list[Rule] = []
 
 
-def rule(pattern: str, *, syntax: str = "", reads: str = "", writes: str = "", access: str | None = None,
-         bytes: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def rule(
+    pattern: str, *, syntax: str = "", reads: str = "", writes: str = "", access: str | None = None, bytes: int = 0
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the decorated function to be the effect of every instruction whose mnemonic matches `pattern` whole
     and whose syntax contains `syntax`. `reads`, `writes`: further registers, blank separated; implicit registers that
     an instruction does not have are dropped (the sign registers of forms without a dynamic sign)."""
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
-        RULES.append(Rule(re.compile(pattern), re.compile(syntax), function, tuple(reads.split()),
-                          tuple(writes.split()), access, bytes))
+        RULES.append(
+            Rule(
+                re.compile(pattern),
+                re.compile(syntax),
+                function,
+                tuple(reads.split()),
+                tuple(writes.split()),
+                access,
+                bytes,
+            )
+        )
         return function
 
     return declare
@@ -140,8 +150,9 @@ def effect(name: str) -> Effect:
     try:
         return _effects()[name]
     except KeyError:
-        raise EmulationError(f"the semantics of '{INSTRUCTIONS[name].syntax}' ({name}) are not implemented: "
-                             f"{missing_fact(name)}") from None
+        raise EmulationError(
+            f"the semantics of '{INSTRUCTIONS[name].syntax}' ({name}) are not implemented: {missing_fact(name)}"
+        ) from None
 
 
 def missing() -> list[str]:
@@ -150,13 +161,19 @@ def missing() -> list[str]:
 
 
 # Mnemonic, syntax, what no fact sheet says.
-UNKNOWN = tuple((re.compile(mnemonic), re.compile(syntax), fact) for mnemonic, syntax, fact in (
-    (r"v(neg)?(mul|mac|msc)(\.f)?|v(add|sub)(mac|msc)(\.f)?", r"\$qxs2",
-     "facts/semantics/vmac.md does not describe the sparse multiply modes"),
-    (r"vldb\.sparse\..*", "", "facts/semantics does not describe the sparse load stream"),
-    (r"vldb\.compr\..*", "", "facts/semantics does not describe the compressed load stream"),
-    (r"vmov\.(hi|lo)", "SCD", "facts/semantics does not say how an expanding cascade read fills the accumulator"),
-))
+UNKNOWN = tuple(
+    (re.compile(mnemonic), re.compile(syntax), fact)
+    for mnemonic, syntax, fact in (
+        (
+            r"v(neg)?(mul|mac|msc)(\.f)?|v(add|sub)(mac|msc)(\.f)?",
+            r"\$qxs2",
+            "facts/semantics/vmac.md does not describe the sparse multiply modes",
+        ),
+        (r"vldb\.sparse\..*", "", "facts/semantics does not describe the sparse load stream"),
+        (r"vldb\.compr\..*", "", "facts/semantics does not describe the compressed load stream"),
+        (r"vmov\.(hi|lo)", "SCD", "facts/semantics does not say how an expanding cascade read fills the accumulator"),
+    )
+)
 
 
 def missing_fact(name: str) -> str | None:

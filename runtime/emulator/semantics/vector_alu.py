@@ -51,8 +51,13 @@ def bitwise(v: Any, a: Any, b: Any, *, op: str) -> Any:
 
 @rule(r"v(?P<op>lt|ge)\.(?P<kind>s|d)(?P<width>8|16|32)", reads="crVaddSign")
 def compare(v: Any, a: Any, b: Any, *sign: int, op: str, kind: str, width: int) -> Any:
-    return _typed(v, kind, width, sign, lambda signed: v.mask_to_scalar(
-        _COMPARE[op](v.lanes(a, width, signed), v.lanes(b, width, signed))))
+    return _typed(
+        v,
+        kind,
+        width,
+        sign,
+        lambda signed: v.mask_to_scalar(_COMPARE[op](v.lanes(a, width, signed), v.lanes(b, width, signed))),
+    )
 
 
 @rule(r"v(?P<op>lt|ge)\.bf16")
