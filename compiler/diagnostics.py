@@ -59,7 +59,15 @@ class InputError(NpucError):
     exit_code = 3
 
 
-class ResourceError(InputError):
+class UnsupportedError(InputError):
+    """A sound attention that the kernels cannot compute; the reference can.
+
+    place: the operation's. remedy: a way that keeps the meaning. This alone, of what is wrong with an input, may fall
+    back to another backend.
+    """
+
+
+class ResourceError(UnsupportedError):
     """A kernel that does not fit: names the resource, its limit and what was asked for."""
 
 

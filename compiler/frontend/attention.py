@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import InputError, Place
 
 DTYPES = ("bf16", "f32", "f16", "i8", "i1")
 ROLES = ("q", "k", "v", "mask", "out")
@@ -44,6 +44,7 @@ class Attention:
     arguments: in the order of the function, the result last.  window: query i sees keys i-window < j <= i.
     softcap: scores become softcap * tanh(score / softcap).  align: which corner causal and window limits start from.
     mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: int8 dequantisation factors.
+    place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
     """
 
@@ -67,10 +68,11 @@ class Attention:
     k_scale: tuple[float, ...] | None = None
     v_scale: tuple[float, ...] | None = None
     o_scale: tuple[float, ...] | None = None
+    place: Place | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for problem in _problems(self):
-            raise InputError(f"attention @{self.function}: {problem}")
+            raise InputError(f"attention @{self.function}: {problem}", place=self.place)
 
     @property
     def inputs(self) -> tuple[Argument, ...]:
@@ -91,7 +93,9 @@ class Attention:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
-        return _plain(asdict(self))
+        values = _plain(asdict(self))
+        del values["place"]
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Attention:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from npuc.compiler.dialects.attn import result_types
 from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, default_scale
 from npuc.compiler.frontend.axes import named_axes
 from npuc.compiler.frontend.interpret import run
-from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.place import Blocked, place_of, with_place
 from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Opaque, Sdpa, Value, describe
 
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
@@ -32,8 +32,8 @@ class _Signature:
         return str(self.block.arguments[number].type.element_type)
 
 
-def attention_of(name: str, function: Any) -> Attention:
-    """The attention that a func.func operation computes. Raises Blocked where it is anything else."""
+def attention_of(name: str, function: Any, file: str) -> Attention:
+    """The attention that a func.func operation computes; `file` names it. Raises Blocked where it is anything else."""
     signature = _signature(name, function)
     values = run(function)
     value = values[0]
@@ -42,7 +42,7 @@ def attention_of(name: str, function: Any) -> Attention:
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
         raise Blocked(operations[len(operations) - 1], f"the function returns {describe(value)}, not softmax(Q K^T) V")
-    return _described(signature, value)
+    return replace(_described(signature, value), place=place_of(with_place(value.operation).location, file))
 
 
 def _signature(name: str, function: Any) -> _Signature:

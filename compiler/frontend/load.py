@@ -32,7 +32,7 @@ def load(text: str, file: str, function: str | None = None) -> tuple[Attention, 
         module = _parse(text, file)
         name, operation = _choose(module, file, function)
         try:
-            return (attention_of(name, operation),)
+            return (attention_of(name, operation, file),)
         except Blocked as blocked:
             raise blocked.error(file) from None
 

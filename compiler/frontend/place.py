@@ -33,7 +33,7 @@ def _file_location(location: Any) -> Any:
     return None
 
 
-def _with_place(operation: Any) -> Any:
+def with_place(operation: Any) -> Any:
     """The operation itself, or the innermost around it that has a line: bodies of named linalg operations have none."""
     while _file_location(operation.location) is None and getattr(operation, "parent", None) is not None:
         operation = operation.parent
@@ -50,7 +50,7 @@ class Blocked(Exception):
         self.remedy = remedy
 
     def error(self, file: str) -> InputError:
-        operation = _with_place(self.operation)
+        operation = with_place(self.operation)
         name = getattr(operation, "name", None)
         message = f"{name}: {self.reason}" if isinstance(name, str) else self.reason
         return InputError(message, place=place_of(operation.location, file), remedy=self.remedy)

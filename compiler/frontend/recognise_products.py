@@ -103,7 +103,7 @@ def _attended(operation: Any, weights: Probabilities, value: Operand, dimension:
             result.append(b)
         else:
             return Opaque(operation, f"batch and head axes of V do not meet those of the scores: {_pair(a, b)}")
-    return Attended(tuple(result), weights.softmax, value.argument)
+    return Attended(tuple(result), weights.softmax, value.argument, operation)
 
 
 def _is(axis: Axis, name: str) -> bool:

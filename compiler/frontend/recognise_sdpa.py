@@ -26,4 +26,4 @@ def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
     query, key, kv, *rest = arguments
     shape = operation.results[0].type.shape
     mask = rest[0] if rest else None
-    return Sdpa(named_axes(LABELS, shape), query, key, kv, mask, tuple(sorted(attributes.items())))
+    return Sdpa(named_axes(LABELS, shape), query, key, kv, mask, tuple(sorted(attributes.items())), operation)

@@ -10,7 +10,7 @@ does not vary; two atoms where dimensions were collapsed, as (B, H).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
@@ -162,11 +162,12 @@ class RowIsMinusInfinity:
 
 @dataclass(frozen=True)
 class Attended:
-    """softmax(scale Q K^T) V; arguments by number."""
+    """softmax(scale Q K^T) V; arguments by number. operation: the one that made it, for messages."""
 
     axes: Axes
     softmax: Softmax
     value: int
+    operation: Any = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ class Sdpa:
     value: int
     mask: int | None
     attributes: tuple[tuple[str, Any], ...]
+    operation: Any = field(compare=False, repr=False)
 
 
 Value: TypeAlias = (

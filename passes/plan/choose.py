@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
+from npuc.compiler.diagnostics import ResourceError, UnsupportedError, UsageError
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.options import Options
 from npuc.passes.plan import memory
@@ -23,7 +23,7 @@ OPTION_KEYS = ("query_block",)
 def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
-    Raises InputError for shapes the array does not run, UsageError for impossible options, ResourceError when no
+    Raises UnsupportedError for shapes the array does not run, UsageError for impossible options, ResourceError when no
     allowed tile fits the memories.
     """
     _require_shape(attention)
@@ -37,15 +37,17 @@ def make_plan(attention: Attention, options: Options) -> Plan:
 
 def _require_shape(attention: Attention) -> None:
     if attention.head_dim not in QUERY_BLOCK_LIMIT:
-        raise InputError(f"head size {attention.head_dim} is not supported on npu1", remedy="64 and 128 are")
+        raise UnsupportedError(f"head size {attention.head_dim} is not supported on npu1", remedy="64 and 128 are")
     if attention.heads % attention.kv_heads:
-        raise InputError(f"{attention.heads} query heads do not divide into {attention.kv_heads} heads of K and V")
+        raise UnsupportedError(
+            f"{attention.heads} query heads do not divide into {attention.kv_heads} heads of K and V"
+        )
     for what, length, unit in (
         ("query length", attention.query_length, CORES_PER_COLUMN * 16),
         ("key length", attention.key_length, KEY_BLOCK),
     ):
         if length <= 0 or length % unit:
-            raise InputError(f"{what} {length} is not a positive multiple of {unit}", remedy="pad the tensors")
+            raise UnsupportedError(f"{what} {length} is not a positive multiple of {unit}", remedy="pad the tensors")
 
 
 def _query_blocks(attention: Attention, options: Options) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import UnsupportedError
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -17,14 +17,19 @@ LENGTH_LIMIT = 2048
 BLOCK_LIMIT = 1 << 16
 ELEMENT_TYPES = ("bf16", "f32", "f16")
 RECIPES = ("balanced",)
+ON_THE_REFERENCE = "run it with --backend reference"
+SPLIT_QUERIES = "give the queries in several calls"
 
 
 def check_supported(attention: Attention) -> None:
-    """Raises InputError with the first thing that is not supported and what to do about it."""
+    """Raises UnsupportedError, at the operation, with the first thing that is not supported and a remedy.
+
+    Remedies keep the meaning: none leaves out what the source says.
+    """
     for problem, remedy in (
         _element_types(attention) or _shapes(attention) or _visibility(attention) or _numerics(attention)
     ):
-        raise InputError(f"function @{attention.function}: {problem}", remedy=remedy)
+        raise UnsupportedError(f"function @{attention.function}: {problem}", place=attention.place, remedy=remedy)
 
 
 def _element_types(a: Attention) -> list[tuple[str, str]]:
@@ -35,7 +40,8 @@ def _element_types(a: Attention) -> list[tuple[str, str]]:
             found.append((f"one argument serves as {roles}", "give each its own argument and pass the tensor twice"))
         elif argument.role != "mask" and argument.dtype not in ELEMENT_TYPES:
             problem = f"element type {argument.dtype} of {argument.name} is not supported"
-            found.append((problem, f"convert to {', '.join(ELEMENT_TYPES)}"))
+            kinds = ", ".join(ELEMENT_TYPES)
+            found.append((problem, f"multiply by {argument.name}_scale and give it as one of {kinds}"))
     q, out = a.argument("q").dtype, a.argument("out").dtype
     if not found and out != q:
         found.append((f"a result of {out} from {q} arguments is not supported", f"convert the result to {q}"))
@@ -45,15 +51,17 @@ def _element_types(a: Attention) -> list[tuple[str, str]]:
 def _shapes(a: Attention) -> list[tuple[str, str]]:
     found = []
     if a.head_dim not in HEAD_SIZES:
-        sizes = " or ".join(map(str, HEAD_SIZES))
-        found.append((f"head size {a.head_dim} is not supported", f"pad Q, K and V with zeros to {sizes}, keep scale"))
+        found.append((f"head size {a.head_dim} is not supported", _padding(a.head_dim)))
     if a.kv_heads != a.heads:
-        found.append((f"{a.heads} query heads over {a.kv_heads} key heads are not supported", "repeat K and V"))
-    for what, length in (("query", a.query_length), ("key", a.key_length)):
+        problem = f"{a.heads} query heads over {a.kv_heads} key heads are not supported"
+        found.append((problem, f"repeat each head of K and V {a.heads // a.kv_heads} times"))
+    independent = not a.causal and a.window is None
+    splits = (SPLIT_QUERIES if independent else ON_THE_REFERENCE, ON_THE_REFERENCE)
+    for what, length, split in zip(("query", "key"), (a.query_length, a.key_length), splits, strict=True):
         if length % LENGTH_UNIT:
-            found.append((f"{what} length {length} is not a multiple of {LENGTH_UNIT}", "choose such a length"))
+            found.append((f"{what} length {length} is not a multiple of {LENGTH_UNIT}", ON_THE_REFERENCE))
         elif length > LENGTH_LIMIT:
-            found.append((f"{what} length {length} is above {LENGTH_LIMIT}", "split the sequence"))
+            found.append((f"{what} length {length} is above {LENGTH_LIMIT}", split))
     blocks = a.batch * a.heads * a.query_length // LENGTH_UNIT
     if not found and blocks > BLOCK_LIMIT:
         problem = f"{blocks:,} blocks of {LENGTH_UNIT} queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
@@ -61,25 +69,30 @@ def _shapes(a: Attention) -> list[tuple[str, str]]:
     return found
 
 
+def _padding(head_dim: int) -> str:
+    larger = [size for size in HEAD_SIZES if size > head_dim]
+    return f"pad Q, K and V with zeros to {larger[0]} and keep the scale" if larger else ON_THE_REFERENCE
+
+
 def _visibility(a: Attention) -> list[tuple[str, str]]:
     found = []
     if a.causal:
-        found.append(("causal attention is not supported", "leave out causal"))
+        found.append(("causal attention is not supported", ON_THE_REFERENCE))
     if a.window is not None:
-        found.append(("window is not supported", "leave out window"))
+        found.append(("window is not supported", ON_THE_REFERENCE))
     if a.mask is not None:
-        found.append(("a mask is not supported", "leave out the mask operand"))
+        found.append(("a mask is not supported", ON_THE_REFERENCE))
     if a.softcap is not None:
-        found.append(("softcap is not supported", "leave out softcap"))
+        found.append(("softcap is not supported", ON_THE_REFERENCE))
     return found
 
 
 def _numerics(a: Attention) -> list[tuple[str, str]]:
     found = []
     if a.precision != "bf16":
-        found.append((f"precision {a.precision} is not supported", "use bf16"))
+        found.append((f"precision {a.precision} is not supported", "--precision bf16 computes the same"))
     if any(factors is not None for factors in (a.q_scale, a.k_scale, a.v_scale, a.o_scale)):
-        found.append(("q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", "leave them out"))
+        found.append(("q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", ON_THE_REFERENCE))
     if a.recipe not in RECIPES:
-        found.append((f"recipe {a.recipe!r} is not supported", f"use {', '.join(RECIPES)}"))
+        found.append((f"recipe {a.recipe!r} is not supported", ON_THE_REFERENCE))
     return found

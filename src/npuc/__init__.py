@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InternalError,
         NpucError,
         ResourceError,
+        UnsupportedError,
         UsageError,
     )
     from npuc.compiler.frontend.attention import Attention
@@ -43,6 +44,7 @@ _HOMES = {
     "InternalError": "npuc.compiler.diagnostics",
     "NpucError": "npuc.compiler.diagnostics",
     "ResourceError": "npuc.compiler.diagnostics",
+    "UnsupportedError": "npuc.compiler.diagnostics",
     "UsageError": "npuc.compiler.diagnostics",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "Kernel",
     "NpucError",
     "ResourceError",
+    "UnsupportedError",
     "UsageError",
     "__version__",
     "attention",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend import Attention
+from npuc.compiler.diagnostics import InputError, Place, UnsupportedError
+from npuc.compiler.frontend import Attention, load
 from npuc.passes.tensor.supported import ELEMENT_TYPES, HEAD_SIZES, LENGTH_LIMIT, LENGTH_UNIT, check_supported
 
 PLAIN: dict[str, Any] = {"heads": 4, "query_length": 256, "head_dim": 64}
@@ -46,10 +47,40 @@ def test_supported(dtype: str, head_dim: int, lengths: tuple[int, int]) -> None:
     ],
 )
 def test_unsupported(changes: dict[str, Any], problem: str) -> None:
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(UnsupportedError) as caught:
         check_supported(Attention.make(**{**PLAIN, **changes}))
     assert problem in caught.value.message and "@attention" in caught.value.message
-    assert caught.value.remedy
+    assert caught.value.exit_code == 3
+    assert caught.value.remedy and not re.search("leave|remove|without|omit|drop", caught.value.remedy)
+
+
+def test_queries_that_see_keys_by_position_are_not_to_be_split() -> None:
+    long = {**PLAIN, "query_length": 4096}
+    with pytest.raises(UnsupportedError, match="several calls"):
+        check_supported(Attention.make(**long))
+    with pytest.raises(UnsupportedError, match="--backend reference"):
+        check_supported(Attention.make(**long, causal=True))
+
+
+def test_the_operation_is_named_by_its_place_in_the_source() -> None:
+    text = """
+func.func @f(%q: tensor<1x4x64x64xbf16>, %k: tensor<1x4x64x64xbf16>, %v: tensor<1x4x64x64xbf16>)
+    -> tensor<1x4x64x64xbf16> {
+  %o = "attn.sdpa"(%q, %k, %v) {causal = true}
+       : (tensor<1x4x64x64xbf16>, tensor<1x4x64x64xbf16>, tensor<1x4x64x64xbf16>) -> tensor<1x4x64x64xbf16>
+  return %o : tensor<1x4x64x64xbf16>
+}"""
+    (attention,) = load(text, "x.mlir")
+    with pytest.raises(UnsupportedError) as caught:
+        check_supported(attention)
+    assert caught.value.place == Place("x.mlir", 4, 8)
+
+
+def test_the_place_is_no_part_of_a_description() -> None:
+    made = Attention.make(**PLAIN)
+    placed = replace(made, place=Place("x.mlir", 1, 1))
+    assert placed == made and placed.to_json() == made.to_json()
+    assert Attention.from_json(placed.to_json()) == made
 
 
 def test_a_result_of_another_type_is_not_supported() -> None:
