@@ -94,8 +94,5 @@ def _memories(unit: CoreUnit) -> list[np.ndarray]:
     tiles = unit.array.tiles
     column, row = unit.tile.column, unit.tile.row
     places = [(column, row), (column, row + 1), (column - 1, row), (column, row - 1)]
-    return [
-        tiles[place].memory.data.copy()
-        for place in places  # type: ignore[union-attr]
-        if place in tiles and place[1] in CORE_ROWS
-    ]
+    memories = [tiles[place].memory for place in places if place in tiles and place[1] in CORE_ROWS]
+    return [memory.data.copy() for memory in memories if memory is not None]
