@@ -63,7 +63,7 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys; from npuc.compiler import cli\n"
         "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
-        "heavy = {'numpy', 'mlir', 'lief', 'llvmlite', 'rich', 'ml_dtypes'} & set(sys.modules)\n"
+        "heavy = {'numpy', 'torch_mlir', 'lief', 'llvmlite', 'rich', 'ml_dtypes'} & set(sys.modules)\n"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)

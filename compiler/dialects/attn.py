@@ -42,8 +42,8 @@ def result_types(element: str) -> tuple[str, ...]:
 
 def load_dialect(context: Any) -> None:
     """Make `attn` known to an MLIR context."""
-    from mlir import ir
-    from mlir.dialects import irdl
+    from torch_mlir import ir
+    from torch_mlir.dialects import irdl
 
     with context, ir.Location.unknown():
         irdl.load_dialects(ir.Module.parse(_DIALECT))
@@ -132,13 +132,13 @@ def _size(size: int) -> str:
 
 
 def _bool(attribute: Any) -> bool | None:
-    from mlir import ir
+    from torch_mlir import ir
 
     return bool(attribute.value) if isinstance(attribute, ir.BoolAttr) else None
 
 
 def _positive_integer(attribute: Any) -> int | None:
-    from mlir import ir
+    from torch_mlir import ir
 
     if not isinstance(attribute, ir.IntegerAttr) or str(attribute.type) != "i64":
         return None
@@ -146,7 +146,7 @@ def _positive_integer(attribute: Any) -> int | None:
 
 
 def _positive_float(attribute: Any) -> float | None:
-    from mlir import ir
+    from torch_mlir import ir
 
     if not isinstance(attribute, ir.FloatAttr) or str(attribute.type) != "f64":
         return None
@@ -159,7 +159,7 @@ def _scale(attribute: Any) -> float | None:
 
 
 def _positive_floats(attribute: Any) -> tuple[float, ...] | None:
-    from mlir import ir
+    from torch_mlir import ir
 
     if isinstance(attribute, ir.DenseF64ArrayAttr):
         values: list[float | None] = [v if math.isfinite(v) and v > 0 else None for v in attribute]
@@ -173,7 +173,7 @@ def _positive_floats(attribute: Any) -> tuple[float, ...] | None:
 
 def _choice(known: tuple[str, ...]) -> Callable[[Any], str | None]:
     def read(attribute: Any) -> str | None:
-        from mlir import ir
+        from torch_mlir import ir
 
         return attribute.value if isinstance(attribute, ir.StringAttr) and attribute.value in known else None
 

@@ -35,7 +35,7 @@ def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
 
     Dimensions the map does not use get (). Raises AxisError for maps that are no projected permutation.
     """
-    from mlir import ir
+    from torch_mlir import ir
 
     found: list[Axis] = [()] * dimensions
     used: set[int] = set()
@@ -52,7 +52,7 @@ def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
 
 def result_axes(axes: Axes, map_: Any) -> Axes:
     """Axes of a tensor written through `map_` from a loop nest whose dimensions have `axes`."""
-    from mlir import ir
+    from torch_mlir import ir
 
     written = []
     for expression in map_.results:
@@ -67,13 +67,13 @@ def result_axes(axes: Axes, map_: Any) -> Axes:
 
 def written_dimensions(map_: Any) -> set[int]:
     """The loop dimensions that a map uses."""
-    from mlir import ir
+    from torch_mlir import ir
 
     return {e.position for e in map_.results if isinstance(e, ir.AffineDimExpr)}
 
 
 def _is_zero(expression: Any) -> bool:
-    from mlir import ir
+    from torch_mlir import ir
 
     return isinstance(expression, ir.AffineConstantExpr) and expression.value == 0
 

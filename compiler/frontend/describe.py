@@ -46,7 +46,7 @@ def attention_of(name: str, function: Any, file: str) -> Attention:
 
 
 def _signature(name: str, function: Any) -> _Signature:
-    from mlir import ir
+    from torch_mlir import ir
 
     type_ = function.attributes["function_type"].value
     block = function.regions[0].blocks[0]
@@ -61,7 +61,7 @@ def _signature(name: str, function: Any) -> _Signature:
 
 
 def _check_tensor(blame: Any, what: str, type_: Any) -> None:
-    from mlir import ir
+    from torch_mlir import ir
 
     if not isinstance(type_, ir.RankedTensorType):
         raise Blocked(blame, f"{what} is {type_}, not a ranked tensor")

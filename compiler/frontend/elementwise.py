@@ -49,7 +49,7 @@ def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
 
 
 def _constant(operation: Any, operands: Sequence[Value]) -> Value | None:
-    from mlir import ir
+    from torch_mlir import ir
 
     attribute = operation.attributes["value"]
     if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:

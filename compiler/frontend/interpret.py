@@ -8,6 +8,7 @@ from typing import Any
 from npuc.compiler.dialects.attn import SDPA
 from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand
 from npuc.compiler.frontend.elementwise import elementwise
+from npuc.compiler.frontend.parse import LINALG_REMEDY
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
@@ -16,7 +17,6 @@ from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct
 
 # Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
 PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
-LINALG_REMEDY = "lower the module to linalg on tensors, or write attn.sdpa"
 
 
 def run(function: Any) -> list[Value]:
@@ -50,7 +50,7 @@ def refuse_effects(block: Any) -> None:
 
 def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
     """The results of one operation of the function's body."""
-    from mlir.dialects import linalg
+    from torch_mlir.dialects import linalg
 
     rule = _RULES.get(operation.name)
     if rule is not None:

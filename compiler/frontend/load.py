@@ -7,8 +7,8 @@ from typing import Any
 
 from npuc.compiler.diagnostics import InputError, Place, UsageError
 from npuc.compiler.frontend.attention import Attention
-from npuc.compiler.frontend.parser_guard import abort_error, survives
-from npuc.compiler.frontend.place import Blocked, place_of
+from npuc.compiler.frontend.parse import parse
+from npuc.compiler.frontend.place import Blocked
 
 
 def load(text: str, file: str, function: str | None = None) -> tuple[Attention, ...]:
@@ -18,18 +18,10 @@ def load(text: str, file: str, function: str | None = None) -> tuple[Attention, 
     text that is no MLIR and for functions that are not attention, naming the operation that says so; UsageError for a
     function that is not there.
     """
-    if not text.strip():
-        raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
-    from mlir import ir
-
-    from npuc.compiler.dialects.attn import load_dialect
+    module = parse(text, file)
     from npuc.compiler.frontend.describe import attention_of
 
-    with ir.Context() as context:
-        context.enable_multithreading(False)
-        context.allow_unregistered_dialects = True
-        load_dialect(context)
-        module = _parse(text, file)
+    with module.context:
         name, operation = _choose(module, file, function)
         try:
             return (attention_of(name, operation, file),)
@@ -46,40 +38,6 @@ def load_file(path: str | Path, function: str | None = None) -> tuple[Attention,
     except UnicodeDecodeError:
         raise InputError("is not text", place=str(path), remedy="MLIR text is expected, not bytecode") from None
     return load(text, str(path), function)
-
-
-def _parse(text: str, file: str) -> Any:
-    from mlir import ir
-
-    try:
-        # Bytes, so that text no encoder accepts is refused here and not inside the bindings.
-        data = text.encode("utf-8")
-        if not survives(lambda: ir.Module.parse(data)):
-            raise abort_error(text, file)
-        return ir.Module.parse(data)
-    except UnicodeEncodeError:
-        raise InputError("is not text", place=file, remedy="MLIR text is expected") from None
-    except ir.MLIRError as error:
-        raise _syntax_error(error, file) from None
-    except ValueError as error:
-        raise InputError(_one_line(str(error)), place=file, remedy="MLIR text is expected") from None
-
-
-def _syntax_error(error: Any, file: str) -> InputError:
-    if not error.error_diagnostics:
-        return InputError(_one_line(str(error)), place=file)
-    diagnostic = error.error_diagnostics[0]
-    message = _one_line(diagnostic.message) or "is not MLIR"
-    remedy = None
-    if message.startswith("Dialect `"):
-        dialect, operation = message.split("`")[1].split("'")[0], message.split("'")[-2]
-        message = f"{operation}: operations of the dialect {dialect} are not recognised"
-        remedy = "lower the module to linalg on tensors, or write attn.sdpa"
-    return InputError(message, place=place_of(diagnostic.location, file), remedy=remedy)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _choose(module: Any, file: str, wanted: str | None) -> tuple[str, Any]:

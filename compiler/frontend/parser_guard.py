@@ -1,7 +1,7 @@
 """Text that makes MLIR's parser abort the process instead of reporting an error.
 
-In builds with assertions, upstream's parser of linalg's `permutation = [...]` and `dimensions = [...]` goes on with a
-null attribute where the list is malformed, and dies (seen with MLIR 22.1).  A forked child therefore tries first.
+Upstream's parser of linalg's `permutation = [...]` and `dimensions = [...]` goes on with a
+null attribute where the list is malformed, and dies.  A forked child therefore tries first.
 """
 
 from __future__ import annotations

@@ -22,14 +22,24 @@ def place_of(location: Any, file: str) -> Place:
 
 
 def _file_location(location: Any) -> Any:
-    if location.is_a_file():
-        return location
-    if location.is_a_name():
-        return _file_location(location.child_loc)
-    if location.is_a_callsite():
-        return _file_location(location.callee)
-    if location.is_a_fused():
-        return next((at for at in map(_file_location, location.locations) if at is not None), None)
+    """The first location with a line in it, through names, calls (the callee) and fused ones; None without one."""
+    from torch_mlir import ir
+
+    waiting = [ir.Location.from_attr(location.attr, location.context)]  # a diagnostic's has not its own class
+    seen = set()
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, ir.FileLineColLoc):
+            return at
+        if at.attr in seen:
+            continue
+        seen.add(at.attr)
+        if isinstance(at, ir.NameLoc):
+            waiting.append(at.child_loc)
+        elif isinstance(at, ir.CallSiteLoc):
+            waiting.append(at.callee)
+        elif isinstance(at, ir.FusedLoc):
+            waiting += reversed(at.locations)
     return None
 
 

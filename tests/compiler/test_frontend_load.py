@@ -229,7 +229,7 @@ def test_the_largest_file_loads_fast_and_silently() -> None:
 
 def test_errors_leave_no_noise_and_importing_loads_no_mlir() -> None:
     script = (
-        "import sys\nfrom npuc.compiler.frontend import load\nassert 'mlir' not in sys.modules\n"
+        "import sys\nfrom npuc.compiler.frontend import load\nassert 'torch_mlir' not in sys.modules\n"
         "try: load('func.func @f(', 'x')\nexcept Exception as e: print(type(e).__name__)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
