@@ -14,13 +14,13 @@ from npuc.compiler.diagnostics import UsageError
 from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import Tile, configure, core_tiles
-from npuc.passes.array.sequence import BufferNumbers, runtime_sequence
-from npuc.passes.kernel import attention as attention_kernel
-from npuc.passes.kernel import codegen
+from npuc.passes.attention import choose
+from npuc.passes.attention import core as attention_kernel
+from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.attention.supported import check_supported
+from npuc.passes.machine import codegen
 from npuc.passes.options import Options
-from npuc.passes.plan import choose
-from npuc.passes.plan.plan import Plan
-from npuc.passes.tensor.supported import check_supported
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention

@@ -17,7 +17,7 @@ from npuc.passes.array import dma
 from npuc.passes.array.descriptors import DmaProgram
 from npuc.passes.array.flows import SHIM_OUTPUT_CHANNEL, column_flows, token_route
 from npuc.passes.array.router import Connection, PacketConnection, route
-from npuc.passes.plan.plan import Plan
+from npuc.passes.attention.plan import Plan
 
 Tile = tuple[int, int]
 CHANNEL_RESET = 1 << geometry.CHANNEL_RESET_BIT

@@ -15,7 +15,7 @@ from npuc.passes.array.descriptors import (
     packed_tiles,
     ring,
 )
-from npuc.passes.plan.plan import CORES_PER_COLUMN, WORD_BYTES, Plan
+from npuc.passes.attention.plan import CORES_PER_COLUMN, WORD_BYTES, Plan
 
 # Tiles of the core's matrix multiply (4x8 by 8x4, bf16), as words a row: facts/semantics/vmac.md.
 LEFT_TILE = (4, 4)  # Q, K: 4 rows of 8

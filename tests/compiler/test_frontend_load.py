@@ -15,7 +15,7 @@ import pytest
 
 from npuc.compiler.diagnostics import InputError, NpucError, UsageError
 from npuc.compiler.frontend import Attention, load, load_file, to_attn_module
-from npuc.passes.tensor.supported import check_supported
+from npuc.passes.attention.supported import check_supported
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTS = Path(os.environ.get("NPUC_FACTS", ROOT.parent / "shared" / "facts"))

@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 from npuc import __version__
 from npuc.compiler import golden
 from npuc.compiler.diagnostics import InputError
-from npuc.passes.kernel import list_schedule
+from npuc.passes.machine import list_schedule
 
 GOLDENS = REPOSITORY / "tests" / "golden"
 LISTED = '[[case]]\nname = "small"\nsource = "small.mlir"\n'

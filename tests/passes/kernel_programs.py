@@ -7,7 +7,7 @@ import random
 from kernel_replay import REGIONS
 
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
-from npuc.passes.kernel.ir import Builder, Operand
+from npuc.passes.machine.ir import Builder, Operand
 
 STOCK = {"r": 9, "p": 4, "m": 2, "dj": 1, "d": 1, "d3": 1, "x": 7, "bm": 6, "cm": 3, "l": 2, "s": 2}
 

@@ -11,11 +11,11 @@ from collections import defaultdict
 
 from npuc.compiler.asm.codec import decode_program
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS, STICKY_FLAGS, operand_registers, timing
-from npuc.passes.kernel.bundle_packing import bound, pack
-from npuc.passes.kernel.codegen import _schedule
-from npuc.passes.kernel.ir import CountedLoop, Forever, HardwareLoop, IfNonzero, Op, Program
-from npuc.passes.kernel.layout import bundle_addresses
-from npuc.passes.kernel.nodes import locations, make_node
+from npuc.passes.machine.bundle_packing import bound, pack
+from npuc.passes.machine.codegen import _schedule
+from npuc.passes.machine.ir import CountedLoop, Forever, HardwareLoop, IfNonzero, Op, Program
+from npuc.passes.machine.layout import bundle_addresses
+from npuc.passes.machine.nodes import locations, make_node
 
 REGIONS = ("a", "b", "c")
 MOVES = ("MOVA_lda_cg", "MOVX_alu_cg", "MOV_mv_cg", "MOVXM_lng_cg")

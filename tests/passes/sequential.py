@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
-from npuc.passes.kernel.ir import (
+from npuc.passes.machine.ir import (
     PART_NAMES,
     Barrier,
     CountedLoop,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from npuc.passes.kernel.ir import Builder, Program, Reg
-from npuc.passes.plan.plan import Plan
+from npuc.passes.attention.plan import Plan
+from npuc.passes.machine.ir import Builder, Program, Reg
 
 CORE_MEMORY = 0x70000
 LOCK_BASE = 48

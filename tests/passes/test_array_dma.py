@@ -12,9 +12,9 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.descriptors import Descriptor, Dimension
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.plan import Plan
 from npuc.passes.options import Options
-from npuc.passes.plan.choose import make_plan
-from npuc.passes.plan.plan import Plan
 
 
 @pytest.fixture(params=[64, 128])

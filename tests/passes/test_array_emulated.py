@@ -9,10 +9,10 @@ from stand_in_core import StandIn, expected_output
 from npuc.compiler.emit import elf, pdi
 from npuc.compiler.frontend.attention import Attention
 from npuc.passes.array.configure import configure, core_tiles
-from npuc.passes.array.sequence import BufferNumbers, runtime_sequence
-from npuc.passes.kernel import codegen
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.machine import codegen
 from npuc.passes.options import Options
-from npuc.passes.plan.choose import make_plan
 
 device = pytest.importorskip("npuc.runtime.emulator.device")
 CYCLES = 2_000_000

@@ -10,10 +10,10 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit import txn
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.sequence import BufferNumbers, runtime_sequence
 from npuc.passes.options import Options
-from npuc.passes.plan.choose import make_plan
-from npuc.passes.plan.plan import Plan
 
 Q, K, V, OUT = range(4)
 CHANNELS = {

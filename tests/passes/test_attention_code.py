@@ -14,7 +14,7 @@ from npuc.compiler.emit.pdi import read_pdi
 from npuc.compiler.emit.xclbin import read_xclbin
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.inspect.summary import summarise
-from npuc.passes.kernel.codegen import CoreProgram
+from npuc.passes.machine.codegen import CoreProgram
 from npuc.passes.options import Options
 from npuc.passes.pipeline import CompiledKernel, compile_attention
 

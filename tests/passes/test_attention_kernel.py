@@ -12,8 +12,8 @@ import pytest
 from sequential import Sequential, Stop
 
 from npuc.compiler.diagnostics import InputError
-from npuc.passes.kernel.attention import build
-from npuc.passes.plan.plan import Buffer
+from npuc.passes.attention.core import build
+from npuc.passes.attention.plan import Buffer
 
 KEYS = 32
 LOCKS = {

@@ -6,11 +6,11 @@ import pytest
 
 from npuc.compiler.asm.codec import decode_program
 from npuc.compiler.diagnostics import InternalError, ResourceError
-from npuc.passes.kernel.codegen import generate
-from npuc.passes.kernel.dependence import dependences
-from npuc.passes.kernel.ir import Builder
-from npuc.passes.kernel.nodes import make_node
-from npuc.passes.kernel.printer import format_program
+from npuc.passes.machine.codegen import generate
+from npuc.passes.machine.dependence import dependences
+from npuc.passes.machine.ir import Builder
+from npuc.passes.machine.nodes import make_node
+from npuc.passes.machine.printer import format_program
 
 LOAD_A, LOAD_B = "VLDA_dmw_lda_w_ag_pstm_nrm_imm", "VLDB_dmw_ldb_ag_pstm_nrm_imm"
 MAC = "VMAC_F_vmac_bm_core_dense"

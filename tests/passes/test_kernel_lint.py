@@ -6,7 +6,7 @@ from kernel_programs import random_loop, random_program
 
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.lint.lint import lint_program
-from npuc.passes.kernel.codegen import generate
+from npuc.passes.machine.codegen import generate
 
 OF_THE_PROGRAM = {"runs-off-end", "undefined-read", "misaligned-access", "memory-order"}
 """Findings about what the random programs say, not about how it was scheduled: they have no end, and random values."""

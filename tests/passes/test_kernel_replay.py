@@ -7,7 +7,7 @@ from facts_tools import schedule_findings
 from kernel_programs import random_loop, random_program
 from kernel_replay import Expressions, pipelined, sequential
 
-from npuc.passes.kernel.codegen import generate
+from npuc.passes.machine.codegen import generate
 
 SEEDS = range(40)
 

@@ -19,9 +19,9 @@ from npuc.compiler.emit.xclbin import read_xclbin
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import configure, core_tiles
+from npuc.passes.attention.choose import make_plan
 from npuc.passes.options import Options
 from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, kernel_name
-from npuc.passes.plan.choose import make_plan
 
 SMALL = Attention.make(heads=2, query_length=64, head_dim=64, dtype="f32", function="sdpa.small")
 

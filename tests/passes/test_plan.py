@@ -9,11 +9,11 @@ import pytest
 
 from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
 from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention import memory
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.cost import estimate
+from npuc.passes.attention.plan import Buffer, Plan
 from npuc.passes.options import Options
-from npuc.passes.plan import memory
-from npuc.passes.plan.choose import make_plan
-from npuc.passes.plan.cost import estimate
-from npuc.passes.plan.plan import Buffer, Plan
 
 CASES = [
     dict(heads=heads, query_length=length, head_dim=size)

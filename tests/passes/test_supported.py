@@ -10,7 +10,7 @@ import pytest
 
 from npuc.compiler.diagnostics import InputError, Place, UnsupportedError
 from npuc.compiler.frontend import Attention, load
-from npuc.passes.tensor.supported import ELEMENT_TYPES, HEAD_SIZES, LENGTH_LIMIT, LENGTH_UNIT, check_supported
+from npuc.passes.attention.supported import ELEMENT_TYPES, HEAD_SIZES, LENGTH_LIMIT, LENGTH_UNIT, check_supported
 
 PLAIN: dict[str, Any] = {"heads": 4, "query_length": 256, "head_dim": 64}
 

@@ -13,7 +13,7 @@ import pytest
 from core_programs import machine_code
 from engine_programs import Flow, Pair, Program, State, core_with, difference, run, straight_line
 
-from npuc.passes.kernel.codegen import generate
+from npuc.passes.machine.codegen import generate
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.native import blocks, program

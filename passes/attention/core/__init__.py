@@ -5,6 +5,6 @@ query (transpose Q once per work item), scores (K Q^T and block maximum), rebase
 probabilities (2^t), values (O += P V and row sums), normalise (O / row sums).
 """
 
-from npuc.passes.kernel.attention.program import KernelProgram, build
+from npuc.passes.attention.core.program import KernelProgram, build
 
 __all__ = ["KernelProgram", "build"]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError, UnsupportedError, UsageError
 from npuc.compiler.target.npu1 import geometry
+from npuc.passes.attention import memory
+from npuc.passes.attention.cost import estimate
+from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan, WorkItem
 from npuc.passes.options import Options
-from npuc.passes.plan import memory
-from npuc.passes.plan.cost import estimate
-from npuc.passes.plan.plan import CORES_PER_COLUMN, Plan, WorkItem
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention

@@ -7,7 +7,7 @@ from functools import cache
 
 from npuc.compiler.asm.codec import bundle_sizes
 from npuc.compiler.asm.widening import LINE, sizes_to_line
-from npuc.passes.kernel.emission import SETUP_BYTES, Emission
+from npuc.passes.machine.emission import SETUP_BYTES, Emission
 
 
 @cache

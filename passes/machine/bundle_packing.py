@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from npuc.compiler.asm.codec import encode_bundle
 from npuc.compiler.target.aie2.instructions import Instruction
-from npuc.passes.kernel.emission import Emission
-from npuc.passes.kernel.ir import Label, Operand, Part, Reg
-from npuc.passes.kernel.list_schedule import Placed
-from npuc.passes.kernel.nodes import part_name
+from npuc.passes.machine.emission import Emission
+from npuc.passes.machine.ir import Label, Operand, Part, Reg
+from npuc.passes.machine.list_schedule import Placed
+from npuc.passes.machine.nodes import part_name
 
 _SLOT_ORDER = ("lda", "ldb", "alu", "mv", "lng", "st", "vec", "nop")
 

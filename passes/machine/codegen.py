@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.diagnostics import InternalError, ResourceError
-from npuc.passes.kernel.accumulator_halves import choose_halves
-from npuc.passes.kernel.bundle_packing import pack
-from npuc.passes.kernel.emission import Choices, Emission, Emitter
-from npuc.passes.kernel.ir import Program, Reg
-from npuc.passes.kernel.layout import bundle_addresses
-from npuc.passes.kernel.liveness import analyse
-from npuc.passes.kernel.modulo_schedule import ModuloSchedule
-from npuc.passes.kernel.register_allocation import AllocationFailed, allocate
+from npuc.passes.machine.accumulator_halves import choose_halves
+from npuc.passes.machine.bundle_packing import pack
+from npuc.passes.machine.emission import Choices, Emission, Emitter
+from npuc.passes.machine.ir import Program, Reg
+from npuc.passes.machine.layout import bundle_addresses
+from npuc.passes.machine.liveness import analyse
+from npuc.passes.machine.modulo_schedule import ModuloSchedule
+from npuc.passes.machine.register_allocation import AllocationFailed, allocate
 
 PROGRAM_MEMORY = 16384  # bytes (facts/schedule/aie2_timing_hw.md)
 _RESCHEDULES = 32

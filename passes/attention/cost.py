@@ -5,7 +5,7 @@ Bases: peak rates of facts/schedule/peak.md; stream and sequence figures of the 
 
 from __future__ import annotations
 
-from npuc.passes.plan.plan import CORES_PER_COLUMN, Estimate
+from npuc.passes.attention.plan import CORES_PER_COLUMN, Estimate
 
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
 SOFTMAX_PER_VECTOR = 14  # cycles for 32 scores beyond what hides behind the MACs (worked out for both head sizes)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.plan.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Buffer
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Buffer
 
 ALIGNMENT = 64  # one 512-bit vector
 BANK = geometry.CORE_MEMORY_SIZE // geometry.CORE_COMPILER_BANKS  # 256-bit accesses occupy both 8 KiB siblings

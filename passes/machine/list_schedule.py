@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from npuc.passes.kernel.dependence import Graph, dependences
-from npuc.passes.kernel.nodes import Choice, Node
-from npuc.passes.kernel.reservation import ReservationTable
+from npuc.passes.machine.dependence import Graph, dependences
+from npuc.passes.machine.nodes import Choice, Node
+from npuc.passes.machine.reservation import ReservationTable
 
 
 class Placed(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from npuc.passes.kernel.ir import Barrier, CountedLoop, Forever, HardwareLoop, IfNonzero, Op, Program, Statement
+from npuc.passes.machine.ir import Barrier, CountedLoop, Forever, HardwareLoop, IfNonzero, Op, Program, Statement
 
 _INDENT = "  "
 

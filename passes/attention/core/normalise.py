@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 
-from npuc.passes.kernel.attention.context import HALF, TILE, Context, bf16_pair, f32x16
-from npuc.passes.kernel.ir import Reg
+from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
+from npuc.passes.machine.ir import Reg
 
 RECIPROCAL_SEED = 0x7EF0  # minus the bits of a bf16 number: its reciprocal within 12 percent
 

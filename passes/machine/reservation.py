@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from npuc.passes.kernel.nodes import Choice, Node
+from npuc.passes.machine.nodes import Choice, Node
 
 _Held = tuple[int, str, str | None]
 Row = tuple[str, int]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import InternalError
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
-from npuc.passes.kernel.dependence import dependences
-from npuc.passes.kernel.ir import (
+from npuc.passes.machine.dependence import dependences
+from npuc.passes.machine.ir import (
     Barrier,
     CountedLoop,
     Forever,
@@ -27,10 +27,10 @@ from npuc.passes.kernel.ir import (
     Reg,
     Statement,
 )
-from npuc.passes.kernel.list_schedule import Placed, list_schedule
-from npuc.passes.kernel.modulo_schedule import ModuloSchedule, modulo_schedule
-from npuc.passes.kernel.nodes import Node, make_node, slots_of
-from npuc.passes.kernel.reservation import ReservationTable
+from npuc.passes.machine.list_schedule import Placed, list_schedule
+from npuc.passes.machine.modulo_schedule import ModuloSchedule, modulo_schedule
+from npuc.passes.machine.nodes import Node, make_node, slots_of
+from npuc.passes.machine.reservation import ReservationTable
 
 # Set-up of the hardware loop (facts/schedule/aie2_hazards.md section 6).
 SETUP_BUNDLES = 7

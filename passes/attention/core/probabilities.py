@@ -12,14 +12,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from npuc.passes.kernel.attention.context import (
+from npuc.passes.attention.core.context import (
     HALF,
     Context,
     bf16_pair,
     bf16_split,
     f32x16,
 )
-from npuc.passes.kernel.ir import Operand, Part, Reg
+from npuc.passes.machine.ir import Operand, Part, Reg
 
 MAGIC_23 = 1.5 * 2.0**23  # adding it rounds to integers (facts/semantics/exp_softmax.md section 1)
 MAGIC_16 = 1.5 * 2.0**16  # adding it leaves seven fraction bits (the same section)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from npuc.passes.kernel.ir import HardwareLoop, Op, Part, Program, Reg, Statement
-from npuc.passes.kernel.nodes import make_node
+from npuc.passes.machine.ir import HardwareLoop, Op, Part, Program, Reg, Statement
+from npuc.passes.machine.nodes import make_node
 
 HALVES = ("l", "h")
 

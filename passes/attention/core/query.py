@@ -6,7 +6,7 @@ A 4x8 tile of Q (four queries, eight dimensions) becomes the 8x4 tile Q^T that t
 
 from __future__ import annotations
 
-from npuc.passes.kernel.attention.context import HALF, TILE, Context
+from npuc.passes.attention.core.context import HALF, TILE, Context
 
 STATE_BYTES = 3 * TILE  # of a group: reference (negated, raw score units), reference (base 2), block maximum
 STATE_REFERENCE = 0

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
-from npuc.passes.kernel.ir import Builder, Operand, Part, Reg
+from npuc.passes.machine.ir import Builder, Operand, Part, Reg
 
 # Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
 CORE_MEMORY = 0x70000

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
-from npuc.passes.kernel.ir import Part, Reg
-from npuc.passes.kernel.liveness import Liveness, set_bits
-from npuc.passes.kernel.nodes import Node, fixed_parts, locations, part_name
+from npuc.passes.machine.ir import Part, Reg
+from npuc.passes.machine.liveness import Liveness, set_bits
+from npuc.passes.machine.nodes import Node, fixed_parts, locations, part_name
 
 # Physical registers of each file, in order of preference: accumulators' and tuples' halves fill up one by one so that
 # whole ones stay free (facts/isa/aie2_registers.json).

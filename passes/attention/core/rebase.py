@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from npuc.passes.kernel.attention.context import (
+from npuc.passes.attention.core.context import (
     HALF,
     SHUFFLE_EVEN_16,
     SHUFFLE_TRANSPOSE_4X4_32,
@@ -22,10 +22,10 @@ from npuc.passes.kernel.attention.context import (
     f32x16,
     u32x16,
 )
-from npuc.passes.kernel.attention.probabilities import MAGIC_23
-from npuc.passes.kernel.attention.query import STATE_BYTES, STATE_EXPONENT, STATE_MAXIMUM, STATE_REFERENCE
-from npuc.passes.kernel.attention.scores import LARGEST_BF16
-from npuc.passes.kernel.ir import Reg
+from npuc.passes.attention.core.probabilities import MAGIC_23
+from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_MAXIMUM, STATE_REFERENCE
+from npuc.passes.attention.core.scores import LARGEST_BF16
+from npuc.passes.machine.ir import Reg
 
 REFINE_BEYOND = 2048.0  # base 2: above, bf16's eight bits leave the maximum too coarse
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero

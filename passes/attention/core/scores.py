@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import struct
 
-from npuc.passes.kernel.attention.context import HALF, TILE, Context, bf16_bits, bf16_value
-from npuc.passes.kernel.attention.query import STATE_BYTES, STATE_MAXIMUM, STATE_REFERENCE
-from npuc.passes.kernel.ir import Reg
+from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_bits, bf16_value
+from npuc.passes.attention.core.query import STATE_BYTES, STATE_MAXIMUM, STATE_REFERENCE
+from npuc.passes.machine.ir import Reg
 
 # The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16
 # exponents can hold, far above what ordinary scores reach, so that rescaling O stays rare.

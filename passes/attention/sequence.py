@@ -11,7 +11,7 @@ from npuc.compiler.emit.npua import ControlTemplate
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.descriptors import Descriptor
 from npuc.passes.array.flows import SHIM_KEY_VALUE_CHANNEL, SHIM_OUTPUT_CHANNEL, SHIM_QUERY_CHANNEL
-from npuc.passes.plan.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Plan, WorkItem
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Plan, WorkItem
 
 # The iteration field of a descriptor has 6 bits, so one push moves so many blocks of K and V at most.
 BLOCKS_PER_PUSH = 64

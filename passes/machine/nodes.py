@@ -14,7 +14,7 @@ from npuc.compiler.diagnostics import InternalError
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Memory
 from npuc.compiler.target.aie2.registers import parts
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, Timing, timing
-from npuc.passes.kernel.ir import PART_NAMES, Label, Op, Operand, Part, Reg
+from npuc.passes.machine.ir import PART_NAMES, Label, Op, Operand, Part, Reg
 
 # Numbers of stand-in registers: clear of the hardware's, and far enough apart that the second
 # tuple of a 3D form (n + 4) and the registers of a pair meet no other stand-in.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from npuc.compiler.target.aie2.schedule import memory_distance, read_after_write, write_after_read, write_after_write
-from npuc.passes.kernel.nodes import DONE_DISTANCE, LOCK_DISTANCE, Node
+from npuc.passes.machine.nodes import DONE_DISTANCE, LOCK_DISTANCE, Node
 
 
 @dataclass

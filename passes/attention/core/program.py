@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import InputError
-from npuc.passes.kernel.attention.context import (
+from npuc.passes.attention.core.context import (
     CORE_MEMORY,
     ELEMENTWISE,
     MATMUL_4X8X4,
@@ -21,17 +21,17 @@ from npuc.passes.kernel.attention.context import (
     Context,
     Shape,
 )
-from npuc.passes.kernel.attention.normalise import normalise
-from npuc.passes.kernel.attention.probabilities import exponentiate
-from npuc.passes.kernel.attention.query import clear_accumulators, transpose_queries
-from npuc.passes.kernel.attention.rebase import FLOOR_NONE, rebase
-from npuc.passes.kernel.attention.scores import compute_scores
-from npuc.passes.kernel.attention.values import accumulate_values
-from npuc.passes.kernel.ir import Builder, Program, Reg
+from npuc.passes.attention.core.normalise import normalise
+from npuc.passes.attention.core.probabilities import exponentiate
+from npuc.passes.attention.core.query import clear_accumulators, transpose_queries
+from npuc.passes.attention.core.rebase import FLOOR_NONE, rebase
+from npuc.passes.attention.core.scores import compute_scores
+from npuc.passes.attention.core.values import accumulate_values
+from npuc.passes.machine.ir import Builder, Program, Reg
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
-    from npuc.passes.plan.plan import Plan
+    from npuc.passes.attention.plan import Plan
 
 CONV_EVEN = 12  # crRnd: round to nearest even; the reset value is floor (facts/semantics/convert.md section 1)
 NO_SATURATION = 0  # crSat

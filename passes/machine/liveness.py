@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from npuc.passes.kernel.emission import Trace
+from npuc.passes.machine.emission import Trace
 
 
 @dataclass

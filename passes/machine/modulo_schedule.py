@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from npuc.passes.kernel.dependence import Graph, dependences
-from npuc.passes.kernel.list_schedule import list_schedule
-from npuc.passes.kernel.nodes import Choice, Node
-from npuc.passes.kernel.reservation import ReservationTable
+from npuc.passes.machine.dependence import Graph, dependences
+from npuc.passes.machine.list_schedule import list_schedule
+from npuc.passes.machine.nodes import Choice, Node
+from npuc.passes.machine.reservation import ReservationTable
 
 _FAR = -(1 << 20)
 
@@ -318,8 +318,8 @@ def _weight(node: Node, location: str) -> float:
 
 
 def _files(node: Node) -> dict[str, str]:
-    from npuc.passes.kernel.ir import Part, Reg
-    from npuc.passes.kernel.nodes import locations
+    from npuc.passes.machine.ir import Part, Reg
+    from npuc.passes.machine.nodes import locations
 
     found = {}
     for operand in node.op.operands:

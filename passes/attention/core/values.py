@@ -6,8 +6,8 @@ walks over the output tiles, each V tile serving both groups.
 
 from __future__ import annotations
 
-from npuc.passes.kernel.attention.context import HALF, SHUFFLE_8X4_TO_4X8, TILE, Context
-from npuc.passes.kernel.ir import Reg
+from npuc.passes.attention.core.context import HALF, SHUFFLE_8X4_TO_4X8, TILE, Context
+from npuc.passes.machine.ir import Reg
 
 
 def accumulate_values(k: Context, values: Reg) -> None:

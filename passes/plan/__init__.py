@@ -1,1 +1,0 @@
-"""Choice of tiles, columns and memory maps: Attention -> Plan."""
