@@ -1,0 +1,108 @@
+"""Work items of random calls: every row done, every visible key read, nothing outside, the order as it is said."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
+from npuc.passes.attention.core.parameters import WORDS, parameter_words
+from npuc.passes.attention.work import Work
+
+LENGTHS = (1, 2, 17, 31, 32, 63, 64, 65, 127, 128, 129, 255, 257, 400)
+
+
+def random_work(generator: random.Random) -> Work:
+    queries, keys = generator.choice(LENGTHS), generator.choice(LENGTHS)
+    kv_heads = generator.randint(1, 3)
+    call = Call(
+        batch=generator.randint(1, 2),
+        heads=kv_heads * generator.randint(1, 3),
+        kv_heads=kv_heads,
+        query_length=queries,
+        key_length=keys,
+        scale=1.0,
+        diagonal=generator.choice((NO_DIAGONAL, 0, keys - queries)),
+        window=generator.choice((NO_WINDOW, 1, 7, 64, 300)),
+    )
+    return Work(call, rows=generator.choice((32, 64, 128, 256)), key_block=32, groups=generator.choice((1, 2, 4)))
+
+
+def visible(call: Call, query: int) -> range:
+    """Keys a query sees, from CONTRACT's words: i - window < j <= i, i counted along the diagonal."""
+    here = query + call.diagonal
+    return range(max(0, here - call.window + 1), min(here, call.key_length - 1) + 1)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_row_of_every_head_is_done_and_all_it_sees_is_read(seed: int) -> None:
+    work = random_work(random.Random(seed))
+    call = work.call
+    done = set()
+    for group in range(work.groups):
+        items = list(work.of_group(group))
+        assert len(items) == work.count(group)
+        for item in items:
+            assert 0 <= item.first < item.end <= work.key_blocks
+            for row in range(work.rows):
+                query = work.query(item, row)
+                assert 0 <= query < call.query_length
+                keys = visible(call, query)
+                if keys:
+                    assert item.first * work.key_block <= keys[0] and keys[-1] < item.end * work.key_block
+                done.add((item.head, query))
+    assert done == {(head, query) for head in range(call.heads_in_all) for query in range(call.query_length)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_item_reads_a_block_that_none_of_its_rows_sees(seed: int) -> None:
+    work = random_work(random.Random(seed))
+    for item in work.of_group(0):
+        seen = {key // work.key_block for row in range(work.rows) for key in visible(work.call, work.query(item, row))}
+        read = set(range(item.first, item.end))
+        assert read == seen or (not seen and len(read) == 1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_longest_items_come_first_under_a_causal_limit(seed: int) -> None:
+    generator = random.Random(seed)
+    call = Call(1, 4, 4, generator.randint(300, 2000), 2000, 1.0, diagonal=0)
+    work = Work(call, 128, 32, 1)
+    lengths = [item.end - item.first for item in work.of_group(0)]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_rows_are_repeated_only_where_there_are_fewer_than_an_item_has() -> None:
+    work = Work(Call(1, 1, 1, 200, 64, 1.0), 128, 32, 1)
+    assert [item.base for item in work.of_group(0)] == [72, 0]
+    short = Work(Call(1, 1, 1, 3, 64, 1.0), 128, 32, 1)
+    (item,) = short.of_group(0)
+    assert [short.query(item, row) for row in (0, 1, 2, 3, 127)] == [0, 1, 2, 2, 2]
+
+
+def test_parameters_are_sixteen_unsigned_words() -> None:
+    work = Work(Call(2, 3, 1, 5, 40, 1.0, diagonal=-35 + 30), 128, 32, 2)
+    words = parameter_words(work, 1, 96)
+    assert len(words) == WORDS and all(0 <= word < 1 << 32 for word in words)
+    assert words[:10] == (3, 1, 2, 6, 1, 5, 40, (1 << 32) - 5, NO_WINDOW, 96)
+
+
+def test_calls_follow_the_attention() -> None:
+    plain = call_of(Attention.make(heads=4, query_length=10, key_length=30, head_dim=64))
+    assert (plain.diagonal, plain.window) == (NO_DIAGONAL, NO_WINDOW)
+    causal = Attention.make(heads=4, query_length=10, key_length=30, head_dim=64, causal=True, align="bottom-right")
+    assert (call_of(causal).diagonal, call_of(causal).window) == (20, NO_WINDOW)
+    window = Attention.make(heads=4, query_length=10, key_length=30, head_dim=64, window=8)
+    assert (call_of(window).diagonal, call_of(window).window) == (0, 8)
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(query_length=0), dict(key_length=1 << 17), dict(heads=3, kv_heads=2), dict(batch=0)], ids=str
+)
+def test_impossible_calls_are_input_errors(wrong: dict[str, int]) -> None:
+    numbers = dict(batch=1, heads=1, kv_heads=1, query_length=1, key_length=1) | wrong
+    with pytest.raises(InputError):
+        Call(scale=1.0, **numbers)  # type: ignore[arg-type]
