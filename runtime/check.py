@@ -60,7 +60,7 @@ def expected(attention: Attention, arrays: Mapping[str, np.ndarray], dtype: Any 
     """The reference result, shaped as the output, from device arrays by argument name."""
     if attention.precision != "bf16":
         raise InputError(f"the reference has no rule for precision {attention.precision}")
-    q, k, v = (arrays[attention.argument(r).name].reshape(attention.full_shape(r)) for r in ("q", "k", "v"))
+    q, k, v = (arrays[attention.argument(r).name].reshape(attention.closed_shape(r)) for r in ("q", "k", "v"))
     result = reference.attention(
         q,
         k,
@@ -78,17 +78,18 @@ def expected(attention: Attention, arrays: Mapping[str, np.ndarray], dtype: Any 
 
 def visibility(attention: Attention) -> Visibility:
     """The causal and window limits of an attention."""
-    lengths = attention.query_length, attention.key_length
-    return Visibility(*lengths, attention.causal, attention.window, attention.align)
+    lengths = attention.lengths
+    return Visibility(lengths.query, lengths.key, attention.causal, attention.window, attention.align)
 
 
 def multiply_accumulates(attention: Attention, arrays: Mapping[str, np.ndarray]) -> int:
     """Multiply-accumulates of QK^T and PV that causal, window and a boolean mask leave."""
     limits = visibility(attention)
     if attention.mask != "keep":
-        pairs = attention.batch * attention.heads * limits.pairs()
+        pairs = attention.lengths.batch * attention.heads * limits.pairs()
     else:
-        shape = (attention.batch, attention.heads, attention.query_length, attention.key_length)
+        batch, queries, keys = attention.lengths
+        shape = (batch, attention.heads, queries, keys)
         keep = reference.broadcast_mask(arrays[attention.argument("mask").name], shape)
-        pairs = sum(limits.pairs(keep[b, h]) for b in range(attention.batch) for h in range(attention.heads))
+        pairs = sum(limits.pairs(keep[b, h]) for b in range(batch) for h in range(attention.heads))
     return 2 * pairs * attention.head_dim

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from npuc.compiler.frontend.attention import ALIGNMENTS, PRECISIONS, RECIPES, mask_shape_problem, scale_problem
+from npuc.compiler.frontend.attention import ALIGNMENTS, PRECISIONS, RECIPES, Sizes, mask_shape_problem, shape_text
 from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.shapes import four, sizes_of
 
 SDPA = "attn.sdpa"
 
@@ -31,6 +32,7 @@ irdl.dialect @attn {
 """
 
 FLOAT_TYPES = ("bf16", "f16", "f32")
+RANKS = (2, 3, 4)
 ELEMENT_TYPES = (*FLOAT_TYPES, "i8")
 MASK_TYPES = (*FLOAT_TYPES, "i1")
 
@@ -71,29 +73,38 @@ def _verify_shapes(operation: Any) -> None:
     types = [operand.type for operand in operation.operands]
     result = operation.results[0].type
     for what, type_ in zip(("q", "k", "v"), types, strict=False):
-        if not getattr(type_, "has_rank", False) or type_.rank != 4:
-            raise Blocked(operation, f"{what} is {type_}, not a ranked tensor of four dimensions [B, H, S, D]")
-    q, k, v = (tuple(type_.shape) for type_ in types[:3])
+        if not getattr(type_, "has_rank", False) or type_.rank not in RANKS:
+            raise Blocked(operation, f"{what} is {type_}, not a ranked tensor [B, H, S, D], [H, S, D] or [S, D]")
+    q, k, v = (four(sizes_of(type_)) for type_ in types[:3])
     problem = (
-        _kv_problem(q, k, v)
+        _number_problem(q, k)
+        or _kv_problem(q, k, v)
         or _element_problem([str(type_.element_type) for type_ in types[:3]], result)
         or _result_problem(types[0], result)
-        or (_mask_problem(types[3], q, k) if len(types) == 4 else None)
+        or (_mask_problem(types[3], (q[0], q[1], q[2], k[2])) if len(types) == 4 else None)
     )
     if problem:
         raise Blocked(operation, problem)
 
 
-def _kv_problem(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) -> str | None:
+def _number_problem(q: Sizes, k: Sizes) -> str | None:
+    """Batch and lengths may be open, heads and head sizes decide the kernel."""
+    for what, shape in (("q", q), ("k", k)):
+        if shape[1] is None or shape[3] is None:
+            return f"heads and head size of {what} {shape_text(shape)} must be numbers"
+    return None
+
+
+def _kv_problem(q: Sizes, k: Sizes, v: Sizes) -> str | None:
     if k[:3] != v[:3]:
-        return f"k {_shape(k)} and v {_shape(v)} differ in batch, heads or length"
+        return f"k {shape_text(k)} and v {shape_text(v)} differ in batch, heads or length"
     if q[0] != k[0]:
-        return f"q has batch {_size(q[0])}, k and v have {_size(k[0])}"
+        return f"q {shape_text(q)} and k {shape_text(k)} differ in batch"
     if q[3] != k[3]:
-        return f"head size of q is {_size(q[3])}, of k {_size(k[3])}"
+        return f"head size of q is {q[3]}, of k {k[3]}"
     if v[3] != q[3]:
-        return f"head size of v is {_size(v[3])}, of q and k {_size(q[3])}; they must be equal"
-    if q[1] > 0 and k[1] > 0 and q[1] % k[1]:
+        return f"head size of v is {v[3] or '?'}, of q and k {q[3]}; they must be equal"
+    if q[1] and k[1] and q[1] % k[1]:
         return f"{q[1]} heads of q are not a multiple of the {k[1]} heads of k and v"
     return None
 
@@ -111,24 +122,16 @@ def _element_problem(elements: list[str], result: Any) -> str | None:
 
 def _result_problem(q: Any, result: Any) -> str | None:
     if not result.has_rank or tuple(result.shape) != tuple(q.shape):
-        return f"the result is {result}, but must have the shape of q, {_shape(tuple(q.shape))}"
+        return f"the result is {result}, but must have the shape of q, {shape_text(sizes_of(q))}"
     return None
 
 
-def _mask_problem(mask: Any, q: tuple[int, ...], k: tuple[int, ...]) -> str | None:
+def _mask_problem(mask: Any, scores: Sizes) -> str | None:
     if not mask.has_rank:
         return f"the mask is {mask}, not a ranked tensor"
     if str(mask.element_type) not in MASK_TYPES:
         return f"the mask's element type {mask.element_type} is none of {', '.join(MASK_TYPES)}"
-    return mask_shape_problem(tuple(mask.shape), (q[0], q[1], q[2], k[2]))
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "[" + ", ".join(map(_size, shape)) + "]"
-
-
-def _size(size: int) -> str:
-    return str(size) if size >= 0 else "?"
+    return mask_shape_problem(sizes_of(mask), scores)
 
 
 def _bool(attribute: Any) -> bool | None:
@@ -145,17 +148,17 @@ def _positive_integer(attribute: Any) -> int | None:
     return attribute.value if attribute.value > 0 else None
 
 
-def _positive_float(attribute: Any) -> float | None:
+def _float(attribute: Any) -> float | None:
     from torch_mlir import ir
 
     if not isinstance(attribute, ir.FloatAttr) or str(attribute.type) != "f64":
         return None
-    return attribute.value if math.isfinite(attribute.value) and attribute.value > 0 else None
+    return attribute.value if math.isfinite(attribute.value) else None
 
 
-def _scale(attribute: Any) -> float | None:
-    value = _positive_float(attribute)
-    return None if value is None or scale_problem(value) else value
+def _positive_float(attribute: Any) -> float | None:
+    value = _float(attribute)
+    return value if value is not None and value > 0 else None
 
 
 def _positive_floats(attribute: Any) -> tuple[float, ...] | None:
@@ -189,7 +192,7 @@ _FACTORS = ("a positive f64 or an array of them", _positive_floats)
 # Every attribute: what it must be, in words, and how it is read (None: it is not that).
 _ATTRIBUTES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "causal": ("true or false", _bool),
-    "scale": ("a finite, positive f64 in the range of float32", _scale),
+    "scale": ("a finite f64", _float),
     "window": ("a positive i64", _positive_integer),
     "softcap": ("a finite, positive f64", _positive_float),
     "align": (_one_of(ALIGNMENTS), _choice(ALIGNMENTS)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from types import EllipsisType
+from typing import Any, NamedTuple, TypeAlias
 
 from npuc.compiler.diagnostics import InputError, Place
 
@@ -14,6 +15,12 @@ ROLES = ("q", "k", "v", "mask", "out")
 ALIGNMENTS = ("top-left", "bottom-right")
 PRECISIONS = ("bf16", "int8")
 RECIPES = ("fast", "balanced", "accurate")
+# A length, or None where it is open (`?` in a type): each call gives it.
+Size: TypeAlias = "int | None"
+Sizes: TypeAlias = "tuple[Size, ...]"
+# The sizes that may be open, by the names that `--dim` takes.
+OPEN_NAMES = {"B": "batch", "S": "query_length", "Skv": "key_length"}
+
 # What the argument of a role is called: MLIR does not keep the names of a source file.
 ROLE_NAMES = {"q": "q", "k": "k", "v": "v", "mask": "mask", "out": "o"}
 
@@ -22,13 +29,13 @@ ROLE_NAMES = {"q": "q", "k": "k", "v": "v", "mask": "mask", "out": "o"}
 class Argument:
     """One argument of the function, or its result (role `out`).
 
-    shape: as in the source, [B, H, S, D] or [H, S, D] (a mask: any shape that broadcasts to [B, H, S, Skv]).
-    also: further roles the same argument plays, as where one tensor is K and V.
+    shape: as in the source, [B, H, S, D], [H, S, D] or [S, D], None for sizes that are open (a mask: any shape that
+    broadcasts to [B, H, S, Skv]).  also: further roles the same argument plays, as where one tensor is K and V.
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: Sizes
     role: str
     also: tuple[str, ...] = ()
 
@@ -37,24 +44,34 @@ class Argument:
         return (self.role, *self.also)
 
 
+class Lengths(NamedTuple):
+    """The sizes of one call."""
+
+    batch: int
+    query: int
+    key: int
+
+
 @dataclass(frozen=True)
 class Attention:
     """softmax(scale * Q K^T, masked) V over q [B, H, S, D] and k, v [B, Hkv, Skv, D], the meaning of `attn.sdpa`.
 
-    arguments: in the order of the function, the result last.  window: query i sees keys i-window < j <= i.
+    arguments: in the order of the function, the result last.  batch, query_length, key_length: None where open; a
+    call gives them (`bound`).  scale: any finite number.  window: query i sees keys i-window < j <= i.
     softcap: scores become softcap * tanh(score / softcap).  align: which corner causal and window limits start from.
-    mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: int8 dequantisation factors.
+    mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: int8 dequantisation factors, one or
+    one a head.
     place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
     """
 
     function: str
     arguments: tuple[Argument, ...]
-    batch: int
+    batch: Size
     heads: int
     kv_heads: int
-    query_length: int
-    key_length: int
+    query_length: Size
+    key_length: Size
     head_dim: int
     scale: float
     causal: bool = False
@@ -85,11 +102,42 @@ class Attention:
                 return argument
         raise KeyError(role)
 
-    def full_shape(self, role: str) -> tuple[int, int, int, int]:
-        """[B, H, S, D] of q, k, v or out, also where the source wrote three dimensions."""
+    @property
+    def open_dimensions(self) -> tuple[str, ...]:
+        """Names of the sizes that a call gives, of B, S and Skv."""
+        return tuple(name for name, attribute in OPEN_NAMES.items() if getattr(self, attribute) is None)
+
+    @property
+    def lengths(self) -> Lengths:
+        """Batch, query and key length. Raises InputError where one is open."""
+        if self.batch is None or self.query_length is None or self.key_length is None:
+            names = ", ".join(self.open_dimensions)
+            remedy = "give it with --dim, or write it in the types"
+            raise InputError(f"attention @{self.function}: {names} is open", place=self.place, remedy=remedy)
+        return Lengths(self.batch, self.query_length, self.key_length)
+
+    def bound(self, sizes: Mapping[str, int]) -> Attention:
+        """With open sizes given, by name. Raises InputError for a name that is not open."""
+        for name in sizes:
+            if name not in self.open_dimensions:
+                known = ", ".join(self.open_dimensions) or "none"
+                raise InputError(f"attention @{self.function} leaves no {name} open", remedy=f"open: {known}")
+        sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
+        closed = tuple(replace(a, shape=_bound_shape(self, a, sizes)) for a in self.arguments)
+        return replace(self, arguments=closed, **sizes_of)
+
+    def full_shape(self, role: str) -> tuple[Size, int, Size, int]:
+        """[B, H, S, D] of q, k, v or out, also where the source wrote fewer dimensions."""
         if role in ("q", "out"):
             return (self.batch, self.heads, self.query_length, self.head_dim)
         return (self.batch, self.kv_heads, self.key_length, self.head_dim)
+
+    def closed_shape(self, role: str) -> tuple[int, int, int, int]:
+        """`full_shape` where no size is open; InputError where one is."""
+        batch, query, key = self.lengths
+        if role in ("q", "out"):
+            return (batch, self.heads, query, self.head_dim)
+        return (batch, self.kv_heads, key, self.head_dim)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
@@ -118,19 +166,22 @@ class Attention:
         cls,
         *,
         heads: int,
-        query_length: int,
+        query_length: Size,
         head_dim: int,
-        batch: int = 1,
+        batch: Size = 1,
         kv_heads: int | None = None,
-        key_length: int | None = None,
+        key_length: Size | EllipsisType = ...,
         dtype: str = "bf16",
         scale: float | None = None,
         function: str = "attention",
         mask: str | None = None,
         **attributes: Any,
     ) -> Attention:
-        """A description from numbers alone; arguments q, k, v, mask [B, 1, S, Skv] in this order, scale 1/sqrt(D)."""
-        keys = query_length if key_length is None else key_length
+        """A description from numbers alone; arguments q, k, v, mask [B, 1, S, Skv] in this order, scale 1/sqrt(D).
+
+        Lengths of None are open; where key_length is left out it is as query_length.
+        """
+        keys = query_length if isinstance(key_length, EllipsisType) else key_length
         groups = heads if kv_heads is None else kv_heads
         q = (batch, heads, query_length, head_dim)
         kv = (batch, groups, keys, head_dim)
@@ -140,8 +191,19 @@ class Attention:
             arguments.append(Argument("mask", mask_dtype, (batch, 1, query_length, keys), "mask"))
         arguments.append(Argument("o", dtype, q, "out"))
         scale = default_scale(head_dim) if scale is None else scale
-        sizes = (batch, heads, groups, query_length, keys, head_dim)
-        return cls(function, tuple(arguments), *sizes, scale, mask=mask, **attributes)
+        return cls(
+            function=function,
+            arguments=tuple(arguments),
+            batch=batch,
+            heads=heads,
+            kv_heads=groups,
+            query_length=query_length,
+            key_length=keys,
+            head_dim=head_dim,
+            scale=scale,
+            mask=mask,
+            **attributes,
+        )
 
 
 def default_scale(head_dim: int) -> float:
@@ -149,13 +211,12 @@ def default_scale(head_dim: int) -> float:
     return 1.0 / math.sqrt(head_dim) if head_dim > 0 else math.nan
 
 
-def scale_problem(scale: float) -> str | None:
-    """Why a factor of the scores cannot be used: it must be a positive, finite, normal float32."""
-    if not math.isfinite(scale) or scale <= 0:
-        return f"scale {scale:g} is not a finite number above zero"
-    if not 2.0**-126 <= scale < 2.0**128:
-        return f"scale {scale:g} is outside the range of float32"
-    return None
+def _bound_shape(attention: Attention, argument: Argument, sizes: Mapping[str, int]) -> Sizes:
+    """The argument's shape with `sizes` by name in place of what is open in it."""
+    key = argument.role in ("k", "v")
+    names: tuple[str, ...] = ("B", "H", "Skv" if key else "S", "Skv" if argument.role == "mask" else "D")
+    rank = len(argument.shape)
+    return tuple(sizes.get(n) if s is None else s for n, s in zip(names[4 - rank :], argument.shape, strict=True))
 
 
 def _plain(value: Any) -> Any:
@@ -168,22 +229,15 @@ def _plain(value: Any) -> Any:
 
 def _problems(a: Attention) -> list[str]:
     """What contradicts itself in a description, most basic first; empty when it is sound."""
-    sizes = {
-        "batch": a.batch,
-        "heads": a.heads,
-        "kv_heads": a.kv_heads,
-        "query_length": a.query_length,
-        "key_length": a.key_length,
-        "head_dim": a.head_dim,
-    }
+    sizes = {name: getattr(a, name) for name in ("heads", "kv_heads", "head_dim")}
+    sizes |= {name: size for name in OPEN_NAMES.values() if (size := getattr(a, name)) is not None}
     found = [f"{name} is {size}, not a positive integer" for name, size in sizes.items() if not _is_size(size)]
     if found:
         return found
     if a.heads % a.kv_heads:
         found.append(f"{a.heads} query heads are not a multiple of {a.kv_heads} key heads")
-    problem = scale_problem(a.scale)
-    if problem:
-        found.append(problem)
+    if not math.isfinite(a.scale):
+        found.append(f"scale {a.scale:g} is not a finite number")
     if a.window is not None and not _is_size(a.window):
         found.append(f"window {a.window} is not a positive integer")
     if a.softcap is not None and not (math.isfinite(a.softcap) and a.softcap > 0):
@@ -192,11 +246,21 @@ def _problems(a: Attention) -> list[str]:
     for name, value, known in choices:
         if value not in known:
             found.append(f"{name} {value!r} is unknown: {', '.join(known)}")
+    return found + _factor_problems(a) + _argument_problems(a)
+
+
+def _factor_problems(a: Attention) -> list[str]:
+    found = []
     for name in ("q_scale", "k_scale", "v_scale", "o_scale"):
         factors = getattr(a, name)
-        if factors is not None and not (factors and all(math.isfinite(f) and f > 0 for f in factors)):
+        heads = a.kv_heads if name in ("k_scale", "v_scale") else a.heads
+        if factors is None:
+            continue
+        if not all(math.isfinite(f) and f > 0 for f in factors):
             found.append(f"{name} must be finite numbers above zero")
-    return found + _argument_problems(a)
+        elif len(factors) not in (1, heads):
+            found.append(f"{name} has {len(factors)} factors, neither one nor one for each of {heads} heads")
+    return found
 
 
 def _is_size(value: Any) -> bool:
@@ -213,19 +277,25 @@ def _argument_problems(a: Attention) -> list[str]:
         found.append("two arguments have one name")
     if a.arguments[-1].role != "out":
         found.append("the result is not the last argument")
+    if a.argument("out").shape != a.argument("q").shape:
+        found.append("the result has not the shape of q")
     for argument in a.arguments:
         if argument.dtype not in DTYPES:
             found.append(f"element type {argument.dtype} of {argument.name} is unknown: {', '.join(DTYPES)}")
         for role in argument.roles:
             if role != "mask" and not _fits(argument.shape, a.full_shape(role)):
-                found.append(f"shape {list(argument.shape)} of {argument.name} is not {list(a.full_shape(role))}")
+                found.append(
+                    f"shape {shape_text(argument.shape)} of {argument.name} is not {shape_text(a.full_shape(role))}"
+                )
     if a.mask is not None:
         found += _mask_problems(a)
     return found
 
 
-def _fits(shape: tuple[int, ...], full: tuple[int, int, int, int]) -> bool:
-    return shape == full or (full[0] == 1 and shape == full[1:])
+def _fits(shape: Sizes, full: Sizes) -> bool:
+    """Whether `shape` is the full one but for leading dimensions of one element."""
+    left_out = 4 - len(shape)
+    return left_out in (0, 1, 2) and full[:left_out] == (1,) * left_out and shape == full[left_out:]
 
 
 def _mask_problems(a: Attention) -> list[str]:
@@ -239,10 +309,14 @@ def _mask_problems(a: Attention) -> list[str]:
     return [problem] if problem else []
 
 
-def mask_shape_problem(shape: tuple[int, ...], scores: tuple[int, int, int, int]) -> str | None:
-    """Why a mask of `shape` does not broadcast to the scores [B, H, S, Skv] (B and H may be 1 or absent)."""
+def mask_shape_problem(shape: Sizes, scores: Sizes) -> str | None:
+    """Why a mask of `shape` does not broadcast to the scores [B, H, S, Skv]; an open size takes 1 or the open one."""
     padded = (1,) * (4 - len(shape)) + shape
-    outer_fit = all(m in (1, s) for m, s in zip(padded[:2], scores[:2], strict=True))
-    if 2 <= len(shape) <= 4 and outer_fit and padded[2:] == scores[2:]:
+    if 1 <= len(shape) <= 4 and all(m in (1, s) for m, s in zip(padded, scores, strict=True)):
         return None
-    return f"mask shape {list(shape)} does not broadcast to the scores {list(scores)}"
+    return f"mask shape {shape_text(shape)} does not broadcast to the scores {shape_text(scores)}"
+
+
+def shape_text(shape: Sizes) -> str:
+    """`[1, 4, ?, 64]`."""
+    return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from npuc.compiler.frontend.attention import Size
 from npuc.compiler.frontend.values import LABELS, Atom, Axes, Axis
+
+# [S, D], [H, S, D] and [B, H, S, D]
+RANKS = (2, 3, 4)
 
 
 class AxisError(Exception):
     """A reshape or map that the axes cannot follow; the text says why."""
 
 
-def extent(axis: Axis) -> int:
-    result = 1
-    for atom in axis:
-        result *= atom.extent
-    return result
+def extent(axis: Axis) -> Size:
+    """How many elements an axis has; None where that is open."""
+    sizes = [atom.extent for atom in axis]
+    return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
-def named_axes(labels: Sequence[str], shape: Sequence[int]) -> Axes:
+def named_axes(labels: Sequence[str], shape: Sequence[Size]) -> Axes:
     """An axis a dimension; dimensions of one element have none."""
     return tuple((Atom(label, size),) if size != 1 else () for label, size in zip(labels, shape, strict=True))
 
 
-def argument_axes(number: int, shape: Sequence[int]) -> Axes:
-    """The axes of argument `number`; of other ranks than [H, S, D] and [B, H, S, D] they match no other's."""
+def argument_axes(number: int, shape: Sequence[Size]) -> Axes:
+    """The axes of argument `number`; of other ranks than [B, H, S, D], [H, S, D] and [S, D] they match no other's."""
     rank = len(shape)
-    return named_axes(LABELS[4 - rank :] if rank in (3, 4) else [f"{number}.{i}" for i in range(rank)], shape)
+    return named_axes(LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)], shape)
 
 
 def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
@@ -78,35 +82,46 @@ def _is_zero(expression: Any) -> bool:
     return isinstance(expression, ir.AffineConstantExpr) and expression.value == 0
 
 
-def collapse(axes: Axes, shape: Sequence[int], groups: Sequence[Sequence[int]]) -> Axes:
+def collapse(axes: Axes, shape: Sequence[Size], groups: Sequence[Sequence[int]]) -> Axes:
     """Axes after tensor.collapse_shape of a tensor of `shape`."""
     result = []
     for group in groups:
         joined = tuple(atom for dimension in group for atom in axes[dimension])
-        size = 1
-        for dimension in group:
-            size *= shape[dimension]
-        if joined and extent(joined) != size:
+        if joined and any(not axes[dimension] and shape[dimension] != 1 for dimension in group):
             raise AxisError("it merges a repeated dimension with another (grouped heads are not recognised here)")
         result.append(joined)
     return tuple(result)
 
 
-def expand(axes: Axes, groups: Sequence[Sequence[int]], shape: Sequence[int]) -> Axes:
+def expand(axes: Axes, groups: Sequence[Sequence[int]], shape: Sequence[Size]) -> Axes:
     """Axes after tensor.expand_shape to `shape`: atoms must fall whole into the new dimensions."""
     result: list[Axis] = [()] * len(shape)
     for axis, group in zip(axes, groups, strict=True):
         atoms = list(axis)
         for dimension in group if axis else ():
-            taken: list[Atom] = []
-            while extent(tuple(taken)) < shape[dimension] and atoms:
-                taken.append(atoms.pop(0))
-            if extent(tuple(taken)) != shape[dimension]:
-                raise AxisError(f"it splits the axis {label(axis)} of {extent(axis)} elements")
-            result[dimension] = tuple(taken)
+            result[dimension] = _take(atoms, shape[dimension], axis)
         if atoms:
-            raise AxisError(f"it splits the axis {label(axis)} of {extent(axis)} elements")
+            raise _splits(axis)
     return tuple(result)
+
+
+def _take(atoms: list[Atom], size: Size, axis: Axis) -> Axis:
+    """Remove from the front of `atoms` those that make a dimension of `size`."""
+    taken: list[Atom] = []
+    while atoms and (size is None or extent(tuple(taken)) != size):
+        taken.append(atoms.pop(0))
+        reached = extent(tuple(taken))
+        if reached == size:
+            break
+        if reached is None or size is None or reached > size:
+            raise _splits(axis)
+    if extent(tuple(taken)) != size:
+        raise _splits(axis)
+    return tuple(taken)
+
+
+def _splits(axis: Axis) -> AxisError:
+    return AxisError(f"it splits the axis {label(axis)} of {extent(axis) or 'open length'} elements")
 
 
 def label(axis: Axis) -> str:

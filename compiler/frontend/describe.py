@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.diagnostics import Place
 from npuc.compiler.dialects.attn import result_types
-from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, default_scale
-from npuc.compiler.frontend.axes import named_axes
+from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, Sizes, default_scale, shape_text
+from npuc.compiler.frontend.axes import RANKS, named_axes
 from npuc.compiler.frontend.interpret import run
 from npuc.compiler.frontend.place import Blocked, place_of, with_place
+from npuc.compiler.frontend.shapes import four, sizes_of
 from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Opaque, Sdpa, Value, describe
 
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
@@ -25,8 +27,8 @@ class _Signature:
     block: Any
     result: Any
 
-    def shape(self, number: int) -> tuple[int, ...]:
-        return tuple(self.block.arguments[number].type.shape)
+    def shape(self, number: int) -> Sizes:
+        return sizes_of(self.block.arguments[number].type)
 
     def dtype(self, number: int) -> str:
         return str(self.block.arguments[number].type.element_type)
@@ -42,7 +44,7 @@ def attention_of(name: str, function: Any, file: str) -> Attention:
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
         raise Blocked(operations[len(operations) - 1], f"the function returns {describe(value)}, not softmax(Q K^T) V")
-    return replace(_described(signature, value), place=place_of(with_place(value.operation).location, file))
+    return _described(signature, value, place_of(with_place(value.operation).location, file))
 
 
 def _signature(name: str, function: Any) -> _Signature:
@@ -65,13 +67,11 @@ def _check_tensor(blame: Any, what: str, type_: Any) -> None:
 
     if not isinstance(type_, ir.RankedTensorType):
         raise Blocked(blame, f"{what} is {type_}, not a ranked tensor")
-    if not type_.has_static_shape:
-        raise Blocked(blame, f"{what} is {type_}: lengths that are not known are not supported", "give them numbers")
     if str(type_.element_type) not in DTYPES:
         raise Blocked(blame, f"{what} is {type_}: element types are {', '.join(DTYPES)}")
 
 
-def _described(signature: _Signature, value: Attended | Sdpa) -> Attention:
+def _described(signature: _Signature, value: Attended | Sdpa, place: Place) -> Attention:
     if isinstance(value, Sdpa):
         roles = {"q": value.query, "k": value.key, "v": value.value}
         if value.mask is not None:
@@ -84,7 +84,7 @@ def _described(signature: _Signature, value: Attended | Sdpa) -> Attention:
         attributes = {"scale": value.softmax.scale}
     _check_arguments(signature, roles)
     _check_result(signature, value, roles)
-    return _attention(signature, roles, attributes)
+    return _attention(signature, roles, {**attributes, "place": place})
 
 
 def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
@@ -104,18 +104,20 @@ def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) ->
     assert isinstance(value, Attended | Sdpa)
     block = signature.block
     back = block.operations[len(block.operations) - 1]
-    q, result = signature.shape(roles["q"]), tuple(signature.result.shape)
-    if len(q) not in (3, 4):
-        raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D] or [H, S, D]")
+    q, result = signature.shape(roles["q"]), sizes_of(signature.result)
+    if len(q) not in RANKS:
+        raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D], [H, S, D] or [S, D]")
     if result == q and value.axes == named_axes(LABELS[4 - len(q) :], q):
         return
-    sizes = f"{list(result)} against {list(q)}"
+    sizes = f"{shape_text(result)} against {shape_text(q)}"
     raise Blocked(back, f"the result is transposed or reshaped: it must lie as Q does, [B, H, S, D] ({sizes})")
 
 
 def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[str, Any]) -> Attention:
-    batch, heads, query_length, head_dim = _four(signature.shape(roles["q"]))
-    _, kv_heads, key_length, _ = _four(signature.shape(roles["k"]))
+    batch, heads, query_length, head_dim = four(signature.shape(roles["q"]))
+    _, kv_heads, key_length, _ = four(signature.shape(roles["k"]))
+    if heads is None or kv_heads is None or head_dim is None:
+        raise Blocked(signature.function, "heads and head size must be numbers; batch and lengths may be open")
     scale = attributes.pop("scale", default_scale(head_dim))
     if abs(scale / default_scale(head_dim) - 1.0) < SCALE_ROUNDING:
         scale = default_scale(head_dim)
@@ -139,11 +141,6 @@ def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[st
     )
 
 
-def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    full = (1,) * (4 - len(shape)) + shape
-    return full[0], full[1], full[2], full[3]
-
-
 def _arguments(signature: _Signature, roles: dict[str, int]) -> tuple[Argument, ...]:
     found = []
     for number in range(len(signature.block.arguments)):
@@ -151,5 +148,5 @@ def _arguments(signature: _Signature, roles: dict[str, int]) -> tuple[Argument, 
         name = ROLE_NAMES[first]
         found.append(Argument(name, signature.dtype(number), signature.shape(number), first, tuple(also)))
     result = signature.result
-    found.append(Argument(ROLE_NAMES["out"], str(result.element_type), tuple(result.shape), "out"))
+    found.append(Argument(ROLE_NAMES["out"], str(result.element_type), sizes_of(result), "out"))
     return tuple(found)

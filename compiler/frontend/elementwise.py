@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npuc.compiler.frontend import recognise_decomposed as decomposed
-from npuc.compiler.frontend.attention import scale_problem
 from npuc.compiler.frontend.values import (
     Attended,
     Exponentials,
@@ -102,15 +101,15 @@ def _is_constant(value: Value) -> bool:
 def _times(operation: Any, value: Value, factor: float) -> Value | None:
     if not isinstance(value, Operand | Scores | Shifted | RowMaximum):
         return None
-    problem = scale_problem(factor)
-    if problem:
-        return Opaque(operation, problem)
+    if not math.isfinite(factor):
+        return Opaque(operation, f"it multiplies {describe(value)} by {factor:g}")
     if isinstance(value, Operand):
         return Operand(value.axes, value.argument, (*value.factors, factor))
-    # A positive factor commutes with the maximum and the subtraction.
     product = value.product.times(factor)
     if isinstance(value, Scores):
         return Scores(value.axes, product)
+    if factor < 0:  # others commute with the maximum
+        return Opaque(operation, f"it multiplies {describe(value)} by a number below zero")
     return type(value)(value.axes, product, value.key)
 
 

@@ -12,6 +12,7 @@ from npuc.compiler.frontend.parse import LINALG_REMEDY
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
+from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.structured import structured
 from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Value, axes_of, with_axes
 
@@ -28,7 +29,7 @@ def run(function: Any) -> list[Value]:
     refuse_effects(block)
     values: dict[Any, Value] = {}
     for number, argument in enumerate(block.arguments):
-        values[argument] = Operand(argument_axes(number, argument.type.shape), number)
+        values[argument] = Operand(argument_axes(number, sizes_of(argument.type)), number)
     for operation in block.operations:
         if operation.name == "func.return":
             return [values[operand] for operand in operation.operands]
@@ -78,12 +79,12 @@ def _empty(operation: Any, read: Callable[[Any], Value]) -> Value:
 
 
 def _collapse(operation: Any, read: Callable[[Any], Value]) -> Value:
-    shape = operation.operands[0].type.shape
+    shape = sizes_of(operation.operands[0].type)
     return _moved(operation, read, lambda axes: collapse(axes, shape, _groups(operation)))
 
 
 def _expand(operation: Any, read: Callable[[Any], Value]) -> Value:
-    shape = operation.results[0].type.shape
+    shape = sizes_of(operation.results[0].type)
     return _moved(operation, read, lambda axes: expand(axes, _groups(operation), shape))
 
 

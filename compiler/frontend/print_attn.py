@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from npuc.compiler.frontend.attention import Argument, Attention
@@ -14,38 +13,19 @@ _FACTORS = ("q_scale", "k_scale", "v_scale", "o_scale")
 
 
 def to_attn_module(attention: Attention) -> str:
-    """The module's text. Three-dimensional arguments are expanded to [1, H, S, D] around the operation."""
+    """The module's text; every argument is an operand as it is."""
     result = attention.argument("out")
-    parameters = ", ".join(f"%{a.name}: {_tensor(a.shape, a.dtype)}" for a in attention.inputs)
-    lines = [f"func.func @{_symbol(attention.function)}({parameters}) -> {_tensor(result.shape, result.dtype)} {{"]
     roles = ["q", "k", "v"] + (["mask"] if attention.mask is not None else [])
-    operands, types = [], []
-    for role in roles:
-        operand, type_ = _operand(attention, role, lines)
-        operands.append(operand)
-        types.append(type_)
-    full = _tensor(attention.full_shape("out"), result.dtype)
-    lines.append(f'  %attended = "attn.sdpa"({", ".join(operands)}) {{{_attributes(attention)}}}')
-    lines.append(f"       : ({', '.join(types)}) -> {full}")
-    returned = "%attended"
-    if len(result.shape) == 3:
-        returned = f"%{result.name}"
-        lines.append(f"  {returned} = tensor.collapse_shape %attended [[0, 1], [2], [3]] : {full} into {_type(result)}")
-    lines.append(f"  return {returned} : {_type(result)}")
-    return "\n".join(lines) + "\n}\n"
-
-
-def _operand(attention: Attention, role: str, lines: list[str]) -> tuple[str, str]:
-    argument = attention.argument(role)
-    if role == "mask" or len(argument.shape) == 4:
-        return f"%{argument.name}", _type(argument)
-    shape = attention.full_shape(role)
-    full = _tensor(shape, argument.dtype)
-    lines.append(
-        f"  %{role}_4 = tensor.expand_shape %{argument.name} [[0, 1], [2], [3]] output_shape {list(shape)}"
-        f" : {_type(argument)} into {full}"
+    operands = [attention.argument(role) for role in roles]
+    parameters = ", ".join(f"%{a.name}: {_type(a)}" for a in attention.inputs)
+    names = ", ".join(f"%{a.name}" for a in operands)
+    types = ", ".join(_type(a) for a in operands)
+    return (
+        f"func.func @{_symbol(attention.function)}({parameters}) -> {_type(result)} {{\n"
+        f'  %attended = "attn.sdpa"({names}) {{{_attributes(attention)}}}\n'
+        f"       : ({types}) -> {_type(result)}\n"
+        f"  return %attended : {_type(result)}\n}}\n"
     )
-    return f"%{role}_4", full
 
 
 def _attributes(attention: Attention) -> str:
@@ -78,11 +58,8 @@ def _float(value: float) -> str:
 
 
 def _type(argument: Argument) -> str:
-    return _tensor(argument.shape, argument.dtype)
-
-
-def _tensor(shape: Sequence[int], dtype: str) -> str:
-    return "tensor<" + "".join(f"{size}x" for size in shape) + dtype + ">"
+    sizes = "".join(f"{'?' if size is None else size}x" for size in argument.shape)
+    return f"tensor<{sizes}{argument.dtype}>"
 
 
 def _symbol(name: str) -> str:

@@ -76,8 +76,7 @@ def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Va
         else:
             return Opaque(operation, _unmatched(left, a, right, b))
     factors = (*left.factors, *right.factors)
-    depth = left.axes[dimension][0].extent
-    return Scores(tuple(result), Product(left.argument, right.argument, depth, factors))
+    return Scores(tuple(result), Product(left.argument, right.argument, factors))
 
 
 def _attended(operation: Any, weights: Probabilities, value: Operand, dimension: int) -> Value:

@@ -7,6 +7,7 @@ from typing import Any
 
 from npuc.compiler.dialects.attn import verify_sdpa
 from npuc.compiler.frontend.axes import argument_axes, named_axes
+from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import LABELS, Opaque, Operand, Sdpa, Value, describe
 
 
@@ -20,10 +21,12 @@ def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
         if not isinstance(value, Operand) or value.factors:
             what = "an argument that was multiplied" if isinstance(value, Operand) else describe(value)
             return Opaque(operation, f"its {role} is {what}, not an argument of the function")
-        if value.axes != argument_axes(value.argument, operand.type.shape):
+        if value.axes != argument_axes(value.argument, sizes_of(operand.type)):
             return Opaque(operation, f"its {role} is an argument whose dimensions were reordered or merged")
         arguments.append(value.argument)
     query, key, kv, *rest = arguments
-    shape = operation.results[0].type.shape
+    shape = sizes_of(operation.results[0].type)
     mask = rest[0] if rest else None
-    return Sdpa(named_axes(LABELS, shape), query, key, kv, mask, tuple(sorted(attributes.items())), operation)
+    return Sdpa(
+        named_axes(LABELS[4 - len(shape) :], shape), query, key, kv, mask, tuple(sorted(attributes.items())), operation
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from npuc.compiler.frontend.attention import default_scale, scale_problem
 from npuc.compiler.frontend.axes import label
 from npuc.compiler.frontend.values import (
     LEFT,
@@ -19,9 +18,6 @@ from npuc.compiler.frontend.values import (
     Value,
     describe,
 )
-
-# How far a literal may be from log2 e or from 1/sqrt(D): half a unit in the last place of bf16, twice over.
-ROUNDED = 2.0**-8
 
 
 def softmax_operation(operation: Any, scores: Value, dimension: int) -> Value:
@@ -47,20 +43,11 @@ def natural_softmax(operation: Any, product: Product, key: str) -> Softmax | Opa
 
 
 def binary_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
-    """Softmax with 2 to the power of the scores: log2 e must be among the factors, or be folded into 1/sqrt(D)."""
-    scale = math.prod(product.factors) * math.log(2)
-    has_factor = any(_near(factor, math.log2(math.e)) for factor in product.factors)
-    if not has_factor and not _near(scale, default_scale(product.depth)):
-        return Opaque(
-            operation, "it raises 2 to the scores without a factor of log2 e", "multiply by 1.442695 or use math.exp"
-        )
-    return _softmax(operation, product, key, scale)
+    """Softmax with 2 to the power of the scores, which is e to the power of ln 2 times as much."""
+    return _softmax(operation, product, key, math.prod(product.factors) * math.log(2))
 
 
 def _softmax(operation: Any, product: Product, key: str, scale: float) -> Softmax | Opaque:
-    problem = scale_problem(scale)
-    return Opaque(operation, problem) if problem else Softmax(product, key, scale)
-
-
-def _near(value: float, wanted: float) -> bool:
-    return abs(value - wanted) <= ROUNDED * wanted
+    if not math.isfinite(scale):
+        return Opaque(operation, f"the factors of the scores multiply to {scale:g}")
+    return Softmax(product, key, scale)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from npuc.compiler.frontend.attention import Size
+
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
 LABELS = BATCH + HEAD + LENGTH + DEPTH
 LEFT, RIGHT = "L", "R"  # the length axes of a product of two arguments, before it is known which is Q
@@ -20,10 +22,10 @@ LEFT, RIGHT = "L", "R"  # the length axes of a product of two arguments, before 
 
 @dataclass(frozen=True)
 class Atom:
-    """One attention axis and its extent."""
+    """One attention axis and its extent, None where it is open."""
 
     label: str
-    extent: int
+    extent: Size
 
 
 Axis: TypeAlias = "tuple[Atom, ...]"
@@ -32,11 +34,10 @@ Axes: TypeAlias = "tuple[Axis, ...]"
 
 @dataclass(frozen=True)
 class Product:
-    """Q K^T or K Q^T: arguments by number, their products summed over D (`depth` elements), times every factor."""
+    """Q K^T or K Q^T: arguments by number, their products summed over D, times every factor."""
 
     left: int
     right: int
-    depth: int
     factors: tuple[float, ...]
 
     def times(self, factor: float) -> Product:

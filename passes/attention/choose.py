@@ -43,8 +43,8 @@ def _require_shape(attention: Attention) -> None:
             f"{attention.heads} query heads do not divide into {attention.kv_heads} heads of K and V"
         )
     for what, length, unit in (
-        ("query length", attention.query_length, CORES_PER_COLUMN * 16),
-        ("key length", attention.key_length, KEY_BLOCK),
+        ("query length", attention.lengths.query, CORES_PER_COLUMN * 16),
+        ("key length", attention.lengths.key, KEY_BLOCK),
     ):
         if length <= 0 or length % unit:
             raise UnsupportedError(f"{what} {length} is not a positive multiple of {unit}", remedy="pad the tensors")
@@ -56,7 +56,7 @@ def _query_blocks(attention: Attention, options: Options) -> list[int]:
     cuts = [
         size
         for size in range(QUERY_BLOCK_UNIT, limit + 1, QUERY_BLOCK_UNIT)
-        if attention.query_length % (CORES_PER_COLUMN * size) == 0
+        if attention.lengths.query % (CORES_PER_COLUMN * size) == 0
     ]
     wanted = options.options.get("query_block")
     if wanted is not None:
@@ -84,12 +84,12 @@ def _column_counts(options: Options) -> list[int]:
 
 
 def _item_count(attention: Attention, query_block: int) -> int:
-    return attention.batch * attention.heads * (attention.query_length // (CORES_PER_COLUMN * query_block))
+    return attention.lengths.batch * attention.heads * (attention.lengths.query // (CORES_PER_COLUMN * query_block))
 
 
 def _rank(attention: Attention, query_block: int, columns: int) -> tuple[int, int, int]:
     items = _item_count(attention, query_block)
-    blocks = attention.key_length // KEY_BLOCK
+    blocks = attention.lengths.key // KEY_BLOCK
     cost = estimate(attention.head_dim, query_block, KEY_BLOCK, blocks, items, columns)
     # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
     return (-(-items // columns) * cost.item + cost.sequence // 16, -query_block, columns)
@@ -98,10 +98,10 @@ def _rank(attention: Attention, query_block: int, columns: int) -> tuple[int, in
 def _deal(attention: Attention, query_block: int, columns: int) -> tuple[tuple[WorkItem, ...], ...]:
     """Consecutive items (rounds of a head, then heads, then batches) to different columns in turn."""
     group = attention.heads // attention.kv_heads
-    rounds = attention.query_length // (CORES_PER_COLUMN * query_block)
+    rounds = attention.lengths.query // (CORES_PER_COLUMN * query_block)
     items = [
         WorkItem(batch, head, head // group, round_)
-        for batch in range(attention.batch)
+        for batch in range(attention.lengths.batch)
         for head in range(attention.heads)
         for round_ in range(rounds)
     ]
@@ -110,16 +110,16 @@ def _deal(attention: Attention, query_block: int, columns: int) -> tuple[tuple[W
 
 def _plan(attention: Attention, query_block: int, columns: int) -> Plan:
     items = _deal(attention, query_block, columns)
-    blocks = attention.key_length // KEY_BLOCK
+    blocks = attention.lengths.key // KEY_BLOCK
     sizes = (attention.head_dim, query_block, KEY_BLOCK)
     core_locks, core_initial = memory.core_locks()
     memtile_locks, memtile_initial = memory.memtile_locks()
     return Plan(
-        batch=attention.batch,
+        batch=attention.lengths.batch,
         heads=attention.heads,
         kv_heads=attention.kv_heads,
-        query_length=attention.query_length,
-        key_length=attention.key_length,
+        query_length=attention.lengths.query,
+        key_length=attention.lengths.key,
         head_dim=attention.head_dim,
         query_block=query_block,
         key_block=KEY_BLOCK,

@@ -17,6 +17,7 @@ LENGTH_LIMIT = 2048
 BLOCK_LIMIT = 1 << 16
 ELEMENT_TYPES = ("bf16", "f32", "f16")
 RECIPES = ("balanced",)
+SCALES = (1e-18, 7e17)  # what the kernel's factors represent as normal bf16 numbers
 ON_THE_REFERENCE = "run it with --backend reference"
 SPLIT_QUERIES = "give the queries in several calls"
 
@@ -49,7 +50,10 @@ def _element_types(a: Attention) -> list[tuple[str, str]]:
 
 
 def _shapes(a: Attention) -> list[tuple[str, str]]:
-    found = []
+    found = [(f"{name} is open", "write the length in the types") for name in a.open_dimensions]
+    if found:
+        return found
+    lengths = a.lengths
     if a.head_dim not in HEAD_SIZES:
         found.append((f"head size {a.head_dim} is not supported", _padding(a.head_dim)))
     if a.kv_heads != a.heads:
@@ -57,12 +61,12 @@ def _shapes(a: Attention) -> list[tuple[str, str]]:
         found.append((problem, f"repeat each head of K and V {a.heads // a.kv_heads} times"))
     independent = not a.causal and a.window is None
     splits = (SPLIT_QUERIES if independent else ON_THE_REFERENCE, ON_THE_REFERENCE)
-    for what, length, split in zip(("query", "key"), (a.query_length, a.key_length), splits, strict=True):
+    for what, length, split in zip(("query", "key"), (lengths.query, lengths.key), splits, strict=True):
         if length % LENGTH_UNIT:
             found.append((f"{what} length {length} is not a multiple of {LENGTH_UNIT}", ON_THE_REFERENCE))
         elif length > LENGTH_LIMIT:
             found.append((f"{what} length {length} is above {LENGTH_LIMIT}", split))
-    blocks = a.batch * a.heads * a.query_length // LENGTH_UNIT
+    blocks = lengths.batch * a.heads * lengths.query // LENGTH_UNIT
     if not found and blocks > BLOCK_LIMIT:
         problem = f"{blocks:,} blocks of {LENGTH_UNIT} queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
         found.append((problem, "split the batch or the heads"))
@@ -93,6 +97,8 @@ def _numerics(a: Attention) -> list[tuple[str, str]]:
         found.append((f"precision {a.precision} is not supported", "--precision bf16 computes the same"))
     if any(factors is not None for factors in (a.q_scale, a.k_scale, a.v_scale, a.o_scale)):
         found.append(("q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", ON_THE_REFERENCE))
+    if not SCALES[0] <= a.scale <= SCALES[1]:
+        found.append((f"scale {a.scale:g} is not supported", ON_THE_REFERENCE))
     if a.recipe not in RECIPES:
         found.append((f"recipe {a.recipe!r} is not supported", ON_THE_REFERENCE))
     return found

@@ -194,13 +194,32 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         ],
         "arith.mulf: it multiplies an argument by a constant that is not one number everywhere",
     ),
-    "scale below zero": (LINALG, [("constant 0.125", "constant -0.125")], "arith.mulf: scale -0.125 is not a finite"),
-    "scale of zero": (
+    "infinite scale": (
         LINALG,
-        [("constant 0.125", "constant 0.0")],
-        "arith.mulf: scale 0 is not a finite number above zero",
+        [("constant 0.125", "constant 0x7F800000")],
+        "arith.mulf: it multiplies the scores by inf",
     ),
-    "infinite scale": (LINALG, [("constant 0.125", "constant 0x7F800000")], "arith.mulf: scale inf is not a finite"),
+    "scale that is no number": (
+        LINALG,
+        [("constant 0.125", "constant 0x7FC00000")],
+        "arith.mulf: it multiplies the scores by nan",
+    ),
+    "shifted scores turned around": (
+        TORCH,
+        [
+            before("%e = math.exp", "%minus = arith.constant -1.0 : f32", "%x = arith.mulf %in, %minus : f32"),
+            ("math.exp %in", "math.exp %x"),
+        ],
+        "arith.mulf: it multiplies the scores less their row maximum by a number below zero",
+    ),
+    "row maximum turned around": (
+        TORCH,
+        [
+            before("%less = ", "%minus = arith.constant -1.0 : f32", "%x = arith.mulf %top, %minus : f32"),
+            ("arith.subf %in, %top", "arith.subf %in, %x"),
+        ],
+        "arith.mulf: it multiplies the row maximum of the scores by a number below zero",
+    ),
     "maximum from zero": (
         TORCH,
         [("%lowest = arith.constant 0xFF800000", "%lowest = arith.constant 0.0")],
@@ -231,11 +250,6 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
             ("%sum_zero = linalg.fill ins(%zero", "%sum_zero = linalg.fill ins(%one"),
         ],
         "linalg.batch_matmul: its accumulator starts from 1, not from zeros",
-    ),
-    "power of two without log2 e": (
-        TORCH,
-        [("math.exp ", "math.exp2 ")],
-        "math.exp2: it raises 2 to the scores without a factor of log2 e",
     ),
     "other function than the exponential": (
         TORCH,

@@ -101,3 +101,14 @@ def test_work_beyond_the_instruction_heap_is_refused_before_it_is_planned():
     check_supported(Attention.make(batch=64, heads=64, query_length=1024, head_dim=64))
     with pytest.raises(InputError, match="1,000,000 blocks of 64 queries .* 65,536 .*split the batch"):
         check_supported(Attention.make(batch=1_000_000, heads=1, query_length=64, head_dim=64))
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.125, 1e-30, 1e30])
+def test_scales_beyond_the_kernel_are_refused_and_point_to_the_reference(scale: float) -> None:
+    with pytest.raises(UnsupportedError, match="scale .* not supported .*--backend reference"):
+        check_supported(Attention.make(**PLAIN, scale=scale))
+
+
+def test_open_lengths_are_not_supported() -> None:
+    with pytest.raises(UnsupportedError, match="S is open"):
+        check_supported(Attention.make(heads=4, query_length=None, head_dim=64))

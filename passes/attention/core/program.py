@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import UnsupportedError
 from npuc.passes.attention.core.context import (
     CORE_MEMORY,
     ELEMENTWISE,
@@ -49,12 +49,10 @@ class KernelProgram:
 
 
 def build(plan: Plan, attention: Attention) -> KernelProgram:
-    """The program of every core of `plan`.  InputError when the scale is out of range."""
+    """The program of every core of `plan`.  UnsupportedError when the scale is out of range."""
     factor = attention.scale * math.log2(math.e)
     if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
-        raise InputError(
-            f"scale {attention.scale:g} is outside what the kernel represents", remedy="use 1e-18 <= scale <= 7e17"
-        )
+        raise UnsupportedError(f"scale {attention.scale:g} is outside what the kernel represents")
     shape = Shape(plan.query_block, plan.key_block, plan.head_dim, factor)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
