@@ -54,21 +54,22 @@ class Call:
 
 
 def call_of(attention: Attention) -> Call:
-    """The call that an attention of known lengths describes.
+    """The call that an attention of known lengths describes. Raises InputError where a length is open.
 
     A window counts back from the diagonal, so that it implies the causal limit (i - window < j <= i).
     """
+    lengths = attention.lengths
     diagonal, window = NO_DIAGONAL, NO_WINDOW
     if attention.causal or attention.window is not None:
-        diagonal = attention.key_length - attention.query_length if attention.align == "bottom-right" else 0
+        diagonal = lengths.key - lengths.query if attention.align == "bottom-right" else 0
     if attention.window is not None:
         window = min(attention.window, NO_WINDOW)
     return Call(
-        batch=attention.batch,
+        batch=lengths.batch,
         heads=attention.heads,
         kv_heads=attention.kv_heads,
-        query_length=attention.query_length,
-        key_length=attention.key_length,
+        query_length=lengths.query,
+        key_length=lengths.key,
         scale=attention.scale,
         diagonal=diagonal,
         window=window,
