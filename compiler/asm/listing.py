@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from npuc.compiler.asm.disassembler import disassemble
+from npuc.compiler.asm.generation import require_npu1
 from npuc.compiler.asm.object_listing import disassemble_object
 from npuc.compiler.asm.programs import read_programs, select_programs
 from npuc.compiler.diagnostics import InputError
@@ -17,13 +18,16 @@ def list_file(
 ) -> str:
     """The text of all programs of a file, or of those of one core or PDI; raw: the bytes are code.
 
-    Raises InputError naming the file.
+    Raises InputError naming the file, also for programs of another generation than npu1.
     """
     name = os.path.basename(file)
     try:
+        found = read_programs(data, raw)
+        if not raw:
+            require_npu1(found)
         if not raw and core is None and pdi is None and is_object(data):
             return disassemble_object(read_object(data), name)
-        programs = select_programs(read_programs(data, raw), core, pdi)
+        programs = select_programs(found, core, pdi)
     except InputError as error:
         if error.place is not None:
             raise

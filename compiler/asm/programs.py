@@ -15,6 +15,7 @@ from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
 from npuc.compiler.emit.layout import take
 from npuc.compiler.inspect.show import detect
+from npuc.compiler.target.generations import BY_ELF_FLAGS, Generation
 from npuc.compiler.target.npu1 import geometry
 
 ADDRESS_BITS = 32  # of the array; writes beyond reach no tile
@@ -30,7 +31,7 @@ class CoreProgram:
     symbols: (address, name) in order of address, of code only.  lines: (address, source text), from an NPUA.
     source: where it was found, in words.  pdi: number of the PDI in an xclbin that holds several.
     section: name of the section of an object.  data, table: initial contents of data memory and all symbols of an ELF.
-    relocations: of an object, their offsets counted from the start of `code`.
+    relocations: of an object, their offsets counted from the start of `code`.  generation: where the file names one.
     """
 
     column: int | None
@@ -46,6 +47,7 @@ class CoreProgram:
     data: tuple[elf.DataSegment, ...] = ()
     table: tuple[elf.Symbol, ...] = ()
     relocations: tuple[elf_object.Relocation, ...] = ()
+    generation: Generation | None = None
 
     @property
     def core(self) -> tuple[int, int] | None:
@@ -218,12 +220,14 @@ def _of_other_core(data: bytes, header: dict[str, Any], sections: list[dict[str,
     for s in parts:
         at = s["address"] - first
         code[at : at + s["size"]] = take(data, s["offset"], s["size"], "ELF code section")
-    source = f"ELF with flags {header['flags']}, not of this core"
-    return CoreProgram(None, None, first, bytes(code), header["entry"], source=source)
+    generation = BY_ELF_FLAGS.get(header["flags"])
+    source = f"ELF with flags {header['flags']}, for {generation or 'an unknown generation'}"
+    return CoreProgram(None, None, first, bytes(code), header["entry"], source=source, generation=generation)
 
 
 def _of_object(data: bytes) -> tuple[CoreProgram, ...]:
     file = elf_object.read_object(data)
+    generation = BY_ELF_FLAGS.get(elf.read_sections(data)[0]["flags"])
     return tuple(
         CoreProgram(
             None,
@@ -234,6 +238,7 @@ def _of_object(data: bytes) -> tuple[CoreProgram, ...]:
             source=f"object section {section.name}",
             section=section.name,
             relocations=section.relocations,
+            generation=generation,
         )
         for number, section in enumerate(file.sections)
         if section.is_code and section.data

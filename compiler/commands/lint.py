@@ -58,12 +58,16 @@ def command(
 
 def _programs(file: str, name: str, raw: bool) -> tuple[CoreProgram, ...]:
     from npuc.compiler.asm.assembler import assemble
+    from npuc.compiler.asm.generation import require_npu1
     from npuc.compiler.asm.programs import read_programs
     from npuc.compiler.files import read_bytes
 
     data = read_bytes(file)
     if raw or not file.endswith((".s", ".S")):
-        return read_programs(data, raw)
+        programs = read_programs(data, raw)
+        if not raw:
+            require_npu1(programs)
+        return programs
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

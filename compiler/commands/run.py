@@ -202,7 +202,7 @@ def _run_foreign(
     kernel = read_foreign(read_bytes(file), read_bytes(insts), file=file, insts=insts, name=name)
     arrays = {bo: read_array(path) for bo, path in _named(inputs, "--input").items()}
     sizes = {bo: _size(bo, text) for bo, text in _named(allocations, "--alloc").items()}
-    buffers = make_buffers(kernel.buffer_count, arrays, sizes, tuple(files))
+    buffers = make_buffers(kernel.buffers, arrays, sizes, tuple(files))
     report = run_foreign(kernel, buffers, settings)
     outputs = {bo: np.frombuffer(buffers[buffer_index(bo, "--output")], np.uint8) for bo in files}
     for bo, path in files.items():

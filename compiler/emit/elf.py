@@ -172,6 +172,11 @@ def read_sections(data: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return header, _table(data, header, "section", SECTION_HEADER)
 
 
+def section_headers(data: bytes, header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The section headers of an ELF whose header that is, for any machine; InputError when they leave the data."""
+    return _table(data, header, "section", SECTION_HEADER)
+
+
 def read_elf(data: bytes) -> CoreImage:
     """Parse an executable of one core, or the code of a relocatable object; InputError on anything else."""
     header, sections = read_sections(data)

@@ -132,12 +132,16 @@ Operation = (
 
 @dataclass(frozen=True)
 class Txn:
-    """A stream for a partition of `columns`."""
+    """A stream for a partition of `columns`.
+
+    generation: third byte of the header, by npuc.compiler.target.generations.BY_TXN_CODE.  rows: of the device.
+    """
 
     columns: int
     operations: tuple[Operation, ...]
     version: tuple[int, int] = (0, 1)
     generation: int = DEVICE_GENERATION
+    rows: int = ROWS
 
 
 HEADER = Layout(
@@ -169,18 +173,23 @@ _SYNC = Layout(
 )  # fmt: skip
 _PATCH = Layout(
     "TXN DDR patch",
-    ("op", "I", 0x81), ("size", "I", 48), (None, "12x"), ("action", "I", 0), ("address", "I"), (None, "4x"),
-    ("argument", "I"), (None, "4x"), ("offset", "Q"),
+    ("op", "I", 0x81), ("size", "I", 48), (None, "8x"), ("action", "I", 0), (None, "4x"), ("address", "I"),
+    (None, "4x"), ("argument", "I"), (None, "4x"), ("offset", "Q"),
 )  # fmt: skip
 # The payloads of 0x82..0x84 are those of public drivers and assemblers: a count, padded, and 64-bit addresses; an
 # identifier; numbers of tokens and columns.
 _REGISTERS = Layout("TXN read registers", ("op", "I", 0x82), ("size", "I"), ("count", "I"), (None, "4x"))
 _TIMER = Layout("TXN record timer", ("op", "I", 0x83), ("size", "I", 12), ("identifier", "I"))
 _MERGE = Layout("TXN merge sync", ("op", "I", 0x84), ("size", "I", 12), ("tokens", "B"), ("columns", "B"), (None, "2x"))
-# Version 1.0 packs the common operations; the others are as above.
+# Version 1.0 packs the common operations and the polls (public structures of assemblers); the others are as above.
 _WRITE_1 = Layout("TXN 1.0 WRITE", ("op", "I", 0), ("address", "I"), ("value", "I"))
 _BLOCK_1 = Layout("TXN 1.0 BLOCKWRITE", ("op", "I", 1), ("address", "I"), ("size", "I"))
 _MASK_1 = Layout("TXN 1.0 MASKWRITE", ("op", "I", 3), ("address", "I"), ("value", "I"), ("mask", "I"))
+_POLL_1 = Layout("TXN 1.0 MASKPOLL", ("op", "B", 4), (None, "3x"), ("address", "I"), ("value", "I"), ("mask", "I"))
+_PATCH_1 = Layout(
+    "TXN 1.0 DDR patch",
+    ("op", "I", 0x81), ("size", "I", 24), ("address", "I"), ("argument", "B"), (None, "3x"), ("offset", "Q"),
+)  # fmt: skip
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -310,6 +319,11 @@ def _read_patch(data: bytes, at: int) -> tuple[Operation, int]:
     return DdrPatch(values["address"], values["argument"], values["offset"]), size
 
 
+def _read_patch_1(data: bytes, at: int) -> tuple[Operation, int]:
+    values, size = _sized(_PATCH_1, data, at)
+    return DdrPatch(values["address"], values["argument"], values["offset"]), size
+
+
 def _read_registers(data: bytes, at: int) -> tuple[Operation, int]:
     values, size = _sized(_REGISTERS, data, at)
     if 8 * values["count"] != size - _REGISTERS.size:
@@ -338,14 +352,28 @@ def _read_mask_write_1(data: bytes, at: int) -> tuple[Operation, int]:
     return MaskWrite(values["address"], values["mask"], values["value"]), _MASK_1.size
 
 
-_COMMON = {
-    4: _read_poll, 5: _read_noop, 6: _read_preempt, 7: _read_poll, 8: _read_load_pdi, 0x80: _read_sync,
-    0x81: _read_patch, 0x82: _read_registers, 0x83: _read_timer, 0x84: _read_merge,
+def _read_poll_1(data: bytes, at: int) -> tuple[Operation, int]:
+    values = _POLL_1.unpack(data, at)
+    kind = MaskPoll if values["op"] == 4 else MaskPollBusy
+    return kind(values["address"], values["mask"], values["value"]), _POLL_1.size
+
+
+Reader = Callable[[bytes, int], tuple[Operation, int]]
+_COMMON: dict[int, Reader] = {
+    5: _read_noop, 6: _read_preempt, 8: _read_load_pdi, 0x80: _read_sync, 0x82: _read_registers, 0x83: _read_timer,
+    0x84: _read_merge,
 }  # fmt: skip
-_READERS: dict[tuple[int, int], dict[int, Callable[[bytes, int], tuple[Operation, int]]]] = {
-    (0, 1): {**_COMMON, 0: _read_write, 1: _read_block(_BLOCK), 3: _read_mask_write},
-    (1, 0): {**_COMMON, 0: _read_write_1, 1: _read_block(_BLOCK_1), 3: _read_mask_write_1},
-}
+_READERS: dict[tuple[int, int], dict[int, Reader]] = {
+    (0, 1): {
+        **_COMMON, 0: _read_write, 1: _read_block(_BLOCK), 3: _read_mask_write, 4: _read_poll, 7: _read_poll,
+        0x81: _read_patch,
+    },
+    (1, 0): {
+        **_COMMON, 0: _read_write_1, 1: _read_block(_BLOCK_1), 3: _read_mask_write_1, 4: _read_poll_1,
+        7: _read_poll_1, 0x81: _read_patch_1,
+    },
+}  # fmt: skip
+_BLOCK_HEADERS = {(0, 1): _BLOCK.size, (1, 0): _BLOCK_1.size}
 
 
 def is_txn(data: bytes) -> bool:
@@ -358,6 +386,19 @@ def is_txn(data: bytes) -> bool:
 
 def read_txn(data: bytes) -> Txn:
     """Parse a stream; InputError with the offset on anything the version does not define."""
+    return _read(data)[0]
+
+
+def block_places(data: bytes) -> list[tuple[int, int]]:
+    """(index of the operation, offset of its first data word in the stream) of every block write of a stream."""
+    stream, places = _read(data)
+    header = _BLOCK_HEADERS[stream.version]
+    blocks = (i for i, operation in enumerate(stream.operations) if isinstance(operation, BlockWrite))
+    return [(i, places[i] + header) for i in blocks]
+
+
+def _read(data: bytes) -> tuple[Txn, list[int]]:
+    """The stream and the offset of each operation."""
     header = HEADER.unpack(data)
     version = header["major"], header["minor"]
     if version not in _READERS:
@@ -370,7 +411,7 @@ def read_txn(data: bytes) -> Txn:
     data, at = data[:end], HEADER.size
     if header["operations"] > (end - at) // 4:
         raise malformed(WHAT, 8, f"{header['operations']} operations do not fit {end - at} bytes")
-    operations = []
+    operations, places = [], []
     for _ in range(header["operations"]):
         opcode = take(data, at, 4, WHAT)[0]
         reader = _READERS[version].get(opcode)
@@ -378,7 +419,9 @@ def read_txn(data: bytes) -> Txn:
             raise malformed(WHAT, at, f"unknown operation {opcode:#x}")
         operation, size = reader(data, at)
         operations.append(operation)
+        places.append(at)
         at += size
     if at != end:
         raise malformed(WHAT, at, f"operations end here, the size word says {end:#x}")
-    return Txn(header["columns"], tuple(operations), version, header["generation"])
+    stream = Txn(header["columns"], tuple(operations), version, header["generation"], header["rows"])
+    return stream, places

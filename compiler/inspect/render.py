@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from npuc.compiler.target.generations import NPU1
+
 
 def render(description: dict[str, Any]) -> str:
     """A description of npuc.compiler.inspect.show.describe as plain text."""
@@ -58,7 +60,8 @@ def _xclbin(d: dict[str, Any]) -> Iterator[str]:
 def _pdi(d: dict[str, Any]) -> Iterator[str]:
     form = "transformed" if d["transformed"] else "plain"
     lost = f", its last {d['missing_bytes']} data bytes are cut off" if d["missing_bytes"] else ""
-    yield f"image {d['image_name']}, {form}{lost}"
+    other = "" if d["generation"] == str(NPU1) else f", programs for {d['generation']}"
+    yield f"image {d['image_name']}, {form}{lost}{other}"
     yield from _cdo(d)
 
 
@@ -93,12 +96,13 @@ def _sequence(d: dict[str, Any]) -> Iterator[str]:
 
 
 def _txn(d: dict[str, Any]) -> Iterator[str]:
-    yield f"TXN {d['version']}, generation {d['generation']}, {d['columns']} columns"
+    yield f"TXN {d['version']} for {d['device']}, {d['columns']} columns"
     yield from _sequence(d)
 
 
 def _words(d: dict[str, Any]) -> Iterator[str]:
-    yield f"runtime sequence as text, {d['form']} form, {d['words']} words"
+    device = f" for {d['device']}" if "device" in d else ""
+    yield f"runtime sequence as text, {d['form']} form{device}, {d['words']} words"
     yield from _sequence(d)
 
 
@@ -134,7 +138,7 @@ def _npua(d: dict[str, Any]) -> Iterator[str]:
 
 
 def _elf(d: dict[str, Any]) -> Iterator[str]:
-    yield f"program {d['program_bytes']:,} bytes, entry {d['entry']:#x}"
+    yield f"program {d['program_bytes']:,} bytes, entry {d['entry']:#x}, for {d['generation']}"
     for segment in d["data"]:
         yield f"data at {segment['address']:#x}: {segment['bytes']:,} bytes"
     for symbol in d["symbols"]:

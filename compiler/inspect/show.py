@@ -12,15 +12,20 @@ import json as json_module
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from npuc.compiler.asm.generation import elf_generation, other_generation
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, legacy_sequence, npua, pdi, txn, xclbin
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.files import read_bytes
 from npuc.compiler.inspect.render import render
 from npuc.compiler.inspect.summary import summarise
+from npuc.compiler.target.generations import BY_TXN_CODE, NPU1, Generation
 from npuc.compiler.target.npu1.registers import register_name
+
+if TYPE_CHECKING:
+    from npuc.compiler.asm.programs import CoreProgram
 
 __all__ = ["describe", "detect", "render", "show"]
 
@@ -133,10 +138,22 @@ def _kernel(file: xclbin.Xclbin, kernel: xclbin.KernelEntry) -> dict[str, Any]:
 
 
 def _pdi(data: bytes) -> dict[str, Any]:
-    """image_name, transformed, missing_bytes, commands, tiles."""
+    """image_name, transformed, missing_bytes, generation (of the programs), commands, tiles."""
     file = pdi.read_pdi(data)
     about = {"image_name": file.image_name, "transformed": file.transformed, "missing_bytes": file.missing}
-    return {**about, **summarise(file.commands)}
+    return {**about, "generation": str(_generation(data)), **summarise(file.commands)}
+
+
+def _programs(data: bytes) -> Sequence[CoreProgram]:
+    from npuc.compiler.asm.programs import read_programs  # which tells formats by `detect`
+
+    return read_programs(data)
+
+
+def _generation(data: bytes) -> Generation:
+    """For which generation the programs of a file were made; npu1 where there is none."""
+    found = other_generation(_programs(data))
+    return NPU1 if found is None else found[1]
 
 
 def _cdo(data: bytes) -> dict[str, Any]:
@@ -161,18 +178,20 @@ def _sequence(operations: Sequence[txn.Operation]) -> dict[str, Any]:
 
 
 def _txn(data: bytes) -> dict[str, Any]:
-    """version, generation, columns, counts, operations."""
+    """version, generation (of its header), device (which that means), columns, rows, counts, operations."""
     file = txn.read_txn(data)
-    about = {"version": "{}.{}".format(*file.version), "generation": file.generation, "columns": file.columns}
+    device = str(BY_TXN_CODE.get(file.generation, "unknown"))
+    about = {"version": "{}.{}".format(*file.version), "generation": file.generation, "device": device}
+    about |= {"columns": file.columns, "rows": file.rows}
     return {**about, **_sequence(file.operations)}
 
 
 def _words(data: bytes) -> dict[str, Any]:
-    """A runtime sequence as text: words, form ('TXN' or 'older'), counts, operations."""
+    """A runtime sequence as text: words, form ('TXN' or 'older'; a TXN also what _txn says), counts, operations."""
     words = legacy_sequence.words_of_text(data)
     stream = pack_words(words)
     if txn.is_txn(stream):
-        return {"words": len(words), "form": "TXN", **_sequence(txn.read_txn(stream).operations)}
+        return {"words": len(words), "form": "TXN", **_txn(stream)}
     return {"words": len(words), "form": "older", **_sequence(legacy_sequence.read_legacy_sequence(words))}
 
 
@@ -212,9 +231,15 @@ def _npua(data: bytes) -> dict[str, Any]:
 
 
 def _elf(data: bytes) -> dict[str, Any]:
-    """entry, program_bytes, data, symbols."""
+    """generation, entry, program_bytes, data, symbols (of another generation's: no data, no symbols)."""
+    generation = elf_generation(elf.read_sections(data)[0]["flags"])
+    if generation is not NPU1:
+        programs = _programs(data)
+        size, entry = sum(len(program.code) for program in programs), programs[0].entry if programs else 0
+        return {"generation": str(generation), "entry": entry, "program_bytes": size, "data": [], "symbols": []}
     image = elf.read_elf(data)
     return {
+        "generation": str(generation),
         "entry": image.entry,
         "program_bytes": len(image.program),
         "data": [{"address": s.address, "bytes": len(s.data)} for s in image.data],

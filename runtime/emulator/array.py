@@ -46,6 +46,8 @@ class Array:
 
     def __init__(self, columns: int, machine: MachineTable, strict: bool, engine: str | None = None) -> None:
         self.columns, self.machine, self.strict = columns, machine, strict
+        # Physical number of column 0, as packet headers and core ids show it (device_npu1.md, last section).
+        self.first_column = geometry.FIRST_COLUMN if columns <= geometry.COLUMNS else 0
         self.core_class = core_class(engine, strict)
         self.clock = Clock()
         self.host = HostMemory()
@@ -144,6 +146,10 @@ class Array:
             return self._controller[leaf.tile.name]
         return self._core_ports[leaf.tile.name]
 
+    def header(self, packet: Packet, tile: Tile) -> int:
+        """The header word of a packet that a tile sends: with its physical column."""
+        return header(packet, self.first_column + tile.column, tile.row)
+
     def core_port(self, tile: Tile) -> CorePort:
         """The end of the tile's stream switch that its core reads and writes."""
         return self._core_ports[tile.name]
@@ -200,7 +206,7 @@ class Array:
         except EmulationError as error:
             self.lost_tokens.append(f"the task token of {channel.name} is lost: {error.message}")
             return
-        port.send([header(Packet(identity, 0, 0), tile.column, tile.row), 0], channel.name)
+        port.send([self.header(Packet(identity, 0, 0), tile), 0], channel.name)
 
     def token_arrived(self, name: str) -> None:
         """A token reaches the controller."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.descriptor import Packet, header
+from npuc.runtime.emulator.descriptor import Packet
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.streams import Inlet, Outlet, Segment, Supply, slave_of
 from npuc.runtime.emulator.tile import Tile
@@ -67,7 +67,7 @@ class ControlPort(Inlet, Supply):
             self.array.registers.write_block(address, tuple(words[2:]), who)
         elif operation == READ:
             values = [self.array.registers.read(address + 4 * i, who) for i in range(beats)]
-            self.send([header(Packet(response, 0, 0), self.tile.column, self.tile.row), *values])
+            self.send([self.array.header(Packet(response, 0, 0), self.tile), *values])
         else:
             raise EmulationError(
                 f"{who} has operation {operation}, which is not modelled: public sources do not say "

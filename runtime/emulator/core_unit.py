@@ -101,7 +101,8 @@ class CoreUnit:
         assert tile.memory is not None
         self.array, self.tile = array, tile
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
-        self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name, (tile.column, tile.row))
+        place = array.first_column + tile.column, tile.row
+        self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name, place)
         self.core.bus = _Bus(self)
         self.control = geometry.CORE_CONTROL_RESET
         self.waiting: Request | None = None

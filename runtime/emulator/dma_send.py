@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npuc.runtime.emulator.descriptor import Descriptor, header
+from npuc.runtime.emulator.descriptor import Descriptor
 from npuc.runtime.emulator.dma import Channel, Task, Window
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.streams import Inlet, Outlet, Supply
@@ -101,7 +101,7 @@ class Sender(Channel, Supply):
         assert descriptor is not None and window is not None and number is not None
         word = None
         if descriptor.packet is not None and not self.in_packet:
-            word = header(descriptor.packet, self.tile.column, self.tile.row)
+            word = self.array.header(descriptor.packet, self.tile)
         self.in_packet = not descriptor.tlast
         if not self.runs:
             self.ready_since = self.array.clock.cycle

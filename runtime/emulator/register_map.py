@@ -51,6 +51,9 @@ TRACE_CONTROL = re.compile(r"Trace_Control0$")
 RESET_VALUES = {"memtile": {"Memory_Control": 2}}  # facts/platform/registers_aie2.json; others of the stored are 0
 
 
+# Words that no public table of npu1 names and whose writes have no effect on results: (kind of tile, offset) -> what.
+IGNORED = {("shim", 0x3300C): "PL downsizer bypass, which only the first generation has"}
+
 Found = tuple[int | str, ...]  # kind, then place
 
 
@@ -58,8 +61,8 @@ Found = tuple[int | str, ...]  # kind, then place
 class Meaning:
     """kind: 'data', 'program', 'lock', 'lock request', 'lock overflow', 'lock underflow', 'descriptor', 'channel
     control', 'channel queue', 'channel status', 'write count', 'finished counts', 'master', 'slave', 'slot', 'core
-    control', 'core status', 'core debug', 'core register', 'stored' or 'unknown'; place: which one; name: of the
-    register."""
+    control', 'core status', 'core debug', 'core register', 'stored', 'ignored' or 'unknown'; place: which one; name:
+    of the register."""
 
     kind: str
     place: tuple[int | str, ...]
@@ -74,6 +77,8 @@ def meaning(tile: str, offset: int) -> Meaning:
         found = rule(tile, offset, name)
         if found is not None:
             return Meaning(str(found[0]), found[1:], name)
+    if (tile, offset) in IGNORED:
+        return Meaning("ignored", (), name)
     if is_register(tile, offset) and _STORED.match(name):
         return Meaning("stored", (), name)
     return Meaning("unknown", (), name)

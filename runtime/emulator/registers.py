@@ -14,6 +14,7 @@ from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.event_network import TIMER_CONTROL, timer_reset_event
 from npuc.runtime.emulator.lock_providers import descriptors_to_come
 from npuc.runtime.emulator.register_map import (
+    IGNORED,
     MEMORY_CONTROL,
     RESET_VALUES,
     TIMER,
@@ -112,6 +113,9 @@ class Registers:
             tile.core.debug.write(what.name, value, who)
         elif what.kind == "core register" and tile.core is not None and tile.core.write_register(offset, value):
             pass
+        elif what.kind == "ignored":
+            what_for = IGNORED[tile.kind, offset]
+            self.array.warn(f"writes of {tile.kind} register {offset:#x} have no effect: {what_for}")
         elif what.kind == "stored" and not read_only(what.name):
             self._store(tile, offset, what, value, who)
         else:

@@ -42,11 +42,11 @@ def described(npuc, path: Path) -> dict:
 
 KEYS = {
     "xclbin": {"header", "sections", "memories", "kernels", "partition", "pdis"},
-    "pdi": {"image_name", "transformed", "missing_bytes", "commands", "tiles"},
+    "pdi": {"image_name", "transformed", "missing_bytes", "generation", "commands", "tiles"},
     "cdo": {"commands", "tiles"},
-    "txn": {"version", "generation", "columns", "counts", "operations"},
+    "txn": {"version", "generation", "device", "columns", "rows", "counts", "operations"},
     "npua": {"version", "metadata", "control", "programs", "pdi_sha256", "pdi"},
-    "elf": {"entry", "program_bytes", "data", "symbols"},
+    "elf": {"generation", "entry", "program_bytes", "data", "symbols"},
 }
 
 

@@ -66,6 +66,10 @@ def test_every_operation_has_the_words_of_the_format(operation, words):
         (txn.MaskWrite(16, 2, 1), (3, 16, 1, 2)),
         (txn.Sync(3, 0, 0, 1), (0x80, 16, 3 << 16, 0x01010100)),
         (txn.Preempt(1), (0x106,)),
+        (txn.DdrPatch(0x1D004, 2, 64), (0x81, 24, 0x1D004, 2, 64, 0)),
+        (txn.DdrPatch(0x1D024, 4, 0), (0x81, 24, 0x1D024, 4, 0, 0)),
+        (txn.MaskPoll(16, 2, 1), (4, 16, 1, 2)),
+        (txn.MaskPollBusy(16, 2, 1), (7, 16, 1, 2)),
     ],
 )
 def test_the_packed_operations_of_version_1_0_are_read(operation, words):
@@ -78,6 +82,20 @@ def test_the_size_word_says_where_the_next_operation_is():
     long_mask = (3, stale, 16, 0, 1, 2, 32, stale)  # the 32-byte form that firmware structures have
     read = txn.read_txn(stream(long_mask, (0, stale, 16, 0, 5, 24), (0x80, 20, 0, 0x00010100, stale)))
     assert read.operations == (txn.MaskWrite(16, 2, 1), txn.Write(16, 5), txn.Sync(0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("padding", [0x1F2, 0x176, 0])
+def test_word_5_of_a_patch_is_padding_of_any_value(padding):
+    """facts/platform/txn.md: word 4 is the action; AMD's streams leave 0x1f2 and 0x176 in word 5."""
+    words = (0x81, 48, 0x505BF0C0, 0x7FFE, 0, padding, 0x1D044, 0, 2, 0, 0, 0)
+    assert txn.read_txn(stream(words)).operations == (txn.DdrPatch(0x1D044, 2, 0),)
+
+
+def test_the_header_says_for_which_generation_and_rows():
+    data = bytearray(stream((5,)))
+    data[2], data[3] = 4, 7
+    read = txn.read_txn(bytes(data))
+    assert (read.generation, read.rows, read.columns) == (4, 7, 1)
 
 
 FIELDS = {
@@ -143,7 +161,7 @@ def test_a_patch_that_cannot_be_filled_in_is_an_input_error(patch, dimensions, s
         (stream((0, 0, 16, 0, 3, 24), count=0), "operations end here"),
         (stream(count=0xFFFFFFFF), "do not fit"),
         (stream((0x80, 16, 2, 0x00010100)), "direction 2"),
-        (stream((0x81, 48, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)), "action 1"),
+        (stream((0x81, 48, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0)), "action 1"),
         (stream() + b"\1", "not zero"),
     ],
 )

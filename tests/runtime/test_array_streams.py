@@ -22,6 +22,11 @@ def words(count: int) -> np.ndarray:
     return np.random.default_rng(SEED).integers(0, 1 << 32, count, dtype=np.uint32)
 
 
+def physical(tile: tuple[int, int]) -> tuple[int, int]:
+    """What a packet header says of a tile: a partition starts at physical column 1 (device_npu1.md, last section)."""
+    return tile[0] + 1, tile[1]
+
+
 def north(bench: Bench, *tiles: tuple[int, int]) -> None:
     """A circuit from the memory tile's MM2S 0 to S2MM 0 of core tiles above it."""
     bench.circuit(MEMTILE, ("dma", 0), ("north", 0))
@@ -171,7 +176,25 @@ def test_packets_go_where_their_id_says_with_or_without_header(drop: bool):
         got = bench.get(tile, 0, length)
         assert np.array_equal(got[-32:], part)
         if not drop:
-            assert got[0] == header(Packet(packet, 3, 0), *MEMTILE) and int(got[0]).bit_count() % 2 == 1
+            assert got[0] == header(Packet(packet, 3, 0), *physical(MEMTILE)) and int(got[0]).bit_count() % 2 == 1
+
+
+@pytest.mark.parametrize("tile, packet, kind, recorded", [(MEMTILE, 2, 4, 0x80214002), (CORE, 4, 0, 0x00220004)])
+def test_headers_are_those_that_hardware_sent(tile, packet, kind, recorded):
+    """Words of recorded hardware output (facts/platform/device_npu1.md, last section)."""
+    bench = Bench()
+    sender, receiver = ("dma", 0), ("north", 0) if tile == MEMTILE else ("dma", 0)
+    bench.packets(tile, sender, [(packet, 31, 0, 0)])
+    bench.packet_master(tile, receiver, 0, 1, False)
+    if tile == MEMTILE:
+        bench.circuit(CORE, ("south", 0), ("dma", 0))
+    base = {"base_address": OWN} if tile == MEMTILE else {"base_address": 64}
+    bench.descriptor(tile, 0, 4, **base, enable_packet=1, packet_id=packet, packet_type=kind)
+    bench.descriptor(CORE, 1, 5)
+    bench.start(CORE, "s2mm", 0, 1)
+    bench.start(tile, "mm2s", 0, 0)
+    bench.run()
+    assert bench.get(CORE, 0, 1).tolist() == [recorded]
 
 
 def test_an_arbiter_serves_its_slaves_in_turn_a_whole_packet_at_a_time():
@@ -256,7 +279,7 @@ def test_packets_of_many_senders_arrive_whole_and_in_the_order_of_each(data: st.
         order_seen: dict[int, int] = {}
         found = []
         while arrived:
-            assert arrived.pop(0) == header(Packet(row, 0, 0), *MEMTILE)
+            assert arrived.pop(0) == header(Packet(row, 0, 0), *physical(MEMTILE))
             sender, order = arrived[0] >> 16, arrived[0] >> 8 & 0xFF
             length = next(entry[2] for entry in wanted[row] if entry[:2] == (sender, order))
             assert arrived[:length] == [sender << 16 | order << 8 | i for i in range(length)]
@@ -361,7 +384,7 @@ def test_control_packets_write_registers_and_read_them_back():
     assert bench.get(CORE, 0x100, 4).tolist() == data
     assert bench.array.tiles[CORE].locks.values[3] == 5
     answer = bench.get(MEMTILE, 4096, 5).tolist()
-    assert answer == [header(Packet(9, 0, 0), *CORE), *data]
+    assert answer == [header(Packet(9, 0, 0), *physical(CORE)), *data]
 
 
 def test_answers_wait_for_room_on_their_way():
@@ -373,7 +396,7 @@ def test_answers_wait_for_room_on_their_way():
     bench.descriptor(MEMTILE, 21, 55, base_address=OWN + 5000)
     bench.start(MEMTILE, "s2mm", 0, 21)
     bench.run()
-    assert bench.get(MEMTILE, 5000, 55).tolist() == [header(Packet(9, 0, 0), *CORE), 0, 0, 0, 0] * 11
+    assert bench.get(MEMTILE, 5000, 55).tolist() == [header(Packet(9, 0, 0), *physical(CORE)), 0, 0, 0, 0] * 11
 
 
 @pytest.mark.parametrize(

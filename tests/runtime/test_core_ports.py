@@ -133,7 +133,7 @@ def test_packet_headers_hold_id_type_place_and_odd_parity() -> None:
         cores.load(1, 3, "mov.ph ms, r1, #5\nmov.ph.tlast ms, r1, #7\ndone", r1=identity)
         cores.run()
     for (_, word, last), identity, kind in zip(port.sent, (0, 0, 1, 1, 21, 21, 31, 31), (5, 7) * 4, strict=True):
-        assert word & 0x7FFFFFFF == identity | kind << 12 | 3 << 16 | 1 << 21
+        assert word & 0x7FFFFFFF == identity | kind << 12 | 3 << 16 | 2 << 21  # partitions start at physical column 1
         assert _parity_is_odd(word) and last == (kind == 7)
 
 

@@ -110,7 +110,7 @@ def test_core_id_names_the_place() -> None:
     cores = Cores(2)
     unit = cores.load(1, 4, "mov r1, CORE_ID\ndone")
     cores.run()
-    assert unit.core.registers.read("r1") == 1 << 16 | 4
+    assert unit.core.registers.read("r1") == 2 << 16 | 4  # partitions start at physical column 1
 
 
 def test_a_core_disabled_while_it_waits_goes_on_when_it_is_enabled_again() -> None:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 ROWS = 6
 COLUMNS_PHYSICAL = 5
 COLUMNS = 4  # usable: physical column 0 has no shim DMA, partitions start at column 1
+FIRST_COLUMN = 1
 FIRST_USABLE_COLUMN = 1
 SHIM_ROW = 0
 MEMTILE_ROW = 1
