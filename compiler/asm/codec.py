@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.target.aie2.formats import FORMATS, NOPS, SIZE_BY_BYTE, SLOTS, Format
-from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Field, Instruction, Operand
+from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, OBSERVED, Field, Instruction, Operand
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 
 Operands = tuple[str | int, ...]
@@ -203,6 +203,19 @@ def _decode_slot(slot: str, word: int) -> Decoded:
     raise DecodeError(f"slot {slot}: word 0x{word:x} is no instruction")
 
 
+def decode_observed(slot: str, word: int) -> Decoded:
+    """The instruction a slot word stands for, OBSERVED ones included.  Raises DecodeError."""
+    try:
+        return decode_slot(slot, word)
+    except DecodeError:
+        for instruction in OBSERVED.values():
+            if instruction.slot == slot and word & instruction.mask == instruction.value:
+                values = tuple([_reader(operand, True)(word) for operand in instruction.operands])
+                if None not in values:
+                    return Decoded(instruction, cast(Operands, values), not word & instruction.unconstrained)
+        raise
+
+
 # ---- bundles
 
 
@@ -280,7 +293,7 @@ def _formats_of_size(size: int) -> tuple[int, dict[int, tuple[Format, ...]]]:
     return common, found
 
 
-def _contents(code: bytes, address: int) -> _Contents:
+def _contents(code: bytes, address: int, decode: Callable[[str, int], Decoded] = decode_slot) -> _Contents:
     size = len(code)
     word = int.from_bytes(code, "little")
     common, forms = _formats_of_size(size)
@@ -292,7 +305,7 @@ def _contents(code: bytes, address: int) -> _Contents:
             f"bundle at 0x{address:x}: no format of {size} bytes has these fixed bits: 0x{word:0{2 * size}x}"
         )
     try:
-        slots = {slot: decode_slot(slot, (word >> lsb) & ((1 << bits) - 1)) for slot, lsb, bits in form.places}
+        slots = {slot: decode(slot, (word >> lsb) & ((1 << bits) - 1)) for slot, lsb, bits in form.places}
     except DecodeError as error:
         raise DecodeError(f"bundle at 0x{address:x} ({form.name}): {error.message}") from None
     return _Contents(size, form, slots)
@@ -320,6 +333,17 @@ def decode_bundle(data: bytes | bytearray | memoryview, offset: int = 0, address
             _known.clear()
         found = _known[code] = _contents(code, address)
     return Bundle(address, *found)
+
+
+def decode_observed_bundle(data: bytes, offset: int, address: int) -> Bundle:
+    """The same with the instructions that only vendor code shows (OBSERVED).  Raises DecodeError naming the address."""
+    try:
+        return decode_bundle(data, offset, address)
+    except DecodeError:
+        code = bytes(data[offset : offset + SIZE_BY_BYTE[data[offset]]]) if 0 <= offset < len(data) else b""
+        if len(code) < 2 or len(code) < SIZE_BY_BYTE[code[0]]:
+            raise
+        return Bundle(address, *_contents(code, address, decode_observed))
 
 
 def decode_program(data: bytes | bytearray | memoryview, base: int = 0) -> tuple[Bundle, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from npuc.compiler.asm.codec import DecodeError, decode_bundle
+from npuc.compiler.asm.codec import DecodeError, decode_observed_bundle
 from npuc.compiler.lint.builder import Builder
 from npuc.compiler.lint.constants import jump_targets, loop_ends
 from npuc.compiler.lint.findings import Findings
@@ -93,7 +93,7 @@ def _is_padding(code: Code, covered: bytearray, address: int) -> bool:
         return True
     while at < len(code.code) and not covered[at]:
         try:
-            bundle = decode_bundle(code.code, at)
+            bundle = decode_observed_bundle(code.code, at, at)
         except DecodeError:
             return False
         if bundle.instructions:

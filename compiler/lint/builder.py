@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from npuc.compiler.asm.codec import DecodeError, decode_bundle
+from npuc.compiler.asm.codec import DecodeError, decode_observed_bundle
 from npuc.compiler.lint.effects import effects
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import LINE, Code, Edge, Flow, Node, Transfer, transfer
@@ -52,7 +52,7 @@ class Builder:
         """The node of a bundle.  Raises DecodeError."""
         found = self._ids.get((address, branch, slot))
         if found is None:
-            bundle = decode_bundle(self.code.code, address - self.code.base, address)
+            bundle = decode_observed_bundle(self.code.code, address - self.code.base, address)
             found = self._ids[address, branch, slot] = len(self.flow.nodes)
             self.flow.nodes.append(Node(address, bundle, effects(bundle), branch, slot))
             if self.flow.nodes[found].effects.loop_registers:

@@ -24,6 +24,7 @@ KINDS: dict[str, Kind] = {
     "early-read": Kind("note", f"{_HAZARDS} 2", "move the reader later where it means the new value"),
     "late-read": Kind("note", f"{_HAZARDS} 2", "move the writer later where the reader means the old value"),
     "landing-order": Kind("note", f"{_HAZARDS} 2", "issue the later writer after the earlier value has landed"),
+    "late-argument": Kind("warning", f"{_HAZARDS} 2, 5", "let what is passed land before the other side reads it"),
     "double-landing": Kind("error", f"{_HAZARDS} 2", "move one of the two by a bundle"),
     "unit-conflict": Kind("error", f"{_TABLES}; {_HAZARDS} 4", "move one of the two by a bundle"),
     "subword-window": Kind("error", f"{_HAZARDS} 3", "keep 7 bundles between a sub-word store and the next access"),
@@ -53,6 +54,7 @@ KINDS: dict[str, Kind] = {
     "loop-subword": Kind("error", f"{_HAZARDS} 6", "keep sub-word stores 7 bundles from the end of the loop"),
     "loop-count": Kind("warning", f"{_HAZARDS} 6", "branch around a loop that shall not run"),
     "indirect-target": Kind("note", f"{_HAZARDS} 5", "what lies behind it is taken for unknown"),
+    "unpublished": Kind("warning", "compiler/target/aie2/isa_observed.py", "use the form of another slot: paddb [sp]"),
     "spare-encoding": Kind("note", "facts/isa/README.md", "encode the bundle again for the canonical form"),
 }
 """Every kind of finding.  A finding can be milder than its kind's severity, and says why."""

@@ -28,6 +28,10 @@ class Edge(NamedTuple):
     call: int = -1
 
 
+Calls = tuple[int, ...]
+"""Nodes of calls (their last delay slots) that are under way, the innermost last."""
+
+
 class Node(NamedTuple):
     """A bundle in a context: `branch` is the node whose delay slot number `slot` it is, or -1 and 0."""
 
@@ -110,38 +114,34 @@ class Flow:
             start = predecessors[start][0].node
             yield [start]
             depth -= 1
-        frontier: list[tuple[int, tuple[int, ...]]] = [(start, ())]
+        frontier: list[tuple[int, Calls]] = [(start, ())]
         for _ in range(depth):
-            before: dict[tuple[int, tuple[int, ...]], None] = {}
-            for node, stack in frontier:
-                for edge in predecessors[node]:
-                    if edge.kind == "return":
-                        before[edge.node, (*stack, edge.call)] = None
-                    elif edge.kind == "call" and stack:
-                        if stack[-1] == edge.call:
-                            before[edge.node, stack[:-1]] = None
-                    else:
-                        before[edge.node, stack] = None
+            before = {(edge.node, onto): None for node, calls in frontier for edge, onto in self.before(node, calls)}
             if not before:
                 return
             frontier = list(before)
             yield [node for node, _ in frontier] if len(frontier) == 1 else list(dict.fromkeys(n for n, _ in frontier))
 
+    def before(self, number: int, calls: Calls) -> Iterator[tuple[Edge, Calls]]:
+        """The edges to a node, a return matched with its call.  calls: those that the way behind the node has come back
+        from, the innermost last; given with each edge as they are in front of it."""
+        for edge in self.predecessors[number]:
+            if edge.kind == "return":
+                yield edge, (*calls, edge.call)
+            elif edge.kind == "call" and calls:
+                if calls[-1] == edge.call:
+                    yield edge, calls[:-1]
+            else:
+                yield edge, calls
+
     def way(self, first: int, last: int, distance: int) -> tuple[int, ...]:
         """The nodes of one way from node `first` to node `last` that takes `distance` bundles, both included."""
-        trail: list[dict[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]] | None]] = [{(last, ()): None}]
+        trail: list[dict[tuple[int, Calls], tuple[int, Calls] | None]] = [{(last, ()): None}]
         for _ in range(distance):
-            before: dict[tuple[int, tuple[int, ...]], tuple[int, tuple[int, ...]] | None] = {}
-            for node, stack in trail[-1]:
-                for edge in self.predecessors[node]:
-                    onto = stack
-                    if edge.kind == "return":
-                        onto = (*stack, edge.call)
-                    elif edge.kind == "call" and stack:
-                        if stack[-1] != edge.call:
-                            continue
-                        onto = stack[:-1]
-                    before.setdefault((edge.node, onto), (node, stack))
+            before: dict[tuple[int, Calls], tuple[int, Calls] | None] = {}
+            for node, calls in trail[-1]:
+                for edge, onto in self.before(node, calls):
+                    before.setdefault((edge.node, onto), (node, calls))
             trail.append(before)
         at = next((key for key in trail[-1] if key[0] == first), None)
         found = []

@@ -7,9 +7,13 @@ from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
 from npuc.compiler.lint.pairs import Meeting, meetings, needed, timing_notes
 
+CALL_EDGES = ("call", "return")
+
 
 def find_hazards(flow: Flow, findings: Findings, notes: bool) -> None:
-    """Conflicts between bundles, and with `notes` what they read and write early, late and out of order."""
+    """Conflicts between bundles, values that calls pass too late, and with `notes` all that bundles read and write
+    early, late and out of order."""
+    behind_calls = _behind_calls(flow)
     for number, node in enumerate(flow.nodes):
         newer = node.effects
         if not newer.steps:
@@ -20,9 +24,34 @@ def find_hazards(flow: Flow, findings: Findings, notes: bool) -> None:
             older = flow.nodes[before].effects
             for meeting in meetings(older, newer, distance):
                 _report(flow, findings, meeting, before, number, distance)
-            if notes:
+            if notes or number in behind_calls:
                 for meeting in timing_notes(older, newer, distance):
-                    _report(flow, findings, meeting, before, number, distance)
+                    passed = number in behind_calls and _passed(flow, meeting, before, number, distance)
+                    if passed or notes:
+                        _report(flow, findings, passed or meeting, before, number, distance)
+
+
+def _behind_calls(flow: Flow) -> set[int]:
+    """The nodes that may issue while something from the other side of a call or return is still under way."""
+    level = {n for n, edges in enumerate(flow.predecessors) if any(edge.kind in CALL_EDGES for edge in edges)}
+    found = set(level)
+    for _ in range(max((node.effects.reach for node in flow.nodes), default=0)):
+        level = {after for number in level for after in flow.successors[number] if after not in found}
+        found |= level
+    return found
+
+
+def _passed(flow: Flow, meeting: Meeting, older: int, newer: int, distance: int) -> Meeting | None:
+    """An early read of what the other side of a call or return wrote: caller and callee cannot mean the old value."""
+    if meeting.kind != "early-read":
+        return None
+    way = flow.way(older, newer, distance)
+    for first, second in zip(way, way[1:], strict=False):
+        kind = next((e.kind for e in flow.predecessors[second] if e.node == first and e.kind in CALL_EDGES), None)
+        if kind is not None:
+            side = "the caller" if kind == "call" else "the function that has returned"
+            return meeting._replace(kind="late-argument", text=f"{meeting.text}; {side} wrote it")
+    return None
 
 
 def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer: int, distance: int) -> None:

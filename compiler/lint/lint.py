@@ -13,6 +13,7 @@ from npuc.compiler.lint.findings import Finding, Findings
 from npuc.compiler.lint.flow import Code, Flow
 from npuc.compiler.lint.hazards import find_hazards
 from npuc.compiler.lint.loops import check_loops
+from npuc.compiler.target.aie2.instructions import OBSERVED
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,12 @@ def code_of(program: CoreProgram, called: bool = False) -> Code:
 
 
 def _check_encodings(flow: Flow, findings: Findings) -> None:
-    """Words that decode but that no assembler writes."""
+    """Words that decode but that no assembler writes, and instructions that only vendor code has shown."""
     for node in flow.nodes:
         for step in node.effects.steps:
+            if step.decoded.instruction.name in OBSERVED:
+                text = f"{step.decoded.instruction.syntax.partition(',')[0]} is in no public table; vendor code has it"
+                findings.add("unpublished", node.address, text)
             if not step.decoded.canonical:
                 text = f"{step.decoded.instruction.mnemonic} has an encoding that assemblers do not write"
                 findings.add("spare-encoding", node.address, text)

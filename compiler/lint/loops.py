@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from npuc.compiler.lint.constants import loop_writes
 from npuc.compiler.lint.findings import Findings
-from npuc.compiler.lint.flow import LINE, Flow
+from npuc.compiler.lint.flow import LINE, Calls, Flow
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 
 SETUP_BUNDLES = 7
@@ -14,15 +15,19 @@ SETUP_BUNDLES = 7
 SETUP_BYTES = 112
 """The same in bytes, from the 16-byte line in which the writer starts: what vendor code keeps."""
 SUBWORD_BUNDLES = 7
-"""Least body with a sub-word store at LE, and the distance from LE at which sub-word stores are safe."""
+"""Distance from LE at which sub-word stores are safe."""
+SUBWORD_BYTES = 112
+"""Bytes of a body, LS to the end of the bundle at LE, up to which hardware was seen to lose a sub-word store at LE."""
 
 
 class Loop(NamedTuple):
-    """A hardware loop: nodes of its body, by their distance in bundles from the bundle at LE (0)."""
+    """A hardware loop: the nodes of its body, functions that it calls included, and those of them that may issue less
+    than 7 bundles before the bundle at LE, by that distance (0: at LE)."""
 
     start: int
     last: int
-    body: dict[int, int]
+    body: frozenset[int]
+    near_end: dict[int, int]
 
 
 def check_loops(flow: Flow, findings: Findings) -> None:
@@ -42,35 +47,53 @@ def check_loops(flow: Flow, findings: Findings) -> None:
 
 def _loops(flow: Flow) -> list[Loop]:
     found = []
+    ways: _Ways | None = None
     for number in range(len(flow.nodes)):
         for edge in flow.predecessors[number]:
             if edge.kind == "loop":
-                start = flow.nodes[number].address
-                found.append(Loop(start, edge.node, _body(flow, number, edge.node)))
+                ways = ways or _Ways(flow)
+                body = ways.between(number, edge.node)
+                near = {edge.node: 0}
+                for distance, level in enumerate(flow.levels(edge.node, SUBWORD_BUNDLES - 1), 1):
+                    near |= {node: distance for node in level if node in body and node not in near}
+                found.append(Loop(flow.nodes[number].address, edge.node, body, near))
     return found
 
 
-def _body(flow: Flow, first: int, last: int) -> dict[int, int]:
-    """Nodes between LS and LE in both directions of flow, with their least distance to LE."""
-    forward = {first}
-    work = [first]
+class _Ways:
+    """Ways on which a call comes back to where it was made: onwards, into what is called, and behind it."""
+
+    def __init__(self, flow: Flow) -> None:
+        count = len(flow.nodes)
+        self.onward: list[list[int]] = [[] for _ in range(count)]
+        self.callees: list[list[int]] = [[] for _ in range(count)]
+        self.backward: list[list[int]] = [[] for _ in range(count)]
+        for number, edges in enumerate(flow.predecessors):
+            for edge in edges:
+                if edge.kind == "call":
+                    self.callees[edge.node].append(number)
+                elif edge.kind == "return":
+                    self.onward[edge.call].append(number)
+                    self.backward[number] += [edge.node, edge.call]
+                else:
+                    self.onward[edge.node].append(number)
+                    self.backward[number].append(edge.node)
+
+    def between(self, first: int, last: int) -> frozenset[int]:
+        """The nodes on ways from `first` to `last`, with those of functions called on the way."""
+        ahead = _closure(first, last, lambda node: [*self.onward[node], *self.callees[node]])
+        return frozenset(_closure(last, first, lambda node: [n for n in self.backward[node] if n in ahead]))
+
+
+def _closure(start: int, stop: int, following: Callable[[int], list[int]]) -> set[int]:
+    """What is reached from `start`, going on behind everything but `stop`."""
+    found, work = {start}, [start]
     while work:
         number = work.pop()
-        if number != last:
-            news = [n for n in flow.successors[number] if n not in forward]
-            forward.update(news)
+        if number != stop:
+            news = [node for node in following(number) if node not in found]
+            found.update(news)
             work += news
-    found = {last: 0}
-    level = [last]
-    while level:
-        before = []
-        for number in level:
-            if number != first:
-                for edge in flow.predecessors[number]:
-                    if edge.node in forward and edge.node not in found and edge.kind != "loop":
-                        found[edge.node] = found[number] + 1
-                        before.append(edge.node)
-        level = before
     return found
 
 
@@ -109,22 +132,22 @@ def _check_writes(flow: Flow, findings: Findings) -> None:
 def _check_setup(flow: Flow, findings: Findings, loop: Loop) -> None:
     """Writes of loop registers too close before LE, on every way into the loop."""
     end = flow.nodes[loop.last]
-    seen: dict[int, tuple[int, int]] = {}
-    work: list[tuple[int, int, int, tuple[int, ...]]] = [(loop.last, 0, 0, (end.address,))]
+    seen: dict[tuple[int, Calls], tuple[int, int]] = {}
+    work: list[tuple[int, Calls, int, int, tuple[int, ...]]] = [(loop.last, (), 0, 0, (end.address,))]
     while work:
-        number, bundles, size, way = work.pop()
-        for edge in flow.predecessors[number]:
+        number, calls, bundles, size, way = work.pop()
+        for edge, onto in flow.before(number, calls):
             node = flow.nodes[edge.node]
             now = bundles + 1, size + node.bundle.size
-            known = seen.get(edge.node)
+            known = seen.get((edge.node, onto))
             if edge.kind == "loop" or (known and known[0] <= now[0] and known[1] <= now[1]):
                 continue
-            seen[edge.node] = now
+            seen[edge.node, onto] = now
             path = (node.address, *way)
             if node.effects.loop_registers and edge.node not in loop.body:
                 _judge_setup(findings, " ".join(node.effects.loop_registers).upper(), *now, path)
             if now[1] < SETUP_BYTES + LINE or now[0] < SETUP_BUNDLES:
-                work.append((edge.node, *now, path))
+                work.append((edge.node, onto, *now, path))
 
 
 def _judge_setup(findings: Findings, names: str, bundles: int, size: int, path: tuple[int, ...]) -> None:
@@ -163,7 +186,7 @@ def _check_count(flow: Flow, findings: Findings, loop: Loop) -> None:
 def _check_body(flow: Flow, findings: Findings, loop: Loop) -> None:
     end = flow.nodes[loop.last].address
     where = f"in the hardware loop {loop.start:#x} to {end:#x}"
-    for number, left in loop.body.items():
+    for number in sorted(loop.body):
         node = flow.nodes[number]
         if node.effects.loop_registers:
             names = " ".join(node.effects.loop_registers).upper()
@@ -172,10 +195,32 @@ def _check_body(flow: Flow, findings: Findings, loop: Loop) -> None:
             findings.add("loop-lock", node.address, f"lock {where}", end)
         if node.effects.branch is not None and not node.slot:
             _check_branch(flow, findings, loop, number)
-        if left < SUBWORD_BUNDLES and any(step.is_subword_store for step in node.effects.steps):
-            text = f"sub-word store {left} bundles before LE {where} of {len(loop.body)} bundles"
-            short = left == 0 and len(loop.body) < SUBWORD_BUNDLES
-            findings.add("loop-subword", node.address, text, end, (), None if short else "note")
+        if number in loop.near_end and any(step.is_subword_store for step in node.effects.steps):
+            _judge_subword(flow, findings, loop, number, where)
+
+
+def _judge_subword(flow: Flow, findings: Findings, loop: Loop, number: int, where: str) -> None:
+    """Hardware loses sub-word stores at LE at the jump back; what counts is the size of the body in bytes."""
+    end, left = flow.nodes[loop.last], loop.near_end[number]
+    size = end.end - loop.start
+    severity: str | None = "note"
+    place = f"{left} bundle{'s' if left > 1 else ''} before LE"
+    if left == 0:
+        place = "at LE"
+        known = size == SUBWORD_BYTES and _is_vendor_copy(flow, loop, number)
+        severity = None if size <= SUBWORD_BYTES and not known else "warning"
+    text = f"sub-word store {place} {where} of {size} bytes"
+    findings.add("loop-subword", flow.nodes[number].address, text, end.address, (), severity)
+
+
+def _is_vendor_copy(flow: Flow, loop: Loop, number: int) -> bool:
+    """The loop that vendor code has at the limit: seven full bundles that copy bytes, the store at LE.  One measurement
+    of such a body lost no store and a later one most of them."""
+    steps = [step for node in loop.body for step in flow.nodes[node].effects.steps]
+    loaded = {write.register for step in steps if step.decoded.instruction.may_load for write in step.timing.writes}
+    stores = [step for step in flow.nodes[number].effects.steps if step.is_subword_store]
+    stored = {read.register for step in stores for read in step.timing.reads if read.stage > 1}
+    return len(loop.body) == SUBWORD_BUNDLES and bool(stored & loaded)
 
 
 def _check_branch(flow: Flow, findings: Findings, loop: Loop, number: int) -> None:

@@ -29,6 +29,7 @@ LOCK_STALL, LOCK_RESUME = 2, 8
 # them: 2 (st 2 before rel, st.s16 8), behind stores that convert 3 (vst.conv 3).
 RELEASED_EARLY, RELEASED_EARLY_CONVERTED = 2, 3
 STORE_STAGE = 5
+STORE_SLOT = "st"
 
 
 class Meeting(NamedTuple):
@@ -126,13 +127,25 @@ def _subword_meeting(first: Step, second: Step, names: str) -> Meeting:
 
 
 def _seen_in_vendor_code(first: Step, a: Unit, second: Step, b: Unit) -> bool:
-    """Two kinds of collisions occur in programs of vendor compilers, so they are no errors: a write of an r and of an s
-    register (6 programs of the 4x4 overlays), and a constant into an r register in the cycle in which a sub-word store
-    reads its data (10 Riallto programs)."""
-    if a.unit == "RS_WM_PORT":
+    """Kinds of collisions that occur in programs of vendor compilers, so they are no errors:
+
+    * a write of an r and of an s register (6 programs of the 4x4 overlays),
+    * a constant into an r register in the cycle in which a sub-word store reads its data (10 Riallto programs),
+    * two reads of accumulators of which one is by the slot of stores, as `vsrs.s16.s32 wh9, cm2, s3; vmov wh9, amhl8`
+      (the 1x4 and 5x4 overlays of 2023, and later ones),
+    * the two halves of an accumulator shifted in one bundle: `vsrs.s16.s32 wl7, bml2, s0; vsrsm.s16.s32 wl3, bmh2, s0`
+      (one overlay for speech).
+    """
+    slots = {first.decoded.instruction.slot, second.decoded.instruction.slot}
+    port = a.unit.partition(".")[0]
+    if port == "CM_RM_PORT":
+        return STORE_SLOT in slots and len(slots) == 2
+    if port == "UPPER_SRS":
+        return slots == {STORE_SLOT, "mv"} and a.stage == b.stage
+    if port == "RS_WM_PORT":
         one, two = _files_at(first, a.stage), _files_at(second, b.stage)
         return bool(one) and bool(two) and one.isdisjoint(two)
-    return a.unit == "R_WA_PORT" and first.is_subword_store != second.is_subword_store
+    return port == "R_WA_PORT" and first.is_subword_store != second.is_subword_store
 
 
 def _files_at(step: Step, stage: int) -> set[str]:
@@ -311,12 +324,17 @@ def _is_shared_access(step: Step) -> bool:
 
 def _lock_severity(first: Step, second: Step, missing: int) -> str | None:
     """A release must wait for the accesses before it, and accesses for the acquire before them.  Vendor code keeps the
-    distances there, but for scalar loads behind an acquire; the other two orders are the open toolchain's caution.
-    missing: bundles; before a release, as many as public compiled code does without are a warning."""
+    distances there, but for scalar loads, which read memory that no lock guards; the other two orders are the open
+    toolchain's caution.  missing: bundles; before a release, as many as public compiled code does without are a
+    warning."""
     if second.orders_memory:
-        return "warning" if second.acquires or second.is_lock and missing <= _released_early(first) else None
-    scalar_load = not second.decoded.instruction.may_store and not _name(second).startswith("v")
-    return None if first.acquires and not scalar_load else "warning"
+        unguarded = _is_scalar_load(first) or missing <= _released_early(first)
+        return "warning" if second.acquires or second.is_lock and unguarded else None
+    return None if first.acquires and not _is_scalar_load(second) else "warning"
+
+
+def _is_scalar_load(step: Step) -> bool:
+    return not step.decoded.instruction.may_store and not _name(step).startswith("v")
 
 
 def _released_early(access: Step) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from npuc.compiler.asm.codec import DecodeError, decode_bundle
+from npuc.compiler.asm.codec import DecodeError, decode_observed_bundle
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_instruction
 from npuc.compiler.lint.findings import SEVERITIES, Finding
@@ -18,7 +18,7 @@ Group = tuple[Report, tuple[CoreProgram, ...]]
 def bundle_text(program: CoreProgram, address: int) -> str | None:
     """The instructions of the bundle at an address, None when there is no bundle."""
     try:
-        bundle = decode_bundle(program.code, address - program.base, address)
+        bundle = decode_observed_bundle(program.code, address - program.base, address)
     except DecodeError:
         return None
     return "; ".join(format_instruction(d.instruction, d.operands) for d in bundle.instructions) or "nop"
@@ -83,7 +83,7 @@ def _finding(program: CoreProgram, finding: Finding) -> Iterator[str]:
 
 def _jumps(program: CoreProgram, path: Sequence[int]) -> bool:
     """Whether a way is more than bundles one behind the other."""
-    sizes = [decode_bundle(program.code, address - program.base).size for address in path]
+    sizes = [decode_observed_bundle(program.code, address - program.base, address).size for address in path]
     return any(b != a + size for a, size, b in zip(path, sizes, path[1:], strict=False))
 
 

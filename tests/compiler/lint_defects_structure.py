@@ -44,10 +44,21 @@ def pointer_move_and_store_share_a_read_port(rng: Random, wrong: bool) -> str:
     return f"bad: st p{rng.randrange(4)}, [p0, #4]; mov r8, {'p1' if wrong else 'r1'}"
 
 
-@defect("unit-conflict")
-def accumulators_share_a_read_port(rng: Random, wrong: bool) -> str:
+@defect("unit-conflict", "warning")
+def accumulators_share_a_read_port_with_a_store(rng: Random, wrong: bool) -> str:
     first = "vadd cm0, cm1, cm2, r0"
     return apart(first, 2, f"vst.srs.s8.s32 cm{rng.choice([0, 1]) if wrong else 2}, s0, [p1, #0x0]")
+
+
+@defect("unit-conflict", "warning")
+def halves_of_an_accumulator_shifted_together(rng: Random, wrong: bool) -> str:
+    halves = ("vsrs.s16.s32 wl5, bml2, s0", "vsrsm.s16.s32 wl6, bmh2, s0")
+    return f"bad: {'; '.join(halves)}" if wrong else apart(halves[0], 1, halves[1])
+
+
+@defect("unit-conflict")
+def accumulators_share_a_read_port(rng: Random, wrong: bool) -> str:
+    return apart("vadd cm0, cm1, cm2, r0", 2, f"vmov cm3, cm{rng.choice([0, 1]) if wrong else 2}")
 
 
 @defect("unit-conflict")
@@ -302,12 +313,71 @@ def branch_too_close_to_the_loop_end(rng: Random, wrong: bool) -> str:
     return loop(body=f"nop 2\nbad: jz r0, #end\nnop {rng.randrange(5) if wrong else 6}")
 
 
+SUBWORD = "st.s8 r0, [p0], #0x1"
+
+
 @defect("loop-subword")
 def subword_store_at_the_end_of_a_short_loop(rng: Random, wrong: bool) -> str:
-    store = "st.s8 r0, [p0], #0x1"
+    """Up to 112 bytes, the bundle at LE included (facts/schedule/aie2_hazards.md section 6)."""
     if wrong:
-        return loop(body=f"nop {rng.randrange(1, 6)}", end=f"last: bad: {store}")
-    return loop(body=f"nop 2\nbad: {store}\nnop 9")
+        return loop(body=f"nop {rng.randrange(1, 7)}", end=f"last: bad: {SUBWORD}")
+    return loop(body=f"nop 2\nbad: {SUBWORD}\nnop 9")
+
+
+@defect("loop-subword")
+def subword_store_at_the_end_of_a_short_loop_of_many_bundles(rng: Random, wrong: bool) -> str:
+    short = "\n".join(["{2} nop"] * 8 * rng.randrange(1, 4))
+    if wrong:
+        return loop(body=f"nop 2\n{short}\nnop", end=f"last: bad: {SUBWORD}")
+    return loop(body=f"nop 2\nbad: {SUBWORD}\n{short}\nnop")
+
+
+@defect("loop-subword", "warning")
+def subword_store_at_the_end_of_a_loop(rng: Random, wrong: bool) -> str:
+    if wrong:
+        return loop(body=f"nop {rng.randrange(7, 12)}", end=f"last: bad: {SUBWORD}")
+    return loop(body=f"nop 2\nbad: {SUBWORD}\nnop 9")
+
+
+@defect("loop-subword", "warning")
+def bytes_copied_by_a_loop_of_seven_full_bundles(rng: Random, wrong: bool) -> str:
+    """What hardware was seen to do differs between two measurements; vendor code has exactly this."""
+    body = f"nop {rng.randrange(1, 5)}\nlda.u8 r8, [p1], #0x1"
+    body += f"\nnop {6 - body.count('lda') - int(body.split()[1])}"
+    return loop(body=body, end=f"last: {'bad: st.s8 r8, [p2], #0x1' if wrong else 'bad: nop'}")
+
+
+@defect("loop-register-in-body")
+def loop_register_written_in_a_function_that_a_body_calls(rng: Random, wrong: bool) -> str:
+    body = "nop 2\njl #callee\nnop 5\nnop 8"
+    written = f"movxm {rng.choice(['ls', 'le'])}, #again"
+    callee = f"callee: {'bad: ' + written if wrong else 'nop'}\nret lr\nnop 5\nbehind: {'nop' if wrong else 'bad: nop'}"
+    return f"{loop(body=body)}\nagain: nop\nj #behind\nnop 5\n{callee}"
+
+
+# ---- calls
+
+
+def call(caller: str, slots: str, callee: str, leaving: str, behind: str) -> str:
+    """A call: bundles before it, its delay slots, the callee's first bundle and delay slots, and what follows."""
+    text = f"{caller}\njl #callee\n{slots}\n{behind}\nj #out\nnop 5\ncallee: {callee}\nret lr\n{leaving}\n"
+    return f"{text}out: nop"
+
+
+@defect("late-argument", "warning")
+def argument_loaded_in_the_delay_slots_of_a_call(rng: Random, wrong: bool) -> str:
+    slot = rng.randrange(5) if wrong else -1
+    slots = "\n".join("lda r8, [p1, #4]" if number == slot else "nop" for number in range(5))
+    caller = "mov r8, r0" if wrong else "lda r8, [p1, #4]\nnop"
+    return call(caller, slots, "bad: add r9, r8, r0", "nop 5", "nop")
+
+
+@defect("late-argument", "warning")
+def result_loaded_in_the_delay_slots_of_a_return(rng: Random, wrong: bool) -> str:
+    slot = rng.randrange(5) if wrong else -1
+    slots = "\n".join("lda r8, [p1, #4]" if number == slot else "nop" for number in range(5))
+    callee = "mov r8, r0" if wrong else "lda r8, [p1, #4]\nnop"
+    return call("nop", "nop 5", callee, slots, "bad: add r9, r8, r0")
 
 
 @defect("loop-count", "warning")
@@ -362,6 +432,20 @@ def release_as_close_to_a_store_as_compiled_code_has_it(rng: Random, wrong: bool
 @defect("lock-distance")
 def release_before_a_load_reads(rng: Random, wrong: bool) -> str:
     return apart("vldb wl5, [p1, #0x0]", rng.randrange(1, 4) if wrong else 4, "rel #0x2, r1")
+
+
+@defect("lock-distance", "warning")
+def scalar_load_close_before_a_release_or_in_its_bundle(rng: Random, wrong: bool) -> str:
+    distance = rng.randrange(4)
+    if wrong and distance == 0:
+        return "bad: lda r8, [p1, #4]; rel #0x2, r1"
+    return apart("lda r8, [p1, #4]", distance if wrong else 4, "rel #0x2, r1")
+
+
+@defect("lock-distance")
+def vector_access_in_the_bundle_of_a_release(rng: Random, wrong: bool) -> str:
+    access = rng.choice(["vldb wl5, [p1, #0x0]", "vst wl0, [p1, #0x0]"])
+    return f"bad: {access}; rel #0x2, r1" if wrong else apart(access, 4, "rel #0x2, r1")
 
 
 @defect("lock-distance")

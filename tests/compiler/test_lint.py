@@ -120,6 +120,91 @@ def test_a_vector_may_be_built_by_inserting_lanes_and_registers_may_be_copied_an
     assert {kind for kind, _ in kinds(text + "vmul cm0, x1, x1, r5\n" + end)} == {"undefined-read"}
 
 
+LOOP_IN_A_FUNCTION = """
+again: jl #outer
+nop 5
+j #again
+nop 5
+outer: mov p6, lr
+{setup}
+nop 9
+first: nop 7
+last: nop
+jl #helper
+nop 5
+mov r0, r1
+jz r0, #skip
+nop 5
+jl #inner
+nop 5
+skip: mov lr, p6
+ret lr
+nop 5
+inner: mov p7, lr
+movxm ls, #start
+movxm le, #stop
+mova lc, #4
+nop 9
+start: jl #helper
+nop 5
+nop {behind}
+stop: nop
+mov lr, p7
+ret lr
+nop 5
+helper: {helper}
+ret lr
+nop 5
+"""
+
+
+@pytest.mark.parametrize("behind", [1, 7])
+def test_a_call_in_a_hardware_loop_comes_back_into_the_loop_and_no_other_callers_code_is_in_it(behind: int) -> None:
+    setup = "movxm ls, #first\nmovxm le, #last\nmova lc, #4"
+    text = LOOP_IN_A_FUNCTION.format(setup=setup, behind=behind, helper="nop")
+    assert not kinds(text, notes=False, called=True)
+    # What the called function does itself is done in the loop.
+    text = LOOP_IN_A_FUNCTION.format(setup=setup, behind=behind, helper="mova lc, #1")
+    found = kinds(text, notes=False, called=True)
+    assert ("loop-register-in-body", assemble(text).labels["helper"]) in found
+
+
+def test_writes_of_loop_registers_before_another_call_are_none_before_a_loop() -> None:
+    # The helper is called right before LE of one loop, and right behind the writes for another: few bytes by way of it.
+    short = "\n".join(["{2} nop"] * 5)
+    text = f"""
+    movxm ls, #start
+    movxm le, #stop
+    mova lc, #4
+    nop 9
+    start: nop 3
+    {{6}} jl #helper
+    {short}
+    stop: nop
+    movxm ls, #first
+    movxm le, #last
+    mova lc, #4
+    {{6}} jl #helper
+    {short}
+    nop 7
+    first: nop 3
+    last: nop
+    end: j #end
+    nop 5
+    helper: {{6}} ret lr
+    {short}
+    """
+    assert not kinds(text, notes=False)
+
+
+def test_an_instruction_that_only_vendor_code_shows_is_a_warning_and_what_follows_is_looked_at() -> None:
+    head = bytes.fromhex("10e001d843807d92477200880600c122")  # of a function of the 1x4 overlay: padds [sp], #0x20
+    end = assemble("end: j #0x20\nnop 5")
+    found = {(f.kind, f.severity, f.address) for f in lint(head + assemble("mov r1, #1; mova r1, #2").code + end.code)}
+    assert ("unpublished", "warning", 0) in found and ("double-landing", "error", 16) in found
+    assert not any(kind == "undecodable" for kind, _, _ in found)
+
+
 def test_padding_behind_a_jump_is_no_way_into_what_follows() -> None:
     text = "j #over\nnop 5\nnop 4\nover: add r5, r6, r6\nend: j #end\nnop 5"
     assert [kind for kind, _ in kinds(text)] == ["undefined-read"]

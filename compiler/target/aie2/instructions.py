@@ -24,7 +24,17 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from npuc.compiler.target.aie2 import isa_alu, isa_lda, isa_ldb, isa_lng, isa_mv, isa_nop, isa_st, isa_vec
+from npuc.compiler.target.aie2 import (
+    isa_alu,
+    isa_lda,
+    isa_ldb,
+    isa_lng,
+    isa_mv,
+    isa_nop,
+    isa_observed,
+    isa_st,
+    isa_vec,
+)
 from npuc.compiler.target.aie2.formats import NOPS
 from npuc.compiler.target.aie2.immediates import IMMEDIATES
 from npuc.compiler.target.aie2.itineraries import TABLE as ITINERARY_TABLE
@@ -128,7 +138,7 @@ class Instruction:
 
 
 def _by_name(name: str) -> Instruction:
-    return INSTRUCTIONS[name]
+    return INSTRUCTIONS.get(name) or OBSERVED[name]
 
 
 def rows(table: str) -> list[list[str]]:
@@ -264,10 +274,10 @@ def _instruction(slot: str, rank: int, row: list[str], effects: dict[str, _Effec
     )
 
 
-def _read() -> dict[str, Instruction]:
+def _read(tables: dict[str, str]) -> dict[str, Instruction]:
     effects = _effects()
     found = {}
-    for slot, table in TABLES.items():
+    for slot, table in tables.items():
         for rank, row in enumerate(rows(table)):
             instruction = _instruction(slot, rank, row, effects)
             assert instruction.name not in found, instruction.name
@@ -275,5 +285,8 @@ def _read() -> dict[str, Instruction]:
     return found
 
 
-INSTRUCTIONS: dict[str, Instruction] = _read()
+INSTRUCTIONS: dict[str, Instruction] = _read(TABLES)
 """Name -> instruction, all 607."""
+
+OBSERVED: dict[str, Instruction] = _read(isa_observed.TABLES)
+"""Name -> instruction of `isa_observed`, which are none of INSTRUCTIONS."""
