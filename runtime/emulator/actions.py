@@ -232,14 +232,7 @@ class _Chain:
 
     def build(self) -> None:
         """Lays out the stages of the instruction."""
-        if (
-            self.instruction.mnemonic == "vmov"
-            and len({target.width(register) for register in self.operands.values()}) > 1
-        ):
-            raise EmulationError(
-                f"'{self.instruction.syntax}' between registers of different widths: "
-                "facts/semantics/vector_misc.md section 1 does not describe it"
-            )
+        narrowed = self._narrowed()
         access, form = self.effect.access, self.effect.address_update
         if self.core.strict and self._is_copy():
             self.saves = self.effect.inputs[0]
@@ -261,13 +254,15 @@ class _Chain:
         if access and access.kind == "register load":
             inputs.append(self.assign(memory[0], f"core.load_register({place})"))
         elif access and access.kind == "load":
-            call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes})"
+            call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes}, pc)"
             inputs.append(self.assign(memory[0], call))
             if self.core.strict and not self.restores:
                 self.line(memory[0], "core.check_loaded()")
         inputs += [self.input(name) for name in self.effect.inputs]
         stage = max([set_in for set_in, _ in self.variables], default=1)
         call = f"f({', '.join(['v', *inputs])})"
+        if narrowed:
+            call = f"v.part({call}, 0, {narrowed})"
         if access is None or access.kind in ("load", "register load"):
             if access is not None or self.effect.inputs or self.effect.outputs:
                 self._results(stage, call)
@@ -279,7 +274,7 @@ class _Chain:
         elif access.kind == "register store":
             self.line(memory[0], f"core.store_register({place}, {self.assign(stage, call)})")
         elif access.kind == "store":
-            value = self.assign(stage, call)
+            value = self._certain(stage, self.assign(stage, call), 1)[0]
             if self.core.strict:
                 self.line(memory[0], f"core.save({place}, {access.bytes}, {self.saved})")
             self.line(memory[0], f"stores.append(({place}, {access.bytes}, {value}, pc))")
@@ -287,6 +282,23 @@ class _Chain:
             word = self.assign(memory[0], f"core.load_around({place}, {access.bytes})")
             value = self.assign(max(stage, memory[0]), f"core.merge({word}, {place}, {access.bytes}, {call})")
             self.line(memory[1], f"stores.append(({place} & 0xFFFFC, 4, {value}, pc))")
+
+    def _narrowed(self) -> int:
+        """The bytes that a vmov to a narrower register copies, 0 where the widths are the same.
+
+        A mask register gets the low 128 bits (facts/platform/device_npu1.md, last section).
+        """
+        if self.instruction.mnemonic != "vmov":
+            return 0
+        widths = [target.width(register) for register in self.operands.values()]
+        if len(set(widths)) == 1:
+            return 0
+        if widths == [128, 256] and target.file(self.operands["dst"]) == "q":
+            return 16
+        raise EmulationError(
+            f"'vmov {self.operands['dst']}, {self.operands['src']}' between registers of different widths: "
+            "facts/semantics/vector_misc.md section 1 does not describe it"
+        )
 
     def _is_copy(self) -> bool:
         """Whether the instruction copies a register: a move, or the addition of 0, as start-up code has it."""
@@ -302,9 +314,7 @@ class _Chain:
         outputs = self.effect.outputs
         if not outputs:
             return
-        results = [self.assign(stage, call)]
-        if len(outputs) > 1:
-            results = [f"{results[0]}[{i}]" for i in range(len(outputs))]
+        results = self._certain(stage, self.assign(stage, call), len(outputs))
         if outputs[0] == "lock.acquire":
             self.line(stage, f"core.request_lock({', '.join(results)})")
         elif outputs[0] == "stream.out":
@@ -322,6 +332,14 @@ class _Chain:
                 self.line(stage, f"core.branch({results[-2]}, {results[-1]})")
                 outputs, results = outputs[:-2], results[:-2]
             self._write_outputs(stage, outputs, results)
+
+    def _certain(self, stage: int, result: str, count: int) -> list[str]:
+        """The `count` results of the effect, and what becomes of the doubt about them."""
+        doubt = self.effect.doubt
+        if doubt is None:
+            return [result] if count == 1 else [f"{result}[{i}]" for i in range(count)]
+        self.line(stage, f"core.doubt({result}[{count}], {self.bind('k', doubt)}, pc)")
+        return [self.assign(stage, f"{result}[{i}]") for i in range(count)]
 
     def _write_outputs(self, stage: int, outputs: tuple[str, ...], results: list[str]) -> None:
         for name, result in zip(outputs, results, strict=True):

@@ -25,7 +25,7 @@ from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.register_file import LC, LE, LS, RegisterFile
-from npuc.runtime.emulator.semantics import NUMPY, Effect
+from npuc.runtime.emulator.semantics import NUMPY, Doubt, Effect
 from npuc.runtime.emulator.semantics.multiply import SIGNS
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
@@ -108,6 +108,8 @@ class Core(MemoryAccess):
         self.requests: list[Callable[[int], Request]] = []  # made in this cycle, oldest first; each is given its cycle
         self._issues: dict[int, _Issue] = {}
         self._reported: set[tuple[int, str]] = set()
+        self.warnings: list[Report] = []  # for the array to take
+        self._warned: set[str] = set()
         self.reset()
 
     # state
@@ -155,6 +157,12 @@ class Core(MemoryAccess):
             self._reported.add((address, text))
             self.reports.append(Report(address, self.cycle, text))
 
+    def warn(self, address: int, kind: str, text: str) -> None:
+        """Notes what the machine survives in the bundle at that address, the first of each kind."""
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.warnings.append(Report(address, self.cycle, text))
+
     # bundles
 
     def _decode(self, pc: int) -> Bundle:
@@ -188,6 +196,17 @@ class Core(MemoryAccess):
     def effect_function(effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:
         """What computes the effect of an instruction with these operands."""
         return effect.function
+
+    def doubt(self, doubtful: int, what: Doubt, pc: int) -> None:
+        """Whether the facts leave open what the instruction of the bundle at pc gives: an error or a warning."""
+        if not doubtful:
+            return
+        if what.refused:
+            raise EmulationError(what.text)
+        if self.strict:
+            self.report(pc, what.text)
+        else:
+            self.warn(pc, what.text, what.text)
 
     def branch(self, taken: int, target: int) -> None:
         """A control transfer issues."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
+from npuc.runtime.emulator.semantics import UNALIGNED
 
 OWN_MEMORY = 0x70000
 # The 64 KiB windows of the data address space, by address bits 16 and up (facts/platform/device_npu1.md).
@@ -61,6 +62,10 @@ class MemoryAccess:
         """Notes a finding of strict mode about the bundle at that address."""
         raise NotImplementedError
 
+    def warn(self, address: int, kind: str, text: str) -> None:
+        """Notes what the machine survives in the bundle at that address, the first of each kind."""
+        raise NotImplementedError
+
     def touch(self, address: int, time: int, delays: tuple[int, ...]) -> None:
         """An access to data memory issues that takes place in these later cycles."""
         if address < OWN_MEMORY:
@@ -111,8 +116,21 @@ class MemoryAccess:
         if not self.loaded_defined:
             self.report(self.accessing, "loads what was saved of a register never written")
 
-    def load(self, address: int, size: int) -> np.ndarray:
-        """A vector from data memory."""
+    def load(self, address: int, size: int, pc: int) -> np.ndarray:
+        """A vector from data memory, for the bundle at pc; the low bits of an address that is not aligned are ignored
+        (facts/platform/device_npu1.md, last section)."""
+        if address & (size - 1):
+            text = (
+                f"a vector load at {address:#x} is not aligned to {size} bytes: the low bits of the address are ignored"
+            )
+            if self.strict:
+                self.report(pc, text)
+            else:
+                self.warn(pc, UNALIGNED, text)
+            address &= -size
+        return self._bytes(address, size)
+
+    def _bytes(self, address: int, size: int) -> np.ndarray:
         memory, offset = self._locate(address, size)
         if self.strict:
             self._loaded(memory, offset, address, size)
@@ -120,7 +138,7 @@ class MemoryAccess:
 
     def load_word(self, address: int, size: int) -> int:
         """1, 2 or 4 bytes from data memory as an unsigned number."""
-        return int.from_bytes(self.load(address, size).tobytes(), "little")
+        return int.from_bytes(self._bytes(address, size).tobytes(), "little")
 
     def load_around(self, address: int, size: int) -> int:
         """The aligned word that holds 1 or 2 bytes, for a sub-word store."""

@@ -239,8 +239,7 @@ class CoreUnit:
         limit = cycle + self._slice()
         while True:
             suspension = self.core.run(cycle, limit)
-            self._check_reports()
-            self._pass_events()
+            self._pass_on()
             if not isinstance(suspension, SharedAccess) or suspension.registers:
                 break
             due = clock.next_cycle()
@@ -261,6 +260,14 @@ class CoreUnit:
             if other is not None and other.due is not None and other.core.runs_long:
                 other.core.run_ahead(other.due, other.due + other._slice())
 
+    def _pass_on(self) -> None:
+        """What the run left for the array: findings, warnings, events."""
+        self._check_reports()
+        for warning in self.core.warnings:
+            self.array.warn(f"{self.tile.name}, bundle {warning.address:#x}: {warning.text}")
+        self.core.warnings.clear()
+        self._pass_events()
+
     def _check_reports(self) -> None:
         if self.array.strict and self.core.reports:
             report = self.core.reports[0]
@@ -280,8 +287,7 @@ class CoreUnit:
         """Go on from here in place of what was scheduled, after somebody else ran the core to this suspension."""
         self.due = None
         self._generation += 1
-        self._pass_events()
-        self._check_reports()
+        self._pass_on()
         self._suspend(suspension)
 
     def _suspend(self, suspension: Suspension) -> None:

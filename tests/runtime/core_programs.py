@@ -13,6 +13,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.core_unit import CoreUnit
+from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.timing import PHOENIX
 
@@ -69,23 +70,36 @@ MEMORY = 0x200
 
 
 class Bench:
-    """Executes single instructions, given as text, and keeps a core for each."""
+    """Executes single instructions, given as text, and keeps a core for each. engine: native ones run to a `done`."""
 
-    def __init__(self) -> None:
+    def __init__(self, engine: str = "interpreter") -> None:
+        self.engine = engine
         self._cores: dict[str, Core] = {}
+
+    def _core(self, text: str) -> Core:
+        core = self._cores.get(text)
+        if core is None:
+            code = machine_code(text if self.engine == "interpreter" else text + "\n" * 15 + "done")
+            core = self._cores[text] = core_class(self.engine, False)(code, DataMemory())
+        return core
 
     def run(self, text: str, registers: Mapping[str, Any], memory: bytes = b"") -> Core:
         """The core after the instruction; `memory` is what p0 points to, at MEMORY."""
-        core = self._cores.get(text)
-        if core is None:
-            core = self._cores[text] = Core(machine_code(text), DataMemory())
+        core = self._core(text)
         core.reset()
         core.data_memory.data[MEMORY : MEMORY + len(memory)] = np.frombuffer(memory, dtype=np.uint8)
         core.registers.write("p0", OWN_MEMORY + MEMORY)
         for name, value in registers.items():
             core.registers.write(name, value)
-        core.run(0, 14)
+        core.run(0, 14 if self.engine == "interpreter" else 200)
         return core
+
+    def warning(self, text: str, registers: Mapping[str, Any], memory: bytes = b"") -> str:
+        """What the core warns of when it executes the instruction; empty when it does not."""
+        self._cores.pop(text, None)  # a core warns once
+        warnings = self.run(text, registers, memory).warnings
+        assert len(warnings) <= 1
+        return warnings[0].text if warnings else ""
 
 
 def numbers(data: Any, bits: int, signed: bool) -> list[int]:

@@ -103,6 +103,10 @@ def _sensible(random: np.random.Generator, instruction: Instruction, operands: t
     return tuple(chosen(operand, value) for operand, value in zip(instruction.operands, operands, strict=True))
 
 
+_RISKY = ("adc", "sbc", "vldb.4x", "vextract")
+"""Mnemonics that refuse most random operands."""
+
+
 def random_bundle(random: np.random.Generator, most: int = 4) -> dict[str, Any]:
     """Up to `most` random instructions in slots of their own that encode together."""
     slots: dict[str, Any] = {}
@@ -112,7 +116,7 @@ def random_bundle(random: np.random.Generator, most: int = 4) -> dict[str, Any]:
             continue
         operands = _sensible(random, instruction, random_operands(random, instruction))
         # Code that changes its pointers and modes at random soon ends with an error: that is tried, but seldom.
-        risky = _writes_kept(instruction, operands) or instruction.mnemonic.startswith(("adc", "sbc", "vldb.4x"))
+        risky = _writes_kept(instruction, operands) or instruction.mnemonic.startswith(_RISKY)
         if risky and random.random() < 0.98:
             continue
         try:

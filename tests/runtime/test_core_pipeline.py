@@ -503,7 +503,7 @@ def test_scalar_accesses_take_one_bank_of_a_pair() -> None:
     [(0x60000, "north neighbour"), (0x4FFE0, "south neighbour"), (0x10000, "no data memory"), (0x70010, "not aligned")],
 )
 def test_accesses_that_are_not_modelled_name_the_reason(address: int, text: str) -> None:
-    core = ready(program([("VLDA_dmw_lda_w_ag_idx_imm", ("wl4", "p0", 0))]), {"p0": address})
+    core = ready(program([("VST_dmw_sts_w_ag_idx_imm", ("wl4", "p0", 0))]), {"p0": address})
     with pytest.raises(EmulationError, match=text):
         while not isinstance(suspension := core.run(core.cycle, 20), Limit):
             assert suspension == SharedAccess(4, False)

@@ -171,6 +171,31 @@ def test_a_carry_that_no_fact_tells_is_an_error_where_it_is_used(use: str) -> No
     assert "bundle 0xc0" in seen[0][0]
 
 
+UNALIGNED = "\n".join(
+    ["vlda wl0, [p0, #0]", *[""] * 6, "vst wl0, [p1], #32", *["add r3, r3, #1"] * 20, "j #0", *[""] * 5]
+)
+
+
+def test_vector_loads_ignore_the_low_bits_of_their_address_with_one_warning() -> None:
+    """facts/platform/device_npu1.md, last section; native code goes on by itself after the warning."""
+    cores = _cores(UNALIGNED, p0=OWN_MEMORY + 0x44, p1=OWN_MEMORY + 0x100, r3=0)
+    for core in cores:
+        core.data_memory.data[:0x80] = np.arange(0x80)
+        run(core, 3000)
+        assert core.data_memory.read(0x140, 32) == bytes(range(0x40, 0x60))
+        (warning,) = core.warnings
+        assert warning.address == 0 and "a vector load at 0x70044 is not aligned to 32 bytes" in warning.text
+    assert difference(*cores) is None
+    assert cores[1].native_bundles > 0.9 * cores[1].bundles  # type: ignore[attr-defined]
+
+
+def test_stores_and_scalar_loads_that_are_not_aligned_are_refused() -> None:
+    for text in ("vst wl0, [p0, #0]", "st q0, [p0, #0]", "st r0, [p0, #0]", "lda r0, [p0, #0]", "lda.s16 r0, [p0, #0]"):
+        for core in _cores(text + "\n" * 9 + "done", p0=OWN_MEMORY + 0x41):
+            (error, *_) = run(core, 100)
+            assert "is not aligned: facts/schedule/aie2_hazards.md section 3 does not say what it does" in error
+
+
 def test_strict_mode_is_the_interpreter_s() -> None:
     assert core_class("native", True) is Core and core_class("interpreter", False) is Core
     assert core_class("native", False) is not Core

@@ -85,6 +85,7 @@ def random_core(random: np.random.Generator, instruction: Any, operands: tuple[A
         "crSCDEn": 1,
         "srCarry": 1,
     }
+    known |= {name: int(random.integers(8)) for name in ("r16", "r17", "r18", "r19")}  # lanes of a vextract
     known |= {name: pointer for name in target.P}
     known |= {name: 64 * int(random.integers(8)) for name in (*target.M, *target.DJ)}
     known |= {name: int(random.integers(0, 32)) for name in target.S}

@@ -226,11 +226,39 @@ def test_moves_of_single_lanes(width: int, seed: int) -> None:
             .registers.read("x4")
             .tobytes()
         )
+        registers["r18"] = index % count
         for kind, sign in (("s", 0), ("d", 0), ("d", 1)):
             lane = wrapped(lanes[index % count], width, kind == "s" or sign == 1)
             destination = "r23:r22" if width == 64 else "r22"
             core = BENCH.run(f"vextract.{kind}{width} {destination}, x1, r18", {**registers, "crVaddSign": sign})
             assert core.registers.read(destination) == lane & ((1 << max(width, 32)) - 1)
+
+
+@pytest.mark.parametrize("engine", ["interpreter", "native"])
+@pytest.mark.parametrize("width", [8, 16, 32, 64])
+def test_extracting_a_lane_that_a_vector_does_not_have_is_refused(width: int, engine: str) -> None:
+    """vector_misc.md section 1 has vextbcst and vinsert with lane (i mod lanes), vextract with lane i."""
+    bench = Bench(engine)
+    text = f"vextract.s{width} {'r23:r22' if width == 64 else 'r22'}, x1, r18"
+    bench.run(text, {"x1": bytes(64), "r18": 512 // width - 1})
+    for index in (512 // width, 0xFFFFFFFF):
+        with pytest.raises(EmulationError, match=r"a lane that the vector does not have: .*vector_misc.md section 1"):
+            bench.run(text, {"x1": bytes(64), "r18": index})
+
+
+@pytest.mark.parametrize("engine", ["interpreter", "native"])
+@pytest.mark.parametrize("source", ["wl4", "wh4", "amhl2"])
+def test_a_mask_register_gets_the_low_half_of_a_vector(source: str, engine: str, seed: int) -> None:
+    """facts/platform/device_npu1.md, last section."""
+    data = np.random.default_rng(seed).bytes(32)
+    core = Bench(engine).run(f"vmov q1, {source}\n\n\nst q1, [p0, #16]", {source: data, "q1": bytes(16)}, bytes(64))
+    assert core.registers.read("q1").tobytes() == data[:16]
+    assert core.data_memory.read(MEMORY, 64) == bytes(16) + data[:16] + bytes(32)
+
+
+def test_other_moves_between_widths_are_refused() -> None:
+    with pytest.raises(EmulationError, match="'vmov wl4, q1' between registers of different widths: .*section 1"):
+        BENCH.run("vmov wl4, q1", {})
 
 
 def test_shift_align_is_a_plain_shift_without_a_step_and_named_unknown_with_one(seed: int) -> None:

@@ -192,6 +192,7 @@ class BlockWriter:
             out.line(f"%cycle = load i64, ptr {pointer(layout.CYCLE)}, align 8")
             self.core.registers.scalar.known.clear()
             self.core.call_family, self.core.cycle_value = self._call, lambda: Scalar(self._cycle_text())
+            self.core.enter_block()
             self.pipeline.enter(self.shape)
             limit = out.value(f"load i64, ptr {pointer(layout.LIMIT)}, align 8")
             room = out.value(f"sub i64 {limit}, %cycle")

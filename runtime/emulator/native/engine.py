@@ -21,6 +21,7 @@ from npuc.runtime.emulator.native.program import Program, program_of
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Loop, Shape
 from npuc.runtime.emulator.native.state import StateBuffer
 from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX
+from npuc.runtime.emulator.semantics import WARNINGS
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
 
 PATIENCE, AFTER_LIMIT = 16, 64
@@ -42,6 +43,7 @@ class NativeCore(Core):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self._buffer = StateBuffer()
         self._state, self._words, self._scalars = self._buffer.bytes, self._buffer.words, self._buffer.scalars
+        self._words[layout.UNWARNED // 8 :][: len(WARNINGS)] = -1
         self._shape: Shape | None = None  # of the state, while it is native code's
         self._next_block: Any = None
         self._program: Program | None = None
@@ -80,6 +82,10 @@ class NativeCore(Core):
     def reset(self) -> None:
         self._shape = self._next_block = self._ahead = None
         super().reset()
+
+    def warn(self, address: int, kind: str, text: str) -> None:
+        super().warn(address, kind, text)
+        self._words[layout.UNWARNED // 8 + WARNINGS.index(kind)] = 0
 
     def program_changed(self) -> None:
         if self._shape is not None:

@@ -208,19 +208,29 @@ class IRLanes:
         return Bool(out.value(f"icmp ne i{mask.count} {packed}, 0"))
 
     @staticmethod
-    def branch(condition: Bool, yes: Callable[[], Lanes], no: Callable[[], Lanes]) -> Lanes:
+    def branch(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        if isinstance(condition, (bool, int)):
+            return yes() if condition else no()
         out = current()
         labels = out.new_label(), out.new_label(), out.new_label()
         out.line(f"br i1 {condition.ref}, label %{labels[0]}, label %{labels[1]}")
-        arms = []
+        arms, ends = [], []
         for label, build in zip(labels, (yes, no), strict=False):
             out.start(label)
             result = build()
-            text = result.ref
-            arms.append((result, f"[ {text}, %{out.label} ]"))
+            values = result if isinstance(result, tuple) else (result,)
+            arms.append([(value, value.ref if isinstance(value, Lanes) else i64(value)) for value in values])
+            ends.append(out.label)
             out.line(f"br label %{labels[2]}")
         out.start(labels[2])
-        return arms[0][0].like(f"phi {arms[0][0].type} {arms[0][1]}, {arms[1][1]}")
+        merged: list[Any] = []
+        for (value, first), (_, second) in zip(*arms, strict=True):
+            incoming = f"[ {first}, %{ends[0]} ], [ {second}, %{ends[1]} ]"
+            if isinstance(value, Lanes):
+                merged.append(value.like(f"phi {value.type} {incoming}"))
+            else:
+                merged.append(Scalar(out.value(f"phi i64 {incoming}")))
+        return tuple(merged) if len(merged) > 1 else merged[0]
 
     # scalars
 

@@ -14,6 +14,8 @@ CYCLE, LIMIT, BUNDLES, MAC_BUNDLES, EXIT, TARGET, LOCK_ACQUIRE, LOCK_NUMBER, LOC
 )
 """Array cycle; where to stop; counters; address of the exit taken; target of a computed jump; lock request; the cycle
 at which the timer was 0; stall cycles of the block so far."""
+UNWARNED = _CONTROL + 8 * 16
+"""For each kind of warning (semantics.WARNINGS) a word: all ones until the core has warned, 0 from then on."""
 
 PLAIN = 4096
 """Vector registers, and their bypassed copy (register_file.py)."""

@@ -15,7 +15,7 @@ from npuc.runtime.emulator.native import effects, layout
 from npuc.runtime.emulator.native.ir import Bool, Lanes, NeedsConstant, Scalar, Untranslatable, current, i64, scalar
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
 from npuc.runtime.emulator.register_file import is_scalar, vector_place
-from npuc.runtime.emulator.semantics import Effect
+from npuc.runtime.emulator.semantics import UNALIGNED, WARNINGS, Doubt, Effect
 
 
 def pointer(offset: int, base: str = "%s") -> str:
@@ -98,6 +98,15 @@ class SymbolicCore:
     def __getattr__(self, name: str) -> Any:
         raise Untranslatable(f"it asks the core to {name.replace('_', ' ')}")
 
+    def enter_block(self) -> None:
+        """What all bundles of a block may use: which bits of the offset of a vector load make the interpreter look at
+        it (those below its size only until it has warned)."""
+        out = current()
+        unwarned = out.value(f"load i64, ptr {pointer(layout.UNWARNED + 8 * WARNINGS.index(UNALIGNED))}, align 8")
+        for size in (16, 32):
+            low = out.value(f"and i64 {unwarned}, {size - 1}")
+            out.line(f"%wrong{size} = or i64 {low}, {~0xFFFF}")
+
     def start_cycle(self) -> None:
         """Nothing asked for yet. wrong: i64 values that must be 0, or the interpreter has to take the cycle."""
         self.accesses: list[tuple[Any, int]] = []
@@ -122,6 +131,13 @@ class SymbolicCore:
     def branch(self, taken: Any, target: Any) -> None:
         self.branches.append((scalar(taken), target))
 
+    def doubt(self, doubtful: Any, what: Doubt, pc: int) -> None:
+        """The interpreter says what is open, once where that is a warning."""
+        if not what.refused and not isinstance(doubtful, int):
+            text = f"load i64, ptr {pointer(layout.UNWARNED + 8 * WARNINGS.index(what.text))}, align 8"
+            doubtful = doubtful & Scalar(current().value(text))
+        self.wrong.append(i64(doubtful))
+
     def request_lock(self, acquire: Any, number: Any, value: Any, enabled: Any) -> None:
         self.locks.append((acquire, number, value, enabled))
 
@@ -138,15 +154,18 @@ class SymbolicCore:
         for address in addresses:
             self.touch(address & 0xFFFFF, time, ())
 
-    def locate(self, address: Any, size: int) -> Scalar | int:
-        """The offset of an aligned access in data memory; inside it also where the access must not be made."""
+    def locate(self, address: Any, size: int, wrong: Any = None) -> Scalar | int:
+        """The offset of an aligned access in data memory; inside it also where the access must not be made.
+
+        wrong: which bits of the offset must be 0, where not all outside the memory and below the size.
+        """
         place = scalar(address) - OWN_MEMORY
         outside = place & ~(0xFFFF & -size)
         if isinstance(outside, int):
             if outside:
                 raise Untranslatable("an access that is not aligned or outside the tile's data memory")
         else:
-            self.wrong.append(outside.ref)
+            self.wrong.append(outside.ref if wrong is None else (place & wrong).ref)
             place = place & (0xFFFF & -size)
         self.accesses.append((place, size))
         return place
@@ -154,8 +173,8 @@ class SymbolicCore:
     def _at(self, place: Scalar | int) -> str:
         return current().value(f"getelementptr i8, ptr %m, i64 {i64(place)}")
 
-    def load(self, address: Any, size: int) -> Lanes:
-        place = self.locate(address, size)
+    def load(self, address: Any, size: int, pc: int) -> Lanes:
+        place = self.locate(address, size, Scalar(f"%wrong{size}"))
         text = f"load <{size} x i8>, ptr {self._at(place)}, align {min(size, 16)}"
         return Lanes(current().value(text), size, "i8")
 
@@ -205,6 +224,8 @@ class SymbolicCore:
         results = tuple(self._result_kind(each, operands) for each in effect.outputs)
         if effect.access is not None and effect.access.kind in ("store", "load+store"):
             results = (effect.access.bytes if effect.access.bytes > 4 else 0,)
+        if effect.doubt is not None:
+            results = (*results, 0)
 
         def compute(lanes: Any, *arguments: Any) -> Any:
             kinds = tuple(map(effects.kind_of, arguments))

@@ -2,12 +2,25 @@
 
 from npuc.runtime.emulator.semantics import convert, memory, multiply, permute, ports, scalar, vector_alu
 from npuc.runtime.emulator.semantics.lanes import NUMPY, NumpyLanes
-from npuc.runtime.emulator.semantics.registry import Access, Address, Effect, effect, missing, missing_fact
+from npuc.runtime.emulator.semantics.registry import (
+    UNALIGNED,
+    WARNINGS,
+    Access,
+    Address,
+    Doubt,
+    Effect,
+    effect,
+    missing,
+    missing_fact,
+)
 
 __all__ = [
     "NUMPY",
+    "UNALIGNED",
+    "WARNINGS",
     "Access",
     "Address",
+    "Doubt",
     "Effect",
     "NumpyLanes",
     "convert",

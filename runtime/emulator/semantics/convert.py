@@ -11,6 +11,10 @@ ROUNDING_MODES = (0, 1, 2, 3, 8, 9, 10, 11, 12, 13)
 SATURATION_MODES = (0, 1, 3)
 _SHIFT_MASK = 63
 """Shift registers hold six bits (facts/platform/registers_aie2.json, Core_S0)."""
+_FIRST_NEGATIVE = 60
+"""From here on the shift of a vsrs means itself - 64 (section 2)."""
+_BEYOND_CLAMPS = 1 << 40
+"""A lane is clamped to this before it is multiplied by up to 16: beyond every range of a result, and no overflow."""
 
 
 def _goes_up(mode: int, value: Any, quotient: Any, rest: Any, half: Any) -> Any:
@@ -65,19 +69,41 @@ def shift_round_saturate(
     width: int,
     lane: int,
 ) -> Any:
-    """Accumulator lanes (signed) / 2^shift, rounded, clamped, the low `width` bits of each packed densely."""
+    """Accumulator lanes (signed) / 2^shift, rounded, clamped, the low `width` bits of each packed densely.
+
+    Shifts 60..63 mean -4..-1. Also gives whether the clamp of a product with 4, 8 or 16 acted where only products in
+    range (and negative ones, for the unsigned range) are documented.
+    """
     shift = shift & _SHIFT_MASK
     value = v.resize(v.lanes(acc, lane, True), 64, True)
 
-    def build(signed: bool) -> Any:
-        return v.choose(
-            saturation,
-            SATURATION_MODES,
-            lambda saturate: v.bits(v.resize(_clamp(v, rounded, width, signed, saturate), width)),
-            "crSat",
-        )
+    def narrow(lanes: Any) -> Any:
+        return v.bits(v.resize(lanes, width))
 
-    rounded = v.choose(rounding, ROUNDING_MODES, lambda mode: _round_shift(v, value, shift, mode), "crRnd")
+    def divided(mode: int, saturate: int, signed: bool) -> Any:
+        return narrow(_clamp(v, _round_shift(v, value, shift, mode), width, signed, saturate)), 0
+
+    def multiplied(saturate: int, signed: bool) -> Any:
+        if saturate == 0:
+            return narrow(value << (64 - shift)), 0
+        product = v.maximum(v.minimum(value, _BEYOND_CLAMPS), -_BEYOND_CLAMPS) << (64 - shift)
+        clamped = _clamp(v, product, width, signed, saturate)
+        beyond = v.any(clamped != product if signed else clamped < product)
+        return narrow(clamped), v.flag(beyond) & v.flag(shift < 63)
+
+    def build(signed: bool) -> Any:
+        def finish(mode: int, saturate: int) -> Any:
+            return v.branch(
+                shift >= _FIRST_NEGATIVE,
+                lambda: multiplied(saturate, signed),
+                lambda: divided(mode, saturate, signed),
+            )
+
+        def by_mode(mode: int) -> Any:
+            return v.choose(saturation, SATURATION_MODES, lambda saturate: finish(mode, saturate), "crSat")
+
+        return v.choose(rounding, ROUNDING_MODES, by_mode, "crRnd")
+
     return dynamic_sign(v, kind, sign, build, "crSRSSign")
 
 
@@ -90,14 +116,19 @@ def _srs(
     return shift_round_saturate(v, acc, shift, saturation, rounding, sign, kind=kind, width=width, lane=lane)
 
 
-rule(_SRS, syntax=r"^vsrs", reads="crSat crRnd crSRSSign")(_srs)
-rule(_SRS, syntax=r"^vst", reads="crSat crRnd crSRSSign", access="store", bytes=32)(_srs)
+_SRS_DOUBT = (
+    "a vsrs that multiplies by 4, 8 or 16 saturates: facts/semantics/convert.md section 2 has only results in range; "
+    "the product is clamped"
+)
+rule(_SRS, syntax=r"^vsrs", reads="crSat crRnd crSRSSign", doubt=_SRS_DOUBT)(_srs)
+rule(_SRS, syntax=r"^vst", reads="crSat crRnd crSRSSign", access="store", bytes=32, doubt=_SRS_DOUBT)(_srs)
 
 _UPS = r"(vups|vlda(\.[23]d)?\.ups)\.s(?P<lane>32|64)\.(?P<kind>s|d)(?P<width>8|16|32)"
 
 
 def _ups(v: Any, source: Any, shift: int, saturation: int, *sign: int, kind: str, width: int, lane: int) -> Any:
-    """Lanes extended, shifted left, truncated or clamped to the signed range of the accumulator lane."""
+    """Lanes extended, shifted left, truncated or clamped to the signed range of the accumulator lane; whether that
+    clamp acted."""
     shift = shift & _SHIFT_MASK
 
     def build(signed: bool) -> Any:
@@ -106,19 +137,23 @@ def _ups(v: Any, source: Any, shift: int, saturation: int, *sign: int, kind: str
 
     def shifted(value: Any, saturate: int) -> Any:
         result = value << shift
-        if saturate:
-            low, high = -(1 << (lane - 1)), (1 << (lane - 1)) - 1
-            # A lane overflows when shifting the clamped result back does not give the value again.
-            limit = v.select(value < 0, low, high)
-            fits = ((result >> shift) == value) & (result >= low) & (result <= high)
-            result = v.select(fits, result, limit)
-        return v.bits(v.resize(result, lane))
+        if not saturate:
+            return v.bits(v.resize(result, lane)), 0
+        low, high = -(1 << (lane - 1)), (1 << (lane - 1)) - 1
+        # A lane overflows when shifting the clamped result back does not give the value again.
+        limit = v.select(value < 0, low, high)
+        fits = ((result >> shift) == value) & (result >= low) & (result <= high)
+        return v.bits(v.resize(v.select(fits, result, limit), lane)), v.flag(v.any(~fits))
 
     return dynamic_sign(v, kind, sign, build, "crUPSSign")
 
 
-rule(_UPS, syntax=r"^vups", reads="crSat crUPSSign")(_ups)
-rule(_UPS, syntax=r"^vlda", reads="crSat crUPSSign", access="load", bytes=32)(_ups)
+_UPS_DOUBT = (
+    "a vups saturates: facts/semantics/convert.md section 3 has two sources that differ (0x7fff by 20 gives 0x7fffffff "
+    "or 0x7ff00000); the shifted value is clamped"
+)
+rule(_UPS, syntax=r"^vups", reads="crSat crUPSSign", doubt=_UPS_DOUBT)(_ups)
+rule(_UPS, syntax=r"^vlda", reads="crSat crUPSSign", access="load", bytes=32, doubt=_UPS_DOUBT)(_ups)
 
 
 _PACK = r"(vpack|vst(\.[23]d)?\.pack)\.(?P<kind>s|d)(?P<width>4|8)\.[sd](8|16)"
@@ -126,12 +161,12 @@ _PACK = r"(vpack|vst(\.[23]d)?\.pack)\.(?P<kind>s|d)(?P<width>4|8)\.[sd](8|16)"
 
 def _pack(v: Any, source: Any, saturation: int, *sign: int, kind: str, width: int) -> Any:
     """Lanes of 16 or 8 bits to 8 or 4: low bits kept, or clamped; the source lanes are signed when the range is, as
-    the type in the mnemonic says (only the signed clamp is measured)."""
+    the type in the mnemonic says (only the signed clamp is measured). crSat 3: the signed range without its minimum."""
 
     def build(signed: bool) -> Any:
         value = v.lanes(source, 2 * width, signed)
         clamped = v.choose(
-            saturation, SATURATION_MODES, lambda saturate: _clamp(v, value, width, signed, min(saturate, 1)), "crSat"
+            saturation, SATURATION_MODES, lambda saturate: _clamp(v, value, width, signed, saturate), "crSat"
         )
         return v.bits(v.resize(clamped, 8)) if width == 8 else v.join_nibbles(v.resize(clamped, 8))
 

@@ -166,8 +166,9 @@ class NumpyLanes:
         return mask.any()
 
     @staticmethod
-    def branch(condition: Any, yes: Callable[[], np.ndarray], no: Callable[[], np.ndarray]) -> np.ndarray:
-        """yes() where the scalar condition holds, else no(): lanes of one type; only one side is computed."""
+    def branch(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        """yes() where the scalar condition holds, else no(): lanes of one type, or tuples of lanes and scalars of the
+        same types; only one side is computed."""
         return yes() if condition else no()
 
     # scalars

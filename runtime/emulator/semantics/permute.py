@@ -129,15 +129,18 @@ def broadcast_lane(v: Any, a: Any, index: int, *, width: int) -> Any:
     return v.bits(v.splat(v.extract(v.lanes(a, width), index), width))
 
 
-@rule(r"vextract\.(?P<kind>s|d)(?P<width>8|16|32|64)", reads="crVaddSign")
+@rule(
+    r"vextract\.(?P<kind>s|d)(?P<width>8|16|32|64)",
+    reads="crVaddSign",
+    doubt="a vextract of a lane that the vector does not have: facts/semantics/vector_misc.md section 1 does not say "
+    "what it gives",
+    refused=True,
+)
 def extract(v: Any, a: Any, index: int, *sign: int, kind: str, width: int) -> Any:
-    return dynamic_sign(
-        v,
-        kind,
-        sign,
-        lambda signed: v.unsigned(v.extract(v.lanes(a, width, signed), index), max(width, 32)),
-        "crVaddSign",
-    )
+    def build(signed: bool) -> Any:
+        return v.unsigned(v.extract(v.lanes(a, width, signed), index), max(width, 32))
+
+    return dynamic_sign(v, kind, sign, build, "crVaddSign"), v.flag(index >= 512 // width)
 
 
 @rule(r"vinsert\.(?P<width>8|16|32|64)")

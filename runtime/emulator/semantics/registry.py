@@ -58,15 +58,32 @@ class Access:
     address: Address | None
 
 
+UNALIGNED = "a vector load from an address that is not aligned"
+WARNINGS: list[str] = [UNALIGNED]
+"""The kinds of what a core warns of: the texts of doubts, and this."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What the facts leave open about a result. refused: an error; otherwise a warning, and an error in strict mode."""
+
+    text: str
+    refused: bool
+
+
 @dataclass(frozen=True)
 class Effect:
-    """What one instruction does: outputs = function(v, *inputs); see the module text for the order."""
+    """What one instruction does: outputs = function(v, *inputs); see the module text for the order.
+
+    doubt: where set, the function gives one value more, whether the facts leave open what it gave, and this says what.
+    """
 
     function: Callable[..., Any]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     access: Access | None = None
     address_update: Address | None = None
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)
@@ -78,17 +95,30 @@ class Rule:
     writes: tuple[str, ...]
     access: str | None
     bytes: int
+    doubt: Doubt | None
 
 
 RULES: list[Rule] = []
 
 
 def rule(
-    pattern: str, *, syntax: str = "", reads: str = "", writes: str = "", access: str | None = None, bytes: int = 0
+    pattern: str,
+    *,
+    syntax: str = "",
+    reads: str = "",
+    writes: str = "",
+    access: str | None = None,
+    bytes: int = 0,
+    doubt: str = "",
+    refused: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the decorated function to be the effect of every instruction whose mnemonic matches `pattern` whole
     and whose syntax contains `syntax`. `reads`, `writes`: further registers, blank separated; implicit registers that
-    an instruction does not have are dropped (the sign registers of forms without a dynamic sign)."""
+    an instruction does not have are dropped (the sign registers of forms without a dynamic sign). `doubt`, `refused`:
+    as in `Effect` and `Doubt`."""
+
+    if doubt and not refused and doubt not in WARNINGS:
+        WARNINGS.append(doubt)
 
     def declare(function: Callable[..., Any]) -> Callable[..., Any]:
         RULES.append(
@@ -100,6 +130,7 @@ def rule(
                 tuple(writes.split()),
                 access,
                 bytes,
+                Doubt(doubt, refused) if doubt else None,
             )
         )
         return function
@@ -142,7 +173,7 @@ def _expand(each: Rule, match: re.Match[str], instruction: Any) -> Effect:
     extra = [name for name in each.reads if name in known or not name.startswith("cr")]
     access = Access(each.access, each.bytes, address) if each.access else None
     function = partial(each.function, **groups) if groups else each.function
-    return Effect(function, tuple(inputs + extra), tuple(outputs) + each.writes, access, address)
+    return Effect(function, tuple(inputs + extra), tuple(outputs) + each.writes, access, address, each.doubt)
 
 
 def effect(name: str) -> Effect:
