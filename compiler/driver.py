@@ -8,17 +8,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from npuc.compiler import cache
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.files import read_bytes, write_bytes
+from npuc.compiler.interface import argument_records, kernel_name
 from npuc.passes.options import Options
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
     from npuc.passes.pipeline import CompiledKernel
 
+FRONTEND_PASSES = ("legalise", "raise")
 STAGES = ("attn", "plan", "asm", "elf", "txn", "npua", "pdi", "xclbin")
 TEXT_STAGES = ("attn", "plan", "asm")
 TARGETS = ("npu1",)
@@ -34,6 +36,7 @@ STAGE_FILES = {
     "pdi": "kernel.pdi",
     "xclbin": "kernel.xclbin",
 }
+AfterPass: TypeAlias = "Callable[[str, str], None]"
 STAGE_OF_SUFFIX = {
     ".attn": "attn",
     ".mlir": "attn",
@@ -49,10 +52,19 @@ STAGE_OF_SUFFIX = {
 }
 
 
+# The last pass of the pipeline that a stage needs, where that is not all of it; None: recognition is enough.
+LAST_PASS: Mapping[str, str | None] = {"attn": None, "plan": "plan"}
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What one compilation is asked for. print_ir_after: a pass's name, or 'all'; its text goes to `show_ir`."""
+    """What one compilation is asked for.
 
+    stage: the compilation ends when its files are made.  print_ir_after: a pass's name, or 'all'; its text goes to
+    `show_ir`.
+    """
+
+    stage: str = "xclbin"
     target: str = "npu1"
     function: str | None = None
     columns: int | None = None
@@ -66,6 +78,7 @@ class Settings:
     def key(self) -> dict[str, Any]:
         """The part that the result depends on."""
         return {
+            "until": LAST_PASS.get(self.stage, "xclbin"),
             "target": self.target,
             "function": self.function,
             "columns": self.columns,
@@ -111,16 +124,22 @@ def compile_bytes(data: bytes, path: str, settings: Settings = Settings()) -> Co
 def compile_source(text: str, file: str = "<string>", settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile MLIR text; `file` names it in messages only."""
     try:
-        return _cached({"source": text}, settings, lambda: _recognise(text, file, settings.function))
+        return _cached({"source": text}, settings, lambda after: _recognise(text, file, settings.function, after))
     except InputError as error:
         if error.place is not None:
             raise
         raise type(error)(error.message, place=file, remedy=error.remedy) from error
 
 
+def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention:
+    """The attention that the contents of a file of MLIR describe, whether kernels compute it or not."""
+    file = "<stdin>" if path == "-" else path
+    return _recognise(_text(data, file), file, function)
+
+
 def compile_description(attention: Attention, settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile an attention that is already recognised or was described in Python."""
-    return _cached({"attention": attention.to_json()}, settings, lambda: attention)
+    return _cached({"attention": attention.to_json()}, settings, lambda _: attention)
 
 
 def _text(data: bytes, file: str) -> str:
@@ -131,14 +150,14 @@ def _text(data: bytes, file: str) -> str:
         raise InputError("is not text", place=place, remedy="MLIR text is expected") from error
 
 
-def _recognise(text: str, file: str, function: str | None) -> Attention:
+def _recognise(text: str, file: str, function: str | None, after: AfterPass | None = None) -> Attention:
     from npuc.compiler import frontend
 
-    (attention,) = frontend.load(text, file, function)
+    (attention,) = frontend.load(text, file, function, after)
     return attention
 
 
-def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], Attention]) -> Compiled:
+def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[AfterPass | None], Attention]) -> Compiled:
     begin = time.perf_counter()
     key = cache.cache_key({**source, **settings.key()})
     # Dumps and printed passes come from a compilation that really happens.
@@ -146,21 +165,18 @@ def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[], 
     entry = cache.read(key) if settings.use_cache and not wants_passes else None
     cached = entry is not None
     if entry is None:
-        entry = _compile(recognise(), settings)
+        entry = _compile(recognise, settings)
         if settings.use_cache:
             cache.write(key, entry)
     return Compiled(entry.files, entry.summary, time.perf_counter() - begin, cached)
 
 
-def _compile(attention: Attention, settings: Settings) -> cache.Entry:
-    from npuc.passes.pipeline import PIPELINE, compile_attention
-
+def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Settings) -> cache.Entry:
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
-    known = ("all", *(step.name for step in PIPELINE))
     wanted = settings.print_ir_after
-    if wanted is not None and wanted not in known:
-        raise UsageError(f"there is no pass {wanted!r} to print after", remedy=f"one of {', '.join(known)}")
+    if wanted is not None:
+        _require_pass(wanted)
     passes: list[tuple[str, str]] = []
 
     def after_pass(name: str, text: str) -> None:
@@ -168,31 +184,52 @@ def _compile(attention: Attention, settings: Settings) -> cache.Entry:
         if settings.show_ir is not None and wanted in ("all", name):
             settings.show_ir(name, text)
 
-    watch = settings.dump_folder or wanted
-    options = Options(
-        columns=settings.columns,
-        precision=settings.precision,
-        options=dict(settings.options),
-        print_ir_after=after_pass if watch else None,
-    )
-    kernel = compile_attention(attention, options)
-    entry = cache.Entry(_files(kernel), _summary(kernel))
+    watch = after_pass if settings.dump_folder or wanted else None
+    attention = recognise(watch)
+    until = LAST_PASS.get(settings.stage, "xclbin")
+    if until is None:
+        entry = cache.Entry(_attention_files(attention), _attention_summary(attention))
+    else:
+        from npuc.passes.pipeline import compile_attention
+
+        options = Options(settings.columns, settings.precision, dict(settings.options), watch)
+        kernel = compile_attention(attention, options, until)
+        whole = until == "xclbin"
+        entry = cache.Entry(_files(kernel, whole), _summary(kernel, whole))
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes)
     return entry
 
 
-def _files(kernel: CompiledKernel) -> dict[str, bytes]:
+def _require_pass(name: str) -> None:
+    from npuc.passes.pipeline import PIPELINE
+
+    known = ("all", *FRONTEND_PASSES, *(step.name for step in PIPELINE))
+    if name not in known:
+        raise UsageError(f"there is no pass {name!r} to print after", remedy=f"one of {', '.join(known)}")
+
+
+def _attention_files(attention: Attention) -> dict[str, bytes]:
     from npuc.compiler.frontend.print_attn import to_attn_module
 
+    return {"attn.mlir": to_attn_module(attention).encode()}
+
+
+def _files(kernel: CompiledKernel, whole: bool) -> dict[str, bytes]:
+    """The files of a compilation that went through, or (not `whole`) that ended with the plan."""
+    files = _attention_files(kernel.attention) | {
+        "plan.txt": (kernel.plan.describe().rstrip() + "\n").encode(),
+        "plan.json": (json.dumps(kernel.plan.to_json(), indent=2, sort_keys=True) + "\n").encode(),
+    }
+    return files | _binaries(kernel) if whole else files
+
+
+def _binaries(kernel: CompiledKernel) -> dict[str, bytes]:
     listing = ".exact\n" + "".join(
         f"\n.core {column}, {row}\n.text\n{program.listing}"
         for (column, row), program in sorted(kernel.programs.items())
     )
     files = {
-        "attn.mlir": to_attn_module(kernel.attention).encode(),
-        "plan.txt": (kernel.plan.describe().rstrip() + "\n").encode(),
-        "plan.json": (json.dumps(kernel.plan.to_json(), indent=2, sort_keys=True) + "\n").encode(),
         "kernel.s": listing.encode(),
         "kernel.cdo": bytes(kernel.cdo),
         "kernel.pdi": bytes(kernel.pdi),
@@ -205,21 +242,25 @@ def _files(kernel: CompiledKernel) -> dict[str, bytes]:
     return files
 
 
-def _summary(kernel: CompiledKernel) -> dict[str, Any]:
-    metadata = kernel.metadata
+def _attention_summary(attention: Attention) -> dict[str, Any]:
+    """What `compile --json` reports; null for what a stage does not make."""
     keys = ("name", "dtype", "shape", "direction")
+    arguments = [{key: record[key] for key in keys} for record in argument_records(attention)]
+    name = kernel_name(attention.function)
     return {
-        "kernels": [
-            {
-                "name": metadata["kernel"],
-                "args": [{key: argument[key] for key in keys} for argument in metadata["arguments"]],
-                "attention": metadata["attention"],
-            }
-        ],
-        "cores": len(kernel.programs),
-        "program_bytes_max": max(len(program.code) for program in kernel.programs.values()),
-        "plan": kernel.plan.to_json(),
+        "kernels": [{"name": name, "args": arguments, "attention": attention.to_json()}],
+        "cores": None,
+        "program_bytes_max": None,
+        "plan": None,
     }
+
+
+def _summary(kernel: CompiledKernel, whole: bool) -> dict[str, Any]:
+    summary = _attention_summary(kernel.attention) | {"plan": kernel.plan.to_json()}
+    if whole:
+        summary["cores"] = len(kernel.programs)
+        summary["program_bytes_max"] = max(len(program.code) for program in kernel.programs.values())
+    return summary
 
 
 def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]]) -> None:

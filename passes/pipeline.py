@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import npuc
 from npuc.compiler.diagnostics import UsageError
 from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.frontend.print_attn import to_attn_module
+from npuc.compiler.interface import INSTANCE, argument_records, kernel_name
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import Tile, configure, core_tiles
 from npuc.passes.attention import choose
@@ -25,10 +26,7 @@ from npuc.passes.options import Options
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
-INSTANCE = "NPUC"
 KERNEL_ID = 0x901  # what public tools give the first kernel (facts/platform/xclbin.md section 2)
-LONGEST_NAME = 63 - len(":" + INSTANCE)
-DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}  # interface -> device where they differ
 OPTION_KEYS = choose.OPTION_KEYS
 
 
@@ -56,37 +54,42 @@ class CompiledKernel:
 
 @dataclass(frozen=True)
 class Pass:
-    """run: adds its product to the kernel.  show: the product as text, for --print-ir-after and dumps."""
+    """needs, makes: fields of CompiledKernel that run reads and adds.  show: the product as text, for
+    --print-ir-after and dumps."""
 
     name: str
+    needs: tuple[str, ...]
+    makes: tuple[str, ...]
     run: Callable[[CompiledKernel], None]
     show: Callable[[CompiledKernel], str]
 
 
-def compile_attention(attention: Attention, options: Options) -> CompiledKernel:
-    """Run PIPELINE.
+def compile_attention(attention: Attention, options: Options, until: str = "xclbin") -> CompiledKernel:
+    """Run PIPELINE, up to and with the pass `until`.
 
-    Raises InputError for what is not supported, UsageError for options no pass knows, ResourceError for what does
-    not fit the array.
+    Raises UnsupportedError for what no kernel computes, UsageError for options no pass knows, ResourceError for what
+    does not fit the array.
     """
     unknown = sorted(set(options.options) - set(OPTION_KEYS))
     if unknown:
         raise UsageError(f"option {unknown[0]!r} is unknown", remedy=f"there is {', '.join(OPTION_KEYS)}")
     if options.precision is not None:
         attention = replace(attention, precision=options.precision)
-    check_supported(attention)
     kernel = CompiledKernel(attention, options)
-    for step in PIPELINE:
+    for step in passes_until(until):
         step.run(kernel)
         if options.print_ir_after is not None:
             options.print_ir_after(step.name, step.show(kernel))
     return kernel
 
 
-def kernel_name(function: str) -> str:
-    """The function's name as XRT takes it: letters, digits and underscores, a letter first."""
-    name = re.sub(r"[^A-Za-z0-9_]", "_", function)
-    return (name if name[:1].isalpha() else f"k_{name}")[:LONGEST_NAME]
+def passes_until(name: str) -> tuple[Pass, ...]:
+    """PIPELINE up to and with the pass of that name."""
+    return PIPELINE[: 1 + [step.name for step in PIPELINE].index(name)]
+
+
+def _supported(kernel: CompiledKernel) -> None:
+    check_supported(kernel.attention)
 
 
 def _plan(kernel: CompiledKernel) -> None:
@@ -138,19 +141,7 @@ def _metadata(kernel: CompiledKernel) -> None:
     source = json.dumps(attention, sort_keys=True, separators=(",", ":")).encode()
     kernel.metadata = {
         "kernel": kernel_name(kernel.attention.function),
-        "arguments": [
-            {
-                "name": argument.name,
-                "role": argument.role,
-                "dtype": argument.dtype,
-                "device_dtype": DEVICE_DTYPES.get(argument.dtype, argument.dtype),
-                "shape": list(argument.shape),
-                "direction": "out" if argument.role == "out" else "in",
-                "buffer": index,
-                "layout": "row-major",
-            }
-            for index, argument in enumerate(kernel.attention.arguments)
-        ],
+        "arguments": argument_records(kernel.attention),
         "attention": attention,
         "plan": kernel.plan.to_json(),
         "columns": kernel.plan.columns,
@@ -176,8 +167,20 @@ def _xclbin(kernel: CompiledKernel) -> None:
     kernel.xclbin = xclbin.write_xclbin(xclbin.Xclbin((entry,), kernel.plan.columns, kernel.pdi))
 
 
+def _show_attention(kernel: CompiledKernel) -> str:
+    return to_attn_module(kernel.attention)
+
+
 def _show_listings(kernel: CompiledKernel) -> str:
     return "".join(f"// core {c},{r}\n{program.listing}" for (c, r), program in sorted(kernel.programs.items()))
+
+
+def _show_elfs(kernel: CompiledKernel) -> str:
+    return "".join(f"core {tile}: {len(elf):,} bytes\n" for tile, elf in sorted(kernel.elfs.items()))
+
+
+def _show_metadata(kernel: CompiledKernel) -> str:
+    return json.dumps(kernel.metadata, indent=2, sort_keys=True) + "\n"
 
 
 def _show_commands(kernel: CompiledKernel) -> str:
@@ -208,14 +211,15 @@ def _size(what: str) -> Callable[[CompiledKernel], str]:
 
 
 PIPELINE: tuple[Pass, ...] = (
-    Pass("plan", _plan, lambda kernel: kernel.plan.describe()),
-    Pass("kernel", _kernel, lambda kernel: f"{kernel.kernel.program}\n"),
-    Pass("codegen", _codegen, _show_listings),
-    Pass("elf", _elf, lambda kernel: "".join(f"core {t}: {len(e):,} bytes\n" for t, e in sorted(kernel.elfs.items()))),
-    Pass("configure", _configure, _show_commands),
-    Pass("pdi", _pdi, _size("pdi")),
-    Pass("sequence", _sequence, _show_sequence),
-    Pass("metadata", _metadata, lambda kernel: json.dumps(kernel.metadata, indent=2, sort_keys=True) + "\n"),
-    Pass("npua", _npua, _size("npua")),
-    Pass("xclbin", _xclbin, _size("xclbin")),
+    Pass("supported", (), (), _supported, _show_attention),
+    Pass("plan", (), ("plan",), _plan, lambda kernel: kernel.plan.describe()),
+    Pass("kernel", ("plan",), ("kernel",), _kernel, lambda kernel: f"{kernel.kernel.program}\n"),
+    Pass("codegen", ("plan", "kernel"), ("programs",), _codegen, _show_listings),
+    Pass("elf", ("kernel", "programs"), ("elfs",), _elf, _show_elfs),
+    Pass("configure", ("plan", "elfs"), ("commands", "cdo"), _configure, _show_commands),
+    Pass("pdi", ("commands",), ("pdi",), _pdi, _size("pdi")),
+    Pass("sequence", ("plan",), ("control",), _sequence, _show_sequence),
+    Pass("metadata", ("plan",), ("metadata",), _metadata, _show_metadata),
+    Pass("npua", ("programs", "pdi", "control", "metadata"), ("npua",), _npua, _size("npua")),
+    Pass("xclbin", ("plan", "pdi", "metadata", "npua"), ("xclbin",), _xclbin, _size("xclbin")),
 )

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from npuc.compiler import driver
 from npuc.compiler.diagnostics import BackendError, InputError, UsageError
 from npuc.compiler.files import read_bytes, write_bytes
 from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_user
-from npuc.runtime.backends import BACKENDS, Backend, BackendSettings, choose_automatically, open_backend
-from npuc.runtime.kernel_file import KernelFile, is_kernel_file, read_kernel
+from npuc.runtime.backends import BACKENDS, HOST_BACKENDS, Backend, BackendSettings, choose_automatically, open_backend
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile, described, is_kernel_file, read_kernel
 from npuc.runtime.statistics import RunReport
 
 if TYPE_CHECKING:
@@ -83,6 +83,7 @@ def load(
     backend: str = "auto",
     fallback: Sequence[str] = DEFAULT_FALLBACK,
     kernel: str | None = None,
+    dims: Mapping[str, int] | None = None,
     machine: str = "phoenix",
     max_cycles: int | None = None,
     strict: bool = False,
@@ -91,28 +92,50 @@ def load(
 ) -> Executable:
     """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
 
+    For 'reference' and 'gpu' a .mlir file is recognised, not compiled: they take what kernels do not support.
+
     backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
     fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
-    BackendError instead. kernel: which one, of a file that holds several. machine, max_cycles, strict, trace
+    BackendError instead. kernel: which one, of a file that holds several. dims: the
+    sizes that the source leaves open, by name (B, S, Skv). machine, max_cycles, strict, trace
     (record a timeline, `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
     Raises InputError, UsageError, BackendError.
     """
-    opened = _open(source, kernel)
+    opened = (_described if backend in HOST_BACKENDS else _open)(source, kernel, dims or {})
     settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict, trace=trace, engine=engine)
     return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 
-def _open(source: str | os.PathLike[str] | bytes | Kernel, name: str | None) -> KernelFile:
-    if isinstance(source, Kernel):
-        return read_kernel(source.xclbin, name=name)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return read_kernel(bytes(source), name=name)
-    path = os.fspath(source)
-    data = read_bytes(path)
-    if is_mlir(path, data):
-        compiled = driver.compile_bytes(data, path, driver.Settings(function=name))
-        return read_kernel(compiled.xclbin, path)
-    return read_kernel(data, path, name)
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Kernel"
+
+
+def _described(source: Source, name: str | None, dims: Mapping[str, int]) -> DescribedKernel:
+    """The kernel as far as a host backend needs it: MLIR is recognised only."""
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        data = read_bytes(path)
+        if is_mlir(path, data):
+            return described(driver.recognise_bytes(data, path, name).bound(dims))
+    return _open(source, name, dims)
+
+
+def _open(source: Source, name: str | None, dims: Mapping[str, int]) -> KernelFile:
+    if isinstance(source, str | os.PathLike):
+        path = os.fspath(source)
+        data = read_bytes(path)
+        if is_mlir(path, data):
+            return read_kernel(_compiled(data, path, name, dims).xclbin, path)
+        kernel = read_kernel(data, path, name)
+    else:
+        kernel = read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name)
+    kernel.attention.bound(dims)
+    return kernel
+
+
+def _compiled(data: bytes, path: str, name: str | None, dims: Mapping[str, int]) -> driver.Compiled:
+    if not dims:
+        return driver.compile_bytes(data, path, driver.Settings(function=name))
+    return driver.compile_description(driver.recognise_bytes(data, path, name).bound(dims))
 
 
 def is_mlir(path: str, data: bytes) -> bool:
@@ -124,7 +147,9 @@ def is_mlir(path: str, data: bytes) -> bool:
 class Executable:
     """A loaded kernel: call it with arrays. Calls from several threads take turns; `stats` is that of the last."""
 
-    def __init__(self, kernel: KernelFile, *, backend: str, fallback: Sequence[str], settings: BackendSettings) -> None:
+    def __init__(
+        self, kernel: DescribedKernel, *, backend: str, fallback: Sequence[str], settings: BackendSettings
+    ) -> None:
         unknown = [name for name in (backend, *fallback) if name not in ("auto", *BACKENDS)] + [
             name for name in fallback if name in ("auto", "xrt")
         ]

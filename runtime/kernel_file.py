@@ -1,4 +1,4 @@
-"""A compiled kernel as it lies in a file: XCLBIN or standalone NPUA -> what a backend needs to run it."""
+"""What a backend needs to run a kernel: its description, and, for devices, what lies in its file (XCLBIN or NPUA)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import KernelArgument
 
 if TYPE_CHECKING:
@@ -19,21 +20,12 @@ NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
 
 
 @dataclass(frozen=True)
-class KernelFile:
-    """name: the kernel's name in metadata. entry: its name in the xclbin, None for a standalone NPUA.
-
-    xclbin: the whole file's bytes, which XRT loads; None for a standalone NPUA.
-    """
+class DescribedKernel:
+    """What a kernel computes: enough for the reference. name: as metadata has it."""
 
     name: str
-    entry: str | None
     arguments: tuple[KernelArgument, ...]
     attention: Attention
-    metadata: Mapping[str, Any]
-    columns: int
-    control: ControlTemplate
-    pdi: bytes
-    xclbin: bytes | None
 
     @property
     def inputs(self) -> tuple[KernelArgument, ...]:
@@ -47,9 +39,31 @@ class KernelFile:
     def buffer_count(self) -> int:
         return 1 + max(a.buffer for a in self.arguments)
 
+
+@dataclass(frozen=True)
+class KernelFile(DescribedKernel):
+    """A kernel with its code. entry: its name in the xclbin, None for a standalone NPUA.
+
+    xclbin: the whole file's bytes, which XRT loads; None for a standalone NPUA.
+    """
+
+    entry: str | None
+    metadata: Mapping[str, Any]
+    columns: int
+    control: ControlTemplate
+    pdi: bytes
+    xclbin: bytes | None
+
     def sequence(self) -> bytes:
         """The runtime sequence as a TXN binary."""
         return bytes(self.control.instantiate({}))
+
+
+def described(attention: Attention) -> DescribedKernel:
+    """The kernel that an attention is, without code. Raises InputError where a size is open."""
+    _ = attention.lengths
+    arguments = tuple(KernelArgument.from_json(record) for record in argument_records(attention))
+    return DescribedKernel(kernel_name(attention.function), arguments, attention)
 
 
 def is_kernel_file(data: bytes) -> bool:

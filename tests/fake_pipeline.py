@@ -31,7 +31,7 @@ class FakePipeline:
     def __init__(self) -> None:
         self.compilations = 0
 
-    def compile_attention(self, attention: Attention, options: Options) -> Any:
+    def compile_attention(self, attention: Attention, options: Options, until: str) -> Any:
         self.compilations += 1
         if options.print_ir_after:
             options.print_ir_after("plan", "the plan")
@@ -65,6 +65,6 @@ class FakePipeline:
         patch.setattr(frontend, "load", small_attention)
 
 
-def small_attention(text: str, file: str, function: str | None) -> tuple[Attention, ...]:
+def small_attention(text: str, file: str, function: str | None, after: object = None) -> tuple[Attention, ...]:
     """Any text is one attention."""
     return (Attention.make(function=function or "attention", heads=2, query_length=64, head_dim=64),)

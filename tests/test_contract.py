@@ -20,7 +20,7 @@ from npuc.compiler.frontend.print_attn import to_attn_module
 
 OPTIONS = {
     "compile": "-o --emit --target --func --columns --precision --option --print-ir-after --dump-dir --no-cache --json",
-    "run": "--kernel --input --random --output --backend --machine --max-cycles --insts --alloc --strict --check "
+    "run": "--kernel --input --random --dim --output --backend --machine --max-cycles --insts --alloc --strict --check "
     "--profile --json",
     "inspect": "--json",
     "doctor": "--json",

@@ -58,6 +58,7 @@ def command(
     """Compile attention in MLIR to an xclbin, or to a stage on the way to it. `-` is standard input or output."""
     stage, output = _stage_and_output(source, output, stage, as_json)
     settings = driver.Settings(
+        stage=stage,
         target=target,
         function=function,
         columns=columns,
@@ -125,7 +126,7 @@ def _write(compiled: driver.Compiled, stage: str, output: str) -> tuple[int, str
 def _print_summary(compiled: driver.Compiled, output: str, size: int) -> None:
     summary: dict[str, Any] = dict(compiled.summary)
     how = "cached" if compiled.cached else f"{compiled.seconds:.1f} s"
-    click.echo(
-        f"{output}: {size:,} bytes, {summary['cores']} cores, largest core program "
-        f"{summary['program_bytes_max']:,} bytes ({how})"
-    )
+    made = f"{output}: {size:,} bytes"
+    if summary["cores"] is not None:
+        made += f", {summary['cores']} cores, largest core program {summary['program_bytes_max']:,} bytes"
+    click.echo(f"{made} ({how})")

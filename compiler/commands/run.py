@@ -45,6 +45,13 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
     help="Draw the inputs that are not given (without any input: --random 0).",
 )
 @click.option(
+    "--dim",
+    "dims",
+    metavar="S=N",
+    multiple=True,
+    help="A size that the source leaves open (`?`), repeatable: S queries, Skv keys, B batch.",
+)
+@click.option(
     "--output", "outputs", metavar="NAME=Y.npy", multiple=True, help="Write an output, repeatable; bf16 as float32."
 )
 @click.option(
@@ -94,6 +101,7 @@ def command(
     kernel: str | None,
     inputs: tuple[str, ...],
     seed: int | None,
+    dims: tuple[str, ...],
     outputs: tuple[str, ...],
     backend: str,
     machine: str,
@@ -114,8 +122,8 @@ def command(
     if as_json and "-" in files.values():
         raise UsageError("--json and --output NAME=- both want standard output")
     if insts is not None:
-        if seed is not None or wants_check or backend not in ("auto", "emulator"):
-            raise UsageError("--insts goes with neither --random, --check nor another backend than the emulator")
+        if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
+            raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
         settings = BackendSettings(machine, max_cycles, strict, trace=trace_file is not None, engine=engine)
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
@@ -135,6 +143,7 @@ def command(
             backend=backend,
             fallback=(),
             kernel=kernel,
+            dims=_sizes(dims),
             machine=machine,
             max_cycles=max_cycles,
             strict=strict,
@@ -220,15 +229,28 @@ def _size(name: str, text: str) -> int:
     return size
 
 
+def _sizes(options: tuple[str, ...]) -> dict[str, int]:
+    sizes = {}
+    for name, text in _pairs(options, "--dim", "NAME=N").items():
+        if not text.isdecimal() or int(text) == 0:
+            raise UsageError(f"--dim {name}={text}: expected a number above zero")
+        sizes[name] = int(text)
+    return sizes
+
+
 def _named(options: tuple[str, ...], option: str) -> dict[str, str]:
+    return _pairs(options, option, "NAME=FILE")
+
+
+def _pairs(options: tuple[str, ...], option: str, form: str) -> dict[str, str]:
     named = {}
     for text in options:
-        name, separator, path = text.partition("=")
-        if not separator or not name or not path:
-            raise UsageError(f"{option} {text}: expected NAME=FILE")
+        name, separator, value = text.partition("=")
+        if not separator or not name or not value:
+            raise UsageError(f"{option} {text}: expected {form}")
         if name in named:
             raise UsageError(f"{option} {name} is given twice")
-        named[name] = path
+        named[name] = value
     return named
 
 

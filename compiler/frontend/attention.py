@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from types import EllipsisType
 from typing import Any, NamedTuple, TypeAlias
 
-from npuc.compiler.diagnostics import InputError, Place
+from npuc.compiler.diagnostics import InputError, Place, UsageError
 
 DTYPES = ("bf16", "f32", "f16", "i8", "i1")
 ROLES = ("q", "k", "v", "mask", "out")
@@ -117,11 +117,11 @@ class Attention:
         return Lengths(self.batch, self.query_length, self.key_length)
 
     def bound(self, sizes: Mapping[str, int]) -> Attention:
-        """With open sizes given, by name. Raises InputError for a name that is not open."""
+        """With open sizes given, by name. Raises UsageError for a name that is not open."""
         for name in sizes:
             if name not in self.open_dimensions:
                 known = ", ".join(self.open_dimensions) or "none"
-                raise InputError(f"attention @{self.function} leaves no {name} open", remedy=f"open: {known}")
+                raise UsageError(f"attention @{self.function} leaves no {name} open", remedy=f"open: {known}")
         sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
         closed = tuple(replace(a, shape=_bound_shape(self, a, sizes)) for a in self.arguments)
         return replace(self, arguments=closed, **sizes_of)

@@ -34,11 +34,10 @@ class _Signature:
         return str(self.block.arguments[number].type.element_type)
 
 
-def attention_of(name: str, function: Any, file: str) -> Attention:
-    """The attention that a func.func operation computes; `file` names it. Raises Blocked where it is anything else."""
+def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
+    """The attention that a func.func computes in `block`; `file` names it. Raises Blocked where it is anything else."""
     signature = _signature(name, function)
-    values = run(function)
-    value = values[0]
+    value = run(block)[0]
     if isinstance(value, Opaque):
         raise Blocked(value.operation, value.reason, value.remedy)
     if not isinstance(value, Attended | Sdpa):

@@ -8,25 +8,15 @@ from typing import Any
 from npuc.compiler.dialects.attn import SDPA
 from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand
 from npuc.compiler.frontend.elementwise import elementwise
-from npuc.compiler.frontend.parse import LINALG_REMEDY
-from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.structured import structured
 from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Value, axes_of, with_axes
 
-# Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
-PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
 
-
-def run(function: Any) -> list[Value]:
-    """The values a func.func returns. Raises Blocked for operations that may do more than compute a result."""
-    blocks = list(function.regions[0].blocks)
-    if len(blocks) != 1:
-        raise Blocked(blocks[0].operations[len(blocks[0].operations) - 1], "control flow is not recognised")
-    block = blocks[0]
-    refuse_effects(block)
+def run(block: Any) -> list[Value]:
+    """The values that a function's block returns (`legalise`)."""
     values: dict[Any, Value] = {}
     for number, argument in enumerate(block.arguments):
         values[argument] = Operand(argument_axes(number, sizes_of(argument.type)), number)
@@ -37,16 +27,6 @@ def run(function: Any) -> list[Value]:
         for result, value in zip(operation.results, results, strict=True):
             values[result] = value
     raise AssertionError("a function body ends in func.return")
-
-
-def refuse_effects(block: Any) -> None:
-    for operation in block.operations:
-        dialect = operation.name.partition(".")[0]
-        if dialect not in PURE_DIALECTS and operation.name != "func.return":
-            raise Blocked(operation, f"operations of the dialect {dialect} are not recognised", LINALG_REMEDY)
-        for region in operation.regions:
-            for inner in region.blocks:
-                refuse_effects(inner)
 
 
 def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:

@@ -1,4 +1,6 @@
-"""What runs a kernel: the NPU through XRT, the emulator, numpy, PyTorch. Each opens one KernelFile.
+"""What runs a kernel: the NPU through XRT, the emulator, numpy, PyTorch.
+
+Each opens one kernel: devices a KernelFile, what computes on the host (HOST_BACKENDS) a DescribedKernel.
 
 A backend takes the kernel's data buffers, in the order of the runtime sequence, and fills the output ones in place.
 """
@@ -9,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from npuc.compiler.diagnostics import UsageError
+from npuc.compiler.diagnostics import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from npuc.runtime.kernel_file import KernelFile
+    from npuc.runtime.kernel_file import DescribedKernel, KernelFile
     from npuc.runtime.statistics import RunReport
 
+HOST_BACKENDS = ("reference", "gpu")
 BACKENDS = ("xrt", "emulator", "reference", "gpu")
 # The emulator's machine tables (npuc.runtime.emulator.timing), named here so that --help need not load it.
 MACHINES = ("phoenix", "8700g")
@@ -46,18 +49,18 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(name: str, kernel: KernelFile, settings: BackendSettings) -> Backend:
+def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) -> Backend:
     """Open `kernel` on the backend of that name. Raises BackendError where it is not available."""
     if name == "xrt":
         from npuc.runtime.backends.xrt import XrtBackend
 
-        return XrtBackend(kernel)
+        return XrtBackend(_with_code(name, kernel))
     if name == "emulator":
         if settings.machine not in MACHINES:
             raise UsageError(f"machine {settings.machine!r} is unknown", remedy=f"one of {', '.join(MACHINES)}")
         from npuc.runtime.backends.emulator import EmulatorBackend
 
-        return EmulatorBackend(kernel, settings)
+        return EmulatorBackend(_with_code(name, kernel), settings)
     if name == "reference":
         from npuc.runtime.backends.reference_backend import ReferenceBackend
 
@@ -67,6 +70,14 @@ def open_backend(name: str, kernel: KernelFile, settings: BackendSettings) -> Ba
 
         return GpuBackend(kernel)
     raise UsageError(f"backend {name!r} is unknown", remedy=f"one of auto, {', '.join(BACKENDS)}")
+
+
+def _with_code(name: str, kernel: DescribedKernel) -> KernelFile:
+    from npuc.runtime.kernel_file import KernelFile
+
+    if not isinstance(kernel, KernelFile):
+        raise BackendError(f"{name} runs compiled kernels, and {kernel.name} was only recognised")
+    return kernel
 
 
 def choose_automatically() -> tuple[str, str]:

@@ -11,7 +11,7 @@ import numpy as np
 from npuc.compiler.diagnostics import BackendError
 from npuc.runtime.arguments import from_buffer, to_buffer
 from npuc.runtime.check import visibility
-from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.kernel_file import DescribedKernel
 from npuc.runtime.statistics import RunReport
 
 
@@ -28,7 +28,7 @@ def _torch_with_gpu() -> Any:
 class GpuBackend:
     name = "gpu"
 
-    def __init__(self, kernel: KernelFile) -> None:
+    def __init__(self, kernel: DescribedKernel) -> None:
         self._torch = _torch_with_gpu()
         self._kernel = kernel
 
@@ -50,7 +50,7 @@ class GpuBackend:
     def _attention(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         torch, rules = self._torch, self._kernel.attention
         q, k, v = (
-            torch.from_numpy(arrays[rules.argument(r).name].astype(np.float32).reshape(rules.full_shape(r))).cuda()
+            torch.from_numpy(arrays[rules.argument(r).name].astype(np.float32).reshape(rules.closed_shape(r))).cuda()
             for r in ("q", "k", "v")
         )
         group = rules.heads // rules.kv_heads

@@ -9,14 +9,14 @@ import numpy as np
 
 from npuc.runtime.arguments import from_buffer, to_buffer
 from npuc.runtime.check import expected
-from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.kernel_file import DescribedKernel
 from npuc.runtime.statistics import RunReport
 
 
 class ReferenceBackend:
     name = "reference"
 
-    def __init__(self, kernel: KernelFile) -> None:
+    def __init__(self, kernel: DescribedKernel) -> None:
         self._kernel = kernel
 
     def run(self, buffers: Sequence[bytearray]) -> RunReport:

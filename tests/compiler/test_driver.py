@@ -120,7 +120,7 @@ def test_passes_are_shown_and_dumped_even_when_cached(pipeline, tmp_path):
 
 
 def test_an_unknown_pass_is_named_with_those_there_are(pipeline):
-    with pytest.raises(UsageError, match="one of all, plan, kernel"):
+    with pytest.raises(UsageError, match="one of all, legalise, raise, plan, kernel"):
         driver.compile_source("text", settings=Settings(print_ir_after="nothing", show_ir=print))
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.frontend import Attention, load, to_attn_module
 
 Q = "tensor<1x4x64x64xbf16>"
@@ -189,7 +189,7 @@ def test_lengths_and_batch_may_be_open(text: str, open_: tuple[str, ...]) -> Non
     given = found.bound({name: 8 for name in open_})
     assert given.open_dimensions == () and "?" not in to_attn_module(given)
     assert load(to_attn_module(given), "printed") == (given,)
-    with pytest.raises(InputError, match="leaves no S open"):
+    with pytest.raises(UsageError, match="leaves no S open"):
         given.bound({"S": 9})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,12 @@ from npuc.compiler.emit.pdi import read_pdi
 from npuc.compiler.emit.txn import read_txn
 from npuc.compiler.emit.xclbin import read_xclbin
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.interface import kernel_name
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import configure, core_tiles
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.options import Options
-from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, kernel_name
+from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, passes_until
 
 SMALL = Attention.make(heads=2, query_length=64, head_dim=64, dtype="f32", function="sdpa.small")
 
@@ -37,6 +39,26 @@ def test_every_pass_shows_its_result_in_order(compiled: tuple[CompiledKernel, li
     shown = compiled[1]
     assert [name for name, _ in shown] == [step.name for step in PIPELINE]
     assert all(text.endswith("\n") for _, text in shown)
+
+
+@pytest.mark.parametrize("last", [step.name for step in PIPELINE])
+def test_the_pipeline_stops_after_any_pass_with_what_its_passes_make(last: str) -> None:
+    kernel = compile_attention(SMALL, Options(columns=1), until=last)
+    made = {field for step in passes_until(last) for field in step.makes}
+    given = {"attention", "options"}
+    assert {f.name for f in fields(CompiledKernel) if hasattr(kernel, f.name)} == made | given
+
+
+def test_every_pass_runs_on_what_it_says_it_needs() -> None:
+    whole = compile_attention(SMALL, Options(columns=1))
+    for step in PIPELINE:
+        kernel = CompiledKernel(whole.attention, whole.options)
+        for field in step.needs:
+            setattr(kernel, field, getattr(whole, field))
+        step.run(kernel)
+        assert {f.name for f in fields(kernel) if hasattr(kernel, f.name)} == {
+            "attention", "options", *step.needs, *step.makes
+        }  # fmt: skip
 
 
 def test_the_same_source_gives_the_same_bytes(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:

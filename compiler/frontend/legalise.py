@@ -1,0 +1,30 @@
+"""What the rules of recognition take: one block of operations whose only effect is their results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from npuc.compiler.frontend.parse import LINALG_REMEDY
+from npuc.compiler.frontend.place import Blocked
+
+# Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
+PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
+
+
+def legalise(function: Any) -> Any:
+    """The block of a func.func. Raises Blocked at control flow and at operations that may do more than compute."""
+    blocks = list(function.regions[0].blocks)
+    if len(blocks) != 1:
+        raise Blocked(blocks[0].operations[len(blocks[0].operations) - 1], "control flow is not recognised")
+    _refuse_effects(blocks[0])
+    return blocks[0]
+
+
+def _refuse_effects(block: Any) -> None:
+    for operation in block.operations:
+        dialect = operation.name.partition(".")[0]
+        if dialect not in PURE_DIALECTS and operation.name != "func.return":
+            raise Blocked(operation, f"operations of the dialect {dialect} are not recognised", LINALG_REMEDY)
+        for region in operation.regions:
+            for inner in region.blocks:
+                _refuse_effects(inner)

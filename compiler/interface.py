@@ -1,0 +1,42 @@
+"""A kernel as its callers see it: its name, and its arguments as the metadata of a file declares them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.attention import Argument, Attention
+
+INSTANCE = "NPUC"
+LONGEST_NAME = 63 - len(":" + INSTANCE)
+# Interface -> device, where they differ: the matrix unit takes bf16, masks are added in f32.
+DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}
+MASK_DTYPES = {"f16": "f32"}
+
+
+def kernel_name(function: str) -> str:
+    """The function's name as XRT takes it: letters, digits and underscores, a letter first."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", function)
+    return (name if name[:1].isalpha() else f"k_{name}")[:LONGEST_NAME]
+
+
+def argument_records(attention: Attention) -> list[dict[str, Any]]:
+    """The arguments as JSON values: name, role, dtype, device_dtype, shape, direction, buffer, layout."""
+    return [
+        {
+            "name": argument.name,
+            "role": argument.role,
+            "dtype": argument.dtype,
+            "device_dtype": _device_dtype(argument),
+            "shape": list(argument.shape),
+            "direction": "out" if argument.role == "out" else "in",
+            "buffer": index,
+            "layout": "row-major",
+        }
+        for index, argument in enumerate(attention.arguments)
+    ]
+
+
+def _device_dtype(argument: Argument) -> str:
+    return (MASK_DTYPES if argument.role == "mask" else DEVICE_DTYPES).get(argument.dtype, argument.dtype)
