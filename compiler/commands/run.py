@@ -78,8 +78,8 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 @click.option(
     "--insts",
     metavar="FILE",
-    help="Run an xclbin of another tool with this runtime sequence (TXN, or the "
-    "older text form) on the emulator; its buffers are bo0, bo1, ...",
+    help="Run an xclbin or PDI of another tool with this runtime sequence (TXN, a control-code ELF, "
+    "or the older text form) on the emulator; its buffers are bo0, bo1, ...",
 )
 @click.option(
     "--alloc", "allocations", metavar="boN=BYTES", multiple=True, help="With --insts: a buffer of zeros, repeatable."
@@ -115,7 +115,7 @@ def command(
     trace_file: str | None,
     as_json: bool,
 ) -> None:
-    """Run a kernel: .xclbin, .npua (on the emulator), or .mlir, which is compiled first."""
+    """Run a kernel: .xclbin, .npua (on the emulator), .pdi (with --insts), or .mlir, which is compiled first."""
     from npuc.runtime.executor import load
 
     files = _named(outputs, "--output")
