@@ -89,6 +89,8 @@ def load(
     strict: bool = False,
     trace: bool = False,
     engine: str | None = None,
+    clock: float | None = None,
+    short_runs: bool = False,
 ) -> Executable:
     """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
 
@@ -97,12 +99,13 @@ def load(
     backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
     fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
     BackendError instead. kernel: which one, of a file that holds several. dims: the
-    sizes that the source leaves open, by name (B, S, Skv). machine, max_cycles, strict, trace
-    (record a timeline, `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
+    sizes that the source leaves open, by name (B, S, Skv). machine, clock (GHz, the machine's own for None),
+    short_runs (assume a cost of short runs in DDR), max_cycles, strict, trace (record a timeline,
+    `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
     Raises InputError, UsageError, BackendError.
     """
     opened = (_described if backend in HOST_BACKENDS else _open)(source, kernel, dims or {})
-    settings = BackendSettings(machine=machine, max_cycles=max_cycles, strict=strict, trace=trace, engine=engine)
+    settings = BackendSettings(machine, max_cycles, strict, trace, engine, clock, short_runs)
     return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 

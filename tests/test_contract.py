@@ -30,7 +30,7 @@ CHOICES = {
     ("compile", "target"): {"npu1"},
     ("compile", "precision"): {"bf16", "int8"},
     ("run", "backend"): {"auto", "xrt", "emulator", "reference"},
-    ("run", "machine"): {"phoenix", "8700g"},
+    ("run", "machine"): {"phoenix", "8945hs", "8700g"},
 }
 
 
@@ -172,9 +172,24 @@ def test_the_fields_of_a_run_on_every_backend(npuc, place):
         assert report["check"]["passed"] and np.load(f"{backend}.npy").dtype == np.float32
 
 
-def test_the_other_machine_has_its_clock(npuc, place):
-    report = json.loads(npuc("run", "k.xclbin", *EMULATED, "--machine", "8700g", "--json")[1])
-    assert report["clock_hz"] == 1_800_000_000 and report["seconds"] == report["cycles"] / report["clock_hz"]
+@pytest.mark.parametrize(
+    "words, clock",
+    [
+        (("--machine", "8700g"), 1_800_000_000),
+        (("--machine", "8945hs"), 1_600_000_000),
+        (("--clock", "0.8"), 800_000_000),
+        (("--machine", "8945hs", "--clock", "1.28"), 1_280_000_000),
+    ],
+)
+def test_the_other_machines_and_clocks_are_those_named(npuc, place, words, clock):
+    report = json.loads(npuc("run", "k.xclbin", *EMULATED, *words, "--json")[1])
+    assert report["clock_hz"] == clock and report["seconds"] == report["cycles"] / clock
+
+
+@pytest.mark.parametrize("clock", ["0", "-1", "nan", "inf", "fast"])
+def test_a_clock_that_is_none_is_wrong_usage(npuc, place, clock):
+    code, out, err = npuc("run", "k.xclbin", *EMULATED, "--clock", clock)
+    assert code == 2 and out == "" and "--clock" in err
 
 
 def test_emulated_figures_say_so(npuc, place):

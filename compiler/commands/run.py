@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from npuc.compiler.diagnostics import BackendError, CheckFailed, UsageError
-from npuc.runtime.backends import BackendSettings
+from npuc.runtime.backends import MACHINES, BackendSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -63,10 +63,21 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 )
 @click.option(
     "--machine",
-    type=click.Choice(["phoenix", "8700g"]),
-    default="phoenix",
+    type=click.Choice(MACHINES),
+    default=MACHINES[0],
     show_default=True,
     help="Which machine's clock and memory are emulated.",
+)
+@click.option(
+    "--clock",
+    type=float,
+    metavar="GHZ",
+    help="Emulate the machine at another clock of the array; cycles are the same but for DDR.",
+)
+@click.option(
+    "--short-runs",
+    is_flag=True,
+    help="Emulator: assume (unmeasured) that short runs in DDR cost more than bytes.",
 )
 @click.option(
     "--engine",
@@ -105,6 +116,8 @@ def command(
     outputs: tuple[str, ...],
     backend: str,
     machine: str,
+    clock: float | None,
+    short_runs: bool,
     engine: str | None,
     max_cycles: int | None,
     insts: str | None,
@@ -124,7 +137,7 @@ def command(
     if insts is not None:
         if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
-        settings = BackendSettings(machine, max_cycles, strict, trace=trace_file is not None, engine=engine)
+        settings = BackendSettings(machine, max_cycles, strict, trace_file is not None, engine, clock, short_runs)
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
             keep(foreign.report)
@@ -149,6 +162,8 @@ def command(
             strict=strict,
             trace=trace_file is not None,
             engine=engine,
+            clock=clock,
+            short_runs=short_runs,
         ) as executable,
     ):
         if executable.notice:

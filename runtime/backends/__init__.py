@@ -20,19 +20,22 @@ if TYPE_CHECKING:
 HOST_BACKENDS = ("reference", "gpu")
 BACKENDS = ("xrt", "emulator", "reference", "gpu")
 # The emulator's machine tables (npuc.runtime.emulator.timing), named here so that --help need not load it.
-MACHINES = ("phoenix", "8700g")
+MACHINES = ("phoenix", "8945hs", "8700g")
 
 
 @dataclass(frozen=True)
 class BackendSettings:
     """Concern the emulator only. max_cycles None: no limit. trace: record a timeline. engine: one of
-    npuc.runtime.emulator.engines, or None for the default."""
+    npuc.runtime.emulator.engines, or None for the default. clock: of the array in GHz, None for the machine's own.
+    short_runs: assume a cost of short runs in DDR (npuc.runtime.emulator.timing)."""
 
     machine: str = "phoenix"
     max_cycles: int | None = None
     strict: bool = False
     trace: bool = False
     engine: str | None = None
+    clock: float | None = None
+    short_runs: bool = False
 
 
 class Backend(Protocol):

@@ -18,7 +18,9 @@ class Emulation:
 
     def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
         self._settings, self._name = settings, name
-        self._machine = MACHINES[settings.machine]
+        machine = MACHINES[settings.machine]
+        machine = machine if settings.clock is None else machine.at_clock(settings.clock)
+        self._machine = machine.with_short_runs() if settings.short_runs else machine
         self._device = Device(columns, self._machine, settings.strict, settings.engine)
         self._device.load_pdi(pdi)
 
@@ -34,9 +36,16 @@ class Emulation:
             clock_hz=self._machine.clock_hz,
             cores=statistics.cores,
             dma=statistics.dma,
-            warnings=statistics.warnings,
+            warnings=(*statistics.warnings, *self._assumed()),
             trace=statistics.trace,
         )
+
+    def _assumed(self) -> tuple[str, ...]:
+        """What the cycles rest on that no measurement backs."""
+        if not self._settings.short_runs:
+            return ()
+        cycles = f"{self._machine.ddr_run:.0f} cycles"
+        return (f"assumed, not measured: each run of neighbouring words in DDR takes a channel at least {cycles}",)
 
 
 class EmulatorBackend:

@@ -46,6 +46,18 @@ class Pattern:
             size *= wrap
         return True
 
+    @cached_property
+    def run(self) -> int:
+        """Neighbouring words of memory that are visited one after the other, before the first jump."""
+        if self.linear:
+            return self.length
+        size = 1
+        for step, wrap in zip(self.steps, self.wraps, strict=False):
+            if step != size:
+                break
+            size *= wrap
+        return min(size, self.length)
+
     def offsets(self, start: int, count: int) -> np.ndarray:
         """Word offsets from the base address of words start..start+count of the stream; -1 where a zero is sent."""
         if self.length <= CACHED_WORDS:

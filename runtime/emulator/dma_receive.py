@@ -303,8 +303,11 @@ class _ReceiverInlet(Inlet):
         self.channel = channel
 
     def ddr(self) -> tuple[str, float, float] | None:
-        machine = self.array.machine
-        return ("write", machine.shim_s2mm_word, machine.ddr_write_bytes) if self.tile.kind == "shim" else None
+        machine, descriptor = self.array.machine, self.channel.descriptor
+        if self.tile.kind != "shim":
+            return None
+        run = machine.ddr_run / descriptor.pattern.run if descriptor is not None else 0.0
+        return "write", max(machine.shim_s2mm_word, run), machine.ddr_write_bytes
 
     def receive(self, segment: Segment) -> None:
         self.channel.received(segment)

@@ -170,7 +170,10 @@ class Sender(Channel, Supply):
 
     def ddr(self) -> tuple[str, float, float] | None:
         machine = self.array.machine
-        return ("read", machine.shim_mm2s_word, machine.ddr_read_bytes) if self.tile.kind == "shim" else None
+        if self.tile.kind != "shim":
+            return None
+        pattern = self.runs[0].descriptor.pattern
+        return "read", max(machine.shim_mm2s_word, machine.ddr_run / pattern.run), machine.ddr_read_bytes
 
     def held_up(self) -> None:
         self.fetch_ahead()

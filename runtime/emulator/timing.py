@@ -6,15 +6,19 @@ facts/schedule/aie2_timing_hw.md.  Deterministic: the same run costs the same cy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from npuc.compiler.diagnostics import UsageError
+
+SLOWEST, FASTEST = 0.05, 50.0  # GHz
 
 
 @dataclass(frozen=True)
 class MachineTable:
     name: str
     clock_hz: int  # H: silicon.md section 8
-    ddr_read_bytes: float  # per cycle, whole array; H: 26 GB/s (section 7)
-    ddr_write_bytes: float  # H: 13 GB/s
+    ddr_read_bytes: float  # per cycle, whole array; H: section 7
+    ddr_write_bytes: float  # H: the same each way (28.1 GB/s measured in both directions at once)
     write: int = 100  # H: a register write of the runtime sequence (section 9)
     block_write: int = 203  # H: of 8 words
     block_write_word: int = 13  # H: each further word
@@ -51,7 +55,39 @@ class MachineTable:
     memtile_mm2s_finish: int = -5
     memtile_strided_finish: int = 2
 
+    ddr_run: float = 0.0  # A, off: cycles a channel needs for a run of neighbouring words in DDR
 
-PHOENIX = MachineTable("phoenix", 1_000_000_000, 26.0, 13.0)
-M8700G = MachineTable("8700g", 1_800_000_000, 14.4, 7.2)
-MACHINES = {machine.name: machine for machine in (PHOENIX, M8700G)}
+    def at_clock(self, gigahertz: float) -> MachineTable:
+        """The same machine at another clock of the array: DDR moves as many bytes a second, so others a cycle.
+
+        UsageError for a clock that no array has.
+        """
+        if not SLOWEST <= gigahertz <= FASTEST:
+            raise UsageError(
+                f"a clock of {gigahertz:g} GHz (--clock)", remedy=f"{SLOWEST} to {FASTEST} GHz are emulated"
+            )
+        clock_hz = round(gigahertz * 1e9)
+        slower = self.clock_hz / clock_hz
+        return replace(
+            self,
+            clock_hz=clock_hz,
+            ddr_read_bytes=self.ddr_read_bytes * slower,
+            ddr_write_bytes=self.ddr_write_bytes * slower,
+            ddr_run=self.ddr_run / slower,
+        )
+
+    def with_short_runs(self) -> MachineTable:
+        """The same machine with an assumed cost of short runs in DDR.
+
+        A hypothesis (facts/silicon/silicon.md section 10): 39 cycles at 1.6 GHz for each run of up to 64 bytes would
+        explain the times of two public matrix multiplications.
+        """
+        return replace(self, ddr_run=SHORT_RUN_SECONDS * self.clock_hz)
+
+
+SHORT_RUN_SECONDS = 39 / 1.6e9
+PHOENIX = MachineTable("phoenix", 1_000_000_000, 26.0, 26.0)
+# Eleven published times of this processor fit 1.6 GHz (section 10); its DDR is taken to be as fast as phoenix's.
+M8945HS = MachineTable("8945hs", 1_600_000_000, 16.25, 16.25)
+M8700G = MachineTable("8700g", 1_800_000_000, 15.6, 15.6)  # 28.1 GB/s each way
+MACHINES = {machine.name: machine for machine in (PHOENIX, M8945HS, M8700G)}

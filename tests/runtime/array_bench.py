@@ -9,7 +9,7 @@ import numpy as np
 from npuc.compiler.asm.assembler import assemble
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.array import Array, Note
-from npuc.runtime.emulator.timing import PHOENIX
+from npuc.runtime.emulator.timing import PHOENIX, MachineTable
 
 Place = tuple[int, int]
 Port = tuple[str, int]
@@ -19,8 +19,8 @@ WHO = "the test"
 class Bench:
     """`array`, with helpers that write its registers; `notes`: everything its units reported."""
 
-    def __init__(self, columns: int = 1, strict: bool = False) -> None:
-        self.array = Array(columns, PHOENIX, strict)
+    def __init__(self, columns: int = 1, strict: bool = False, machine: MachineTable = PHOENIX) -> None:
+        self.array = Array(columns, machine, strict)
         self.notes: list[Note] = []
         self.array.listeners.append(self.notes.append)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.descriptor import Pattern
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.timing import PHOENIX
 
 SHIM, MEMTILE, CORE, EAST = (0, 0), (0, 1), (0, 2), (1, 1)
 OWN = geometry.MEMTILE_VIEW_OWN // 4
@@ -347,7 +348,7 @@ def test_writes_to_ddr_share_its_rate_only_while_they_last():
     lengths = (16384, 1024, 1024, 1024)
     ends = []
     for columns in (1, 4):
-        bench = Bench(columns)
+        bench = Bench(columns, machine=PHOENIX.at_clock(2.0))  # 13 bytes a cycle
         bench.array.host.attach([bytearray(4 * length) for length in lengths])
         for column in range(columns):
             bench.shim_dma(column)

@@ -440,7 +440,7 @@ def test_the_emulator_backend_boots_the_image_and_counts_cycles(seed):
         out = exe(*arrays(seed))
     assert exe.stats.emulated and exe.stats.clock_hz == 10**9 and exe.stats.cycles is not None
     assert not out.any(), "a kernel without a program writes nothing"
-    with pytest.raises(npuc.UsageError, match="one of phoenix, 8700g"):
+    with pytest.raises(npuc.UsageError, match="one of phoenix, 8945hs, 8700g"):
         npuc.load(xclbin_of(described()), backend="emulator", machine="z80")
 
 
