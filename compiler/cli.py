@@ -14,6 +14,7 @@ import click
 
 from npuc import __version__
 from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
+from npuc.compiler.plain_text import printable
 
 EPILOG = (
     "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
@@ -113,9 +114,7 @@ def _usage_error(error: click.ClickException) -> UsageError:
 
 
 def _report(error: NpucError, words: list[str]) -> int:
-    # Names from a file cannot move the cursor or fake lines.
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).splitlines()))
-    print(f"error: {line}", file=sys.stderr)
+    print(f"error: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
     # A failed check is part of the report that was printed.
     if "--json" in words and not isinstance(error, CheckFailed):
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, parse_expression
+from npuc.compiler.asm.expressions import NAME, AssemblyError, Expression, named, parse_expression
 from npuc.compiler.asm.source import (
     Align,
     At,
@@ -87,7 +87,8 @@ def read_source(text: str, file: str = "<asm>") -> Source:
 
 
 def _read_statement(reader: _Reader, statement: Statement) -> None:
-    for name, column in statement.labels:
+    for label, column in statement.labels:
+        name = _name(Argument(label, column))
         _define(reader, name, At(statement.line, column))
         reader.add(Label(name, At(statement.line, column), reader.exact))
     text = statement.text
@@ -102,7 +103,7 @@ def _read_statement(reader: _Reader, statement: Statement) -> None:
     elif "=" in text and (assigned := re.match(rf"({NAME})\s*=", text)):
         value = text[assigned.end() :].lstrip()
         argument = Argument(value, statement.column + len(text) - len(value))
-        _with_columns(reader, statement, lambda: _equate(reader, assigned[1], argument, statement))
+        _with_columns(reader, statement, lambda: _equate(reader, named(assigned[1]), argument, statement))
     else:
         section = reader.section or reader.enter(".text", True, False)
         if not section.is_code:
@@ -219,7 +220,10 @@ def _string(argument: Argument) -> bytes:
 def _name(argument: Argument) -> str:
     if not re.fullmatch(NAME, argument.text):
         raise AssemblyError(f"{argument.text or 'nothing'} is no name").at(argument.column)
-    return argument.text.strip('"')
+    try:
+        return named(argument.text)
+    except AssemblyError as error:
+        raise error.at(argument.column) from None
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -330,7 +334,6 @@ def _entry(reader: _Reader, arguments: list[Argument], statement: Statement) -> 
 
 # --- symbols ------------------------------------------------------------------------------------------------------
 def _equate(reader: _Reader, name: str, value: Argument, statement: Statement) -> None:
-    name = name.strip('"')
     at = At(statement.line, statement.column)
     _define(reader, name, at)
     del reader.program.labels[name]

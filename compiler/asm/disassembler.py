@@ -15,6 +15,7 @@ from npuc.compiler.asm.codec import Bundle, Decoded, Undecodable, decode_sweep
 from npuc.compiler.asm.expressions import NAME, quoted
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_bundle, format_instruction
+from npuc.compiler.plain_text import one_line
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 
@@ -38,11 +39,6 @@ def disassemble(programs: Sequence[CoreProgram], file: str = "") -> str:
         if program.data or program.table:
             parts.append(_data_text(program, known[key]))
     return "\n".join(parts)
-
-
-def one_line(text: str) -> str:
-    """Text of a binary as it may stand in a comment."""
-    return " ".join(text.split())
 
 
 def _heading(program: CoreProgram) -> str:

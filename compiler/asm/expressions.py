@@ -6,8 +6,10 @@ import re
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.plain_text import printable
 
-NAME = r'[A-Za-z_.$][\w.$]*|"[^"\n]+"'
+NAME = r'[A-Za-z_.$][\w.$]*|"(?:[^"\\\n]|\\[^\n])+"'
+"""A symbol's name as it is written; `named` gives the name itself."""
 _TERM = re.compile(rf"\s*([+-]?)\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![\w.$])|{NAME})\s*")
 
 
@@ -37,11 +39,40 @@ class Expression(NamedTuple):
 
 
 _PLAIN = re.compile(r"[A-Za-z_.$][\w.$]*", re.ASCII)
+_ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+LAST_CHARACTER = 0x10FFFF
+_SURROGATES = 0xD800, 0xDFFF
 
 
 def quoted(name: str) -> str:
-    """A symbol's name as it is written: in quotes when it is no plain word."""
-    return name if _PLAIN.fullmatch(name) else '"' + re.sub(r'["\n;\\]', "?", name) + '"'
+    """A symbol's name as it is written: in quotes when it is no plain word, what cannot be shown as escapes."""
+    return name if _PLAIN.fullmatch(name) else '"' + printable(re.sub(r'["\\]', r"\\\g<0>", name)) + '"'
+
+
+def named(text: str) -> str:
+    """The name that is written so, in quotes or without.  Raises AssemblyError for an escape that is none."""
+    if text[:1] != '"':
+        return text
+    return _ESCAPE.sub(_character, text[1:-1]) if "\\" in text else text[1:-1]
+
+
+def _character(match: re.Match[str]) -> str:
+    number = match[1] or match[2] or match[3]
+    if number is None and match[4] in _ESCAPED:
+        return _ESCAPED[match[4]]
+    code = 0 if number is None else int(number, 16)
+    if 0 < code < _SURROGATES[0] or _SURROGATES[1] < code <= LAST_CHARACTER:
+        return chr(code)
+    remedy = '\\" \\\\ \\n \\r \\t \\x41 \\u0041 \\U00000041'
+    raise AssemblyError(f"{match[0]}: no character that a name may have", remedy=remedy)
+
+
+def _named_at(term: str, offset: int) -> str:
+    try:
+        return named(term)
+    except AssemblyError as error:
+        raise error.at(offset) from None
 
 
 def parse_expression(text: str) -> Expression:
@@ -59,6 +90,6 @@ def parse_expression(text: str) -> Expression:
                 raise AssemblyError(f"a number of {len(term)} digits").at(match.start(2))
             constant += sign * (int(term, 10) if term.isdecimal() else int(term, 0))
         else:
-            symbols.append((sign, term.strip('"')))
+            symbols.append((sign, _named_at(term, match.start(2))))
         at = match.end()
     return Expression(constant, tuple(symbols))

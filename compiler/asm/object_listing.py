@@ -6,11 +6,12 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from npuc.compiler.asm.codec import Bundle, Undecodable, decode_sweep
-from npuc.compiler.asm.disassembler import data_lines, line_text, one_line
+from npuc.compiler.asm.disassembler import data_lines, line_text
 from npuc.compiler.asm.expressions import quoted
 from npuc.compiler.asm.objects import value_in_place
 from npuc.compiler.asm.text import format_instruction
 from npuc.compiler.emit.elf_object import ObjectFile, ObjectSymbol, Relocation, Section
+from npuc.compiler.plain_text import one_line
 from npuc.compiler.target.aie2.relocations import DATA_WORD, RELOCATIONS, relocation_type
 
 CODE_ALIGNMENT = 16

@@ -165,7 +165,8 @@ _QUOTED_OR_COMMENT = re.compile(r'"(?:[^"\\]|\\.)*"|//')
 
 
 class Statement(NamedTuple):
-    """A line's labels and what follows them: a directive, a bundle, or nothing; `column` is where that begins."""
+    """A line's labels, as they are written, and what follows them: a directive, a bundle, or nothing; `column` is where
+    that begins."""
 
     line: int
     labels: tuple[tuple[str, int], ...]
@@ -195,7 +196,7 @@ def statements(text: str) -> Iterator[Statement]:
             rest = rest[address.end() :].lstrip()
         elif ":" in rest:
             while label := _LABEL.match(rest):
-                labels = (*labels, (label[1].strip('"'), len(line) - len(rest) + 1))
+                labels = (*labels, (label[1], len(line) - len(rest) + 1))
                 rest = rest[label.end() :].lstrip()
         column = len(line) - len(rest) + 1
         rest = rest.rstrip()

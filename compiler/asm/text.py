@@ -210,6 +210,21 @@ def _wrong_form(text: str, found: list[re.Match[str]], candidates: Sequence[_Syn
     return AssemblyError(f"operands do not fit: {text.strip()}", remedy=f"{hint}it is written {forms}").at(offset)
 
 
+_PART = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^";]|")*')
+
+
+def _parts(text: str) -> list[str]:
+    """What stands between semicolons; those in quotes do not count."""
+    found, at = [], 0
+    while True:
+        match = _PART.match(text, at)
+        assert match is not None
+        found.append(match[0])
+        if match.end() >= len(text):
+            return found
+        at = match.end() + 1
+
+
 def parse_bundle(text: str) -> Slots:
     """Slot -> instruction and operands, as `encode_bundle` takes them; nops in the text are kept, they set the format.
 
@@ -217,7 +232,7 @@ def parse_bundle(text: str) -> Slots:
     """
     slots: Slots = {}
     offset = 0
-    for part in text.split(";"):
+    for part in text.split(";") if '"' not in text else _parts(text):
         try:
             instruction, operands = parse_instruction(part)
         except AssemblyError as error:

@@ -89,7 +89,7 @@ def _delete(folder: str, names: list[str]) -> list[str]:
 
 def _text(result: golden.CaseResult, limit: int) -> str:
     from npuc.compiler.inspect.diff.text import render
-    from npuc.compiler.inspect.render import printable
+    from npuc.compiler.plain_text import printable
 
     if result.error:
         return f"{result.case.name}: failed: {printable(result.error)}\n"

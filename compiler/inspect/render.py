@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from npuc.compiler.plain_text import printable
 from npuc.compiler.target.generations import NPU1
 
 
@@ -15,11 +16,6 @@ def render(description: dict[str, Any]) -> str:
     lines = [head, f"  sha256 {description['sha256']}"]
     lines += (f"  {line}" for line in _RENDERERS[description["format"]](description))
     return "\n".join(map(printable, lines)) + "\n"
-
-
-def printable(line: str) -> str:
-    """Names from a file cannot move the cursor or fake lines."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_instruction
 from npuc.compiler.lint.findings import SEVERITIES, Finding
 from npuc.compiler.lint.lint import Report
+from npuc.compiler.plain_text import printable
 
 Group = tuple[Report, tuple[CoreProgram, ...]]
 """A report, and all programs that it holds for: equal code is looked at once."""
@@ -58,7 +59,7 @@ def text(groups: Sequence[Group]) -> str:
     number = sum(len(programs) for _, programs in groups)
     distinct = f" ({len(groups)} distinct)" if len(groups) < number else ""
     lines.append(f"{number} program{'' if number == 1 else 's'}{distinct}, {bundles} bundles: {counts(reports)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(map(printable, lines)) + "\n"
 
 
 def _heading(report: Report, programs: Sequence[CoreProgram]) -> list[str]:

@@ -56,11 +56,71 @@ def test_targets_of_branches_and_loops_get_labels_and_symbols_keep_their_names()
     assert again.symbols["start"] == 0 and again.symbols["inside"] == 2
 
 
+NAMES = (
+    "f(int; char)",
+    'say "twice"',
+    "back\\slash",
+    "\x1b[31mred\x1b[0m",
+    "turned\u202egnp.",
+    "two\nlines",
+    "// none",
+    "a\xa0b\t",
+)
+"""Names that end a quote, a bundle or a line, colour a terminal or turn text around."""
+
+
+def test_names_stay_readable_come_back_and_cannot_act_on_a_terminal() -> None:
+    code = assemble("nop\n" * len(NAMES) + "j #t\nnop\nnop\nnop\nnop\nnop\n.align 16\nt: nop").code
+    symbols = tuple(elf.Symbol(2 * at, name, 0, "function") for at, name in enumerate(NAMES))
+    target = elf.Symbol(len(code) - 2, 'end; of "it"', 0, "function")
+    binary = elf.write_elf(elf.CoreImage(code, 0, (*symbols, target)))
+    text = list_file(binary, "a\x1b[2J.elf")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert '"f(int; char)":' in text and '"say \\"twice\\"":' in text and '"back\\\\slash":' in text
+    assert 'j #"end; of \\"it\\""' in text and "turned\\u202egnp." in text
+    again = assemble(text)
+    assert again.code == code
+    assert {name: again.symbols[name] for name in NAMES} == {s.name: s.address for s in symbols}
+
+
+def test_names_of_objects_come_back_in_sections_relocations_and_attributes() -> None:
+    code = encode_bundle(parse_bundle("movxm p0, #0x0"), 6)
+    symbols = [ObjectSymbol(name, 1, 4 * at, 4, "object", "global") for at, name in enumerate(NAMES)]
+    outside = ObjectSymbol('else"where;', binding="global", defined=False)
+    sections = (
+        Section('.text."f;g"', code, True, False, 16, False, (Relocation(0, 44, outside, 4),)),
+        Section(".data\u202e", bytes(4 * len(NAMES)), False, True, 4),
+    )
+    file = ObjectFile(sections, (*symbols, outside))
+    text = disassemble_object(read_object(write_object(file)), "names.o")
+    assert all(line.isprintable() for line in text.split("\n"))
+    again = assemble_object(text)
+    assert [s.name for s in again.sections] == [s.name for s in sections]
+    assert [(r.type, r.symbol.name, r.addend) for r in again.sections[0].relocations] == [(44, outside.name, 4)]
+    assert {(s.name, s.value, s.size) for s in again.symbols if s.defined} == {
+        (s.name, s.value, s.size) for s in symbols
+    }
+
+
+def test_source_notes_of_a_program_are_printable_comments() -> None:
+    lines = ((0, "a.mlir:1\x1b]0;owned\x07 \u2066turned\n.text"),)
+    text = disassemble([program(assemble("nop").code, lines=lines)], "b.xclbin")
+    assert "00000:  nop  // a.mlir:1\\x1b]0;owned\\x07 \\u2066turned .text\n" in text
+
+
+@pytest.mark.parametrize("name", ['"a\\q"', '"a\\x00"', '"a\\ud800"', '"a\\U00110000"', '"a\\x4"'])
+def test_an_escape_that_is_none_is_an_error_at_its_place(name: str) -> None:
+    for text in (f"nop\n  {name}: nop", f"nop\n  j #{name}", f"nop\n  .global {name}", f"nop\n  {name} = 4"):
+        with pytest.raises(InputError, match="no character that a name may have") as error:
+            assemble(text)
+        assert str(error.value.place).startswith("<asm>:2:")
+
+
 def test_a_made_label_never_takes_a_symbols_name() -> None:
     code = assemble("j #t\nnop\nnop\nnop\nnop\nnop\nt: nop").code
     text = disassemble([program(code, symbols=((0, ".L10"), (6, "twice"), (8, "twice"), (10, "a b;c")))])
     assert assemble(text).code == code
-    assert "\n.L10.1:\n" in text and "\ntwice.1:\n" in text and '\n"a b?c":\n' in text
+    assert "\n.L10.1:\n" in text and "\ntwice.1:\n" in text and '\n"a b;c":\n' in text
 
 
 def test_names_from_a_binary_never_break_a_line() -> None:

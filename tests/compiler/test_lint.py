@@ -320,6 +320,16 @@ def test_errors_give_exit_code_1_and_show_the_bundles(tmp_path: Path, capsys: py
     assert "add r5, r6, r6" in out
 
 
+def test_names_of_a_file_cannot_act_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = assemble("add r5, r6, r6\nend: j #end\nnop 5")
+    file = tmp_path / "named.elf"
+    image = elf.CoreImage(program.code, symbols=(elf.Symbol(0, "a\x1b[2J\u202eb", 0, "function"),))
+    file.write_bytes(elf.write_elf(image))
+    code, out, _ = run(["lint", str(file)], capsys)
+    assert code == 1 and r"0x0 <a\x1b[2J\u202eb>: error: " in out
+    assert all(line.isprintable() for line in out.splitlines())
+
+
 def test_json_gives_findings_with_both_places(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = assemble("movxm p0, #0x70000\nlda r6, [p0, #4]\nadd r5, r6, r6\nend: j #end\nnop 5")
     file = tmp_path / "early.elf"

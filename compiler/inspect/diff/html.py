@@ -7,7 +7,7 @@ from html import escape
 
 from npuc.compiler.inspect.diff.report import Difference, Report, Section
 from npuc.compiler.inspect.diff.text import counted, difference_text, gathered, summary
-from npuc.compiler.inspect.render import printable
+from npuc.compiler.plain_text import printable
 
 MOST = 2000  # differences of one section; a page of more serves nobody
 _STYLE = """

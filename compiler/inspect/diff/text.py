@@ -10,7 +10,7 @@ from typing import Any
 
 from npuc.compiler.inspect.diff.report import ADDED, REMOVED, REORDERED, Difference, Report, Section
 from npuc.compiler.inspect.diff.tiles import tiles_name
-from npuc.compiler.inspect.render import printable
+from npuc.compiler.plain_text import printable
 
 _TILE = re.compile(r"(core|memtile|shim)\((\d+),(\d+)\)(\..*)")
 _LONGEST_VALUE = 160
