@@ -6,7 +6,9 @@ import errno
 import io
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +72,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
-    sys.exit(_exit_code(words))
+    with _Interrupts() as interrupts:
+        code = _exit_code(words)
+        if interrupts.came and code == 0:  # in a finaliser, say, which Python lets end as if nothing had been
+            code = _interrupted()
+    sys.exit(code)
+
+
+class _Interrupts:
+    """Notes that an interrupt came, whatever becomes of the exception."""
+
+    def __init__(self) -> None:
+        self.came = False
+
+    def __enter__(self) -> _Interrupts:
+        self._replaced = (
+            threading.current_thread() is threading.main_thread()
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        )
+        if self._replaced:
+            signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._replaced:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _handle(self, *_: object) -> None:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+def _interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
 
 
 def _exit_code(words: list[str]) -> int:
@@ -87,8 +122,7 @@ def _exit_code(words: list[str]) -> int:
     except NpucError as error:
         return _report(error, words)
     except (KeyboardInterrupt, click.Abort):
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         _abandon_output()  # its reader has gone, nothing is left to say
         return 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -147,6 +149,10 @@ def is_mlir(path: str, data: bytes) -> bool:
     return suffix == ".mlir" or (suffix not in (".xclbin", ".npua") and not is_kernel_file(data))
 
 
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+_of_the_parent: list[object] = []
+
+
 class Executable:
     """A loaded kernel: call it with arrays. Calls from several threads take turns; `stats` is that of the last."""
 
@@ -168,12 +174,13 @@ class Executable:
             logger.info(self.notice)
         self._settings = settings
         self._names = tuple(dict.fromkeys((backend, *fallback)))
-        self._opened: dict[str, Backend] = {}
+        self._opened: dict[str, Backend] = {}  # those that stand as a load or a whole run left them
         self._closed = False
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # a signal's handler may call while a call waits
         self.stats: RunReport | None = None
         self.warnings: list[str] = []
-        self._first_that(self._backend)
+        self._first_that(self._open)
+        _executables.add(self)
 
     def __enter__(self) -> Executable:
         return self
@@ -183,10 +190,9 @@ class Executable:
 
     def close(self) -> None:
         """Give the devices back."""
-        for backend in self._opened.values():
-            backend.close()
-        self._opened.clear()
         self._closed = True
+        while self._opened:
+            self._opened.popitem()[1].close()
 
     @property
     def trace(self) -> Trace | None:
@@ -241,10 +247,9 @@ class Executable:
             raise InputError(f"argument {', '.join(missing)} of {self.kernel.name} is missing")
         return {a.name: from_user(a, given[a.name]) for a in self.kernel.inputs}
 
-    def _backend(self, name: str) -> Backend:
+    def _open(self, name: str) -> None:
         if name not in self._opened:
             self._opened[name] = open_backend(name, self.kernel, self._settings)
-        return self._opened[name]
 
     def _run_on(self, name: str, arrays: Mapping[str, np.ndarray]) -> list[bytearray]:
         # Fresh buffers on each try: a backend that failed half way may have written into its own.
@@ -253,7 +258,16 @@ class Executable:
             buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
         for argument in self.kernel.outputs:
             buffers[argument.buffer] = bytearray(argument.nbytes)
-        self.stats = self._backend(name).run(buffers)
+        self._open(name)
+        # Taken out for the run: whatever ends it early, however often, leaves no half-run array for the next call.
+        backend = self._opened.pop(name)
+        try:
+            self.stats = backend.run(buffers)
+        except BaseException:
+            with contextlib.suppress(BackendError):
+                backend.close()
+            raise
+        self._opened[name] = backend
         return buffers
 
     def _first_that(self, act: Any) -> Any:
@@ -266,3 +280,18 @@ class Executable:
                     raise
                 logger.warning("%s cannot serve %s: %s; falling back to %s", name, self.kernel.name, error, following)
         raise AssertionError("unreachable: there is at least one backend")
+
+    def _after_fork(self) -> None:
+        """Devices are the parent's, which may be in the middle of a run: the child loads afresh and gives none back."""
+        _of_the_parent.append(self._opened)
+        self._opened = {}
+        self._turn = threading.RLock()
+
+
+def _after_fork() -> None:
+    for executable in list(_executables):
+        executable._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from fake_pipeline import FakePipeline
+from fake_pipeline import FakePipeline, small_attention
 from kernel_files import npua_of, xclbin_of
 
 from npuc import __version__
@@ -119,6 +120,23 @@ def test_an_interrupt_is_no_traceback(npuc, monkeypatch, pipeline):
 
     monkeypatch.setattr(frontend, "load", interrupted)
     assert npuc("compile", "a.mlir")[0] == 130
+
+
+def test_an_interrupt_that_python_loses_is_delivered_at_the_end(npuc, monkeypatch, pipeline):
+    class Finaliser:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupted(*_):
+        Finaliser()  # the exception is printed and ignored
+        return small_attention("", "", None)
+
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
+    monkeypatch.setattr(frontend, "load", interrupted)
+    code, _, err = npuc("compile", "a.mlir")
+    assert (code, err) == (130, "interrupted\n") and [each.exc_type for each in lost] == [KeyboardInterrupt]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_reader_that_leaves_is_no_traceback():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Operation, read_txn
+from npuc.runtime.apart import run_apart
 from npuc.runtime.backends import BackendSettings
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import MACHINES
@@ -14,20 +15,25 @@ from npuc.runtime.statistics import RunReport
 
 
 class Emulation:
-    """One booted array; its state persists between runs, as on hardware."""
+    """One booted array; its state persists between runs, as on hardware. After an exception it is of no use."""
 
     def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
         self._settings, self._name = settings, name
         machine = MACHINES[settings.machine]
         machine = machine if settings.clock is None else machine.at_clock(settings.clock)
         self._machine = machine.with_short_runs() if settings.short_runs else machine
-        self._device = Device(columns, self._machine, settings.strict, settings.engine)
-        self._device.load_pdi(pdi)
+        self._device = run_apart(lambda: self._booted(pdi, columns))
+
+    def _booted(self, pdi: bytes, columns: int) -> Device:
+        device = Device(columns, self._machine, self._settings.strict, self._settings.engine)
+        device.load_pdi(pdi)
+        return device
 
     def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray]) -> RunReport:
         """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
         record = self._name if self._settings.trace else None
-        statistics = self._device.run(operations, list(buffers), self._settings.max_cycles, record)
+        limit = self._settings.max_cycles
+        statistics = run_apart(lambda: self._device.run(operations, list(buffers), limit, record))
         return RunReport(
             "emulator",
             emulated=True,

@@ -20,6 +20,7 @@ import numpy as np
 
 from npuc.compiler.asm.codec import Bundle, DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
+from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.errors import EmulationError
@@ -43,6 +44,7 @@ from npuc.runtime.emulator.suspension import (
 )
 
 PROGRAM_BYTES = 16384
+_LOOK_UP = 1023  # every so many bundles, less one, the core looks whether it is to stop
 _TRANSFER_IN_SLOTS = (
     "a control transfer in the delay slots of another: facts/schedule/aie2_hazards.md section 5 does "
     "not say what it does"
@@ -360,6 +362,8 @@ class Core(MemoryAccess):
             suspension = step()
             if suspension is not None:
                 return suspension
+            if not self.bundles & _LOOK_UP:
+                check()
         return Limit(self.cycle)
 
     def _run_halting(self, limit: int) -> Suspension:

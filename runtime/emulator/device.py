@@ -13,6 +13,7 @@ from npuc.compiler.diagnostics import InputError, Place
 from npuc.compiler.emit import cdo, txn
 from npuc.compiler.emit.pdi import read_pdi
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.apart import check
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose
@@ -108,6 +109,7 @@ class Device:
         array, clock = self._array, self._array.clock
         watch = Watch(array, controller)
         while not controller.finished:
+            check()
             due = clock.next_cycle()
             if due is None:
                 raise deadlock(array, controller, {})

@@ -34,9 +34,19 @@ def threads() -> int:
     return int(text)
 
 
-@functools.cache
+_pools: dict[int, ThreadPoolExecutor] = {}  # by process: the threads of a pool do not come along when it forks
+
+
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads() - 1, thread_name_prefix="npuc-core")
+    process = os.getpid()
+    if process not in _pools:
+        _pools.setdefault(process, ThreadPoolExecutor(threads() - 1, thread_name_prefix="npuc-core"))
+    return _pools[process]
+
+
+def _run(program: Program, block: Any, state: StateBuffer, memory: np.ndarray) -> tuple[int, int]:
+    """Holds on to what native code writes, also when nobody waits for it any more."""
+    return program.run(block, state, int(memory.ctypes.data))
 
 
 class Ahead:
@@ -44,15 +54,16 @@ class Ahead:
 
     def __init__(self, program: Program, block: Any, state: StateBuffer, memory: np.ndarray, key: Any) -> None:
         self.key = key
+        self._process = os.getpid()
         self._before = memory.copy()
         self._memory = memory.copy()
         self._state = state.copy()
-        self._future: Future[tuple[int, int]] = _pool().submit(
-            program.run, block, self._state, int(self._memory.ctypes.data)
-        )
+        self._future: Future[tuple[int, int]] = _pool().submit(_run, program, block, self._state, self._memory)
 
     def take_over(self, state: StateBuffer, memory: np.ndarray, key: Any) -> tuple[int, int] | None:
         """Kind and place of the exit, with state and memory as the run left them; None when it is worth nothing."""
+        if self._process != os.getpid():  # the thread is the parent's
+            return None
         exit_taken = self._future.result()
         if key != self.key or not np.array_equal(memory, self._before):
             return None

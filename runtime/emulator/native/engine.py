@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.native import ahead, layout
@@ -231,6 +232,7 @@ class NativeCore(Core):
             patience = AFTER_LIMIT if self._limited else PATIENCE
         self._limited = False
         while self.cycle < limit:
+            check()
             if self._shape is None and (patience == INTERPRETED or not self._enter(patience <= 0)):
                 suspension = self._step()
                 patience -= patience != INTERPRETED

@@ -7,7 +7,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-_lock = threading.RLock()
+lock = threading.RLock()
+"""Held by whoever uses LLVM."""
+_retired: list[Any] = []
+"""Machine code without a user, until LLVM is next in use: finalisers run anywhere and must take no locks."""
 
 
 @functools.cache
@@ -53,7 +56,7 @@ def compile_text(text: str, level: int) -> bytes:
     level: 0 for long code of simple steps (a third of the time to compile, a tenth slower), 2 for arithmetic.
     """
     llvm = _binding()
-    with _lock:
+    with lock:
         machine = _target_machine(level)
         module = llvm.parse_assembly(text)
         options = llvm.create_pipeline_tuning_options(speed_level=level)
@@ -76,13 +79,20 @@ class Library:
 
     def __init__(self, code: bytes, symbols: Sequence[str]) -> None:
         llvm = _binding()
-        with _lock:
+        with lock:
+            while _retired:
+                _retired.pop().close()
             Library._count += 1
             builder = llvm.JITLibraryBuilder().add_object_img(code)
             for symbol in symbols:
                 builder.export_symbol(symbol)
             self._tracker = builder.link(_linker(), f"npuc{Library._count}")
             self.address: dict[str, int] = {symbol: self._tracker[symbol] for symbol in symbols}
+
+    def __del__(self) -> None:
+        tracker = self.__dict__.get("_tracker")
+        if tracker is not None:
+            _retired.append(tracker)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from typing import Any
 
 from npuc.runtime.emulator.native import effects, layout, objects
 from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Link, Module
-from npuc.runtime.emulator.native.calls import KEYS
+from npuc.runtime.emulator.native.calls import KEYS, SEEK
 from npuc.runtime.emulator.native.machine import Library
 from npuc.runtime.emulator.native.shape import Shape, shape_from
 from npuc.runtime.emulator.native.symbolic import SymbolicCore
@@ -32,6 +32,8 @@ attributes #1 = { nounwind willreturn memory(none) }
 """
 
 Resolver = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_Publish = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
+_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def _link_lines(number: int, target: int | None) -> list[str]:
             f"  {place} = getelementptr i8, ptr @exits, i64 {8 * number}",
             f"  %e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}",
             f"  store ptr {place}, ptr %e{number}, align 8",
-            f"  {callee} = load ptr, ptr {place}, align 8",
+            f"  {callee} = load atomic ptr, ptr {place} acquire, align 8",
         ]
     return [*lines, f"  %t{number} = musttail call i64 {callee}(ptr %s, ptr %m)", f"  ret i64 %t{number}"]
 
@@ -101,14 +103,13 @@ def write(
                 lines.append(line)
         functions.append(f"define i64 @block{number}({_SIGNATURE}) #0 {{\n" + "\n".join(lines) + "\n}\n")
         declarations |= block.declarations
-    exits, families = len(module.exits), 2 * KEYS * max(len(module.families), 1)
+    exits, families = len(module.exits), KEYS * max(len(module.families), 1)
     unlinked = "define i64 @unlinked(ptr %s, ptr %m) #0 {\n  ret i64 " + str(LINK) + "\n}\n"
     data = [
         f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
-        f"@families = global [{families} x i64] zeroinitializer, align 64",
-        "@resolve = global ptr null",
+        f"@families = global [{families} x ptr] [" + ", ".join(["ptr @nothing"] * families) + "], align 64",
     ]
-    return "\n".join([*data, *sorted(declarations), unlinked, *functions, _TAIL]), module, blocks
+    return "\n".join([*data, *sorted(declarations), unlinked, SEEK, *functions, _TAIL]), module, blocks
 
 
 def translate(
@@ -138,28 +139,33 @@ class Loaded:
 
     def __init__(self, code: Code, resolve: Any) -> None:
         names = [f"block{i}" for i in range(len(code.shapes))]
-        self.library = Library(code.code, ["exits", "families", "resolve", *names])
+        self.library = Library(code.code, ["exits", "families", "resolve", "publish", *names])
         address = self.library.address
+        self._publish = _Publish(address["publish"])
+        self._records: list[Any] = []  # what lists of families consist of
         self.families = [effects.named(*name) for name in code.families]
         self.entries = {shape: address[name] for shape, name in zip(code.shapes, names, strict=True)}
         self.exits_at, self.table = address["exits"], address["families"]
         self.exits = {self.exits_at + 8 * i: each for i, each in enumerate(code.exits)}
-        ctypes.c_void_p.from_address(address["resolve"]).value = ctypes.cast(resolve, ctypes.c_void_p).value
+        self._publish(address["resolve"], ctypes.cast(resolve, ctypes.c_void_p))
         for position, family in enumerate(self.families):
             if not family.decides:
-                self._entry(16 * (KEYS * position), 0, function(family, ()))
+                self._publish(self.table + 8 * KEYS * position, function(family, ()))
 
-    def _entry(self, offset: int, key: int, address: int) -> None:
-        ctypes.c_int64.from_address(self.table + offset).value = key
-        ctypes.c_void_p.from_address(self.table + offset + 8).value = address
+    def link(self, place: int, address: Any) -> None:
+        """A link leads to this code from now on; other threads may follow it at any time."""
+        self._publish(place, address)
 
     def resolve(self, position: int, key: int, index: int) -> int:
-        """Compiles a family's function for a key and enters it in the table."""
+        """Compiles a family's function for a key and adds it to a list of the family; one thread at a time."""
         family = self.families[position]
         count = len(family.decides)
         values = (key,) if count == 1 else tuple((key >> 16 * i) & 0xFFFF for i in range(count))
         address = function(family, values)
-        self._entry(16 * (KEYS * position + index), key, address)
+        place = self.table + 8 * (KEYS * position + index)
+        record = (ctypes.c_uint64 * 3)(key & _MASK, address, ctypes.c_uint64.from_address(place).value)
+        self._records.append(record)
+        self._publish(place, ctypes.addressof(record))
         return address
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import itertools
 import logging
+import os
 import threading
 import weakref
 from collections import ChainMap, Counter
@@ -13,10 +15,11 @@ from typing import Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
+from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import compile_action
 from npuc.runtime.emulator.core import multiplies
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.native import blocks, layout, modules
+from npuc.runtime.emulator.native import blocks, layout, machine, modules
 from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, Exit, Issue
 from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
@@ -47,10 +50,12 @@ class Program:
         self.limited = 0  # how often a block was too long for what was left before the limit
         self._single: dict[int, bool] = {}  # whether an exit is that of a step
         self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
+        self._stranded = itertools.count(-1, -1)  # places of exits that no code has
         self.refused: Counter[str] = Counter()
         self._core = SymbolicCore(self._return_address)
         self._issues: dict[int, Issue] = {}
-        self._modules: dict[int, modules.Loaded] = {}
+        self._modules: dict[int, modules.Loaded] = {}  # by the place of their families
+        self._linking: dict[int, modules.Loaded] = {}  # by the places of their exits
         self._resolver = modules.Resolver(self._resolve)
 
     def _decode(self, pc: int) -> Any:
@@ -102,19 +107,21 @@ class Program:
             log.warning("the program at %#x is interpreted: its translation fails", shape.pc, exc_info=True)
             self.broken = True
             raise Untranslatable("its translation fails") from problem
+        # Blocks come last: other threads run what they find, and every way out of it must lead somewhere.
         self._modules[loaded.table] = loaded
+        for place, way_out in loaded.exits.items():
+            self.links[place] = (way_out, {})
+            self._single[place] = most == 1
+            self._linking[place] = loaded
+            if way_out.kind == LINK and way_out.shape in known:
+                self._link(place, known[way_out.shape])
         for each, address in loaded.entries.items():
             into.setdefault(each, _BLOCK(address))
             if most > 1:
                 self.starts.add(each.pc)
-        for place, way_out in loaded.exits.items():
-            self.links[place] = (way_out, {})
-            self._single[place] = most == 1
-            if way_out.kind == LINK and way_out.shape in known:
-                self._link(place, known[way_out.shape])
 
     def _link(self, place: int, block: Any) -> None:
-        ctypes.c_void_p.from_address(place).value = ctypes.cast(block, ctypes.c_void_p).value
+        self._linking[place].link(place, ctypes.cast(block, ctypes.c_void_p))
 
     def follow(self, place: int) -> Any:
         """The block that a link leads to; the link goes there from now on."""
@@ -129,6 +136,7 @@ class Program:
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
         while True:
+            check()
             kind = block(state.address, memory)
             place = int(state.words[layout.EXIT // 8])
             if kind not in (LINK, COMPUTED, LOOP) and not (kind == LIMIT and self._may_step(state)):
@@ -148,7 +156,7 @@ class Program:
                     else self._found(place, **known)
                 )
             except Untranslatable as problem:
-                stranded = -1 - len(self.links)
+                stranded = next(self._stranded)
                 self.links[stranded] = Exit(INTERPRET, shape._replace(**known), str(problem)), {}
                 return INTERPRET, stranded
 
@@ -201,7 +209,23 @@ _programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictiona
 def program_of(memory: bytes) -> Program:
     """The program with these bytes."""
     digest = hashlib.sha256(memory).hexdigest()
-    program = _programs.get(digest)
-    if program is None:
-        program = _programs[digest] = Program(memory, digest)
-    return program
+    with _translating:
+        program = _programs.get(digest)
+        if program is None:
+            program = _programs[digest] = Program(memory, digest)
+        return program
+
+
+def _hold() -> None:
+    """A fork copies one thread: the others must not be writing code then."""
+    _translating.acquire()
+    machine.lock.acquire()
+
+
+def _let_go() -> None:
+    machine.lock.release()
+    _translating.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_let_go)

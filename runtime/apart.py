@@ -1,0 +1,88 @@
+"""Work that no signal may tear: it runs on a thread of its own and stops only where it looks whether it should.
+
+Python runs signal handlers on the main thread, between any two of its steps. An exception that one raises (an
+interrupt, a time limit) is printed and forgotten where the step is part of a finaliser or of a function that native
+code calls, and where it is not forgotten it may leave locks taken and tables half written. So what calls native code,
+or is called by it, is kept off the main thread, which waits; an exception there asks the work to stop, waits until it
+has, and goes on its way.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+GLANCE = 0.2
+"""Seconds after which the waiting thread looks up; on some systems signals do not end a wait."""
+STACK = 16 << 20
+"""Bytes of the thread's stack: LLVM's code generator needs more than some systems give a thread."""
+
+_here = threading.local()
+
+
+class Stopped(BaseException):
+    """The work was asked to stop."""
+
+
+class _Work(Generic[T]):
+    def __init__(self, act: Callable[[], T]) -> None:
+        self._act = act
+        self.stop = False
+        self.ended = threading.Event()
+        self.result: T
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        _here.work = self
+        try:
+            check()  # the main thread may have been interrupted while it started this one
+            self.result = self._act()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.ended.set()
+
+
+def check() -> None:
+    """Raises Stopped where the work that the calling thread does is to stop; to be called every few milliseconds."""
+    work = getattr(_here, "work", None)
+    if work is not None and work.stop:
+        raise Stopped
+
+
+def run_apart(act: Callable[[], T]) -> T:
+    """What `act` returns or raises. An exception that a signal's handler raises meanwhile stops it at its next `check`.
+
+    Threads other than the main one hear no signals and do the work themselves.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return act()
+    work = _Work(act)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work.run,), name="npuc-run")
+    try:
+        _start(thread)
+        while not work.ended.wait(GLANCE):
+            pass
+    except BaseException:
+        work.stop = True
+        while thread.is_alive():
+            thread.join(GLANCE)
+        raise
+    if work.error is None:
+        return work.result
+    try:
+        raise work.error
+    finally:
+        del work  # its error's traceback refers to this frame
+
+
+def _start(thread: threading.Thread) -> None:
+    before = threading.stack_size(STACK)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(before)
