@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from npuc.compiler.frontend.attention import Size
+from npuc.compiler.frontend.loop_nest import is_zero
 from npuc.compiler.frontend.values import LABELS, Atom, Axes, Axis
 
 # [S, D], [H, S, D] and [B, H, S, D]
@@ -37,7 +38,8 @@ def argument_axes(number: int, shape: Sequence[Size]) -> Axes:
 def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
     """Axes over a loop nest's dimensions of a tensor that is read through `map_` (an affine map).
 
-    Dimensions the map does not use get (). Raises AxisError for maps that are no projected permutation.
+    Dimensions the map does not use get (). Raises AxisError for maps that are no projected permutation; a constant 0
+    may stand for a dimension along which the tensor does not vary.
     """
     from torch_mlir import ir
 
@@ -49,37 +51,16 @@ def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
                 raise AxisError("its indexing map reads a diagonal")
             used.add(expression.position)
             found[expression.position] = axis
-        elif axis or not _is_zero(expression):
+        elif axis or not is_zero(expression):
             raise AxisError(f"its indexing map reads ({expression})")
     return tuple(found)
 
 
 def result_axes(axes: Axes, map_: Any) -> Axes:
-    """Axes of a tensor written through `map_` from a loop nest whose dimensions have `axes`."""
+    """Axes of a result written through `map_`, a permutation of loop dimensions but for constants (`loop_nest`)."""
     from torch_mlir import ir
 
-    written = []
-    for expression in map_.results:
-        if isinstance(expression, ir.AffineDimExpr):
-            written.append(expression.position)
-        elif not _is_zero(expression):
-            raise AxisError(f"its result's indexing map is ({expression})")
-    if len(set(written)) != len(written):
-        raise AxisError("its result's indexing map writes a diagonal")
     return tuple(axes[e.position] if isinstance(e, ir.AffineDimExpr) else () for e in map_.results)
-
-
-def written_dimensions(map_: Any) -> set[int]:
-    """The loop dimensions that a map uses."""
-    from torch_mlir import ir
-
-    return {e.position for e in map_.results if isinstance(e, ir.AffineDimExpr)}
-
-
-def _is_zero(expression: Any) -> bool:
-    from torch_mlir import ir
-
-    return isinstance(expression, ir.AffineConstantExpr) and expression.value == 0
 
 
 def collapse(axes: Axes, shape: Sequence[Size], groups: Sequence[Sequence[int]]) -> Axes:

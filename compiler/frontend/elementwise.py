@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from npuc.compiler.frontend import recognise_decomposed as decomposed
+from npuc.compiler.frontend.constants import constant, element_type, fold
+from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.values import (
     Attended,
+    Empty,
     Exponentials,
     Opaque,
     Operand,
@@ -23,16 +26,19 @@ from npuc.compiler.frontend.values import (
     describe,
 )
 
-FLOATS = ("bf16", "f16", "f32", "f64")
-MASK_REMEDY = "write attn.sdpa with causal, window or a mask operand"
+MASK_REMEDY = "attn.sdpa says it, by causal, window or a mask operand; --backend reference runs them all"
 
 Rule = Callable[[Any, Sequence[Value]], "Value | None"]
 
 
 def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
     """The result of an arith or math operation; Opaque, naming it, where it is no step of attention."""
+    if operation.name == "arith.constant":
+        return constant(operation)
+    result = fold(operation, operands) or _neutral(operation, operands)
     rule = RULES.get(operation.name)
-    result = rule(operation, operands) if rule else None
+    if result is None and rule is not None:
+        result = rule(operation, operands)
     if result is not None:
         return result
     blocked = next((v for v in operands if isinstance(v, Opaque)), None)
@@ -47,37 +53,41 @@ def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
     return Opaque(operation, f"no step of attention that is recognised{what}")
 
 
-def _constant(operation: Any, operands: Sequence[Value]) -> Value | None:
-    from torch_mlir import ir
+# Operations that give back their other operand for one number: operation -> (the number, whether it may come first).
+NEUTRAL = {
+    "arith.addf": (0.0, True),
+    "arith.subf": (0.0, False),
+    "arith.mulf": (1.0, True),
+    "arith.divf": (1.0, False),
+    "arith.maximumf": (-math.inf, True),
+    "arith.maxnumf": (-math.inf, True),
+}
 
-    attribute = operation.attributes["value"]
-    if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:
-        attribute = attribute.get_splat_value()
-    if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.IntegerAttr):
-        return Splat(float(attribute.value))
-    return Opaque(operation, "a constant that is not one number everywhere has no part in attention")
+
+def _neutral(operation: Any, operands: Sequence[Value]) -> Value | None:
+    """x + 0, x * 1 and the like are x (a zero's sign has no part in attention)."""
+    if operation.name not in NEUTRAL:
+        return None
+    number, either = NEUTRAL[operation.name]
+    left, right = operands
+    if isinstance(right, Splat) and right.value == number:
+        value = left
+    elif either and isinstance(left, Splat) and left.value == number:
+        value = right
+    else:
+        return None
+    return None if isinstance(value, Empty | Opaque) else value
 
 
 def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
     """Conversions between float types keep a value's meaning; the target's precision is the compiler's choice."""
     (value,) = operands
     types = (element_type(operation.operands[0].type), element_type(operation.results[0].type))
-    return value if all(t in FLOATS for t in types) else None
-
-
-def element_type(type_: Any) -> str:
-    """`f32` of f32 or tensor<4xf32>."""
-    return str(getattr(type_, "element_type", type_))
-
-
-def _integer_to_float(operation: Any, operands: Sequence[Value]) -> Value | None:
-    return operands[0] if isinstance(operands[0], Splat) else None
+    return value if all(t in FLOAT_FORMATS for t in types) else None
 
 
 def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
     left, right = operands
-    if isinstance(left, Splat) and isinstance(right, Splat):
-        return Splat(left.value * right.value)
     if isinstance(left, Splat):
         return _times(operation, right, left.value)
     if isinstance(right, Splat):
@@ -120,7 +130,7 @@ def _divide(operation: Any, operands: Sequence[Value]) -> Value | None:
         return step
     if right.value == 0 or not math.isfinite(right.value):
         return Opaque(operation, f"it divides by {right.value:g}")
-    return Splat(left.value / right.value) if isinstance(left, Splat) else _times(operation, left, 1.0 / right.value)
+    return _times(operation, left, 1.0 / right.value)
 
 
 def _subtract(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -148,29 +158,15 @@ def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
     return decomposed.select(operation, *operands)
 
 
-def _fold(function: Callable[[float], float]) -> Rule:
-    def rule(operation: Any, operands: Sequence[Value]) -> Value | None:
-        value = operands[0]
-        return Splat(function(value.value)) if isinstance(value, Splat) and value.value > 0 else None
-
-    return rule
-
-
 RULES: dict[str, Rule] = {
-    "arith.constant": _constant,
     "arith.extf": _convert,
     "arith.truncf": _convert,
-    "arith.sitofp": _integer_to_float,
-    "arith.uitofp": _integer_to_float,
     "arith.mulf": _multiply,
     "arith.divf": _divide,
     "arith.subf": _subtract,
     "arith.addf": _add,
     "arith.cmpf": _compare,
     "arith.select": _select,
-    "arith.negf": _fold(lambda x: -x),
-    "math.sqrt": _fold(math.sqrt),
-    "math.rsqrt": _fold(lambda x: 1.0 / math.sqrt(x)),
     "math.exp": _exponential,
     "math.exp2": _exponential,
 }

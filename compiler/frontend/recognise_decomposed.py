@@ -12,9 +12,11 @@ from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.axes import label, row_aligned
+from npuc.compiler.frontend.number_formats import lowest
+from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
-    Axis,
+    DEPTH,
     Exponentials,
     Opaque,
     Probabilities,
@@ -28,27 +30,29 @@ from npuc.compiler.frontend.values import (
     Softmax,
     Splat,
     Value,
+    WeightedValues,
     describe,
 )
 
+# What leaves a reduction's result alone, in words.
+STARTS = {"max": "-inf or the lowest number of its type", "sum": "0", "and": "true"}
 
-def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, axis: Axis) -> Value:
-    """The reduction `kind` (max, sum, and) of a value along one axis; the result has the loop nest's axes."""
-    if isinstance(value, Opaque):
-        return value
-    wanted = {"max": (Scores, -math.inf), "sum": (Exponentials, 0.0), "and": (ScoreIsMinusInfinity, 1.0)}
-    type_, start = wanted[kind]
-    if not isinstance(value, type_):
+
+def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimension: int) -> Value:
+    """The reduction `kind` (max, sum, and) of a value along one dimension of its axes; the result keeps the others."""
+    wanted = {"max": Scores, "sum": Exponentials, "and": ScoreIsMinusInfinity}
+    if not isinstance(value, wanted[kind]):
         return Opaque(operation, f"it takes the {kind} of {describe(value)}")
-    if initial != Splat(start):
-        found = f"{initial.value:g}" if isinstance(initial, Splat) else describe(initial)
-        return Opaque(operation, f"its {kind} of {describe(value)} starts from {found}, not from {start:g}")
+    assert isinstance(value, Scores | Exponentials | ScoreIsMinusInfinity)
+    problem = _start_problem(kind, initial)
+    if problem:
+        return Opaque(operation, f"its {kind} of {describe(value)} starts from {problem}")
+    axis = value.axes[dimension]
     key = key_label(axis)
     if key is None:
         where = f"along axis {label(axis)}, not along the keys"
         return Opaque(operation, f"it takes the {kind} of {describe(value)} {where}")
-    assert isinstance(value, Scores | Exponentials | ScoreIsMinusInfinity)
-    row = tuple(() if a == axis else a for a in value.axes)
+    row = (*value.axes[:dimension], (), *value.axes[dimension + 1 :])
     if isinstance(value, Scores):
         return RowMaximum(row, value.product, key)
     if isinstance(value, ScoreIsMinusInfinity):
@@ -56,6 +60,19 @@ def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, axis: A
     if key != value.softmax.key:
         return Opaque(operation, "it sums the exponentials along another axis than their maximum was taken")
     return RowSum(row, value.softmax)
+
+
+def _start_problem(kind: str, initial: Value) -> str | None:
+    """What a reduction starts from and what it should, where that changes its result."""
+    if not isinstance(initial, Splat):
+        return f"{describe(initial)}, not from {STARTS[kind]}"
+    if kind == "and":
+        neutral = initial == Splat(-1, "i1")
+    elif kind == "sum":
+        neutral = initial.is_float and initial.value == 0
+    else:  # no finite score is below the lowest number of the type it has
+        neutral = initial.is_float and initial.value in (-math.inf, lowest(initial.type))
+    return None if neutral else f"{initial.value:g}, not from {STARTS[kind]}"
 
 
 def subtract(operation: Any, left: Value, right: Value) -> Value | None:
@@ -83,31 +100,40 @@ def exponential(operation: Any, value: Value) -> Value | None:
 
 
 def divide(operation: Any, left: Value, right: Value) -> Value | None:
-    if isinstance(right, RowSum) and left == Splat(1.0):
+    if isinstance(right, RowSum) and isinstance(left, Splat) and left.value == 1:
         return RowReciprocal(right.axes, right.softmax)
-    if isinstance(left, Exponentials):
+    if isinstance(left, Exponentials | WeightedValues):
         return _normalise(operation, left, right, RowSum)
     return None
 
 
 def multiply(operation: Any, left: Value, right: Value) -> Value | None:
-    if isinstance(right, Exponentials) and isinstance(left, RowReciprocal):
+    if isinstance(left, RowReciprocal):
         left, right = right, left
-    if isinstance(left, Exponentials) and isinstance(right, RowReciprocal):
+    if isinstance(left, Exponentials | WeightedValues) and isinstance(right, RowReciprocal):
         return _normalise(operation, left, right, RowReciprocal)
     return None
 
 
-def _normalise(operation: Any, left: Exponentials, right: Value, type_: type[RowSum] | type[RowReciprocal]) -> Value:
+def _normalise(
+    operation: Any,
+    left: Exponentials | WeightedValues,
+    right: Value,
+    type_: type[RowSum] | type[RowReciprocal],
+) -> Value:
+    """Exponentials, or their products with V, by the sum of their row."""
     if isinstance(right, Opaque):
         return right
     if not isinstance(right, type_):
-        return Opaque(operation, f"it divides the exponentials by {describe(right)}, not by their row sum")
+        return Opaque(operation, f"it divides {describe(left)} by {describe(right)}, not by their row sum")
     if right.softmax != left.softmax:
-        return Opaque(operation, "it divides the exponentials by the sum of another tensor")
-    if not row_aligned(right.axes, left.axes, left.softmax.key):
-        return Opaque(operation, "it divides the exponentials by a row sum along the wrong axes")
-    return Probabilities(left.axes, left.softmax)
+        return Opaque(operation, f"it divides {describe(left)} by the sum of another tensor")
+    summed = left.softmax.key if isinstance(left, Exponentials) else DEPTH
+    if not row_aligned(right.axes, left.axes, summed):
+        return Opaque(operation, f"it divides {describe(left)} by a row sum along the wrong axes")
+    if isinstance(left, Exponentials):
+        return Probabilities(left.axes, left.softmax)
+    return attended(left)
 
 
 def _same_rows(condition: RowIsMinusInfinity, softmax: Softmax) -> bool:
@@ -121,7 +147,7 @@ def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value 
     """cmpf oeq (predicate 1) or ueq (8) of the scores with -inf."""
     if isinstance(left, Splat):
         left, right = right, left
-    if isinstance(left, Scores) and right == Splat(-math.inf) and predicate in (1, 8):
+    if isinstance(left, Scores) and isinstance(right, Splat) and right.value == -math.inf and predicate in (1, 8):
         return ScoreIsMinusInfinity(left.axes, left.product)
     return None
 
@@ -132,7 +158,7 @@ def select(operation: Any, condition: Value, left: Value, right: Value) -> Value
         return None
     if isinstance(condition, Opaque):
         return condition
-    if not isinstance(condition, RowIsMinusInfinity) or left != Splat(0.0):
+    if not isinstance(condition, RowIsMinusInfinity) or not isinstance(left, Splat) or left.value != 0:
         return Opaque(operation, f"it replaces probabilities by {describe(left)} where {describe(condition)} holds")
     softmax = right.softmax
     if not _same_rows(condition, softmax) or not row_aligned(condition.axes, right.axes, softmax.key):

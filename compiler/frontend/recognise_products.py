@@ -29,14 +29,16 @@ from npuc.compiler.frontend.values import (
     Scores,
     Splat,
     Value,
+    WeightedValues,
     describe,
 )
 
 
 def contract(operation: Any, product: OperandProduct, initial: Value, reduced: Collection[int]) -> Value:
     """Sum of a product over the loop dimensions `reduced`; axes of operands and result are those of the loop nest."""
-    if initial != Splat(0.0):
-        return Opaque(operation, f"its accumulator starts from {_content(initial)}, not from zeros")
+    if not (isinstance(initial, Splat) and initial.is_float and initial.value == 0):
+        start = f"{initial.value:g}" if isinstance(initial, Splat) else describe(initial)
+        return Opaque(operation, f"its accumulator starts from {start}, not from zeros")
     left, right = product.left, product.right
     if len(reduced) != 1:
         return Opaque(operation, f"it sums over {len(reduced)} dimensions, not one")
@@ -45,15 +47,19 @@ def contract(operation: Any, product: OperandProduct, initial: Value, reduced: C
         return _scores(operation, left, right, dimension)
     if isinstance(left, Operand):
         left, right = right, left
-    if isinstance(left, Exponentials) or isinstance(right, Exponentials):
-        return Opaque(operation, "it multiplies exponentials that were not divided by their row sum")
-    if isinstance(left, Probabilities) and isinstance(right, Operand):
-        return _attended(operation, left, right, dimension)
+    if isinstance(left, Probabilities | Exponentials) and isinstance(right, Operand):
+        weighted = _weighted(operation, left, right, dimension)
+        return (
+            attended(weighted) if isinstance(left, Probabilities) and isinstance(weighted, WeightedValues) else weighted
+        )
     return Opaque(operation, f"it multiplies {describe(left)} with {describe(right)}")
 
 
-def _content(value: Value) -> str:
-    return f"{value.value:g}" if isinstance(value, Splat) else describe(value)
+def attended(weighted: WeightedValues) -> Attended:
+    """Weighted values whose weights add up to one: the query axis is the length axis of the result."""
+    query = LEFT if weighted.softmax.key == RIGHT else RIGHT
+    axes = tuple((Atom(LENGTH, axis[0].extent),) if _is(axis, query) else axis for axis in weighted.axes)
+    return Attended(axes, weighted.softmax, weighted.value, weighted.operation)
 
 
 def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Value:
@@ -79,8 +85,11 @@ def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Va
     return Scores(tuple(result), Product(left.argument, right.argument, factors))
 
 
-def _attended(operation: Any, weights: Probabilities, value: Operand, dimension: int) -> Value:
+def _weighted(
+    operation: Any, weights: Probabilities | Exponentials, value: Operand, dimension: int
+) -> WeightedValues | Opaque:
     key = weights.softmax.key
+    query = LEFT if key == RIGHT else RIGHT
     if value.factors:
         return Opaque(operation, f"argument {value.argument} was multiplied before it is used as V")
     if not _is(value.axes[dimension], LENGTH):
@@ -94,15 +103,13 @@ def _attended(operation: Any, weights: Probabilities, value: Operand, dimension:
     for index, (a, b) in enumerate(zip(weights.axes, value.axes, strict=True)):
         if index == dimension:
             result.append(())
-        elif a == b and _is_batch(a):
+        elif (a == b and _is_batch(a)) or (_is(a, query) and b == ()):
             result.append(a)
-        elif _is(a, LEFT if key == RIGHT else RIGHT) and b == ():
-            result.append((Atom(LENGTH, a[0].extent),))
         elif a == () and _is(b, DEPTH):
             result.append(b)
         else:
             return Opaque(operation, f"batch and head axes of V do not meet those of the scores: {_pair(a, b)}")
-    return Attended(tuple(result), weights.softmax, value.argument, operation)
+    return WeightedValues(tuple(result), weights.softmax, value.argument, operation)
 
 
 def _is(axis: Axis, name: str) -> bool:

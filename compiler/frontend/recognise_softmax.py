@@ -39,12 +39,12 @@ def key_label(axis: Axis) -> str | None:
 
 def natural_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
     """Softmax with the natural exponential."""
-    return _softmax(operation, product, key, math.prod(product.factors))
+    return _softmax(operation, product, key, math.prod(product.factors, start=1.0))
 
 
 def binary_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
     """Softmax with 2 to the power of the scores, which is e to the power of ln 2 times as much."""
-    return _softmax(operation, product, key, math.prod(product.factors) * math.log(2))
+    return _softmax(operation, product, key, math.prod(product.factors, start=1.0) * math.log(2))
 
 
 def _softmax(operation: Any, product: Product, key: str, scale: float) -> Softmax | Opaque:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from npuc.compiler.frontend.attention import Size
+from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
 LABELS = BATCH + HEAD + LENGTH + DEPTH
@@ -58,9 +59,14 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Splat:
-    """One number everywhere."""
+    """One number everywhere, of a float type, an integer type (with its sign: i1 true is -1) or index."""
 
-    value: float
+    value: float | int
+    type: str
+
+    @property
+    def is_float(self) -> bool:
+        return self.type in FLOAT_FORMATS
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,16 @@ class Probabilities:
 
 
 @dataclass(frozen=True)
+class WeightedValues:
+    """Exponentials times V, summed over the keys; not yet divided by the row sum. The query axis is LEFT or RIGHT."""
+
+    axes: Axes
+    softmax: Softmax
+    value: int
+    operation: Any = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class ScoreIsMinusInfinity:
     """i1: which scores are -inf."""
 
@@ -186,7 +202,7 @@ class Sdpa:
 
 Value: TypeAlias = (
     "Splat | Empty | Opaque | Operand | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
-    " | RowReciprocal | Probabilities | ScoreIsMinusInfinity | RowIsMinusInfinity | Attended | Sdpa"
+    " | RowReciprocal | Probabilities | WeightedValues | ScoreIsMinusInfinity | RowIsMinusInfinity | Attended | Sdpa"
 )
 
 _NAMES = {
@@ -201,6 +217,7 @@ _NAMES = {
     RowSum: "the row sum of the exponentials",
     RowReciprocal: "the reciprocal of the row sum",
     Probabilities: "the probabilities",
+    WeightedValues: "the exponentials times V without the division by their row sum",
     ScoreIsMinusInfinity: "the test for scores of -inf",
     RowIsMinusInfinity: "the test for rows of -inf",
     Attended: "the attention result",

@@ -60,10 +60,18 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
     "V of constants": (
         TORCH,
         [
+            before("%p_heads = ", f"%other = arith.constant dense<2.0> : {Q4}"),
+            ("collapse_shape %value", "collapse_shape %other"),
+        ],
+        "linalg.batch_matmul: no step of attention that is recognised on the probabilities",
+    ),
+    "V of ones": (
+        TORCH,
+        [
             before("%p_heads = ", f"%other = arith.constant dense<1.0> : {Q4}"),
             ("collapse_shape %value", "collapse_shape %other"),
         ],
-        "on the probabilities",
+        "linalg.batch_matmul: it takes the sum of the probabilities",
     ),
     "V multiplied": (
         TORCH,
@@ -114,7 +122,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
     "no normalisation": (
         TORCH,
         [("collapse_shape %safe", "collapse_shape %power")],
-        "linalg.batch_matmul: it multiplies exponentials that were not divided by their row sum",
+        "func.return: the function returns the exponentials times V without the division by their row sum",
     ),
     "no maximum": (
         TORCH,
@@ -259,7 +267,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
     "bias added to the scores": (
         TORCH,
         [
-            before("%less = ", "%biased = arith.addf %in, %zero : f32"),
+            before("%less = ", "%one = arith.constant 1.0 : f32", "%biased = arith.addf %in, %one : f32"),
             ("arith.subf %in, %top", "arith.subf %biased, %top"),
         ],
         "arith.addf: it adds to the scores",
@@ -347,7 +355,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
             ),
             ("arith.subf %in, %top", "arith.subf %kept, %top"),
         ],
-        "arith.select: it replaces some scores; masks are not recognised here (write attn.sdpa with causal",
+        "arith.select: it replaces some scores; masks are not recognised here (attn.sdpa says it, by",
     ),
     "index of the maximum used": (
         TORCH,
