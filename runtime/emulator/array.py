@@ -154,6 +154,14 @@ class Array:
         """The end of the tile's stream switch that its core reads and writes."""
         return self._core_ports[tile.name]
 
+    def stream_port(self, tile: Tile) -> StreamPort:
+        """The same end with all that lies in it."""
+        return self._core_ports[tile.name]
+
+    def control_port(self, tile: Tile) -> ControlPort:
+        """The tile's control port."""
+        return self._control[tile.name]
+
     def arbiter(self, tile: Tile, number: int) -> Arbiter:
         return self._arbiters.setdefault((tile.name, number), Arbiter())
 

@@ -75,6 +75,10 @@ class ControlPort(Inlet, Supply):
             )
         self.array.progress += 1
 
+    def unfinished(self) -> int:
+        """Words of a packet that is not whole yet, and of those that have still to leave."""
+        return len(self._words) + sum(len(words) for words, _ in self.packets) - self._sent
+
     # packets that go out
 
     def send(self, words: list[int], token: str | None = None) -> None:

@@ -32,6 +32,14 @@ class StreamPort(Inlet):
         self._output = _Output(array, tile)
         self.outlet = self._output.outlet
 
+    def unread(self) -> int:
+        """Words that came for the core, or are on their way to it."""
+        return self.entered - self._taken
+
+    def unsent(self) -> int:
+        """Words of the core that the switch has not taken."""
+        return self._output.held()
+
     # input
 
     def receive(self, segment: Segment) -> None:
@@ -71,7 +79,7 @@ class StreamPort(Inlet):
     def drop(self) -> None:
         super().drop()
         self._pending.clear()
-        self._next = 0
+        self._next, self._taken = 0, self.entered
 
     # output
 
@@ -101,6 +109,10 @@ class _Output(Supply):
         self._words.append((word, last))
         self.outlet.pump()
         return True
+
+    def held(self) -> int:
+        """Words that wait to leave."""
+        return len(self._words)
 
     def offer(self) -> int:
         for position, (_, last) in enumerate(self._words):

@@ -18,9 +18,10 @@ from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError
+from npuc.runtime.emulator.leftovers import Leftover, left_over, settle
 from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
-from npuc.runtime.emulator.watch import Watch, check_nothing_is_left, deadlock
+from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
 from npuc.runtime.trace import Trace
 
@@ -49,11 +50,19 @@ class Device:
         if not 0 < columns <= geometry.COLUMNS_PHYSICAL:
             raise InputError(f"the kernel is for {columns} columns, npu1 has {geometry.COLUMNS_PHYSICAL}")
         self.machine = machine
-        self._array = Array(columns, machine, strict, engine)
+        self._arguments = columns, machine, strict, engine
+        self._array = Array(*self._arguments)
+        self._images: list[bytes] = []
+        self._held_ahead: frozenset[Leftover] | None = None
 
     def load_pdi(self, pdi: bytes) -> None:
         """Execute the image's register writes.  InputError for a malformed image, EmulationError for what it does."""
-        registers = self._array.registers
+        self._images.append(pdi)
+        self._held_ahead = None
+        self._load(self._array, pdi)
+
+    def _load(self, array: Array, pdi: bytes) -> None:
+        registers = array.registers
         for position, command in enumerate(read_pdi(pdi).commands):
             who = f"CDO command {position}"
             if isinstance(command, cdo.Write):
@@ -96,14 +105,34 @@ class Device:
                 error.trace = recorder.trace()
             raise
         array.host.detach(arguments)
-        if array.strict:
-            check_nothing_is_left(array)
         cycles = max(array.last_completion, controller.finished_at) - started
         statistics = self._statistics(before, cycles)
-        if recorder is None:
-            return statistics
-        recorder.stop()
-        return replace(statistics, trace=recorder.trace())
+        if recorder is not None:
+            recorder.stop()
+            statistics = replace(statistics, trace=recorder.trace())
+        left = self._left_over()
+        if left and array.strict:
+            raise EmulationError(
+                f"the sequence has ended and {left[0].text}",
+                details=[each.text for each in left[1:]],
+                place=f"cycle {array.clock.cycle}",
+                remedy="receive all that is sent, in transfers of that length",
+            )
+        return replace(statistics, warnings=(*statistics.warnings, *_warnings(left)))
+
+    def _left_over(self) -> list[Leftover]:
+        """What the run leaves in the array, apart from what the image holds ahead by itself."""
+        if not left_over(self._array):
+            return []
+        settle(self._array)
+        left = left_over(self._array)
+        if left and self._held_ahead is None:
+            array = Array(*self._arguments)
+            for pdi in self._images:
+                self._load(array, pdi)
+            settle(array)
+            self._held_ahead = frozenset(left_over(array))
+        return [each for each in left if each not in (self._held_ahead or ())]
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
@@ -176,3 +205,11 @@ class Device:
                         }
                     )
         return RunStatistics(cycles, tuple(cores), tuple(dma), tuple(self._array.warnings))
+
+
+def _warnings(left: Sequence[Leftover]) -> tuple[str, ...]:
+    """One line on what is left; the first of it, and how much more."""
+    if not left:
+        return ()
+    more = f"; {len(left) - 1} more: {', '.join(each.unit for each in left[1:])}" if len(left) > 1 else ""
+    return (f"the sequence has ended and {left[0].text}{more}: a later run begins with that",)

@@ -10,8 +10,7 @@ from npuc.compiler.target.npu1.geometry import split_address, tile_kind
 from npuc.compiler.target.npu1.registers import offset_name
 from npuc.runtime.emulator.controller import RANK
 from npuc.runtime.emulator.diagnosis import diagnose
-from npuc.runtime.emulator.dma_receive import Receiver
-from npuc.runtime.emulator.errors import Deadlock, EmulationError
+from npuc.runtime.emulator.errors import Deadlock
 from npuc.runtime.emulator.loops import find_loop
 
 if TYPE_CHECKING:
@@ -71,23 +70,6 @@ class Watch:
             loops[unit.tile.name] = loop
         if loops:
             raise deadlock(array, self.controller, loops)
-
-
-def check_nothing_is_left(array: Array) -> None:
-    """Strict, at the end of a sequence: no words wait for the host that nothing will take.
-
-    They would be the first words of the next run's output.
-    """
-    for channel in array.channels():
-        if channel.tile.kind != "shim" or channel.busy or not isinstance(channel, Receiver):
-            continue
-        waiting = channel.inlet.entered - channel.base
-        if waiting or channel.inlet.blocked:
-            sources = " and ".join(array.sources_of(channel.inlet))
-            raise EmulationError(
-                f"the sequence has ended and words from {sources} wait for {channel.name}, which has no task",
-                remedy="receive all that is sent, in transfers of that length",
-            )
 
 
 def computing(array: Array) -> list[CoreUnit]:

@@ -412,7 +412,7 @@ def program_that_does_not_decode(design):
     design.programs[CORE] = bytes([0xFF] * 16) + assemble(program())
 
 
-@broken("access to 32 bytes at 0x70404 is not aligned", names=("core(0,2)",))
+@broken("a vector load at 0x70404 is not aligned to 32 bytes", names=("core(0,2)",), strict=True)
 def vector_access_that_is_not_aligned(design):
     run_core(design, before="movxm p2, #0x70404\nnop\nnop\nvldb wl0, [p2, #0]\n" + "nop\n" * 8)
 

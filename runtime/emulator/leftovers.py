@@ -1,0 +1,104 @@
+"""What a run leaves in the array: words that nothing has taken, descriptors half done, tasks of the host not served.
+
+They would be the first words of what a later run receives.  Words that are on the way when the sequence ends are given
+time to arrive; what an image holds ahead by itself, before any sequence, is no leftover.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from npuc.runtime.emulator.dma_receive import Receiver
+from npuc.runtime.emulator.dma_send import Sender
+
+if TYPE_CHECKING:
+    from npuc.runtime.emulator.array import Array
+    from npuc.runtime.emulator.dma import Channel
+    from npuc.runtime.emulator.tile import Tile
+
+SETTLE = 20_000  # cycles that words on the way get to arrive (A)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """unit: what holds it, by its name.  text: what it is, as it continues "the sequence has ended and "."""
+
+    unit: str
+    text: str
+
+
+def left_over(array: Array) -> tuple[Leftover, ...]:
+    """All that is left as the array stands, in the order of the tiles."""
+    found: list[Leftover] = []
+    for tile in array.tiles.values():
+        for channel in tile.channels.values():
+            texts = _received(array, channel) if isinstance(channel, Receiver) else _sent(channel)
+            found += [Leftover(channel.name, text) for text in texts]
+        found += [Leftover(tile.name, text) for text in _of_tile(array, tile)]
+    return tuple(found)
+
+
+def settle(array: Array, cycles: int = SETTLE) -> None:
+    """Let what is under way go on, for so long at most."""
+    clock = array.clock
+    end = clock.cycle + cycles
+    while (due := clock.next_cycle()) is not None and due <= end:
+        clock.step()
+
+
+def _words(count: int) -> str:
+    return f"{count} word{'' if count == 1 else 's'}"
+
+
+def _wait(count: int) -> str:
+    return "waits" if count == 1 else "wait"
+
+
+def _received(array: Array, channel: Receiver) -> Iterator[str]:
+    held = channel.inlet.entered - channel.base
+    blocked = channel.inlet.blocked
+    if not channel.busy:
+        if held or blocked:
+            sources = " and ".join(array.sources_of(channel.inlet)) or "a stream"
+            what, wait = (_words(held), _wait(held)) if held else ("words", "wait")
+            yield f"{what} from {sources} {wait} for {channel.name}, which has no task"
+        return
+    moved, length = channel.progress()
+    number = channel.number_running
+    if channel.waiting_lock is not None and moved:
+        yield f"{_words(moved)} {_wait(moved)} in {channel.name} for the lock of its descriptor {number}"
+    elif 0 < moved < length or channel.wants_header and held:
+        yield f"descriptor {number} of {channel.name} is half done: {moved} of {length} words have come"
+    elif channel.tile.kind == "shim":
+        yield f"descriptor {number} of {channel.name} still waits for its {_words(length)}"
+
+
+def _sent(channel: Channel) -> Iterator[str]:
+    assert isinstance(channel, Sender)
+    for run in channel.runs:
+        length = run.descriptor.pattern.length
+        if run.position:
+            yield f"descriptor {run.number} of {channel.name} is half done: {run.position} of {length} words are sent"
+        elif channel.outlet.blocked_on or channel.outlet.no_way or channel.outlet.waits_for_turn:
+            yield f"{_words(length)} of descriptor {run.number} of {channel.name} {_wait(length)} to be sent"
+    if channel.tile.kind == "shim" and channel.busy and not channel.runs and not channel.unfinished:
+        yield f"a task of {channel.name} (descriptor {channel.number_running}) is not done"
+
+
+def _of_tile(array: Array, tile: Tile) -> Iterator[str]:
+    """Words in the ends that are no channels: the core's ports, the control port, cascades."""
+    control = array.control_port(tile).unfinished()
+    if control:
+        yield f"{_words(control)} of a packet lie in the control port of {tile.name}"
+    if tile.core is None:
+        return
+    port = array.stream_port(tile)
+    if port.unread():
+        yield f"{_words(port.unread())} on the stream input of {tile.name} {_wait(port.unread())} to be read"
+    if port.unsent():
+        yield f"{_words(port.unsent())} on the stream output of {tile.name} {_wait(port.unsent())} to be taken"
+    for side, queue in tile.core.cascade_inputs.items():
+        if len(queue):
+            yield f"{len(queue)} entries of the cascade from the {side} wait to be read by {tile.name}"
