@@ -79,12 +79,12 @@ class KernelArgument:
 def round_to_bf16(array: np.ndarray) -> np.ndarray:
     """Any float array to bf16, nearest even in one rounding (ml_dtypes goes through float32 and rounds twice)."""
     if array.dtype == np.float64:
-        array = _to_float32_odd(array)
+        array = to_float32_odd(array)
     with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(BFLOAT16)
 
 
-def _to_float32_odd(array: np.ndarray) -> np.ndarray:
+def to_float32_odd(array: np.ndarray) -> np.ndarray:
     """float64 to float32, rounding to odd: a later rounding to fewer bits then equals a single one."""
     with np.errstate(over="ignore", invalid="ignore"):
         single = array.astype(np.float32)

@@ -1,0 +1,133 @@
+"""Evaluating a part of a node: which parts of which nodes, in which order, kept for how long, cut how small.
+
+`tasks_of` lists what a part needs, every (node, part) once, operands first. From the list alone follows the memory the
+part takes, so a part that would take too much is cut in two before anything is computed, along the dimension that
+repeats the least work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.runtime.evaluator.nodes import Node, Request
+from npuc.runtime.evaluator.regions import Region, count, everything, halves, lengths, put
+
+# Bytes one part may take. Parts this small keep their arrays in the caches of the core, more or less.
+PART_BYTES = 48 << 20
+# Where nothing can be cut further, up to this much is taken all the same.
+MOST_BYTES = 1 << 30
+# Elementary parts of tensors one evaluation may come to: programs beyond it would take hours.
+MOST_TASKS = 1 << 20
+
+
+@dataclass
+class Task:
+    """A part of a node; operands: which tasks before it give what it needs; last: the last task that uses it."""
+
+    node: Node
+    region: Region
+    operands: tuple[int, ...]
+    last: int
+
+
+def tasks_of(node: Node, region: Region) -> list[Task]:
+    """All parts that a part needs, itself last. Raises InputError where something needed has no value."""
+    numbers: dict[tuple[int, Region], int] = {}
+    tasks: list[Task] = []
+    needs: dict[tuple[int, Region], list[Request]] = {}
+    stack: list[Request] = [(node, region)]
+    while stack:
+        wanted, part = stack[-1]
+        key = (id(wanted), part)
+        if key in numbers:
+            stack.pop()
+            continue
+        if key not in needs:
+            needs[key] = wanted.needs(part)
+            stack += needs[key]
+            continue
+        stack.pop()
+        operands = tuple(numbers[id(n), r] for n, r in needs.pop(key))
+        numbers[key] = len(tasks)
+        for operand in operands:
+            tasks[operand].last = len(tasks)
+        tasks.append(Task(wanted, part, operands, len(tasks)))
+        if len(tasks) > MOST_TASKS:
+            raise ResourceError(
+                f"its evaluation takes more than {MOST_TASKS:,} steps", remedy="check a smaller problem"
+            )
+    return tasks
+
+
+def peak_bytes(tasks: Sequence[Task]) -> int:
+    """The most that results and scratch take at one time when the tasks run in order."""
+    held = most = 0
+    ending: list[list[int]] = [[] for _ in tasks]
+    for number, task in enumerate(tasks):
+        ending[task.last].append(number)
+    for number, task in enumerate(tasks):
+        held += task.node.nbytes(task.region)
+        most = max(most, held + task.node.scratch(task.region))
+        held -= sum(tasks[ended].node.nbytes(tasks[ended].region) for ended in ending[number])
+    return most
+
+
+def run(tasks: Sequence[Task]) -> np.ndarray:
+    """The result of the last task."""
+    results: dict[int, np.ndarray] = {}
+    with np.errstate(all="ignore"):
+        for number, task in enumerate(tasks):
+            arrays = [results[operand] for operand in task.operands]
+            result = task.node.compute(task.region, arrays)
+            assert result.shape == lengths(task.region), f"{task.node.origin.operation} gave {result.shape}"
+            for operand in set(task.operands):
+                if tasks[operand].last == number:
+                    del results[operand]
+            results[number] = result
+    return results[len(tasks) - 1]
+
+
+def evaluate(node: Node, region: Region | None = None) -> np.ndarray:
+    """A part of a node (None: all of it), cut as small as memory asks. Raises InputError, ResourceError."""
+    region = everything(node.shape) if region is None else region
+    out = np.empty(lengths(region), node.type.dtype)
+    if count(region):
+        for part, tasks in _parts(node, region):
+            put(out, region, part, run(tasks))
+    return out
+
+
+def _parts(node: Node, region: Region) -> Iterator[tuple[Region, list[Task]]]:
+    """The region in parts that fit into PART_BYTES, each with its tasks."""
+    waiting = [region]
+    axis: int | None = None
+    while waiting:
+        part = waiting.pop()
+        tasks = tasks_of(node, part)
+        if peak_bytes(tasks) <= PART_BYTES:
+            yield part, tasks
+            continue
+        if axis is None or len(part[axis]) < 2:
+            axis = _best_axis(node, part)
+        if axis is None:
+            if peak_bytes(tasks) > MOST_BYTES:
+                raise node.origin.error("one element of its result takes more than a GiB of operands")
+            yield part, tasks
+        else:
+            waiting += reversed(halves(part, axis))
+
+
+def _best_axis(node: Node, region: Region) -> int | None:
+    """The dimension along which halves take the least memory, the first of equals; None where none helps."""
+    whole = peak_bytes(tasks_of(node, region))
+    sizes = {
+        axis: peak_bytes(tasks_of(node, halves(region, axis)[0]))
+        for axis, indices in enumerate(region)
+        if len(indices) > 1
+    }
+    best = min(sizes, key=lambda axis: sizes[axis], default=None)
+    return best if best is not None and sizes[best] < 0.95 * whole else None
