@@ -23,7 +23,11 @@ def load(
     result has one element. Raises InputError (file:line:col) for text that is no MLIR and for functions that are not
     attention, naming the operation that says so; UsageError for a function that is not there.
     """
-    module = parse(text, file)
+    return of_module(parse(text, file), file, function)
+
+
+def of_module(module: Any, file: str, function: str | None = None) -> tuple[Attention, ...]:
+    """`load` of a module that is parsed."""
     from npuc.compiler.frontend.describe import attention_of
 
     with module.context:

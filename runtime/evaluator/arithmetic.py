@@ -224,6 +224,10 @@ def _resize(view: str) -> Function:
     return convert
 
 
+def _same(arrays: Sequence[np.ndarray], signature: Signature) -> np.ndarray:
+    return arrays[0]
+
+
 def _select(arrays: Sequence[np.ndarray], signature: Signature) -> np.ndarray:
     return np.where(*arrays)
 
@@ -240,9 +244,9 @@ FUNCTIONS: dict[str, Function] = {
     "arith.maxnumf": _direct(np.fmax),
     "arith.minnumf": _direct(np.fmin),
     "arith.cmpf": _compare_floats,
-    "arith.extf": _direct(np.positive),
-    "arith.truncf": _direct(np.positive),
-    "arith.convertf": _direct(np.positive),
+    "arith.extf": _same,
+    "arith.truncf": _same,
+    "arith.convertf": _same,
     "arith.addi": _wrapping(np.add),
     "arith.subi": _wrapping(np.subtract),
     "arith.muli": _wrapping(np.multiply),

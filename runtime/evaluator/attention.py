@@ -101,13 +101,12 @@ class Attention(Node):
         elif mask is not None:
             scores = scores + mask
             hidden = hidden | np.isneginf(mask)
-        scores[hidden] = -np.inf
+        scores = np.where(hidden, -np.inf, scores)
         top = scores.max(axis=1, keepdims=True, initial=-np.inf)
         weights = np.exp(scores - np.where(np.isneginf(top), 0.0, top))
         total = weights.sum(axis=1, keepdims=True)
-        unseen = hidden.all(axis=0)
-        values = np.where(unseen[:, None], 0.0, v) if unseen.any() else v
-        return weights @ values / np.where(total == 0, 1.0, total)
+        unseen = np.all(hidden, axis=0, keepdims=True).T
+        return weights @ np.where(unseen, 0.0, v) / np.where(total == 0, 1.0, total)
 
     def _hidden(self, rows: np.ndarray, keys: int) -> np.ndarray:
         """Which keys causal and window limits hide from each row, [rows, keys]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npuc.runtime.evaluator.access import Access
@@ -101,14 +101,27 @@ def body_of(builder: Builder, block: Any, arguments: Sequence[Value]) -> Body:
     for step in block.operations:
         operation = step.operation
         if operation.name in ("linalg.yield", "tensor.yield"):
-            return Body(tuple(values), tuple(number(operand) for operand in operation.operands))
-        if operation.name == "tensor.dim":
+            yields = tuple(number(operand) for operand in operation.operands)
+            return Body(tuple(values), yields)
+        alias = _alias(operation, numbers)
+        if alias is not None:
+            numbers[operation.results[0]] = number(alias)
+        elif operation.name == "tensor.dim":
             numbers[operation.results[0]] = add(Outer(_dim(builder, operation)))
-            continue
-        captured = operation.operands[0] if operation.name == "tensor.extract" else None
-        operands = tuple(number(o) for o in operation.operands if captured is None or o != captured)
-        numbers[operation.results[0]] = add(_step(builder, operation, operands))
+        else:
+            operands = list(operation.operands)[1 if operation.name == "tensor.extract" else 0 :]
+            step = _step(builder, operation, tuple(map(number, operands)))
+            numbers[operation.results[0]] = add(step)
     raise AssertionError("a body ends in a yield")
+
+
+def _alias(operation: Any, numbers: Mapping[Any, int]) -> Any:
+    """The value that an operation gives back: elements put into tensors of one element, and taken out again."""
+    if operation.name == "tensor.from_elements" and len(operation.operands) == 1:
+        return operation.operands[0]
+    if operation.name == "tensor.extract" and operation.operands[0] in numbers:
+        return operation.operands[0]
+    return None
 
 
 def _dim(builder: Builder, operation: Any) -> Node:

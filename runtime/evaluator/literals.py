@@ -22,14 +22,13 @@ def literal(attribute: Any, type_: ElementType, shape: tuple[int, ...], resource
 
     if isinstance(attribute, ir.BoolAttr | ir.FloatAttr | ir.IntegerAttr):
         return np.full(shape, _held(attribute.value, type_), type_.storage)
-    if isinstance(attribute, ir.DenseResourceElementsAttr):
-        name = str(attribute).split("dense_resource<")[1].split(">")[0]
-        data = resource(name)
-        alignment = int.from_bytes(data[:4], "little")
-        del alignment  # where the contents lie in memory is of no concern
-        return _from_bits(data[4:], type_).reshape(shape)
     if not isinstance(attribute, ir.DenseElementsAttr):
-        return None
+        # The bindings hand resources out as attributes of no particular kind.
+        text = str(attribute)
+        if not text.startswith("dense_resource<"):
+            return None
+        contents = resource(text[len("dense_resource<") : text.index(">")])
+        return _from_bits(contents[4:], type_).reshape(shape)  # behind the alignment
     if attribute.is_splat:
         return np.broadcast_to(np.array(_held(attribute.get_splat_value().value, type_), type_.storage), shape)
     try:

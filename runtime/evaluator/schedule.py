@@ -7,6 +7,7 @@ repeats the least work.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,11 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.runtime.evaluator.nodes import Node, Request
 from npuc.runtime.evaluator.regions import Region, count, everything, halves, lengths, put
 
-# Bytes one part may take. Parts this small keep their arrays in the caches of the core, more or less.
-PART_BYTES = 48 << 20
-# Where nothing can be cut further, up to this much is taken all the same.
+# Bytes one part should take, so that its arrays stay in the caches, more or less; and may take.
+PART_BYTES = 24 << 20
 MOST_BYTES = 1 << 30
+# How much more work two halves may be than the whole, for the sake of PART_BYTES.
+MOST_REPEATED = 1.25
 # Elementary parts of tensors one evaluation may come to: programs beyond it would take hours.
 MOST_TASKS = 1 << 20
 
@@ -102,32 +104,40 @@ def evaluate(node: Node, region: Region | None = None) -> np.ndarray:
 
 
 def _parts(node: Node, region: Region) -> Iterator[tuple[Region, list[Task]]]:
-    """The region in parts that fit into PART_BYTES, each with its tasks."""
+    """The region in parts, each with its tasks. Parts of one shape are cut alike."""
+    decided: dict[tuple[int, ...], int | None] = {}
     waiting = [region]
-    axis: int | None = None
     while waiting:
         part = waiting.pop()
-        tasks = tasks_of(node, part)
-        if peak_bytes(tasks) <= PART_BYTES:
-            yield part, tasks
-            continue
-        if axis is None or len(part[axis]) < 2:
-            axis = _best_axis(node, part)
+        shape = lengths(part)
+        tasks = None
+        if shape not in decided:
+            tasks = tasks_of(node, part)
+            decided[shape] = _cut(node, part, tasks)
+        axis = decided[shape]
         if axis is None:
-            if peak_bytes(tasks) > MOST_BYTES:
-                raise node.origin.error("one element of its result takes more than a GiB of operands")
-            yield part, tasks
+            yield part, tasks or tasks_of(node, part)
         else:
             waiting += reversed(halves(part, axis))
 
 
-def _best_axis(node: Node, region: Region) -> int | None:
-    """The dimension along which halves take the least memory, the first of equals; None where none helps."""
-    whole = peak_bytes(tasks_of(node, region))
-    sizes = {
-        axis: peak_bytes(tasks_of(node, halves(region, axis)[0]))
-        for axis, indices in enumerate(region)
-        if len(indices) > 1
-    }
-    best = min(sizes, key=lambda axis: sizes[axis], default=None)
-    return best if best is not None and sizes[best] < 0.95 * whole else None
+def _cut(node: Node, region: Region, tasks: Sequence[Task]) -> int | None:
+    """The dimension to cut a part along, None where it stays whole. Raises InputError where it is too large."""
+    peak = peak_bytes(tasks)
+    if peak <= PART_BYTES:
+        return None
+    choices: list[tuple[float, int]] = []
+    for axis, indices in enumerate(region):
+        if len(indices) > 1:
+            half = tasks_of(node, halves(region, axis)[0])
+            if peak_bytes(half) < 0.95 * peak:
+                choices.append((2 * _work(half) / _work(tasks), axis))
+    repeated, best = min(choices, default=(math.inf, -1))
+    if peak > MOST_BYTES and not choices:
+        raise node.origin.error("an element of its result takes more than a GiB of operands")
+    return best if repeated <= MOST_REPEATED or (choices and peak > MOST_BYTES) else None
+
+
+def _work(tasks: Sequence[Task]) -> int:
+    """A measure of the time that tasks take: the bytes they make."""
+    return sum(task.node.nbytes(task.region) + task.node.scratch(task.region) for task in tasks) + 1

@@ -19,7 +19,6 @@ from npuc.runtime.evaluator import schedule
 from npuc.runtime.evaluator.access import Access, Loops, Output, full_range, output_of
 from npuc.runtime.evaluator.arithmetic import FUNCTIONS, reducer
 from npuc.runtime.evaluator.body import (
-    Affine,
     Body,
     Compute,
     Gather,
@@ -35,7 +34,7 @@ from npuc.runtime.evaluator.body import (
 )
 from npuc.runtime.evaluator.contraction import CONVERSIONS, Contraction, contraction_of
 from npuc.runtime.evaluator.nodes import Node, Origin, Request
-from npuc.runtime.evaluator.regions import Indices, Region, count, everything, restrict
+from npuc.runtime.evaluator.regions import Indices, Region, count, everything
 
 ONE_BY_ONE = 1 << 20  # iterations that are run one after the other; more would take minutes
 ARRAYS_AT_ONCE = 3  # how many arrays of the size of a block a body has at one time, about
@@ -153,7 +152,9 @@ class StructuredResult(Node):
             return None
         for own, other in (step.operands, step.operands[::-1]):
             needed = map(body.values.__getitem__, body.needed([other]))
-            if body.values[self._unconverted(own)] == Running(self.result) and not any(isinstance(v, Running) for v in needed):
+            if body.values[self._unconverted(own)] == Running(self.result) and not any(
+                isinstance(v, Running) for v in needed
+            ):
                 return step, other
         return None
 

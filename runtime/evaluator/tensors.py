@@ -123,7 +123,9 @@ class Reshape(Node):
                 continue
             at = np.zeros(1, np.int64)
             flat = self._flat(new, wanted)
-            for indices, coordinate in zip(have, np.unravel_index(flat, self._source.shape[old.start : old.stop]), strict=True):
+            for indices, coordinate in zip(
+                have, np.unravel_index(flat, self._source.shape[old.start : old.stop]), strict=True
+            ):
                 at = at * len(indices) + positions(indices, coordinate)
             array = np.take(array, at, axis=axis)
         return array.reshape(lengths(region))
