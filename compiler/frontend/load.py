@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
@@ -23,10 +24,12 @@ def load(
     result has one element. Raises InputError (file:line:col) for text that is no MLIR and for functions that are not
     attention, naming the operation that says so; UsageError for a function that is not there.
     """
-    return of_module(parse(text, file), file, function)
+    return of_module(parse(text, file), file, function, after)
 
 
-def of_module(module: Any, file: str, function: str | None = None) -> tuple[Attention, ...]:
+def of_module(
+    module: Any, file: str, function: str | None = None, after: Callable[[str, str], None] | None = None
+) -> tuple[Attention, ...]:
     """`load` of a module that is parsed."""
     from npuc.compiler.frontend.describe import attention_of
 

@@ -1,4 +1,4 @@
-"""The sources that mutants are made of: the examples, their rewordings, and files of front ends where they are there."""
+"""What mutants are made of: the examples, their rewordings, and files of front ends where they are there."""
 
 from __future__ import annotations
 

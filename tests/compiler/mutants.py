@@ -1,8 +1,9 @@
 """Random changes of accepted sources: each must be refused, or recognised as what the source then computes.
 
-`campaign(texts, seed, count)` gives accepted texts small sizes, changes one to three things in the module (mutations.py)
-and compares the float64 reference of what is recognised with the evaluator's values of the source, on inputs that tell
-alternatives apart.  As a program: `python tests/compiler/mutants.py --count 100000 --seed 1 --findings DIR`.
+`campaign(texts, seed, count)` gives accepted texts small sizes, changes one to three things in the module
+(mutations.py) and compares the float64 reference of what is recognised with the evaluator's values of the source, on
+inputs that tell alternatives apart. As a program:
+`python tests/compiler/mutants.py --count 100000 --seed 1 --findings DIR`.
 """
 
 from __future__ import annotations

@@ -251,8 +251,8 @@ def change_attention(function: Any, rng: random.Random) -> str | None:
     if site is None:
         return None
     name, value = rng.choice(
-        [("causal", "true"), ("causal", "false"), ("window", "2 : i64"), ("window", "1 : i64"), ("softcap", "0.7 : f64"),
-         ("scale", "0.3 : f64"), ("align", '"bottom-right"'), ("align", '"top-left"')]
+        [("causal", "true"), ("causal", "false"), ("window", "2 : i64"), ("window", "1 : i64"),
+         ("softcap", "0.7 : f64"), ("scale", "0.3 : f64"), ("align", '"bottom-right"'), ("align", '"top-left"')]
     )  # fmt: skip
     site.operation.attributes[name] = ir.Attribute.parse(value)
     return f"attn.sdpa: {name} = {value}"
@@ -350,8 +350,13 @@ def insert_partial_write(function: Any, rng: random.Random) -> str | None:
     element = old.type.element_type
     with ir.InsertionPoint(operation):
         new = ir.Operation.create(
-            "linalg.generic", results=[old.type], operands=[old], attributes=attributes, regions=1, loc=operation.location
-        )  # fmt: skip
+            "linalg.generic",
+            results=[old.type],
+            operands=[old],
+            attributes=attributes,
+            regions=1,
+            loc=operation.location,
+        )
     block = new.regions[0].blocks.append(element, arg_locs=[operation.location])
     with ir.InsertionPoint(block):
         value = ir.FloatAttr.get(element, rng.choice((0.0, 1.0, float("-inf"))))

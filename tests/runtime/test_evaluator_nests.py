@@ -235,7 +235,8 @@ def test_the_sum_of_constants_is_rounded_at_every_step() -> None:
     """2048 + 1 is 2048 in f16: a sum that starts there stays there."""
     text = rows(SUM, "%s", "%s = arith.addf %x, %y : f16", "%init", "f16").replace(
         "%r =",
-        "%init = arith.constant dense<2048.0> : tensor<2xf16>\n%ones = arith.constant dense<1.0> : tensor<2x3xf16>\n%r =",
+        "%init = arith.constant dense<2048.0> : tensor<2xf16>\n"
+        "%ones = arith.constant dense<1.0> : tensor<2x3xf16>\n%r =",
     )
     assert value(text, A, B).tolist() == [2051.0 + 3, 2048.0 + 15]
     assert value(text.replace("ins(%a", "ins(%ones"), A, B).tolist() == [2048.0, 2048.0]

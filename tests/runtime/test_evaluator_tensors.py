@@ -40,7 +40,8 @@ CASES = {
         [
             "%one = arith.constant 1 : index",
             "%two = arith.addi %one, %one : index",
-            "%s = tensor.extract_slice %a[%one, 0, %two] [1, %two, 2] [1, 1, 1] : tensor<2x3x4xf32> to tensor<1x?x2xf32>",
+            "%s = tensor.extract_slice %a[%one, 0, %two] [1, %two, 2] [1, 1, 1]"
+            " : tensor<2x3x4xf32> to tensor<1x?x2xf32>",
             "%r = tensor.cast %s : tensor<1x?x2xf32> to tensor<1x2x2xf32>",
         ],
         "tensor<1x2x2xf32>",
@@ -66,8 +67,10 @@ CASES = {
     "insert everywhere into storage": (
         [
             "%e = tensor.empty() : tensor<2x6x4xf32>",
-            "%h = tensor.insert_slice %a into %e[0, 0, 0] [2, 3, 4] [1, 1, 1] : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
-            "%r = tensor.insert_slice %a into %h[0, 3, 0] [2, 3, 4] [1, 1, 1] : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
+            "%h = tensor.insert_slice %a into %e[0, 0, 0] [2, 3, 4] [1, 1, 1]"
+            " : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
+            "%r = tensor.insert_slice %a into %h[0, 3, 0] [2, 3, 4] [1, 1, 1]"
+            " : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
         ],
         "tensor<2x6x4xf32>",
         np.concatenate([A, A], 1),
@@ -153,9 +156,11 @@ CASES = {
             "%e = tensor.empty() : tensor<4x2x3xf32>",
             "%t = linalg.transpose ins(%a : tensor<2x3x4xf32>) outs(%e : tensor<4x2x3xf32>) permutation = [2, 0, 1]",
             "%z = arith.constant dense<0.0> : tensor<4x3xf32>",
-            "%m = linalg.reduce { arith.maximumf } ins(%t : tensor<4x2x3xf32>) outs(%z : tensor<4x3xf32>) dimensions = [1]",
+            "%m = linalg.reduce { arith.maximumf } ins(%t : tensor<4x2x3xf32>) outs(%z"
+            " : tensor<4x3xf32>) dimensions = [1]",
             "%b = linalg.broadcast ins(%m : tensor<4x3xf32>) outs(%e : tensor<4x2x3xf32>) dimensions = [1]",
-            "%r = linalg.map { arith.subf } ins(%b, %t : tensor<4x2x3xf32>, tensor<4x2x3xf32>) outs(%e : tensor<4x2x3xf32>)",
+            "%r = linalg.map { arith.subf } ins(%b, %t : tensor<4x2x3xf32>, tensor<4x2x3xf32>) outs(%e"
+            " : tensor<4x2x3xf32>)",
         ],
         "tensor<4x2x3xf32>",
         np.maximum(A.max(0).T, 0)[:, None, :] - A.transpose(2, 0, 1),
@@ -262,17 +267,31 @@ func.func @f(%a: tensor<?x4xf32>) -> tensor<2x?x4xf32> {
     np.testing.assert_array_equal(value(text, array), 2 * array.reshape(2, 3, 4))
 
 
+ONE = "tensor<1x3x4xf32>"
+SLICE = f"[1, 3, 4] [1, 1, 1] : {TYPE} to {ONE}"
+
+
 @pytest.mark.parametrize(
     ("operations", "says"),
     [
-        (["%i = arith.constant 2 : index", "%r = tensor.extract_slice %a[%i, 0, 0] [1, 3, 4] [1, 1, 1] : tensor<2x3x4xf32>"
-          " to tensor<1x3x4xf32>"], "leaves the 2 elements"),
-        (["%n = arith.constant -1 : index", "%e = tensor.empty(%n) : tensor<?x3x4xf32>",
-          "%r = tensor.cast %e : tensor<?x3x4xf32> to tensor<1x3x4xf32>"], "its shape is"),
-        (["%c = arith.constant false", 'cf.assert %c, "never"', "%r = tensor.extract_slice %a[0, 0, 0] [1, 3, 4] [1, 1, 1]"
-          " : tensor<2x3x4xf32> to tensor<1x3x4xf32>"], "does not hold: never"),
+        (
+            ["%i = arith.constant 2 : index", f"%r = tensor.extract_slice %a[%i, 0, 0] {SLICE}"],
+            "leaves the 2 elements",
+        ),
+        (
+            [
+                "%n = arith.constant -1 : index",
+                "%e = tensor.empty(%n) : tensor<?x3x4xf32>",
+                f"%r = tensor.cast %e : tensor<?x3x4xf32> to {ONE}",
+            ],
+            "its shape is",
+        ),
+        (
+            ["%c = arith.constant false", 'cf.assert %c, "never"', f"%r = tensor.extract_slice %a[0, 0, 0] {SLICE}"],
+            "does not hold: never",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_result_is_refused(operations: list[str], says: str) -> None:
     assert says in refusal(body(operations, f"%a: {TYPE}", "tensor<1x3x4xf32>"), A).message
 
@@ -281,7 +300,8 @@ def test_storage_that_a_part_does_not_need_may_stay_unwritten() -> None:
     text = body(
         [
             "%e = tensor.empty() : tensor<2x6x4xf32>",
-            "%r = tensor.insert_slice %a into %e[0, 0, 0] [2, 3, 4] [1, 1, 1] : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
+            "%r = tensor.insert_slice %a into %e[0, 0, 0] [2, 3, 4] [1, 1, 1]"
+            " : tensor<2x3x4xf32> into tensor<2x6x4xf32>",
         ],
         f"%a: {TYPE}",
         "tensor<2x6x4xf32>",
