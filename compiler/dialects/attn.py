@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from npuc.compiler.frontend.attention import ALIGNMENTS, PRECISIONS, RECIPES, Sizes, mask_shape_problem, shape_text
+from npuc.compiler.frontend.attributes import attribute_of
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.shapes import four, sizes_of
 
@@ -62,9 +63,11 @@ def verify_sdpa(operation: Any) -> dict[str, Any]:
         if name not in _ATTRIBUTES:
             raise Blocked(operation, f"unknown attribute {name!r}", f"known: {', '.join(_ATTRIBUTES)}")
         expected, read = _ATTRIBUTES[name]
-        value = read(operation.attributes[name])
+        attribute = attribute_of(operation, name)
+        value = read(attribute)
         if value is None:
-            raise Blocked(operation, f"attribute {name} = {operation.attributes[name]} is not {expected}")
+            shown = "" if attribute is None else f" = {attribute}"[:200]
+            raise Blocked(operation, f"attribute {name}{shown} is not {expected}")
         found[name] = value
     return found
 
@@ -167,11 +170,18 @@ def _positive_floats(attribute: Any) -> tuple[float, ...] | None:
     if isinstance(attribute, ir.DenseF64ArrayAttr):
         values: list[float | None] = [v if math.isfinite(v) and v > 0 else None for v in attribute]
     elif isinstance(attribute, ir.ArrayAttr):
-        values = [_positive_float(item) for item in attribute]
+        values = _each(attribute)
     else:
         values = [_positive_float(attribute)]
     known = tuple(v for v in values if v is not None)
     return known if known and len(known) == len(values) else None
+
+
+def _each(array: Any) -> list[float | None]:
+    try:
+        return [_positive_float(item) for item in array]
+    except TypeError:  # an element that the bindings cannot represent
+        return [None]
 
 
 def _choice(known: tuple[str, ...]) -> Callable[[Any], str | None]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
+from npuc.compiler.frontend.attributes import attribute_of
 from npuc.compiler.frontend.number_formats import (
     FLOAT_FORMATS,
     bits_of,
@@ -33,9 +34,9 @@ def constant(operation: Any) -> Splat | Opaque:
     """The value of an arith.constant that is one number, or the same number everywhere."""
     from torch_mlir import ir
 
-    attribute = operation.attributes["value"]
-    type_ = element_type(attribute.type)
-    if type_ not in FLOAT_FORMATS and integer_width(type_) is None:
+    attribute = attribute_of(operation, "value")
+    type_ = element_type(operation.results[0].type)
+    if attribute is None or type_ not in FLOAT_FORMATS and integer_width(type_) is None:
         return Opaque(operation, f"a constant of {type_} has no part in attention")
     if isinstance(attribute, ir.DenseElementsAttr) and attribute.is_splat:
         attribute = attribute.get_splat_value()

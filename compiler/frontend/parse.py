@@ -1,57 +1,45 @@
-"""MLIR text to a verified module, by torch-mlir's bindings.
-
-The context is fresh each time: it knows upstream's dialects, torch, StableHLO and attn, and lets operations of unknown
-dialects pass in their generic form.
-"""
+"""MLIR text to a verified module of linalg on tensors: the one way from text to MLIR."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend.parser_guard import abort_error, survives
-from npuc.compiler.frontend.place import place_of
+from npuc.compiler.diagnostics import InputError, InternalError, Place
+from npuc.compiler.frontend.guarded.outcome import Died, Fault, Outcome, Read, Refused
+from npuc.compiler.frontend.guarded.reading import LINALG_REMEDY, PARSING
+from npuc.compiler.frontend.literals import place_at, refuse_long_literals, undecodable_string
 
-LINALG_REMEDY = "lower the module to linalg on tensors, or write attn.sdpa"
+__all__ = ["LINALG_REMEDY", "parse"]
+
+# More open brackets than this where the parser ends mean that it ran out of stack.
+DEEP = 100
+_BRACKET = re.compile(rb'"(?:[^"\\\n]|\\.)*"|//[^\n]*|->|>=|<=|[<\[({]|[>\])}]')
+_LIST = re.compile(rb"\b(permutation|dimensions)\s*=\s*")
+_WELL_FORMED = re.compile(rb"\[\s*(-?\d{1,18}\s*(,\s*-?\d{1,18}\s*)*)?\]")
 
 
 def parse(text: str | bytes, file: str) -> Any:
-    """The `ir.Module` of MLIR text, verified; `file` names it in messages.
+    """The `ir.Module` of MLIR text, verified, TOSA, StableHLO and torch lowered; `file` names it in messages.
 
-    It lives in its own context (`with module.context:` for what needs one). Raises InputError (file:line:col).
+    It is read in another process first, so no text ends or hangs this one. It lives in its own context (`with
+    module.context:` for what needs one). Raises InputError (file:line:col) for what is not MLIR, and for what is more
+    than attention needs: regions nested more than 64 deep, and the like.
     """
-    # Bytes, so that text no encoder accepts is refused here and not inside the bindings.
     data = _utf8(text, file)
     if not data.strip():
         raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
+    refuse_long_literals(data, file)
+    from npuc.compiler.frontend.context import new_context
+    from npuc.compiler.frontend.guarded.attempt import attempt
+
+    outcome = attempt(data)
+    if not isinstance(outcome, Read):
+        raise _error(outcome, data, file)
     from torch_mlir import ir
 
-    context = new_context()
-    try:
-        with context:
-            if not survives(lambda: ir.Module.parse(data)):
-                raise abort_error(data.decode("utf-8"), file)
-            return ir.Module.parse(data)
-    except ir.MLIRError as error:
-        raise _syntax_error(error, file) from None
-    except ValueError as error:
-        raise InputError(_one_line(str(error)), place=file, remedy="MLIR text is expected") from None
-
-
-def new_context() -> Any:
-    """An `ir.Context` with the dialects that a source may hold."""
-    from torch_mlir import ir
-    from torch_mlir._mlir_libs import _stablehlo, _torchMlir
-
-    from npuc.compiler.dialects.attn import load_dialect
-
-    context = ir.Context()
-    context.enable_multithreading(False)
-    context.allow_unregistered_dialects = True
-    _torchMlir.register_dialect(context)
-    _stablehlo.register_dialect(context)
-    load_dialect(context)
-    return context
+    with new_context(data):
+        return ir.Module.parse(outcome.bytecode)
 
 
 def _utf8(text: str | bytes, file: str) -> bytes:
@@ -60,22 +48,60 @@ def _utf8(text: str | bytes, file: str) -> bytes:
             return text.encode("utf-8")
         text.decode("utf-8")
         return text
-    except UnicodeError:
-        raise InputError("is not text", place=file, remedy="MLIR text is expected") from None
+    except UnicodeEncodeError:
+        place = Place(file)
+    except UnicodeDecodeError as error:
+        place = place_at(error.object, error.start, file)
+    raise InputError("is not text", place=place, remedy="MLIR text is expected")
 
 
-def _syntax_error(error: Any, file: str) -> InputError:
-    if not error.error_diagnostics:
-        return InputError(_one_line(str(error)), place=file)
-    diagnostic = error.error_diagnostics[0]
-    message = _one_line(diagnostic.message) or "is not MLIR"
-    remedy = None
-    if message.startswith("Dialect `"):
-        dialect, operation = message.split("`")[1].split("'")[0], message.split("'")[-2]
-        message = f"{operation}: operations of the dialect {dialect} are not recognised"
-        remedy = LINALG_REMEDY
-    return InputError(message, place=place_of(diagnostic.location, file), remedy=remedy)
+def _error(outcome: Outcome, text: bytes, file: str) -> InputError | InternalError:
+    if isinstance(outcome, Refused):
+        place = Place(outcome.file or file, outcome.line, outcome.column)
+        return InputError(outcome.message, place=place, remedy=outcome.remedy)
+    if isinstance(outcome, Died):
+        return _death(outcome, text, file)
+    assert isinstance(outcome, Fault)
+    return InternalError(f"reading MLIR failed: {outcome.traceback.strip()}")
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _death(died: Died, text: bytes, file: str) -> InputError:
+    """What to tell of a text that ends the process that reads it."""
+    if died.cause == "time":
+        return InputError(f"{died.stage} takes too long", place=file, remedy="is it a module of attention alone?")
+    if died.cause == "memory":
+        return InputError(
+            f"{died.stage} takes too much memory", place=file, remedy="is it a module of attention alone?"
+        )
+    if died.offset is None:
+        string = undecodable_string(text)
+        if string is not None:
+            return InputError("a string that is not UTF-8", place=place_at(text, string, file))
+    if died.stage != PARSING:
+        return InputError(f"MLIR's library fails while {died.stage}", place=file, remedy=LINALG_REMEDY)
+    if died.offset is None:
+        return _malformed_list(text, len(text), file) or InputError("MLIR's parser fails on this text", place=file)
+    place = place_at(text, died.offset, file)
+    depth = _open_brackets(text[: died.offset])
+    if depth > DEEP:
+        return InputError(f"nests too deeply: {depth} brackets are open here", place=place)
+    return _malformed_list(text, died.offset, file) or InputError("MLIR's parser fails here", place=place)
+
+
+def _open_brackets(text: bytes) -> int:
+    depth = 0
+    for found in _BRACKET.finditer(text):
+        token = found.group()
+        depth += (token in b"<[({") - (token in b">])}") if len(token) == 1 else 0
+    return depth
+
+
+def _malformed_list(text: bytes, before: int, file: str) -> InputError | None:
+    """The last malformed list of integers before an offset: linalg's parsers go on with nothing in its place."""
+    error = None
+    for match in _LIST.finditer(text, 0, before + 1):
+        rest = text[match.end() : match.end() + 10_000]
+        if not rest.startswith(b"array<") and not _WELL_FORMED.match(rest):
+            place = place_at(text, match.start(), file)
+            error = InputError(f"{match[1].decode()}: expected a list of integers", place=place)
+    return error

@@ -1,0 +1,64 @@
+"""Upstream's lowerings of TOSA, StableHLO and torch to linalg on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """A pass pipeline, run where a module holds operations of one of `dialects`."""
+
+    dialects: tuple[str, ...]
+    passes: str
+
+
+LOWERINGS = (
+    Lowering(
+        ("torch", "torch_c"),
+        "torch-function-to-torch-backend-pipeline,torch-backend-to-linalg-on-tensors-backend-pipeline",
+    ),
+    Lowering(
+        ("stablehlo", "chlo"),
+        "inline,func.func(chlo-legalize-to-stablehlo),stablehlo-legalize-to-linalg,canonicalize,cse",
+    ),
+    Lowering(
+        ("tosa",),
+        "func.func(tosa-to-linalg-named),canonicalize,"
+        "func.func(tosa-to-linalg,tosa-to-arith,tosa-to-tensor),canonicalize,cse",
+    ),
+)
+
+
+def lower(module: Any, note: Callable[[str], None]) -> None:
+    """Lower a module in place; `note` is told of each dialect before its passes run.
+
+    What a lowering has no rule for stays as it is. Raises MLIRError where a pass fails.
+    """
+    from torch_mlir._mlir_libs import _stablehlo
+    from torch_mlir.passmanager import PassManager
+
+    held = dialects(module)
+    for lowering in LOWERINGS:
+        if held.isdisjoint(lowering.dialects):
+            continue
+        note(f"lowering {lowering.dialects[0]}")
+        _stablehlo.register_stablehlo_passes()
+        with module.context:
+            PassManager.parse(f"builtin.module({lowering.passes})").run(module.operation)
+
+
+def dialects(module: Any) -> set[str]:
+    """The dialects of a module's operations."""
+    from torch_mlir import ir
+
+    found: set[str] = set()
+
+    def visit(operation: Any) -> Any:
+        found.add(operation.name.partition(".")[0])
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    return found
