@@ -121,6 +121,7 @@ def _described(source: Source, name: str | None, dims: Mapping[str, int]) -> Des
         data = read_bytes(path)
         if is_mlir(path, data):
             return described(driver.recognise_bytes(data, path, name).bound(dims))
+        return _bound(read_kernel(data, path, name), dims)
     return _open(source, name, dims)
 
 
@@ -130,9 +131,11 @@ def _open(source: Source, name: str | None, dims: Mapping[str, int]) -> KernelFi
         data = read_bytes(path)
         if is_mlir(path, data):
             return read_kernel(_compiled(data, path, name, dims).xclbin, path)
-        kernel = read_kernel(data, path, name)
-    else:
-        kernel = read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name)
+        return _bound(read_kernel(data, path, name), dims)
+    return _bound(read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name), dims)
+
+
+def _bound(kernel: KernelFile, dims: Mapping[str, int]) -> KernelFile:
     kernel.attention.bound(dims)
     return kernel
 

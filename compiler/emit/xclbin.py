@@ -182,7 +182,7 @@ def content_uuid(content: bytes) -> bytes:
 
 
 def _creation_time() -> int:
-    value = os.environ.get("SOURCE_DATE_EPOCH", "0")
+    value = os.environ.get("SOURCE_DATE_EPOCH") or "0"
     if not (value.isascii() and value.isdigit()) or len(value) > 18:
         raise InputError(f"SOURCE_DATE_EPOCH is {value!r}", remedy="set it to a number of seconds or unset it")
     return int(value)

@@ -51,6 +51,8 @@ def test_other_options_compile_again(pipeline, change):
 def test_other_source_or_compiler_compiles_again(pipeline, monkeypatch):
     driver.compile_source("text")
     assert not driver.compile_source("other text").cached
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    assert driver.compile_source("text").cached, "empty is as good as unset"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "5")
     assert not driver.compile_source("text").cached
     monkeypatch.setattr(cache, "code_fingerprint", lambda: "edited")

@@ -212,6 +212,13 @@ def test_what_the_driver_does_not_take_is_not_written(file, says):
         xclbin.write_xclbin(file)
 
 
+def test_an_empty_source_date_is_as_good_as_none(monkeypatch):
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    unset = xclbin.write_xclbin(Xclbin(entries(1), 1, IMAGE))
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "")
+    assert xclbin.write_xclbin(Xclbin(entries(1), 1, IMAGE)) == unset
+
+
 def test_a_wrong_source_date_is_told(monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
     with pytest.raises(InputError, match="SOURCE_DATE_EPOCH is 'yesterday'"):

@@ -12,6 +12,7 @@ import pytest
 from core_programs import machine_code
 
 from npuc.compiler.diagnostics import UsageError
+from npuc.compiler.store import opened, sealed
 from npuc.runtime.emulator import engines
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.memory import DataMemory
@@ -91,7 +92,29 @@ def test_a_damaged_object_is_compiled_again(folder: Path, damage: str, monkeypat
     calls = compiled(monkeypatch)
     forget(monkeypatch)
     assert executed() == RESULT and len(calls) == len(files)
-    assert all(objects.whole(file.read_bytes()) is not None for file in files)
+    assert all(opened(file.name, file.read_bytes()) is not None for file in files)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="no owners and modes here")
+def test_poisoned_objects_in_a_folder_that_others_may_write_are_not_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert executed() == RESULT
+    calls = compiled(monkeypatch)
+    forget(monkeypatch)
+    for file in folder.iterdir():
+        file.write_bytes(sealed(file.name, b"\x7fELF, which would be run"))
+    folder.chmod(0o777)
+    assert executed() == RESULT and len(calls) == len(list(folder.iterdir()))
+
+
+def test_an_object_that_answers_to_its_key_and_is_none_is_made_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (b"", b"[]\n", b"[[], []]\n", b"[[[1]], [], []]\n", b"no JSON\n"):
+        monkeypatch.setattr(objects, "read", lambda kind, name: content if kind == "blocks" else None)  # noqa: B023
+        forget(monkeypatch)
+        assert executed() == RESULT
 
 
 def test_an_object_of_another_translator_or_processor_is_not_used(
@@ -130,7 +153,7 @@ def test_processes_at_once_share_one_cache(tmp_path: Path) -> None:
         for _ in range(4)
     ]
     assert [process.communicate()[0].strip() for process in running] == ["True"] * 4
-    assert all(objects.whole(file.read_bytes()) is not None for file in (tmp_path / "native").iterdir())
+    assert all(opened(file.name, file.read_bytes()) is not None for file in (tmp_path / "native").iterdir())
 
 
 def test_the_engine_is_chosen_by_name_then_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import logging
-import marshal
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
@@ -47,19 +47,26 @@ class Code:
 
     def pack(self) -> bytes:
         """As it is kept on disk."""
-        exits = tuple((each.kind, each.shape.plain(), *each[2:]) for each in self.exits)
-        return marshal.dumps((self.code, tuple(shape.plain() for shape in self.shapes), exits, self.families))
+        exits = [(each.kind, each.shape.plain(), *each[2:]) for each in self.exits]
+        head = json.dumps([[shape.plain() for shape in self.shapes], exits, self.families], separators=(",", ":"))
+        return head.encode() + b"\n" + self.code
 
     @staticmethod
     def unpack(data: bytes) -> Code:
-        """What `pack` gave."""
-        code, shapes, exits, families = marshal.loads(data)
+        """What `pack` gave. Raises ValueError, TypeError or IndexError for bytes that it did not give."""
+        head, _, code = data.partition(b"\n")
+        shapes, exits, families = _tuples(json.loads(head))
         return Code(
             code,
             tuple(map(shape_from, shapes)),
             tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits),
             families,
         )
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _link_lines(number: int, target: int | None) -> list[str]:
@@ -119,7 +126,10 @@ def translate(
     name = hashlib.sha256(f"{program} {most} {shape}".encode()).hexdigest()
     stored = objects.read("blocks", name)
     if stored is not None:
-        return Code.unpack(stored)
+        try:
+            return Code.unpack(stored)
+        except (ValueError, TypeError, IndexError):
+            log.warning("an object in the cache is damaged; it is made anew")
     text, module, blocks = write(shape, core, fetch, known, most)
     code = Code(
         objects.compile_text(text, 0),
