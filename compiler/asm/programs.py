@@ -108,10 +108,13 @@ class _OfCore(Protocol):
 def select_programs(
     programs: Sequence[_Program], core: tuple[int, int] | None = None, pdi: int | None = None
 ) -> tuple[_Program, ...]:
-    """The programs of one core, of one PDI, or of both; all without either.  Raises InputError naming those there are.
+    """The programs of one core, of one PDI, or of both; all without either.  Raises InputError naming those there are, or that there
+    is none.
 
     A file with one PDI calls it none: `pdi` 0 means that one.
     """
+    if not programs:
+        raise InputError("holds no core program")
     chosen = tuple(p for p in programs if core in (None, p.core) and pdi in (None, p.pdi or 0))
     if not chosen:
         wanted = [] if core is None else [f"core {core[0]},{core[1]}"]

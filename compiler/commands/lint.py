@@ -41,7 +41,8 @@ def command(
 
     name = "<stdin>" if file == "-" else file
     try:
-        programs = select_programs(_programs(file, name, raw), core, pdi)
+        held = tuple(program for program in _programs(file, name, raw) if program.code)
+        programs = select_programs(held, core, pdi)
     except InputError as error:
         if error.place is not None:
             raise

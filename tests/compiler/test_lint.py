@@ -14,7 +14,8 @@ from lint_programs import assemble, lint
 from npuc.compiler import cli
 from npuc.compiler.asm.products import assemble_to
 from npuc.compiler.asm.programs import read_programs
-from npuc.compiler.emit import elf
+from npuc.compiler.emit import cdo, elf, pdi, xclbin
+from npuc.compiler.emit.elf_object import ObjectFile, Section, write_object
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.lint.findings import KINDS
 from npuc.compiler.lint.lint import lint_program
@@ -359,6 +360,23 @@ def test_what_cannot_be_read_gives_exit_code_3(
     file.write_bytes(content)
     code, out, err = run(["lint", str(file)], capsys)
     assert (code, out) == (3, "") and err.startswith(f"error: {file}: ")
+
+
+def test_a_file_without_a_program_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pdi.write_pdi([cdo.Write(0x1A0000, 1)])  # a descriptor of a memory tile
+    data = ObjectFile((Section(".data", b"data", False, True, 4),), ())
+    files = {
+        "k.xclbin": xclbin.write_xclbin(xclbin.Xclbin((xclbin.KernelEntry("k", "I", 1, ()),), 1, image)),
+        "k.pdi": image,
+        "k.o": write_object(data),
+        "k.s": b"// nothing\n",
+        "d.s": b".data\n.word 4\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        code, out, err = run(["lint", str(tmp_path / name)], capsys)
+        assert (code, out, err) == (3, "", f"error: {tmp_path / name}: holds no core program\n")
+    assert run(["disasm", str(tmp_path / "k.pdi")], capsys)[2].endswith("k.pdi: holds no core program\n")
 
 
 def test_equal_programs_of_an_xclbin_are_reported_once(
