@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
+from npuc.compiler.emit.buffers import DescriptorBuffer, descriptor_buffers
 from npuc.compiler.emit.layout import take
 from npuc.compiler.inspect.show import detect
 from npuc.compiler.target.generations import BY_ELF_FLAGS, Generation
@@ -21,6 +22,7 @@ from npuc.compiler.target.npu1 import geometry
 ADDRESS_BITS = 32  # of the array; writes beyond reach no tile
 MOST_CODE = 1 << 18  # bytes of code taken from an executable for another core
 Names = tuple[tuple[int, str], ...]
+Buffers = dict[tuple[int, int], tuple[DescriptorBuffer, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class CoreProgram:
     source: where it was found, in words.  pdi: number of the PDI in an xclbin that holds several.
     section: name of the section of an object.  data, table: initial contents of data memory and all symbols of an ELF.
     relocations: of an object, their offsets counted from the start of `code`.  generation: where the file names one.
+    buffers: what descriptors of the data memories that the core sees reach, at the core's addresses.
     """
 
     column: int | None
@@ -48,6 +51,7 @@ class CoreProgram:
     table: tuple[elf.Symbol, ...] = ()
     relocations: tuple[elf_object.Relocation, ...] = ()
     generation: Generation | None = None
+    buffers: tuple[DescriptorBuffer, ...] = ()
 
     @property
     def core(self) -> tuple[int, int] | None:
@@ -108,8 +112,9 @@ class _OfCore(Protocol):
 def select_programs(
     programs: Sequence[_Program], core: tuple[int, int] | None = None, pdi: int | None = None
 ) -> tuple[_Program, ...]:
-    """The programs of one core, of one PDI, or of both; all without either.  Raises InputError naming those there are, or that there
-    is none.
+    """The programs of one core, of one PDI, or of both; all without either.
+
+    Raises InputError naming those there are, or that there is none.
 
     A file with one PDI calls it none: `pdi` 0 means that one.
     """
@@ -129,6 +134,7 @@ def select_programs(
 # --- one function a format ----------------------------------------------------------------------------------------
 def _of_commands(commands: Iterable[cdo.Command], source: str, number: int | None = None) -> tuple[CoreProgram, ...]:
     """What the commands leave in the program memories: the span written, zero where nothing was."""
+    commands = tuple(commands)
     images: dict[tuple[int, int], bytearray] = {}
     spans: dict[tuple[int, int], tuple[int, int]] = {}
     for address, words in _program_writes(commands):
@@ -138,9 +144,34 @@ def _of_commands(commands: Iterable[cdo.Command], source: str, number: int | Non
         image[at : at + len(words)] = words
         first, last = spans.get((column, row), (at, at))
         spans[column, row] = min(first, at), max(last, at + len(words))
+    buffers = descriptor_buffers(commands)
     return tuple(
-        CoreProgram(*core, first, bytes(images[core][first:last]), first, source=source, pdi=number)
+        CoreProgram(
+            *core,
+            first,
+            bytes(images[core][first:last]),
+            first,
+            source=source,
+            pdi=number,
+            buffers=_seen(core, buffers),
+        )
         for core, (first, last) in sorted(spans.items())
+    )
+
+
+def _seen(core: tuple[int, int], buffers: Buffers) -> tuple[DescriptorBuffer, ...]:
+    """The buffers in the data memories that a core sees, at its own addresses."""
+    column, row = core
+    windows = {
+        geometry.CORE_VIEW_SOUTH: (column, row - 1),
+        geometry.CORE_VIEW_WEST: (column - 1, row),
+        geometry.CORE_VIEW_NORTH: (column, row + 1),
+        geometry.CORE_VIEW_OWN: core,
+    }
+    return tuple(
+        buffer._replace(start=window + buffer.start, end=window + buffer.end)
+        for window, tile in windows.items()
+        for buffer in buffers.get(tile, ())
     )
 
 

@@ -82,7 +82,7 @@ def _lint(programs: tuple[CoreProgram, ...], notes: bool, called: bool) -> list[
 
     alike: dict[object, list[CoreProgram]] = {}
     for program in programs:
-        key = (program.base, program.code, program.entry, program.section, program.symbols)
+        key = (program.base, program.code, program.entry, program.section, program.symbols, program.buffers)
         alike.setdefault(key, []).append(program)
     # The graphs have no cycles of references, and passing over them again and again takes 40 % of the time.
     gc.disable()

@@ -54,6 +54,9 @@ KINDS: dict[str, Kind] = {
     "loop-subword": Kind("error", f"{_HAZARDS} 6", "keep sub-word stores 7 bundles from the end of the loop"),
     "loop-count": Kind("warning", f"{_HAZARDS} 6", "branch around a loop that shall not run"),
     "indirect-target": Kind("note", f"{_HAZARDS} 5", "what lies behind it is taken for unknown"),
+    "stack-overlap": Kind(
+        "error", "facts/silicon/silicon.md section 12", "give the stack more room in front of buffers"
+    ),
     "unpublished": Kind("warning", "compiler/target/aie2/isa_observed.py", "use the form of another slot: paddb [sp]"),
     "spare-encoding": Kind("note", "facts/isa/README.md", "encode the bundle again for the canonical form"),
 }

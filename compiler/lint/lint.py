@@ -13,6 +13,7 @@ from npuc.compiler.lint.findings import Finding, Findings
 from npuc.compiler.lint.flow import Code, Flow
 from npuc.compiler.lint.hazards import find_hazards
 from npuc.compiler.lint.loops import check_loops
+from npuc.compiler.lint.stack import check_stack
 from npuc.compiler.target.aie2.instructions import OBSERVED
 
 
@@ -46,6 +47,7 @@ def lint_program(program: CoreProgram, notes: bool = False, called: bool = False
     find_hazards(flow, findings, notes)
     find_undefined_reads(flow, findings)
     misaligned(flow, findings)
+    check_stack(program, flow, findings)
     _check_encodings(flow, findings)
     ordered = _judged(flow, findings).ordered()
     shown = ordered if notes else tuple(finding for finding in ordered if finding.severity != "note")

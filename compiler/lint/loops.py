@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from npuc.compiler.lint.constants import loop_writes
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import LINE, Calls, Flow
+from npuc.compiler.lint.ways import Ways
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 
 SETUP_BUNDLES = 7
@@ -47,53 +47,16 @@ def check_loops(flow: Flow, findings: Findings) -> None:
 
 def _loops(flow: Flow) -> list[Loop]:
     found = []
-    ways: _Ways | None = None
+    ways: Ways | None = None
     for number in range(len(flow.nodes)):
         for edge in flow.predecessors[number]:
             if edge.kind == "loop":
-                ways = ways or _Ways(flow)
+                ways = ways or Ways(flow)
                 body = ways.between(number, edge.node)
                 near = {edge.node: 0}
                 for distance, level in enumerate(flow.levels(edge.node, SUBWORD_BUNDLES - 1), 1):
                     near |= {node: distance for node in level if node in body and node not in near}
                 found.append(Loop(flow.nodes[number].address, edge.node, body, near))
-    return found
-
-
-class _Ways:
-    """Ways on which a call comes back to where it was made: onwards, into what is called, and behind it."""
-
-    def __init__(self, flow: Flow) -> None:
-        count = len(flow.nodes)
-        self.onward: list[list[int]] = [[] for _ in range(count)]
-        self.callees: list[list[int]] = [[] for _ in range(count)]
-        self.backward: list[list[int]] = [[] for _ in range(count)]
-        for number, edges in enumerate(flow.predecessors):
-            for edge in edges:
-                if edge.kind == "call":
-                    self.callees[edge.node].append(number)
-                elif edge.kind == "return":
-                    self.onward[edge.call].append(number)
-                    self.backward[number] += [edge.node, edge.call]
-                else:
-                    self.onward[edge.node].append(number)
-                    self.backward[number].append(edge.node)
-
-    def between(self, first: int, last: int) -> frozenset[int]:
-        """The nodes on ways from `first` to `last`, with those of functions called on the way."""
-        ahead = _closure(first, last, lambda node: [*self.onward[node], *self.callees[node]])
-        return frozenset(_closure(last, first, lambda node: [n for n in self.backward[node] if n in ahead]))
-
-
-def _closure(start: int, stop: int, following: Callable[[int], list[int]]) -> set[int]:
-    """What is reached from `start`, going on behind everything but `stop`."""
-    found, work = {start}, [start]
-    while work:
-        number = work.pop()
-        if number != stop:
-            news = [node for node in following(number) if node not in found]
-            found.update(news)
-            work += news
     return found
 
 
