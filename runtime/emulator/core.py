@@ -25,9 +25,10 @@ from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
-from npuc.runtime.emulator.register_file import LC, LE, LS, RegisterFile
+from npuc.runtime.emulator.register_file import LC, LE, LS, SP, RegisterFile
 from npuc.runtime.emulator.semantics import NUMPY, Doubt, Effect
 from npuc.runtime.emulator.semantics.multiply import SIGNS
+from npuc.runtime.emulator.stack import growth
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
@@ -112,6 +113,8 @@ class Core(MemoryAccess):
         self._reported: set[tuple[int, str]] = set()
         self.warnings: list[Report] = []  # for the array to take
         self._warned: set[str] = set()
+        # Strict: what a stack that takes these bytes overwrites, in words; the array says it.
+        self.overwritten: Callable[[int, int], str | None] = lambda first, end: None
         self.reset()
 
     # state
@@ -124,6 +127,7 @@ class Core(MemoryAccess):
         self.cycle = 0
         self.bundles = self.mac_bundles = self.stall_memory = 0
         self.finished = False
+        self.stack = 0  # strict: sp in the cycle before
         self._time = 0
         self._branch_delay = 0
         self._branch_target = 0
@@ -321,7 +325,17 @@ class Core(MemoryAccess):
                 entries.clear()
         if self.strict:
             self._land_defined(slot)
+            if self.registers.scalar[SP] != self.stack:
+                self._stack_moved(self.registers.scalar[SP])
         return stall
+
+    def _stack_moved(self, now: int) -> None:
+        """Strict: sp has another value than in the cycle before."""
+        first, end = growth(self.stack, now)
+        self.stack = now
+        text = self.overwritten(first, end) if end > first else None
+        if text is not None:
+            self.report(self.pc, text)
 
     # running
 

@@ -39,6 +39,7 @@ from npuc.runtime.emulator.cascade import (
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.core_debug import CoreDebug
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.stack import overwritten
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
@@ -169,6 +170,8 @@ class CoreUnit:
             neighbour = self.neighbour(side)
             if neighbour is not None and neighbour.memory is not None:
                 self.core.neighbours[side] = neighbour.memory
+        sides = {side: self.neighbour(side) for side in ("south", "west", "north")} | {"own": self.tile}
+        self.core.overwritten = partial(overwritten, {side: tile for side, tile in sides.items() if tile is not None})
 
     def neighbour(self, side: str) -> Tile | None:
         """The core tile on that side, None where there is none."""

@@ -27,7 +27,7 @@ _WORDS = (
     *target.SPECIAL,
 )
 SCALAR_INDEX: dict[str, int] = {name: index for index, name in enumerate(_WORDS)}
-LC, LS, LE = SCALAR_INDEX["lc"], SCALAR_INDEX["ls"], SCALAR_INDEX["le"]
+LC, LS, LE, SP = (SCALAR_INDEX[name] for name in ("lc", "ls", "le", "sp"))
 # Known at reset: control and status registers and the loop registers (facts/semantics/convert.md section 1).
 # Reset values other than 0 of Core_CR and Core_LE, facts/platform/registers_aie2.json.
 _RESET = {"crMCDEn": 1, "crSCDEn": 1, "le": 0xFFFFF}

@@ -1,4 +1,4 @@
-"""The stack against the buffers of descriptors: what a descriptor reaches, how far a stack may grow, and both together."""
+"""The stack against the buffers of descriptors: what a descriptor reaches, and how far a stack may grow."""
 
 from __future__ import annotations
 
