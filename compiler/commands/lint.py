@@ -14,7 +14,7 @@ from npuc.compiler.diagnostics import CheckFailed, InputError
 
 if TYPE_CHECKING:
     from npuc.compiler.asm.programs import CoreProgram
-    from npuc.compiler.lint.render import Group
+    from npuc.compiler.lint.lint import Group
 
 
 @click.command("lint")
@@ -77,16 +77,11 @@ def _programs(file: str, name: str, raw: bool) -> tuple[CoreProgram, ...]:
 
 
 def _lint(programs: tuple[CoreProgram, ...], notes: bool, called: bool) -> list[Group]:
-    """A report for every distinct program, in the order of the file."""
-    from npuc.compiler.lint.lint import lint_program
+    from npuc.compiler.lint.lint import lint_programs
 
-    alike: dict[object, list[CoreProgram]] = {}
-    for program in programs:
-        key = (program.base, program.code, program.entry, program.section, program.symbols, program.buffers)
-        alike.setdefault(key, []).append(program)
     # The graphs have no cycles of references, and passing over them again and again takes 40 % of the time.
     gc.disable()
     try:
-        return [(lint_program(same[0], notes, called), tuple(same)) for same in alike.values()]
+        return lint_programs(programs, notes, called)
     finally:
         gc.enable()

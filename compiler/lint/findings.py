@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 SEVERITIES = ("error", "warning", "note")
@@ -102,6 +103,9 @@ class Findings:
 
     def ordered(self) -> tuple[Finding, ...]:
         """By severity, then address."""
-        return tuple(
-            sorted(self.found.values(), key=lambda f: (SEVERITIES.index(f.severity), f.address, f.kind, f.other or 0))
-        )
+        return in_order(self.found.values())
+
+
+def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """By severity, then address."""
+    return tuple(sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.address, f.kind, f.other or 0)))

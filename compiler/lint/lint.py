@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.lint.addresses import misaligned
 from npuc.compiler.lint.build import build
 from npuc.compiler.lint.defined import find_undefined_reads
-from npuc.compiler.lint.findings import Finding, Findings
+from npuc.compiler.lint.findings import Finding, Findings, in_order
 from npuc.compiler.lint.flow import Code, Flow
 from npuc.compiler.lint.hazards import find_hazards
 from npuc.compiler.lint.loops import check_loops
-from npuc.compiler.lint.stack import check_stack
+from npuc.compiler.lint.stack import Stack, find_stacks, overlaps
 from npuc.compiler.target.aie2.instructions import OBSERVED
 
 
 @dataclass(frozen=True)
 class Report:
     """What was found in one program: `findings` by severity and address.  bundles: how many were looked at, `unreached`
-    of them on no path from a known entry.  loops: hardware loops."""
+    of them on no path from a known entry.  loops: hardware loops.  stacks: how far they may grow."""
 
     program: CoreProgram
     findings: tuple[Finding, ...]
     bundles: int
     unreached: int
     loops: int
+    stacks: tuple[Stack, ...] = ()
 
     @cached_property
     def errors(self) -> int:
@@ -37,9 +39,37 @@ class Report:
         return sum(finding.severity == severity for finding in self.findings)
 
 
+Group = tuple[Report, tuple[CoreProgram, ...]]
+"""A report, and all programs that it holds for."""
+
+
+def lint_programs(programs: Iterable[CoreProgram], notes: bool = False, called: bool = False) -> list[Group]:
+    """A report for every distinct program, in their order; equal code is looked at once.  Cores whose buffers lie
+    differently in the way of the stack are told apart."""
+    reports: dict[object, Report] = {}
+    groups: dict[object, tuple[Report, list[CoreProgram]]] = {}
+    for program in programs:
+        code = program.base, program.code, program.entry, program.section, program.symbols
+        if code not in reports:
+            reports[code] = _lint_code(program, notes, called)
+        report = _with_stack(reports[code], program)
+        groups.setdefault((code, report.findings), (report, []))[1].append(program)
+    return [(report, tuple(same)) for report, same in groups.values()]
+
+
 def lint_program(program: CoreProgram, notes: bool = False, called: bool = False) -> Report:
     """All findings in a program.  notes: look for timing that code may mean as it is, such as reads of old values.
     called: other code calls it, so nothing is known of the registers on entry."""
+    return _with_stack(_lint_code(program, notes, called), program)
+
+
+def _with_stack(report: Report, program: CoreProgram) -> Report:
+    """The report on a program's code, with what its descriptors add."""
+    found = overlaps(report.stacks, program.buffers)
+    return replace(report, program=program, findings=in_order((*report.findings, *found)))
+
+
+def _lint_code(program: CoreProgram, notes: bool, called: bool) -> Report:
     code = code_of(program, called)
     findings = Findings()
     flow = build(code, findings)
@@ -47,13 +77,12 @@ def lint_program(program: CoreProgram, notes: bool = False, called: bool = False
     find_hazards(flow, findings, notes)
     find_undefined_reads(flow, findings)
     misaligned(flow, findings)
-    check_stack(program, flow, findings)
     _check_encodings(flow, findings)
     ordered = _judged(flow, findings).ordered()
     shown = ordered if notes else tuple(finding for finding in ordered if finding.severity != "note")
     addresses = {node.address for node in flow.nodes}
     loops = sum(edge.kind == "loop" for edges in flow.predecessors for edge in edges)
-    return Report(program, shown, len(addresses), len(flow.unreached), loops)
+    return Report(program, shown, len(addresses), len(flow.unreached), loops, find_stacks(flow))
 
 
 def code_of(program: CoreProgram, called: bool = False) -> Code:

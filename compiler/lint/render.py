@@ -9,11 +9,8 @@ from npuc.compiler.asm.codec import DecodeError, decode_observed_bundle
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.asm.text import format_instruction
 from npuc.compiler.lint.findings import SEVERITIES, Finding
-from npuc.compiler.lint.lint import Report
+from npuc.compiler.lint.lint import Group, Report
 from npuc.compiler.plain_text import printable
-
-Group = tuple[Report, tuple[CoreProgram, ...]]
-"""A report, and all programs that it holds for: equal code is looked at once."""
 
 
 def bundle_text(program: CoreProgram, address: int) -> str | None:

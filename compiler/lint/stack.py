@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.emit.buffers import DescriptorBuffer
 from npuc.compiler.lint.constants import written_constant
 from npuc.compiler.lint.effects import Step
-from npuc.compiler.lint.findings import Findings
+from npuc.compiler.lint.findings import Finding, Findings
 from npuc.compiler.lint.flow import Flow
 from npuc.compiler.lint.ways import Ways
 from npuc.compiler.target.npu1 import geometry
@@ -30,24 +30,41 @@ class Peak(NamedTuple):
     calls: tuple[int, ...] = ()
 
 
-def check_stack(program: CoreProgram, flow: Flow, findings: Findings) -> None:
-    """Stacks that may run into buffers of descriptors, or out of data memory."""
+class Stack(NamedTuple):
+    """A stack lies at start .. end - 1 when it is deepest; path: addresses of bundles on the way to there."""
+
+    start: int
+    end: int
+    path: tuple[int, ...]
+
+
+def find_stacks(flow: Flow) -> tuple[Stack, ...]:
+    """All stacks of a program, by where they are set up."""
     walk: _Walk | None = None
+    found = []
     for number, first in _starts(flow):
         walk = walk or _Walk(flow)
         peak = walk.peak_behind(number)
-        end = first + peak.depth
-        where = tuple(flow.nodes[n].address for n in (number, *peak.calls, peak.node))
-        text = f"the stack begins at {first:#x} and may grow to {end:#x}"
-        limit = first - first % _WINDOW + _WINDOW
-        if end > limit:
-            findings.add(
-                "stack-overlap", where[-1], f"{text}, beyond data memory, which ends at {limit:#x}", None, where
-            )
-        for buffer in program.buffers:
-            if buffer.start < end and first < buffer.end:
-                text_of = f"{text}: descriptor {buffer.descriptor} has {buffer.start:#x} to {buffer.end - 1:#x}"
-                findings.add("stack-overlap", where[-1], text_of, None, where)
+        path = tuple(flow.nodes[n].address for n in (number, *peak.calls, peak.node))
+        found.append(Stack(first, first + peak.depth, path))
+    return tuple(found)
+
+
+def overlaps(stacks: tuple[Stack, ...], buffers: tuple[DescriptorBuffer, ...]) -> tuple[Finding, ...]:
+    """Stacks that may run into buffers of descriptors, or out of data memory."""
+    findings = Findings()
+    for start, end, path in stacks:
+        text = f"the stack begins at {start:#x} and may grow to {end:#x}"
+        limit = start - start % _WINDOW + _WINDOW
+        told = [f"{text}, beyond data memory, which ends at {limit:#x}"] if end > limit else []
+        told += [
+            f"{text}: descriptor {buffer.descriptor} has {buffer.start:#x} to {buffer.end - 1:#x}"
+            for buffer in buffers
+            if buffer.start < end and start < buffer.end
+        ]
+        for line in told:
+            findings.add("stack-overlap", path[-1], line, None, path)
+    return findings.ordered()
 
 
 def _starts(flow: Flow) -> Iterator[tuple[int, int]]:
