@@ -14,8 +14,15 @@ from npuc.compiler.frontend.values import LABELS, Atom, Axes, Axis
 RANKS = (2, 3, 4)
 
 
+GROUPS = "attn.sdpa takes K and V of fewer heads than Q"
+
+
 class AxisError(Exception):
     """A reshape or map that the axes cannot follow; the text says why."""
+
+    def __init__(self, reason: str, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 def extent(axis: Axis) -> Size:
@@ -69,7 +76,9 @@ def collapse(axes: Axes, shape: Sequence[Size], groups: Sequence[Sequence[int]])
     for group in groups:
         joined = tuple(atom for dimension in group for atom in axes[dimension])
         if joined and any(not axes[dimension] and shape[dimension] != 1 for dimension in group):
-            raise AxisError("it merges a repeated dimension with another (grouped heads are not recognised here)")
+            raise AxisError(
+                "it merges a repeated dimension with another (grouped heads are not recognised in this form)", GROUPS
+            )
         result.append(joined)
     return tuple(result)
 

@@ -14,6 +14,8 @@ from npuc.compiler.frontend.place import Blocked, place_of, with_place
 from npuc.compiler.frontend.shapes import four, sizes_of
 from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Opaque, Sdpa, Value, describe
 
+WANTED = "wanted is a function of Q, K and V, [B, H, S, D] each, that returns softmax(scale Q K^T) V and does no more"
+
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
 SCALE_ROUNDING = 2.0**-21
 
@@ -39,10 +41,11 @@ def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
     signature = _signature(name, function)
     value = run(block)[0]
     if isinstance(value, Opaque):
-        raise Blocked(value.operation, value.reason, value.remedy)
+        raise Blocked(value.operation, value.reason, value.remedy or WANTED)
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
-        raise Blocked(operations[len(operations) - 1], f"the function returns {describe(value)}, not softmax(Q K^T) V")
+        returned = operations[len(operations) - 1]
+        raise Blocked(returned, f"the function returns {describe(value)}, not softmax(Q K^T) V", WANTED)
     return _described(signature, value, place_of(with_place(value.operation).location, file))
 
 
@@ -52,7 +55,9 @@ def _signature(name: str, function: Any) -> _Signature:
     type_ = function.attributes["function_type"].value
     block = function.regions[0].blocks[0]
     if len(type_.results) != 1:
-        raise Blocked(function, f"function @{name} returns {len(type_.results)} values; attention returns one tensor")
+        raise Blocked(
+            function, f"function @{name} returns {len(type_.results)} values; attention returns one tensor", WANTED
+        )
     for number, argument in enumerate(block.arguments):
         _check_tensor(argument, f"argument {number}", argument.type)
     _check_tensor(function, f"the result of @{name}", type_.results[0])
@@ -108,6 +113,12 @@ def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) ->
         raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D], [H, S, D] or [S, D]")
     if result == q and value.axes == named_axes(LABELS[4 - len(q) :], q):
         return
+    v = signature.shape(roles["v"])
+    if v[-1] != q[-1]:
+        argument = block.arguments[roles["v"]]
+        raise Blocked(
+            argument, f"heads of V are {v[-1] or '?'} wide, of Q and K {q[-1] or '?'}", "pad the narrower one"
+        )
     sizes = f"{shape_text(result)} against {shape_text(q)}"
     raise Blocked(back, f"the result is transposed or reshaped: it must lie as Q does, [B, H, S, D] ({sizes})")
 

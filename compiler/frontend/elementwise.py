@@ -26,7 +26,9 @@ from npuc.compiler.frontend.values import (
     describe,
 )
 
-MASK_REMEDY = "attn.sdpa says it, by causal, window or a mask operand; --backend reference runs them all"
+MASK_REMEDY = (
+    "attn.sdpa with causal, window or a mask operand says it; --backend reference runs that where no kernel does"
+)
 
 Rule = Callable[[Any, Sequence[Value]], "Value | None"]
 
@@ -100,7 +102,8 @@ def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
         return OperandProduct(left, right)
     for value, other in ((left, right), (right, left)):
         if isinstance(value, Operand | Scores | Shifted) and _is_constant(other):
-            return Opaque(operation, f"it multiplies {describe(value)} by a constant that is not one number everywhere")
+            what = f"it multiplies {describe(value)} by a constant that is not one number everywhere"
+            return Opaque(operation, what + (", as a projection does" if isinstance(value, Operand) else ""))
     return None
 
 
@@ -131,6 +134,10 @@ def _divide(operation: Any, operands: Sequence[Value]) -> Value | None:
     if right.value == 0 or not math.isfinite(right.value):
         return Opaque(operation, f"it divides by {right.value:g}")
     return _times(operation, left, 1.0 / right.value)
+
+
+def _negate(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return _times(operation, operands[0], -1.0)
 
 
 def _subtract(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -165,6 +172,7 @@ RULES: dict[str, Rule] = {
     "arith.divf": _divide,
     "arith.subf": _subtract,
     "arith.addf": _add,
+    "arith.negf": _negate,
     "arith.cmpf": _compare,
     "arith.select": _select,
     "math.exp": _exponential,

@@ -11,7 +11,7 @@ from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.structured import structured
+from npuc.compiler.frontend.structured import element_by_element, structured
 from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Value, axes_of, with_axes
 
 
@@ -50,7 +50,7 @@ def _whole_tensors(operation: Any, read: Callable[[Any], Value]) -> Value:
     """An elementwise operation outside linalg: on scalars, or on whole tensors of one shape."""
     value = elementwise(operation, [read(operand) for operand in operation.operands])
     if isinstance(value, OperandProduct):
-        return Opaque(operation, "it multiplies two tensors element by element")
+        return element_by_element(operation, value)
     return value
 
 
@@ -76,7 +76,7 @@ def _moved(operation: Any, read: Callable[[Any], Value], move: Callable[[Any], A
     try:
         return with_axes(value, move(axes))
     except AxisError as error:
-        return Opaque(operation, str(error))
+        return Opaque(operation, str(error), error.remedy)
 
 
 def _groups(operation: Any) -> list[list[int]]:

@@ -9,6 +9,12 @@ from npuc.compiler.frontend.place import Blocked
 
 # Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
 PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
+# What else a front end may hand over, and how it becomes linalg on tensors.
+REMEDIES = {
+    "memref": "give the module as it is before bufferization",
+    "bufferization": "give the module as it is before bufferization",
+    "cf": "export it with fixed lengths, or write attn.sdpa, whose types may leave them open",
+}
 
 
 def legalise(function: Any) -> Any:
@@ -24,7 +30,11 @@ def _refuse_effects(block: Any) -> None:
     for operation in block.operations:
         dialect = operation.name.partition(".")[0]
         if dialect not in PURE_DIALECTS and operation.name != "func.return":
-            raise Blocked(operation, f"operations of the dialect {dialect} are not recognised", LINALG_REMEDY)
+            raise Blocked(
+                operation,
+                f"operations of the dialect {dialect} are not recognised",
+                REMEDIES.get(dialect, LINALG_REMEDY),
+            )
         for region in operation.regions:
             for inner in region.blocks:
                 _refuse_effects(inner)

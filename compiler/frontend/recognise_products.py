@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.axes import GROUPS, label
 from npuc.compiler.frontend.values import (
     BATCH,
     DEPTH,
@@ -64,11 +64,7 @@ def attended(weighted: WeightedValues) -> Attended:
 
 def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Value:
     if not _is(left.axes[dimension], DEPTH) or left.axes[dimension] != right.axes[dimension]:
-        return Opaque(
-            operation,
-            f"it contracts axis {label(left.axes[dimension])} of argument {left.argument} with axis "
-            f"{label(right.axes[dimension])} of argument {right.argument}; Q and K of [B, H, S, D] meet along D",
-        )
+        return _not_along_depth(operation, left, right, dimension)
     result: list[Axis] = []
     for index, (a, b) in enumerate(zip(left.axes, right.axes, strict=True)):
         if index == dimension:
@@ -80,9 +76,27 @@ def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Va
         elif a == () and _is(b, LENGTH):
             result.append((Atom(RIGHT, b[0].extent),))
         else:
-            return Opaque(operation, _unmatched(left, a, right, b))
+            return _unmatched(operation, left, a, right, b)
     factors = (*left.factors, *right.factors)
     return Scores(tuple(result), Product(left.argument, right.argument, factors))
+
+
+def _not_along_depth(operation: Any, left: Operand, right: Operand, dimension: int) -> Opaque:
+    a, b = left.axes[dimension], right.axes[dimension]
+    for operand in (left, right):
+        if any("." in atom.label for axis in operand.axes for atom in axis):
+            what = f"argument {operand.argument} has another rank than Q, K and V, which are [B, H, S, D] or less"
+            return Opaque(operation, what)
+    remedy = None
+    if _is(a, DEPTH) and _is(b, LENGTH) or _is(a, LENGTH) and _is(b, DEPTH):
+        turned = right if _is(a, DEPTH) else left
+        remedy = f"if argument {turned.argument} is K transposed, give it as [B, H, Skv, D]"
+    return Opaque(
+        operation,
+        f"it contracts axis {label(a)} of argument {left.argument} with axis {label(b)} of argument {right.argument}; "
+        "Q and K of [B, H, S, D] meet along D",
+        remedy,
+    )
 
 
 def _weighted(
@@ -124,12 +138,20 @@ def _pair(a: Axis, b: Axis) -> str:
     return f"{label(a)} against {label(b)}"
 
 
-def _unmatched(left: Operand, a: Axis, right: Operand, b: Axis) -> str:
+def _unmatched(operation: Any, left: Operand, a: Axis, right: Operand, b: Axis) -> Opaque:
+    """Why two axes of Q and K do not go together, in a product along D."""
+    arguments = f"arguments {left.argument} and {right.argument}"
     if {x.label for x in (*a, *b)} <= {BATCH, HEAD}:
-        return (
-            f"batch and head axes of arguments {left.argument} and {right.argument} differ: {_pair(a, b)}"
-            " (grouped or repeated heads are not recognised in this form)"
+        return Opaque(
+            operation,
+            f"batch and head axes of {arguments} differ: {_pair(a, b)}"
+            " (grouped or repeated heads are not recognised in this form)",
+            GROUPS,
         )
-    return (
-        f"axes of arguments {left.argument} and {right.argument} do not pair up as Q K^T of [B, H, S, D]: {_pair(a, b)}"
-    )
+    if _is(a, LENGTH) and a == b:
+        return Opaque(
+            operation,
+            f"{arguments} share axis S, as if it were heads: [B, H, S, D] is what arguments are read as",
+            "where they are [B, S, H, D], give them transposed",
+        )
+    return Opaque(operation, f"axes of {arguments} do not pair up as Q K^T of [B, H, S, D]: {_pair(a, b)}")

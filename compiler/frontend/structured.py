@@ -11,7 +11,7 @@ from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
-from npuc.compiler.frontend.values import Axes, Opaque, OperandProduct, Value, axes_of, with_axes
+from npuc.compiler.frontend.values import Axes, Opaque, OperandProduct, Value, axes_of, describe, with_axes
 
 COMBINERS = {"arith.addf": "sum", "arith.maximumf": "max", "arith.maxnumf": "max", "arith.andi": "and"}
 
@@ -78,7 +78,7 @@ def _into_loops(nest: LoopNest, value: Value, map_: Any) -> Value:
     try:
         return with_axes(value, iteration_axes(axes, map_, nest.dimensions))
     except AxisError as error:
-        return Opaque(nest.operation, str(error))
+        return Opaque(nest.operation, str(error), error.remedy)
 
 
 def _step(step: Any, operands: list[Any]) -> Any:
@@ -101,9 +101,15 @@ def _finish(nest: LoopNest, number: int, value: Any) -> Value:
     elif nest.reduced and not isinstance(value, Opaque):
         value = Opaque(operation, "its reduction is no sum, maximum or conjunction")
     if isinstance(value, OperandProduct):
-        value = Opaque(operation, "it multiplies two tensors element by element")
+        value = element_by_element(operation, value)
     axes = axes_of(value)
     return value if axes is None else with_axes(value, result_axes(axes, nest.maps[nest.first_output + number]))
+
+
+def element_by_element(operation: Any, product: OperandProduct) -> Opaque:
+    """The refusal of a product that is not summed."""
+    factors = f"{describe(product.left)} and {describe(product.right)}"
+    return Opaque(operation, f"it multiplies two tensors element by element: {factors}")
 
 
 def _reduce(nest: LoopNest, number: int, combined: Combined) -> Value:

@@ -355,7 +355,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
             ),
             ("arith.subf %in, %top", "arith.subf %kept, %top"),
         ],
-        "arith.select: it replaces some scores; masks are not recognised here (attn.sdpa says it, by",
+        "arith.select: it replaces some scores; masks are not recognised here (attn.sdpa with causal",
     ),
     "index of the maximum used": (
         TORCH,
