@@ -77,7 +77,7 @@ def collapse(axes: Axes, shape: Sequence[Size], groups: Sequence[Sequence[int]])
         joined = tuple(atom for dimension in group for atom in axes[dimension])
         if joined and any(not axes[dimension] and shape[dimension] != 1 for dimension in group):
             raise AxisError(
-                "it merges a repeated dimension with another (grouped heads are not recognised in this form)", GROUPS
+                "it merges a repeated dimension with another: grouped heads are not recognised in this form", GROUPS
             )
         result.append(joined)
     return tuple(result)

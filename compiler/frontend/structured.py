@@ -11,7 +11,7 @@ from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
-from npuc.compiler.frontend.values import Axes, Opaque, OperandProduct, Value, axes_of, describe, with_axes
+from npuc.compiler.frontend.values import Opaque, OperandProduct, Value, axes_of, describe, with_axes
 
 COMBINERS = {"arith.addf": "sum", "arith.maximumf": "max", "arith.maxnumf": "max", "arith.andi": "and"}
 
@@ -123,7 +123,7 @@ def _reduce(nest: LoopNest, number: int, combined: Combined) -> Value:
         return contract(operation, value, initial, nest.reduced)
     if isinstance(value, Opaque):
         return value
-    axes: Axes | None = axes_of(value)
-    if axes is None or len(nest.reduced) != 1:
-        return Opaque(operation, f"it reduces along {len(nest.reduced)} dimensions what is no row of scores")
+    if len(nest.reduced) != 1:
+        what = f"it takes the {combined.kind} of {describe(value)} along {len(nest.reduced)} dimensions"
+        return Opaque(operation, what)
     return decomposed.reduce_rows(operation, combined.kind, value, initial, nest.reduced[0])

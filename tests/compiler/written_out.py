@@ -24,7 +24,10 @@ def generic(
     kinds: str = "ppp",
     results: int = 1,
 ) -> str:
-    """One linalg.generic. maps: `;` between them. body: operations on %a, %b, ... and %o (or %o0, %o1), with a yield."""
+    """One linalg.generic.
+
+    maps: with `;` between them.  body: operations on %a, %b, ... and %o (or %o0, %o1), with a yield.
+    """
     spelled = {"p": '"parallel"', "r": '"reduction"'}
     names = [n for n in inputs.split(", ") if n]
     elements = [f"%{letter}: f32" for letter, _ in zip("abcdefg", names, strict=False)]
@@ -101,3 +104,46 @@ def written_out(parameters: str = "", **pieces: str) -> str:
     body = "\n".join(text for text in (SOURCE | pieces).values() if text)
     more = f", {parameters}" if parameters else ""
     return f"func.func @main(%q: {CUBE}, %k: {CUBE}, %v: {CUBE}{more}) -> {CUBE} {{\n{body}\n}}\n"
+
+
+# Pieces to build changed steps from.
+YIELD = "; linalg.yield %n : f32"
+SUBTRACT = "%n = arith.subf %a, %b : f32" + YIELD
+DIVIDE = "%n = arith.divf %a, %b : f32" + YIELD
+ADD = "%n = arith.addf %a, %o : f32" + YIELD
+
+
+def scores(body: str) -> str:
+    """The scores from the bare product, element by element."""
+    return generic("x", "%x0", CUBE, "%s", CUBE, EACH, body)
+
+
+def exponentials(body: str) -> str:
+    return generic("p", "%z", CUBE, "%s", CUBE, EACH, body)
+
+
+def two_results(maps: str, starts: str, body: str, of: str = "%p", name: str = "t2") -> str:
+    return generic(name, of, CUBE, starts, f"{ROW}, {ROW}", maps, body, "ppr", 2)
+
+
+def filled(name: str, maps: str, kinds: str, value: str = "%zero", start: str = "%v", type_: str = CUBE) -> str:
+    return generic(name, "", "", start, type_, maps, f"linalg.yield {value} : f32", kinds)
+
+
+def after_product(divisor: str, body: str = DIVIDE, second: str = ROW_MAP, second_type: str = ROW) -> dict[str, str]:
+    """Exponentials times V, and then `body` with a tensor of rows."""
+    return {
+        "divide": "",
+        "pv": contraction("o1", "%p", "%v", PV),
+        "result": elementwise("o", "%o1", divisor, body, second, second_type),
+    }
+
+
+def permuted(name: str, of: str, order: str) -> str:
+    return (
+        f"  %e_{name} = tensor.empty() : {CUBE}\n  %{name} = linalg.transpose ins({of} : {CUBE}) "
+        f"outs(%e_{name} : {CUBE}) permutation = [{order}]"
+    )
+
+
+HALVES = "(h, i, j, u) -> (h, i, j); (h, i, j, u) -> (u); (h, i, j, u) -> (h, i)"
