@@ -18,7 +18,7 @@ from npuc.passes.array.configure import Tile, configure, core_tiles
 from npuc.passes.attention import choose
 from npuc.passes.attention import core as attention_kernel
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.attention.sequence import STYLES, contiguous_operands, sequence
 from npuc.passes.attention.supported import check_supported
 from npuc.passes.machine import codegen
 from npuc.passes.options import Options
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 KERNEL_ID = 0x901  # what public tools give the first kernel (facts/platform/xclbin.md section 2)
-OPTION_KEYS = choose.OPTION_KEYS
+OPTION_KEYS = (*choose.OPTION_KEYS, "sequence")
 
 
 @dataclass
@@ -73,6 +73,9 @@ def compile_attention(attention: Attention, options: Options, until: str = "xclb
     unknown = sorted(set(options.options) - set(OPTION_KEYS))
     if unknown:
         raise UsageError(f"option {unknown[0]!r} is unknown", remedy=f"there is {', '.join(OPTION_KEYS)}")
+    style = options.options.get("sequence", STYLES[0])
+    if style not in STYLES:
+        raise UsageError(f"sequence={style}: possible are {', '.join(STYLES)}")
     if options.precision is not None:
         attention = replace(attention, precision=options.precision)
     kernel = CompiledKernel(attention, options)
@@ -132,8 +135,10 @@ def _pdi(kernel: CompiledKernel) -> None:
 
 def _sequence(kernel: CompiledKernel) -> None:
     numbers = {role: index for index, argument in enumerate(kernel.attention.arguments) for role in argument.roles}
-    buffers = BufferNumbers(numbers["q"], numbers["k"], numbers["v"], numbers["out"])
-    kernel.control = runtime_sequence(kernel.plan, buffers)
+    plan = kernel.plan
+    operands = contiguous_operands(plan, plan.call, numbers)
+    stream = sequence(plan, plan.call, operands, kernel.options.options.get("sequence", STYLES[0]))
+    kernel.control = npua.ControlTemplate(plan.columns, txn.read_txn(stream).operations)
 
 
 def _metadata(kernel: CompiledKernel) -> None:

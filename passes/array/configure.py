@@ -15,13 +15,14 @@ from npuc.compiler.emit.elf import CoreImage
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.descriptors import DmaProgram
-from npuc.passes.array.flows import SHIM_OUTPUT_CHANNEL, column_flows, token_route
+from npuc.passes.array.flows import SHIM_OUTPUT_CHANNEL, kernel_flows, token_route
 from npuc.passes.array.router import Connection, PacketConnection, route
 from npuc.passes.attention.plan import Plan
 
 Tile = tuple[int, int]
 CHANNEL_RESET = 1 << geometry.CHANNEL_RESET_BIT
 PACKET_ID_MASK = 0x1F
+PROGRAM_LOAD_BYTES = 16  # loads of public files are multiples of this (facts/platform/pdi_cdo.md, last section)
 # Shim mux and demux fields of the DMA ports hold this value (device_npu1.md, "Stream switch").
 DMA_SELECTED = geometry.SHIM_MUX_DMA
 
@@ -38,14 +39,16 @@ def configure(plan: Plan, images: Mapping[Tile, CoreImage]) -> list[cdo.Command]
         commands += _load_core(tile, images[tile])
     for tile in tiles:
         commands += _reset_core(tile)
+    for column in range(plan.columns):  # what an earlier configuration left there (facts/platform/pdi_cdo.md)
+        for value in (CHANNEL_RESET, 0):
+            commands += _channel_resets((column, geometry.MEMTILE_ROW), value)
     commands += _initial_locks(plan)
     core, memtile = dma.core_program(plan), dma.memtile_program(plan)
     for column in range(plan.columns):
         commands += _dma((column, geometry.MEMTILE_ROW), memtile)
         for row in geometry.CORE_ROWS:
             commands += _dma((column, row), core)
-    flows = [flow for column in range(plan.columns) for flow in column_flows(column)]
-    commands += circuits(route(flows, plan.columns))
+    commands += circuits(route(kernel_flows(plan.columns, plan.group_columns), plan.columns))
     for column in range(plan.columns):
         commands += packets(token_route(column))
         commands += _shim_ports(column)
@@ -70,7 +73,8 @@ def _load_core(tile: Tile, image: CoreImage) -> Iterator[cdo.Command]:
     control = geometry.tile_address(*tile, geometry.CORE_CONTROL)
     yield cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, 0)
     yield from _channel_resets(tile, CHANNEL_RESET)
-    yield cdo.DmaWrite(geometry.tile_address(*tile, geometry.PROGRAM_MEMORY_OFFSET), _words(image.program))
+    program = image.program + bytes(-len(image.program) % PROGRAM_LOAD_BYTES)
+    yield cdo.DmaWrite(geometry.tile_address(*tile, geometry.PROGRAM_MEMORY_OFFSET), _words(program))
     for segment in image.data:
         offset = segment.address - geometry.CORE_VIEW_OWN
         assert 0 <= offset and offset + len(segment.data) <= geometry.CORE_MEMORY_SIZE
@@ -84,9 +88,10 @@ def _words(data: bytes) -> tuple[int, ...]:
 
 
 def _channel_resets(tile: Tile, value: int) -> Iterator[cdo.Command]:
+    kind = geometry.tile_kind(tile[1])
     for direction in ("mm2s", "s2mm"):
-        for channel in range(geometry.CHANNEL_COUNT["core"]):
-            offset = geometry.channel_control_offset("core", direction, channel)
+        for channel in range(geometry.CHANNEL_COUNT[kind]):
+            offset = geometry.channel_control_offset(kind, direction, channel)
             yield cdo.MaskWrite(geometry.tile_address(*tile, offset), CHANNEL_RESET, value)
 
 
@@ -145,7 +150,7 @@ def packets(rule: PacketConnection) -> Iterator[cdo.Command]:
 
 
 def _shim_ports(column: int) -> Iterator[cdo.Command]:
-    """Mux and demux to the DMA, and the controller id that the output channel's tokens carry."""
+    """Mux and demux to the DMA, and the controller id that the channels' tokens carry."""
     for register, fields, ports in (
         (geometry.SHIM_MUX, geometry.SHIM_MUX_LSB, geometry.SHIM_MM2S_SLAVE_SOUTH),
         (geometry.SHIM_DEMUX, geometry.SHIM_DEMUX_LSB, (geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL],)),
@@ -153,9 +158,10 @@ def _shim_ports(column: int) -> Iterator[cdo.Command]:
         address = geometry.tile_address(column, geometry.SHIM_ROW, register)
         for port in ports:
             yield cdo.MaskWrite(address, 3 << fields[port], DMA_SELECTED << fields[port])
-    control = geometry.channel_control_offset("shim", "s2mm", SHIM_OUTPUT_CHANNEL)
-    yield cdo.MaskWrite(
-        geometry.tile_address(column, geometry.SHIM_ROW, control),
-        geometry.TOKEN_CONTROLLER_ID_MASK,
-        geometry.TOKEN_CONTROLLER_ID << 8,
-    )
+    for direction, channel in (("s2mm", SHIM_OUTPUT_CHANNEL), ("mm2s", 0), ("mm2s", 1)):
+        control = geometry.channel_control_offset("shim", direction, channel)
+        yield cdo.MaskWrite(
+            geometry.tile_address(column, geometry.SHIM_ROW, control),
+            geometry.TOKEN_CONTROLLER_ID_MASK,
+            geometry.TOKEN_CONTROLLER_ID << 8,
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.router import Connection, Flow, PacketConnection, Port
@@ -12,20 +14,34 @@ SHIM_QUERY_CHANNEL = 1  # MM2S
 SHIM_OUTPUT_CHANNEL = 0  # S2MM
 
 
-def column_flows(column: int) -> list[Flow]:
-    """K/V and Q from the shim, K/V broadcast to the four cores, Q to and O from each, O to the shim."""
+def kernel_flows(columns: int, group_columns: int) -> list[Flow]:
+    """All streams of the array: each group of neighbouring columns gets K and V from its first column's shim."""
+    flows = []
+    for column in range(columns):
+        leads = column % group_columns == 0
+        members = range(column, column + group_columns) if leads else ()
+        flows += column_flows(column, members)
+    return flows
+
+
+def column_flows(column: int, members: Sequence[int]) -> list[Flow]:
+    """K/V from the shim to the memory tiles of `members`, Q from it, K/V broadcast to the four cores, Q to and O from
+    each, O to the shim."""
 
     def shim_sends(channel: int) -> Port:
         return Port(column, SHIM, "south", geometry.SHIM_MM2S_SLAVE_SOUTH[channel])
 
-    def memtile(channel: int) -> Port:
+    def memtile(channel: int, column: int = column) -> Port:
         return Port(column, MEMTILE, "dma", channel)
 
     cores = list(enumerate(geometry.CORE_ROWS))
     shim_receives = Port(column, SHIM, "south", geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL])
     key_values = tuple(Port(column, row, "dma", dma.KEY_VALUE_CHANNEL) for _, row in cores)
-    flows = [
-        Flow("K/V from memory", shim_sends(SHIM_KEY_VALUE_CHANNEL), (memtile(dma.KEY_VALUE_CHANNEL),)),
+    flows = []
+    if members:
+        shared = tuple(memtile(dma.KEY_VALUE_CHANNEL, member) for member in members)
+        flows.append(Flow("K/V from memory", shim_sends(SHIM_KEY_VALUE_CHANNEL), shared))
+    flows += [
         Flow("Q from memory", shim_sends(SHIM_QUERY_CHANNEL), (memtile(dma.QUERY_CHANNEL),)),
         Flow("O to memory", memtile(dma.OUTPUT_CHANNEL), (shim_receives,)),
         Flow("K/V to cores", memtile(dma.KEY_VALUE_CHANNEL), key_values),

@@ -59,6 +59,7 @@ def call_of(attention: Attention) -> Call:
     A window counts back from the diagonal, so that it implies the causal limit (i - window < j <= i).
     """
     lengths = attention.lengths
+    batch, queries, keys = attention.lengths
     diagonal, window = NO_DIAGONAL, NO_WINDOW
     if attention.causal or attention.window is not None:
         diagonal = lengths.key - lengths.query if attention.align == "bottom-right" else 0

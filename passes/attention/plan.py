@@ -7,8 +7,13 @@ computation.  All sizes and addresses are in bytes unless a name says words or b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, NamedTuple
+
+from npuc.compiler.diagnostics import InputError
+from npuc.compiler.target.npu1.geometry import COLUMNS
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.work import Work
 
 CORES_PER_COLUMN = 4
 ELEMENT_BYTES = 2  # bf16 in device memory
@@ -24,16 +29,6 @@ class Buffer(NamedTuple):
     @property
     def end(self) -> int:
         return self.address + self.size
-
-
-@dataclass(frozen=True)
-class WorkItem:
-    """What the four cores of one column do at a time: 4 * query_block rows of one head against all its keys."""
-
-    batch: int
-    head: int
-    kv_head: int
-    round: int
 
 
 @dataclass(frozen=True)
@@ -56,45 +51,41 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Plan:
-    """Tiles and places of one kernel.
+    """Tiles and places of one kernel, whatever the lengths of a call.
 
-    query_block, key_block: rows of Q a core holds, rows of K and V it takes at a time.
-    items[column]: the work items of a column, in order.
+    query_block, key_block: rows of Q a core holds, rows of K and V it takes at a time.  group_columns: neighbouring
+    columns that share one stream of K and V.  call: what it was planned for, and runs without being told otherwise.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
     """
 
-    batch: int
-    heads: int
-    kv_heads: int
-    query_length: int
-    key_length: int
     head_dim: int
     query_block: int
     key_block: int
     columns: int
-    items: tuple[tuple[WorkItem, ...], ...]
+    group_columns: int
     core_buffers: Mapping[str, Buffer]
     core_locks: Mapping[str, int]
     core_lock_initial: Mapping[str, int]
     memtile_buffers: Mapping[str, Buffer]
     memtile_locks: Mapping[str, int]
     memtile_lock_initial: Mapping[str, int]
+    call: Call
     estimate: Estimate
 
     @property
-    def key_blocks(self) -> int:
-        """Key blocks of one work item."""
-        return self.key_length // self.key_block
+    def groups(self) -> int:
+        """Column groups: each takes work items of its own."""
+        return self.columns // self.group_columns
 
     @property
     def rows_per_item(self) -> int:
-        return CORES_PER_COLUMN * self.query_block
+        return self.group_columns * CORES_PER_COLUMN * self.query_block
 
     @property
-    def rounds(self) -> int:
-        """Work items of one head."""
-        return self.query_length // self.rows_per_item
+    def work(self) -> Work:
+        """The work items of the planned call."""
+        return Work(self.call, self.rows_per_item, self.key_block, self.groups)
 
     @property
     def row_words(self) -> int:
@@ -115,42 +106,48 @@ class Plan:
     def cores(self) -> int:
         return self.columns * CORES_PER_COLUMN
 
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of QK^T and PV, nothing masked."""
-        return 2 * self.batch * self.heads * self.query_length * self.key_length * self.head_dim
-
     def to_json(self) -> dict[str, Any]:
-        """Plain data for metadata and `--json`; the work items as a count per column, for their order is a rule."""
-        return {
-            "batch": self.batch,
-            "heads": self.heads,
-            "kv_heads": self.kv_heads,
-            "query_length": self.query_length,
-            "key_length": self.key_length,
-            "head_dim": self.head_dim,
-            "query_block": self.query_block,
-            "key_block": self.key_block,
-            "key_blocks": self.key_blocks,
-            "rounds": self.rounds,
-            "columns": self.columns,
-            "cores": self.cores,
-            "items": [len(items) for items in self.items],
-            "core_buffers": {name: list(buffer) for name, buffer in self.core_buffers.items()},
-            "core_locks": dict(self.core_locks),
-            "memtile_buffers": {name: list(buffer) for name, buffer in self.memtile_buffers.items()},
-            "memtile_locks": dict(self.memtile_locks),
-            "estimate": asdict(self.estimate),
-        }
+        """Plain data for metadata and `--json`; `from_json` gives an equal plan back."""
+        places = ("core_buffers", "memtile_buffers")
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name, value in values.items():
+            if name in places:
+                values[name] = {buffer: list(place) for buffer, place in value.items()}
+            elif isinstance(value, Mapping):
+                values[name] = dict(value)
+            elif is_dataclass(value):
+                values[name] = asdict(value)  # type: ignore[arg-type]
+        return values
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_json`.  Raises InputError for unknown, missing or impossible fields."""
+        try:
+            values = dict(data)
+            for name in ("core_buffers", "memtile_buffers"):
+                values[name] = {buffer: Buffer(*map(int, place)) for buffer, place in values[name].items()}
+            values["call"] = Call(**values["call"])
+            values["estimate"] = Estimate(**values["estimate"])
+            plan = cls(**values)
+            sizes = (plan.head_dim, plan.query_block, plan.key_block, plan.columns, plan.group_columns)
+            if not all(isinstance(size, int) and 0 < size <= 1 << 16 for size in sizes):
+                raise ValueError("a size is not a positive number")
+            if plan.columns % plan.group_columns or plan.columns > COLUMNS:
+                raise ValueError(f"{plan.columns} columns in groups of {plan.group_columns}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"not a plan: {error}") from error
+        return plan
 
     def describe(self) -> str:
         """The plan as text for people: shape, tiles, memory maps, locks, estimate."""
-        per_column = ", ".join(str(len(items)) for items in self.items)
+        call, work = self.call, self.work
+        per_group = ", ".join(str(work.count(group)) for group in range(self.groups))
         lines = [
-            f"attention  batch {self.batch}, heads {self.heads} ({self.kv_heads} of K and V), "
-            f"{self.query_length} queries, {self.key_length} keys, head size {self.head_dim}",
-            f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {self.key_blocks} blocks",
-            f"array      {self.columns} columns, {self.cores} cores, work items per column {per_column}",
+            f"attention  batch {call.batch}, heads {call.heads} ({call.kv_heads} of K and V), "
+            f"{call.query_length} queries, {call.key_length} keys, head size {self.head_dim}",
+            f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {work.key_blocks} blocks",
+            f"array      {self.columns} columns, {self.cores} cores, K and V shared by {self.group_columns}, "
+            f"work items per group {per_group}",
         ]
         lines += _memory_lines("core", self.core_buffers)
         lines += _memory_lines("memtile", self.memtile_buffers)

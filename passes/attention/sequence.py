@@ -1,126 +1,276 @@
-"""The runtime sequence: parameters and start of the cores, and each work item's transfers (facts/platform/txn.md)."""
+"""The runtime sequence of a call: parameters and start of the cores, and each work item's transfers.
+
+A function of plan, call and where the tensors lie, made anew for each call.  Operations: facts/platform/txn.md.
+
+Default: K and V of up to 64 blocks a task, as many items under way in a column as its queues and descriptors hold, one
+token an item (its output's last).  Plain: one descriptor a task and one wait a task, no chain, iteration or repeat.
+Neither rewrites a descriptor before the token of its last task, or one that comes after it, is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from npuc.compiler.diagnostics import ResourceError
-from npuc.compiler.emit import txn
-from npuc.compiler.emit.npua import ControlTemplate
+from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.descriptors import Descriptor
 from npuc.passes.array.flows import SHIM_KEY_VALUE_CHANNEL, SHIM_OUTPUT_CHANNEL, SHIM_QUERY_CHANNEL
-from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Plan, WorkItem
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
+from npuc.passes.attention.transfers import Operands, Piece, Task, Transfers, contiguous, one_by_one
+from npuc.passes.attention.work import Item, Work
 
-# The iteration field of a descriptor has 6 bits, so one push moves so many blocks of K and V at most.
-BLOCKS_PER_PUSH = 64
-S2MM = 0  # direction of a sync
-
-
-@dataclass(frozen=True)
-class BufferNumbers:
-    """Which buffer argument of the kernel each tensor is."""
-
-    q: int
-    k: int
-    v: int
-    o: int
+STYLES = ("default", "plain")
+Channel = tuple[str, int]
+OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
+QUERIES: Channel = ("mm2s", SHIM_QUERY_CHANNEL)
+KEYS_VALUES: Channel = ("mm2s", SHIM_KEY_VALUE_CHANNEL)
 
 
-@dataclass(frozen=True)
-class _Transfer:
-    """A shim descriptor with the buffer argument and byte offset that it starts at."""
-
-    descriptor: Descriptor
-    argument: int
-    offset: int
+def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default") -> bytes:
+    """The TXN of a call.  ResourceError for strides or key lengths that descriptors and queues cannot serve."""
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    return (_Plain if style == "plain" else _Sequence)(plan, work, operands).build()
 
 
-def runtime_sequence(plan: Plan, buffers: BufferNumbers) -> ControlTemplate:
-    """Work items of all columns in turn, as many under way in a column as its queues and descriptors hold.
+def contiguous_operands(plan: Plan, call: Call, numbers: Mapping[str, int]) -> Operands:
+    """All tensors whole arguments in row-major order; numbers: role -> argument."""
+    words = plan.row_words
+    queries = (call.batch, call.heads, call.query_length, words)
+    keys = (call.batch, call.kv_heads, call.key_length, words)
+    return Operands(
+        contiguous(numbers["q"], *queries),
+        contiguous(numbers["k"], *keys),
+        contiguous(numbers["v"], *keys),
+        contiguous(numbers["out"], *queries),
+    )
 
-    Raises ResourceError when the keys of one item need more pushes than a channel's queue holds.
-    """
-    pushes = _pushes(plan)
-    under_way = geometry.CHANNEL_QUEUE_DEPTH // len(pushes) if pushes else 0
-    if not under_way:
-        raise ResourceError(
-            f"{plan.key_length} keys need {len(pushes)} pushes for one work item, "
-            f"a shim channel's queue holds {geometry.CHANNEL_QUEUE_DEPTH}",
-            remedy=f"at most {geometry.CHANNEL_QUEUE_DEPTH * BLOCKS_PER_PUSH * plan.key_block} keys",
+
+class _Flight:
+    """An item under way in a column: the descriptors of each of its tasks, by channel."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[Channel, deque[list[int]]] = {OUTPUT: deque(), QUERIES: deque(), KEYS_VALUES: deque()}
+
+
+class _Column:
+    """What is known of one shim: free descriptors, and tasks that may still be in its queues."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.free = list(range(geometry.BD_COUNT["shim"]))
+        self.queued: dict[Channel, int] = {OUTPUT: 0, QUERIES: 0, KEYS_VALUES: 0}
+        self.flights: deque[_Flight] = deque()
+        self.descriptor_addresses = [
+            geometry.tile_address(number, geometry.SHIM_ROW, geometry.bd_offset("shim", descriptor))
+            for descriptor in self.free
+        ]
+        self.queue_addresses = {
+            channel: geometry.tile_address(number, geometry.SHIM_ROW, geometry.channel_queue_offset("shim", *channel))
+            for channel in self.queued
+        }
+
+    def holds(self, tasks: Mapping[Channel, Sequence[Task]]) -> bool:
+        """Whether these tasks find descriptors and places in the queues now."""
+        wanted = sum(len(task.pieces) for some in tasks.values() for task in some)
+        return wanted <= len(self.free) and all(
+            self.queued[channel] + len(some) <= geometry.CHANNEL_QUEUE_DEPTH for channel, some in tasks.items()
         )
-    operations: list[txn.Operation] = []
-    for index in range(max(map(len, plan.items))):
-        for column, items in enumerate(plan.items):
-            if index >= len(items):
-                continue
-            if index >= under_way:
-                operations.append(_output_done(column))
-            operations += _item(plan, buffers, column, items[index], index % under_way)
-            if index == 0:  # the first words are on their way from memory while the cores get their parameters
-                operations += _start_cores(plan, column)
-    for column, items in enumerate(plan.items):
-        operations += [_output_done(column)] * min(len(items), under_way)
-    return ControlTemplate(plan.columns, tuple(operations))
 
 
-def _pushes(plan: Plan) -> list[tuple[int, int]]:
-    """(first key block, blocks) of each push of one work item."""
-    return [
-        (first, min(BLOCKS_PER_PUSH, plan.key_blocks - first)) for first in range(0, plan.key_blocks, BLOCKS_PER_PUSH)
-    ]
+@dataclass
+class _Part:
+    """An item in one column of its group (the `member`-th), with the tasks still to be pushed."""
+
+    column: _Column
+    item: Item
+    member: int
+    flight: _Flight = field(default_factory=_Flight)
+    output: list[Task] = field(default_factory=list)
+    queries: list[Task] = field(default_factory=list)
+    keys_values: deque[Task] = field(default_factory=deque)
+    sent: int = 0  # tasks of K and V
 
 
-def _output_done(column: int) -> txn.Operation:
-    return txn.Sync(column, geometry.SHIM_ROW, S2MM, SHIM_OUTPUT_CHANNEL)
+class _Sequence:
+    """Builds the default style."""
+
+    def __init__(self, plan: Plan, work: Work, operands: Operands) -> None:
+        self.plan, self.work = plan, work
+        self.transfers = Transfers(plan, work, operands)
+        self.writer = TxnWriter()
+        self.columns = [_Column(number) for number in range(plan.columns)]
+
+    def build(self) -> bytes:
+        groups = [list(self.work.of_group(group)) for group in range(self.plan.groups)]
+        for turn in range(max(map(len, groups))):
+            items = [(group, items[turn]) for group, items in enumerate(groups) if turn < len(items)]
+            self._turn(items, first=turn == 0)
+        for column in self.columns:
+            while column.flights:
+                self._retire(column)
+        return self.writer.finish(self.plan.columns)
+
+    def _members(self, group: int) -> Sequence[_Column]:
+        width = self.plan.group_columns
+        return self.columns[group * width : (group + 1) * width]
+
+    def _start_cores(self, column: _Column) -> None:
+        """Parameters into the cores' memories, then their start locks."""
+        plan = self.plan
+        group, member = divmod(column.number, plan.group_columns)
+        address = plan.core_buffers["params"].address
+        lock = geometry.lock_offset("core", plan.core_locks["start"])
+        for core, row in enumerate(geometry.CORE_ROWS):
+            lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
+            words = parameter_words(self.work, group, lane_row)
+            self.writer.block(geometry.tile_address(column.number, row, address), words)
+            self.writer.write(geometry.tile_address(column.number, row, lock), 1)
+
+    def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
+        """One item of every group.
+
+        At first Q and K of all columns are sent for, then the cores get their parameters, and outputs, which come last,
+        are made ready.  Later a column is served as soon as its turn comes.
+        """
+        parts = [
+            _Part(column, item, member) for group, item in items for member, column in enumerate(self._members(group))
+        ]
+        if first:
+            for part in parts:
+                self._begin(part)
+                self._send_queries(part)
+            for part in parts:
+                self._send_next_keys(part)
+            for column in self.columns:
+                self._start_cores(column)
+            for part in parts:
+                self._take_output(part)
+        else:
+            for part in parts:
+                self._begin(part)
+                self._take_output(part)
+                self._send_queries(part)
+                self._send_next_keys(part)
+        while parts:  # further tasks after the first ones of all columns, as pushes to a channel keep their distance
+            parts = [part for part in parts if part.keys_values]
+            for part in parts:
+                self._send_next_keys(part)
+
+    def _begin(self, part: _Part) -> None:
+        """Wait until the column holds the item's tasks, or has nothing else under way."""
+        column, transfers = part.column, self.transfers
+        part.output = transfers.output(part.item, part.member)
+        part.queries = transfers.queries(part.item, part.member)
+        part.keys_values = deque(transfers.keys_values(part.item) if part.member == 0 else ())
+        while column.flights and not column.holds(
+            {OUTPUT: part.output, QUERIES: part.queries, KEYS_VALUES: part.keys_values}
+        ):
+            self._retire(column)
+        column.flights.append(part.flight)
+
+    def _take_output(self, part: _Part) -> None:
+        for number, task in enumerate(part.output, 1):
+            self._push(part.column, part.flight, OUTPUT, task, token=number == len(part.output))
+
+    def _send_queries(self, part: _Part) -> None:
+        for task in part.queries:
+            self._push(part.column, part.flight, QUERIES, task)
+
+    def _send_next_keys(self, part: _Part) -> None:
+        """The next task of K and V, if there is one: when the queue is full, after the token of its oldest."""
+        if not part.keys_values:
+            return
+        depth = geometry.CHANNEL_QUEUE_DEPTH
+        if part.sent >= depth:
+            self._done(part.column, part.flight, KEYS_VALUES)
+        task = part.keys_values.popleft()
+        self._push(part.column, part.flight, KEYS_VALUES, task, token=len(part.keys_values) >= depth)
+        part.sent += 1
+
+    def _push(self, column: _Column, flight: _Flight, channel: Channel, task: Task, token: bool = False) -> None:
+        """Descriptors of a task, chained, and its push."""
+        if len(task.pieces) > len(column.free):
+            raise ResourceError(f"a work item needs more than the {geometry.BD_COUNT['shim']} descriptors of a shim")
+        numbers = [column.free.pop(0) for _ in task.pieces]
+        for index, piece in enumerate(task.pieces):
+            following = numbers[index + 1] if index + 1 < len(numbers) else None
+            address = column.descriptor_addresses[numbers[index]]
+            self.writer.block(address, _shim_words(*piece[2:], following))
+            self.writer.patch(address + 4, piece.argument, piece.offset)
+        self.writer.write(column.queue_addresses[channel], geometry.queue_word(numbers[0], task.repeat, token))
+        flight.tasks[channel].append(numbers)
+        column.queued[channel] += 1
+
+    def _done(self, column: _Column, flight: _Flight, channel: Channel) -> None:
+        """Wait for the token of the item's oldest task of a channel."""
+        self._sync(column, channel)
+        column.free += flight.tasks[channel].popleft()
+        column.queued[channel] -= 1
+
+    def _retire(self, column: _Column) -> None:
+        """Wait for the output of the oldest item: all its tasks are done then."""
+        self._sync(column, OUTPUT)
+        for channel, tasks in column.flights.popleft().tasks.items():
+            column.queued[channel] -= len(tasks)
+            for numbers in tasks:
+                column.free += numbers
+
+    def _sync(self, column: _Column, channel: Channel) -> None:
+        direction, number = channel
+        self.writer.sync(column.number, geometry.SHIM_ROW, geometry.DIRECTIONS.index(direction), number)
 
 
-def _start_cores(plan: Plan, column: int) -> Iterator[txn.Operation]:
-    """Parameters (work items, key blocks of each) into the cores' memories, then their start locks."""
-    parameters = plan.core_buffers["params"].address
-    lock = geometry.lock_offset("core", plan.core_locks["start"])
-    for row in geometry.CORE_ROWS:
-        for word, value in enumerate((len(plan.items[column]), plan.key_blocks)):
-            yield txn.Write(geometry.tile_address(column, row, parameters + 4 * word), value)
-        yield txn.Write(geometry.tile_address(column, row, lock), 1)
+class _Plain(_Sequence):
+    """One descriptor a task, one token a task; an item is over before the next begins.
+
+    All queries are sent before keys and values, these before outputs are taken: what waits does so in the tiles.
+    """
+
+    def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
+        if first:
+            for column in self.columns:
+                self._start_cores(column)
+        for channel, make in (
+            (QUERIES, self.transfers.queries),
+            (KEYS_VALUES, lambda item, member: self.transfers.keys_values(item) if member == 0 else []),
+            (OUTPUT, self.transfers.output),
+        ):
+            waiting = deque(
+                (column, _Flight(), deque(one_by_one(make(item, member))))
+                for group, item in items
+                for member, column in enumerate(self._members(group))
+            )
+            while waiting:
+                column, flight, left = waiting.popleft()
+                under_way = len(flight.tasks[channel])
+                if left and under_way < geometry.CHANNEL_QUEUE_DEPTH:
+                    self._push(column, flight, channel, left.popleft(), token=True)
+                elif under_way:
+                    self._done(column, flight, channel)
+                else:
+                    continue
+                waiting.append((column, flight, left))
 
 
-def _item(plan: Plan, buffers: BufferNumbers, column: int, item: WorkItem, slot: int) -> Iterator[txn.Operation]:
-    """Descriptors and pushes of one work item; slot: which of the column's descriptor sets it uses."""
-    pushes = _pushes(plan)
-    first = slot * (2 * len(pushes) + 2)
-    query_words = CORES_PER_COLUMN * plan.query_block * plan.row_words
-    rows = (item.batch * plan.heads + item.head) * plan.query_length + item.round * plan.rows_per_item
-    offset = rows * plan.head_dim * ELEMENT_BYTES
-    query, output = first + 2 * len(pushes), first + 2 * len(pushes) + 1
-    yield from _write(column, _Transfer(Descriptor("shim", output, 0, query_words), buffers.o, offset))
-    yield _push(column, "s2mm", SHIM_OUTPUT_CHANNEL, geometry.queue_word(output, token=True))
-    yield from _write(column, _Transfer(Descriptor("shim", query, 0, query_words), buffers.q, offset))
-    yield _push(column, "mm2s", SHIM_QUERY_CHANNEL, geometry.queue_word(query))
-    head = (item.batch * plan.kv_heads + item.kv_head) * plan.key_length * plan.head_dim * ELEMENT_BYTES
-    for number, (block, count) in enumerate(pushes):
-        keys = first + 2 * number
-        for transfer in _key_values(plan, buffers, keys, head + block * plan.key_bytes, count):
-            yield from _write(column, transfer)
-        yield _push(column, "mm2s", SHIM_KEY_VALUE_CHANNEL, geometry.queue_word(keys, count))
+@lru_cache(maxsize=4096)
+def _shim_words(
+    words: int, row: int, stride: int, iterations: int, step: int, following: int | None
+) -> tuple[int, ...]:
+    """Register words of a shim descriptor; its address is patched in."""
+    fields = {"length": words, "valid": 1, "ax_cache": geometry.SHIM_AX_CACHE}
+    fields["burst"] = len(geometry.SHIM_BURST_BYTES) - 1
+    if row:
+        fields |= {"d0_wrap": row, "d1_step": stride - 1}
+    if iterations > 1:
+        fields |= {"iteration_wrap": iterations - 1, "iteration_step": step - 1}
+    if following is not None:
+        fields |= {"use_next": 1, "next_bd": following}
+    return tuple(geometry.pack_bd("shim", **fields))
 
 
-def _key_values(plan: Plan, buffers: BufferNumbers, number: int, offset: int, count: int) -> Iterator[_Transfer]:
-    """A block of K, then one of V, each descriptor moving on by a block every time it is used."""
-    words = plan.key_block * plan.row_words
-    keys = Descriptor("shim", number, 0, words, next=number + 1, iterations=count, iteration_step=words)
-    values = Descriptor("shim", number + 1, 0, words, iterations=count, iteration_step=words)
-    yield _Transfer(keys, buffers.k, offset)
-    yield _Transfer(values, buffers.v, offset)
-
-
-def _write(column: int, transfer: _Transfer) -> Iterator[txn.Operation]:
-    address = geometry.tile_address(column, geometry.SHIM_ROW, geometry.bd_offset("shim", transfer.descriptor.number))
-    yield txn.BlockWrite(address, transfer.descriptor.pack())
-    yield txn.DdrPatch(address + 4, transfer.argument, transfer.offset)
-
-
-def _push(column: int, direction: str, channel: int, word: int) -> txn.Operation:
-    offset = geometry.channel_queue_offset("shim", direction, channel)
-    return txn.Write(geometry.tile_address(column, geometry.SHIM_ROW, offset), word)
+__all__ = ["OUTPUT", "STYLES", "Piece", "contiguous_operands", "sequence"]

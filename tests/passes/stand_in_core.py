@@ -1,12 +1,15 @@
 """A core program that keeps the attention kernel's protocol but only moves and adds words, to test the array with.
 
-O = Q, re-tiled, plus (mod 2^32, word by word of the core layouts) the first words of every block of K and V.
+O = Q, re-tiled, plus one number for all words (mod 2^32): the sum of the running sums of the words of all blocks of K
+and V, as they pass.  So it depends on the order of the words, and is the same for every row.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.core.parameters import KEY_LENGTH
 from npuc.passes.attention.plan import Plan
 from npuc.passes.machine.ir import Builder, Program, Reg
 
@@ -35,9 +38,13 @@ class StandIn:
         with b.forever("run"):
             self._acquire("start")
             parameters = self._pointer("params")
-            items, blocks = b.r("items"), b.r("blocks")
+            items, length, blocks = b.r("items"), b.r("key_length"), b.r("blocks")
             b.op("LDA_dms_lda_idx_imm", items, parameters, 0)
-            b.op("LDA_dms_lda_idx_imm", blocks, parameters, 4)
+            b.op("LDA_dms_lda_idx_imm", length, parameters, 4 * KEY_LENGTH)
+            b.op("ADD_add_r_ri", length, length, self.plan.key_block - 1)
+            right = b.r("right")
+            b.constant(right, 1 - self.plan.key_block.bit_length())
+            b.op("LSHL", blocks, length, right)
             with b.counted_loop(items, "item"):
                 self._item(blocks, keys, values)
         return b.program
@@ -48,14 +55,17 @@ class StandIn:
         self._acquire("o_empty")
         self._copy_queries()
         self._release("q_empty")
-        left = b.r("left")
+        left, sums = b.r("left"), (b.r("sum"), b.r("sum_of_sums"))
+        for total in sums:
+            b.constant(total, 0)
         b.op("ADD_add_r_ri", left, blocks, 0)
         with b.counted_loop(left, "block"):
             for name, (here, both) in (("k", keys), ("v", values)):
                 self._acquire(f"{name}_full")
-                self._add_block(here)
+                self._sum_block(here, sums)
                 self._release(f"{name}_empty")
                 b.op("SUB", here, both, here)
+        self._add_to_output(sums[1])
         self._release("o_full")
 
     def _copy_queries(self) -> None:
@@ -69,17 +79,26 @@ class StandIn:
             for position in ORDER:
                 b.op(STORE, read[position], target, 4)
 
-    def _add_block(self, place: Reg) -> None:
+    def _sum_block(self, place: Reg, sums: tuple[Reg, Reg]) -> None:
         b = self.b
-        source, target, count = b.p("source"), self._pointer("o"), b.r("count")
+        source, count = b.p("source"), b.r("count")
         b.op("MOV_mv_scl", source, place)
-        b.constant(count, self.words)
+        b.constant(count, self.plan.key_bytes // 4)
         with b.counted_loop(count, "word"):
-            old, new = b.r("old"), b.r("new")
-            b.op(LOAD, new, source, 4)
+            word = b.r("word")
+            b.op(LOAD, word, source, 4)
+            b.op("ADD", sums[0], sums[0], word)
+            b.op("ADD", sums[1], sums[1], sums[0])
+
+    def _add_to_output(self, total: Reg) -> None:
+        b = self.b
+        target, count = self._pointer("o"), b.r("count")
+        b.constant(count, self.words)
+        with b.counted_loop(count, "result"):
+            old = b.r("old")
             b.op("LDA_dms_lda_idx_imm", old, target, 0)
-            b.op("ADD", new, new, old)
-            b.op(STORE, new, target, 4)
+            b.op("ADD", old, total, old)
+            b.op(STORE, old, target, 4)
 
     def _pointer(self, buffer: str) -> Reg:
         p = self.b.p(f"p_{buffer}")
@@ -101,21 +120,18 @@ class StandIn:
         self.b.release(LOCK_BASE + self.plan.core_locks[lock], self.one)
 
 
-def expected_output(plan: Plan, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """What the program makes of uint32 words q [B, H, S, D/2], k and v [B, Hkv, Skv, D/2]."""
-    size, words = plan.query_block, plan.query_bytes // 4
+def expected_output(plan: Plan, call: Call, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """What the program makes of uint32 words q [B, H, S, D/2], k and v [B, Hkv, Skv, D/2].
+
+    Skv is a multiple of the key block and every query sees all keys.
+    """
     o = np.zeros_like(q)
-    for batch, head in np.ndindex(plan.batch, plan.heads):
-        kv_head = head * plan.kv_heads // plan.heads
-        added = np.zeros(words, dtype=np.uint32)
-        for block in range(plan.key_blocks):
-            rows = slice(block * plan.key_block, (block + 1) * plan.key_block)
-            added += key_layout(k[batch, kv_head, rows]).ravel()[:words]
-            added += value_layout(v[batch, kv_head, rows]).ravel()[:words]
-        # o lies as [Bq/4][D/4][4][2 words] in the core
-        added_rows = added.reshape(size // 4, -1, 4, 2).transpose(0, 2, 1, 3).reshape(size, -1)
-        for first in range(0, plan.query_length, size):
-            o[batch, head, first : first + size] = q[batch, head, first : first + size] + added_rows
+    for batch, head in np.ndindex(call.batch, call.heads):
+        passed = []
+        for block in range(0, call.key_length, plan.key_block):
+            for tensor, layout in ((k, key_layout), (v, value_layout)):
+                passed.append(layout(tensor[batch, call.kv_head(head), block : block + plan.key_block]).ravel())
+        o[batch, head] = q[batch, head] + np.cumsum(np.concatenate(passed), dtype=np.uint32).sum(dtype=np.uint32)
     return o
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.flows import column_flows, token_route
+from npuc.passes.array.flows import kernel_flows, token_route
 from npuc.passes.array.router import Connection, Flow, Port, route
 
 FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2].parent / "shared" / "facts"))
@@ -34,16 +34,17 @@ def reached(connections: tuple[Connection, ...], source: Port) -> set[Port]:
     return ends
 
 
-@pytest.mark.parametrize("columns", [1, 4])
-def test_every_flow_reaches_its_ports_and_no_other(columns: int) -> None:
-    flows = [flow for column in range(columns) for flow in column_flows(column)]
+@pytest.mark.parametrize("columns,group_columns", [(1, 1), (2, 2), (4, 1), (4, 2), (4, 4)])
+def test_every_flow_reaches_its_ports_and_no_other(columns: int, group_columns: int) -> None:
+    flows = kernel_flows(columns, group_columns)
     connections = route(flows, columns)
     for flow in flows:
         assert reached(connections, flow.source) == set(flow.destinations), flow.name
 
 
-def test_no_master_port_has_two_sources() -> None:
-    connections = route([flow for column in range(4) for flow in column_flows(column)], 4)
+@pytest.mark.parametrize("group_columns", [1, 2, 4])
+def test_no_master_port_has_two_sources(group_columns: int) -> None:
+    connections = route(kernel_flows(4, group_columns), 4)
     targets = [connection.target for connection in connections] + [token_route(c).connection.target for c in range(4)]
     assert len(set(targets)) == len(targets)
 
@@ -53,8 +54,8 @@ def test_all_connections_are_legal_circuits_of_the_device() -> None:
     if not file.exists():
         pytest.skip(f"{file.name} is not here")
     tiles = json.loads(file.read_text())["tiles"]
-    connections = route(column_flows(0), 1)
-    for connection in (*connections, token_route(0).connection):
+    connections = route(kernel_flows(4, 2), 4)
+    for connection in (*connections, *(token_route(column).connection for column in range(4))):
         switch = tiles[connection.kind]["stream_switch"]
         for port, table, index in (
             (connection.source, switch["slaves"], connection.slave),

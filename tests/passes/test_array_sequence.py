@@ -1,150 +1,183 @@
-"""The runtime sequence: what it moves, and that it never overtakes queues, descriptors or tokens."""
+"""The runtime sequence of random calls: what it moves, and that it never overtakes queues, descriptors or tokens."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import random
+import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from sequence_replay import Replay
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit import txn
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
+from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import BufferNumbers, runtime_sequence
+from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, contiguous_operands, sequence
+from npuc.passes.attention.transfers import Operand, Operands
+from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
 Q, K, V, OUT = range(4)
-CHANNELS = {
-    geometry.channel_queue_offset("shim", direction, number): (direction, number)
-    for direction in geometry.DIRECTIONS
-    for number in range(2)
-}
-SHAPES = [
-    dict(heads=1, query_length=64, head_dim=64),
-    dict(heads=9, query_length=64, key_length=96, head_dim=128, kv_heads=3),
-    dict(heads=3, query_length=320, head_dim=64, batch=2),
-    dict(heads=5, query_length=64, key_length=4096 + 32, head_dim=64),
-    dict(heads=5, query_length=64, key_length=8192, head_dim=128),
-]
+ROLES = {"q": Q, "k": K, "v": V, "out": OUT}
+LENGTHS = (1, 2, 15, 16, 17, 31, 33, 63, 65, 127, 129, 255, 257)
+SEEDS = range(30)
 
 
-def planned(shape: dict[str, int], columns: int | None = None) -> Plan:
-    return make_plan(Attention.make(**shape), Options(columns=columns))  # type: ignore[arg-type]
+def planned(columns: int, group_columns: int, head_dim: int, query_block: int) -> Plan:
+    options = Options(columns=columns, options={"query_block": str(query_block)})
+    plan = make_plan(Attention.make(heads=1, query_length=64, head_dim=head_dim), options)
+    return replace(plan, group_columns=group_columns)
 
 
-class Replay:
-    """Follows a sequence as the shims would: every task a list of (argument, first byte, bytes) it moves."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.descriptors: dict[tuple[int, int], dict[str, int]] = {}
-        self.patches: dict[tuple[int, int], tuple[int, int]] = {}
-        self.under_way: dict[int, list[set[int]]] = defaultdict(list)  # per column: descriptors of unfinished items
-        self.pushed: Counter[tuple[int, str, int]] = Counter()
-        self.items: dict[int, int] = defaultdict(int)
-        self.moved: dict[tuple[str, int], list[tuple[int, int, int]]] = defaultdict(list)
-        self.params: dict[tuple[int, int], dict[int, int]] = defaultdict(dict)
-        self.plan = plan
-        for operation in runtime_sequence(plan, BufferNumbers(Q, K, V, OUT)).operations:
-            self.step(operation)
-
-    def step(self, operation: txn.Operation) -> None:
-        if isinstance(operation, txn.Sync):
-            assert (operation.row, operation.direction, operation.channel) == (0, 0, 0)
-            self.under_way[operation.column].pop(0)
-            return
-        column, row, offset = geometry.split_address(operation.address)  # type: ignore[union-attr]
-        if isinstance(operation, txn.BlockWrite):
-            number = (offset - geometry.bd_offset("shim", 0)) // geometry.BD_STRIDE
-            self.descriptors[column, number] = geometry.unpack_bd("shim", operation.words)
-            self.patches.pop((column, number), None)
-            current = self.under_way[column]
-            assert not any(number in item for item in current[:-1]), "descriptor of an unfinished item rewritten"
-        elif isinstance(operation, txn.DdrPatch):
-            number = (offset - 4 - geometry.bd_offset("shim", 0)) // geometry.BD_STRIDE
-            self.patches[column, number] = (operation.argument, operation.offset)
-        elif isinstance(operation, txn.Write) and row == 0:
-            self.push(column, *CHANNELS[offset], operation.value)
-        elif isinstance(operation, txn.Write):
-            self.params[column, row][offset] = operation.value
-
-    def push(self, column: int, direction: str, channel: int, word: int) -> None:
-        first, repeat, token = geometry.split_queue_word("shim", word)
-        if direction == "s2mm":  # an item begins with its output
-            assert token
-            self.under_way[column].append(set())
-            self.pushed[column, "mm2s", 0] = 0
-        chain = [first]
-        while self.descriptors[column, chain[-1]]["use_next"]:
-            chain.append(self.descriptors[column, chain[-1]]["next_bd"])
-        assert not any(set(chain) & item for item in self.under_way[column])
-        self.under_way[column][-1] |= set(chain)
-        self.pushed[column, direction, channel] += 1
-        for number in range(repeat):
-            for descriptor in chain:
-                fields = self.descriptors[column, descriptor]
-                argument, offset = self.patches[column, descriptor]
-                step = fields["iteration_step"] + 1 if fields["iteration_wrap"] else 0
-                assert number <= fields["iteration_wrap"]
-                moved = (argument, offset + 4 * number * step, 4 * fields["length"])
-                self.moved[f"{direction}{channel}", column].append(moved)
-        pushes = self.pushed[column, "mm2s", 0]
-        assert len(self.under_way[column]) * max(1, pushes) <= geometry.CHANNEL_QUEUE_DEPTH
+def random_case(seed: int) -> tuple[Plan, Call, Operands]:
+    generator = random.Random(seed)
+    print("seed", seed)
+    columns, group = generator.choice(((1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)))
+    plan = planned(columns, group, generator.choice((8, 64, 128)), generator.choice((8, 32)))
+    kv_heads = generator.randint(1, 2)
+    queries, keys = generator.choice(LENGTHS), generator.choice(LENGTHS)
+    call = Call(
+        batch=generator.randint(1, 2),
+        heads=kv_heads * generator.randint(1, 3),
+        kv_heads=kv_heads,
+        query_length=queries,
+        key_length=keys,
+        scale=1.0,
+        diagonal=generator.choice((NO_DIAGONAL, 0, keys - queries)),
+        window=generator.choice((NO_WINDOW, 40)),
+    )
+    operands = contiguous_operands(plan, call, ROLES)
+    if generator.random() < 0.5:
+        operands = Operands(*(strided(plan, call, getattr(operands, name), name) for name in "qkvo"))
+    return plan, call, operands
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("columns", [None, 1])
-def test_output_and_queries_are_moved_once_each_and_alike(shape: dict[str, int], columns: int | None) -> None:
-    plan = planned(shape, columns)
-    replay = Replay(plan)
-    total = plan.batch * plan.heads * plan.query_length * plan.head_dim * 2
-    for channel, argument in (("s2mm0", OUT), ("mm2s1", Q)):
-        pieces = sorted(p for column in range(plan.columns) for p in replay.moved[channel, column])
-        end = 0
-        for piece in pieces:
-            assert piece[0] == argument and piece[1] == end
-            end += piece[2]
-        assert end == total
+def strided(plan: Plan, call: Call, operand: Operand, name: str) -> Operand:
+    """[B, S, H, D] with rows of 4 words more than they need, behind 64 bytes of something else."""
+    heads, length = (call.heads, call.query_length) if name in "qo" else (call.kv_heads, call.key_length)
+    head = plan.row_words + 4
+    return Operand(operand.argument, 64, length * heads * head, head, heads * head)
+
+
+def rows(operand: Operand, width: int, batch: int, head: int, numbers: np.ndarray) -> np.ndarray:
+    """[n * width, 2] (argument, word index) of rows of a head."""
+    first = operand.place(batch, head, 0) // 4
+    places = (first + numbers[:, None] * operand.row + np.arange(width)).ravel()
+    return np.stack([np.full_like(places, operand.argument), places], axis=1)
+
+
+@pytest.mark.parametrize("style", ["default", "plain"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_item_gets_its_rows_and_gives_its_output_in_order(seed: int, style: str) -> None:
+    plan, call, operands = random_case(seed)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, operands, style))
+    tile = 4 * plan.query_block
     for column in range(plan.columns):
-        starts = [[piece[1] for piece in replay.moved[channel, column]] for channel in ("s2mm0", "mm2s1")]
-        assert starts[0] == starts[1]
+        group, member = divmod(column, plan.group_columns)
+        items = list(work.of_group(group))
+        for operand, channel in ((operands.q, QUERIES), (operands.o, OUTPUT)):
+            expected = [
+                rows(
+                    operand,
+                    plan.row_words,
+                    *divmod(item.head, call.heads),
+                    np.array([work.query(item, member * tile + row) for row in range(tile)]),
+                )
+                for item in items
+            ]
+            moved = replay.words(column, channel)
+            assert np.array_equal(moved, np.concatenate(expected) if expected else np.zeros((0, 2)))
+        check_keys_values(plan, work, operands, replay.words(column, KEYS_VALUES), group if member == 0 else None)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_each_item_gets_all_key_and_value_blocks_of_its_head_in_turn(shape: dict[str, int]) -> None:
-    plan = planned(shape)
-    replay = Replay(plan)
-    for column, items in enumerate(plan.items):
-        expected = []
-        for item in items:
-            head = (item.batch * plan.kv_heads + item.kv_head) * plan.key_length * plan.head_dim * 2
-            for block in range(plan.key_blocks):
-                place = head + block * plan.key_bytes
-                expected += [(K, place, plan.key_bytes), (V, place, plan.key_bytes)]
-        assert replay.moved["mm2s0", column] == expected
+def check_keys_values(plan: Plan, work: Work, operands: Operands, moved: np.ndarray, group: int | None) -> None:
+    """K and V of the items' blocks in turn; rows beyond the last key are rows of the same head."""
+    call, size = work.call, plan.key_block * plan.row_words
+    blocks = list(moved.reshape(-1, size, 2))
+    for item in work.of_group(group) if group is not None else ():
+        batch, head = divmod(item.head, call.heads)
+        head //= call.heads // call.kv_heads
+        for block in range(item.first, item.end):
+            keys = np.arange(block * plan.key_block, min((block + 1) * plan.key_block, call.key_length))
+            for operand in (operands.k, operands.v):
+                words, there = blocks.pop(0), len(keys) * plan.row_words
+                assert np.array_equal(words[:there], rows(operand, plan.row_words, batch, head, keys))
+                numbers = (words[there :: plan.row_words, 1] - operand.place(batch, head, 0) // 4) // operand.row
+                assert len(numbers) == 0 or 0 <= min(numbers) <= max(numbers) < call.key_length
+                assert np.array_equal(words[there:], rows(operand, plan.row_words, batch, head, numbers))
+    assert not blocks
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_every_token_is_waited_for(shape: dict[str, int]) -> None:
-    plan = planned(shape)
-    assert not any(Replay(plan).under_way.values())
-    operations = runtime_sequence(plan, BufferNumbers(Q, K, V, OUT)).operations
-    syncs = Counter(operation.column for operation in operations if isinstance(operation, txn.Sync))
-    assert syncs == {column: len(items) for column, items in enumerate(plan.items)}
+@pytest.mark.parametrize("seed", SEEDS)
+def test_each_core_gets_its_parameters_and_one_start(seed: int) -> None:
+    plan, call, operands = random_case(seed)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, operands))
+    tiles = [(column, row) for column in range(plan.columns) for row in geometry.CORE_ROWS]
+    assert sorted(replay.started) == tiles and sorted(replay.parameters) == tiles
+    for column, row in tiles:
+        group, member = divmod(column, plan.group_columns)
+        lane = (member * 4 + row - geometry.CORE_ROWS[0]) * plan.query_block
+        assert replay.parameters[column, row] == parameter_words(work, group, lane)
 
 
-def test_each_core_gets_its_parameters_and_one_start() -> None:
-    plan = planned(dict(heads=5, query_length=64, head_dim=64))
-    params = Replay(plan).params
-    assert set(params) == {(column, row) for column in range(plan.columns) for row in geometry.CORE_ROWS}
-    for (column, _), written in params.items():
-        start = geometry.lock_offset("core", plan.core_locks["start"])
-        place = plan.core_buffers["params"].address
-        assert written == {place: len(plan.items[column]), place + 4: plan.key_blocks, start: 1}
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_plain_style_needs_no_chain_iteration_or_repeat(seed: int) -> None:
+    plan, call, operands = random_case(seed)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, operands, "plain"))
+    assert (replay.chained, replay.iterated, replay.repeated) == (0, 0, 0)
+    assert all(task.token for shim in replay.shims for tasks in shim.tasks.values() for task in tasks)
 
 
-def test_keys_beyond_the_queue_are_a_resource_error_with_the_limit() -> None:
-    plan = planned(dict(heads=1, query_length=64, key_length=8192 + 64, head_dim=64))
-    with pytest.raises(ResourceError, match="at most 8192 keys"):
-        runtime_sequence(plan, BufferNumbers(Q, K, V, OUT))
+@pytest.mark.parametrize("keys", [4097, 8191, 8192, 20_000])
+def test_long_keys_pass_through_the_queue_by_waiting_for_its_oldest_task(keys: int) -> None:
+    plan = planned(1, 1, 8, 8)
+    call = Call(1, 2, 1, 40, keys, 1.0)
+    operands = contiguous_operands(plan, call, ROLES)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, operands))
+    check_keys_values(plan, work, operands, replay.words(0, KEYS_VALUES), 0)
+
+
+def test_two_items_are_under_way_where_queues_and_descriptors_hold_them() -> None:
+    plan = planned(1, 1, 64, 32)
+    for keys in (256, 250):
+        call = Call(1, 8, 8, 128, keys, 1.0)
+        operations = txn.read_txn(sequence(plan, call, contiguous_operands(plan, call, ROLES))).operations
+        pushes = [o for o in operations if isinstance(o, txn.Sync) or getattr(o, "value", 0) >> 31]
+        assert [type(o) for o in pushes[:3]] == [txn.Write, txn.Write, txn.Sync if keys == 250 else txn.Write]
+
+
+def test_the_same_call_gives_the_same_bytes() -> None:
+    plan, call, operands = random_case(5)
+    assert sequence(plan, call, operands) == sequence(plan, call, operands)
+
+
+def test_a_new_length_of_512_items_takes_some_milliseconds() -> None:
+    plan = planned(4, 1, 128, 32)
+    call = Call(1, 32, 16, 2048, 2048, 1.0, diagonal=0)
+    operands = contiguous_operands(plan, call, ROLES)
+    took = []
+    for _ in range(5):
+        before = time.process_time()
+        sequence(plan, call, operands)
+        took.append(time.process_time() - before)
+    print("seconds", took)
+    assert min(took) < 0.05, "an order of magnitude beyond what it should take"
+
+
+def test_strides_beyond_a_descriptor_are_a_resource_error() -> None:
+    plan = planned(1, 1, 64, 32)
+    call = Call(1, 1, 1, 64, 64, 1.0)
+    operands = contiguous_operands(plan, call, ROLES)
+    wide = replace(operands, k=replace(operands.k, row=40_000))
+    with pytest.raises(ResourceError, match="rows of K lie 40000 words apart"):
+        sequence(plan, call, wide)

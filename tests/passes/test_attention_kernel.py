@@ -12,8 +12,11 @@ import pytest
 from sequential import Sequential, Stop
 
 from npuc.compiler.diagnostics import InputError
+from npuc.passes.attention.call import Call
 from npuc.passes.attention.core import build
+from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.plan import Buffer
+from npuc.passes.attention.work import Work
 
 KEYS = 32
 LOCKS = {
@@ -75,7 +78,9 @@ class Streams:
             if self.started:
                 raise Stop
             self.started = True
-            self.put("params", np.array([1, len(self.k) // KEYS], np.uint32))
+            call = Call(1, 1, 1, len(self.q), len(self.k), 1.0)
+            work = Work(call, self.plan.query_block, KEYS, 1)
+            self.put("params", np.array(parameter_words(work, 0, 0), np.uint32))
         elif name == "q_full":
             self.put("q", self.q.reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
         elif name == "k_full":

@@ -135,6 +135,36 @@ def test_a_program_beyond_program_memory_is_a_resource_error() -> None:
         configure(plan, images)
 
 
+def test_program_loads_are_multiples_of_16_bytes(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:
+    # facts/platform/pdi_cdo.md, "Habits of public npu1 files worth keeping"
+    plan = compiled[0].plan
+    for command in configure(plan, {tile: CoreImage(bytes(20)) for tile in core_tiles(plan)}):
+        if isinstance(command, DmaWrite) and command.address & 0xFFFFF == geometry.PROGRAM_MEMORY_OFFSET:
+            assert len(command.words) == 8
+
+
+def test_memory_tile_channels_are_reset_before_they_are_configured(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    kernel = compiled[0]
+    for column in range(kernel.plan.columns):
+        for direction in geometry.DIRECTIONS:
+            for channel in range(geometry.CHANNEL_COUNT["memtile"]):
+                offset = geometry.channel_control_offset("memtile", direction, channel)
+                place = geometry.tile_address(column, geometry.MEMTILE_ROW, offset)
+                queue = place + geometry.CHANNEL_QUEUE_OFFSET
+                assert place == next(
+                    c.address for c in kernel.commands if getattr(c, "address", None) in (place, queue)
+                )  # type: ignore[union-attr]
+                written = [c for c in kernel.commands if getattr(c, "address", None) == place]
+                assert written == [MaskWrite(place, 2, 2), MaskWrite(place, 2, 0)]
+
+
+def test_impossible_values_of_options_are_usage_errors() -> None:
+    with pytest.raises(UsageError, match="sequence=odd: possible are default, plain"):
+        compile_attention(SMALL, Options(options={"sequence": "odd"}))
+
+
 def test_options_no_pass_knows_are_usage_errors() -> None:
     with pytest.raises(UsageError, match="speed.*query_block"):
         compile_attention(SMALL, Options(options={"speed": "high"}))

@@ -26,17 +26,10 @@ def planned(columns: int | None = None, options: dict[str, str] | None = None, *
 
 
 @pytest.mark.parametrize("shape", CASES, ids=str)
-def test_query_tiles_cover_every_row_of_every_head_once(shape: dict[str, int]) -> None:
+def test_column_groups_differ_by_one_item_at_most_and_none_is_idle(shape: dict[str, int]) -> None:
     plan = planned(**shape)
-    assert plan.query_block % 8 == 0
-    assert plan.rounds * plan.rows_per_item == plan.query_length
-    done = sorted((item.batch, item.head, item.round) for items in plan.items for item in items)
-    assert done == list(itertools.product(range(plan.batch), range(plan.heads), range(plan.rounds)))
-
-
-@pytest.mark.parametrize("shape", CASES, ids=str)
-def test_columns_differ_by_one_item_at_most_and_none_is_idle(shape: dict[str, int]) -> None:
-    counts = [len(items) for items in planned(**shape).items]
+    counts = [plan.work.count(group) for group in range(plan.groups)]
+    assert plan.query_block % 8 == 0 and sum(counts) == plan.work.items
     assert min(counts) >= 1 and max(counts) - min(counts) <= 1
 
 
@@ -87,11 +80,6 @@ def test_lock_ids_are_distinct_and_in_range() -> None:
         assert set(ids) == set(initial)
 
 
-def test_heads_of_one_group_share_their_key_head() -> None:
-    plan = planned(heads=8, kv_heads=2, query_length=64, head_dim=64)
-    assert {(item.head, item.kv_head) for items in plan.items for item in items} == {(h, h // 4) for h in range(8)}
-
-
 def test_columns_asked_for_are_used() -> None:
     assert planned(columns=3, heads=8, query_length=256, head_dim=64).columns == 3
 
@@ -107,7 +95,13 @@ def test_one_item_a_column_is_no_reason_for_a_fourth_column() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(columns=0), dict(columns=5), dict(options={"query_block": "24"}), dict(options={"query_block": "-8"})],
+    [
+        dict(columns=0),
+        dict(columns=5),
+        dict(options={"query_block": "72"}),
+        dict(options={"query_block": "20"}),
+        dict(options={"query_block": "-8"}),
+    ],
     ids=str,
 )
 def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
@@ -116,23 +110,20 @@ def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape",
-    [
-        dict(heads=1, query_length=64, head_dim=32),
-        dict(heads=1, query_length=100, head_dim=64),
-        dict(heads=1, query_length=64, key_length=40, head_dim=64),
-    ],
+    "damage",
+    [{"columns": 5}, {"columns": 0}, {"group_columns": 3}, {"query_block": "x"}, {"call": {}}, {"more": 1}],
     ids=str,
 )
-def test_shapes_the_array_does_not_run_are_input_errors(shape: dict[str, int]) -> None:
-    with pytest.raises(InputError):
-        planned(**shape)
+def test_a_damaged_plan_is_an_input_error(damage: dict[str, object]) -> None:
+    data = planned(heads=8, query_length=1024, head_dim=64).to_json()
+    with pytest.raises(InputError, match="not a plan"):
+        Plan.from_json({**data, **damage})
 
 
 def test_a_plan_is_json_and_text() -> None:
     plan = planned(heads=8, query_length=1024, head_dim=64)
     data = json.loads(json.dumps(plan.to_json()))
-    assert data["query_block"] == plan.query_block and data["items"] == [8, 8, 8, 8]
+    assert data["query_block"] == plan.query_block and Plan.from_json(data) == plan
     text = plan.describe()
     assert "16 cores" in text and all(f"  {name}\n" in text for name in plan.core_buffers)
 

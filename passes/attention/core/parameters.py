@@ -5,6 +5,7 @@ from __future__ import annotations
 from npuc.passes.attention.work import Work
 
 WORDS = 16
+ITEMS, KEY_LENGTH = 0, 6  # numbers of words that the program reads
 
 
 def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:

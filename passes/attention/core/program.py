@@ -1,6 +1,6 @@
 """The whole program of one core.
 
-It waits for `start`, reads its two parameters (work items, key blocks in each) and runs; then it waits
+It waits for `start`, reads its parameters (parameters.py) and runs; then it waits
 again, so that one loaded kernel serves any number of calls with any lengths.
 """
 
@@ -22,6 +22,7 @@ from npuc.passes.attention.core.context import (
     Shape,
 )
 from npuc.passes.attention.core.normalise import normalise
+from npuc.passes.attention.core.parameters import ITEMS, KEY_LENGTH
 from npuc.passes.attention.core.probabilities import exponentiate
 from npuc.passes.attention.core.query import clear_accumulators, transpose_queries
 from npuc.passes.attention.core.rebase import FLOOR_NONE, rebase
@@ -99,9 +100,13 @@ def _prepare(k: Context) -> None:
 
 def _parameters(k: Context) -> tuple[Reg, Reg]:
     p = k.pointer("params", name="p_params")
-    items, blocks = k.b.r("items"), k.b.r("blocks")
-    k.b.op("LDA_dms_lda_idx_imm", items, p, 0, region="params")
-    k.b.op("LDA_dms_lda_idx_imm", blocks, p, 4, region="params")
+    items, keys = k.b.r("items"), k.b.r("key_length")
+    k.b.op("LDA_dms_lda_idx_imm", items, p, 4 * ITEMS, region="params")
+    k.b.op("LDA_dms_lda_idx_imm", keys, p, 4 * KEY_LENGTH, region="params")
+    assert k.shape.keys & (k.shape.keys - 1) == 0
+    rounded, blocks = k.b.r("keys_rounded"), k.b.r("blocks")
+    k.b.op("ADD_add_r_ri", rounded, keys, k.shape.keys - 1)
+    k.b.op("LSHL", blocks, rounded, k.scalar(1 - k.shape.keys.bit_length(), "right_shift"))
     return items, blocks
 
 

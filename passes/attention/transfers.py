@@ -1,0 +1,189 @@
+"""What the shims move for one work item: tasks of buffer descriptors, in 32-bit words and bytes of the caller's arrays.
+
+Nothing outside the caller's arrays is read or written, and no word too many is sent: where an item has fewer rows than
+its tile, the last row is sent (and its result written) again; where the last key block has fewer keys than a block,
+other rows of the same head fill it, which the cores hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.attention.plan import CORES_PER_COLUMN, WORD_BYTES, Plan
+from npuc.passes.attention.work import Item, Work
+
+# The iteration field of a descriptor has 6 bits, so one task moves so many blocks of K and V at most.
+BLOCKS_PER_TASK = 64
+LONGEST_STEP = 1 << 20  # words: step fields of a shim descriptor
+MOST_REPEATS = 256  # of a task
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A tensor [batch, head, row, D] in a buffer argument of the call.
+
+    argument: which one.  offset: bytes to its first element.  batch, head, row: strides in 32-bit words; a row's
+    elements lie one behind the other.
+    """
+
+    argument: int
+    offset: int
+    batch: int
+    head: int
+    row: int
+
+    def place(self, batch: int, head: int, row: int) -> int:
+        """Bytes from the argument's start."""
+        return self.offset + WORD_BYTES * (batch * self.batch + head * self.head + row * self.row)
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Where a call's tensors lie."""
+
+    q: Operand
+    k: Operand
+    v: Operand
+    o: Operand
+
+
+class Piece(NamedTuple):
+    """One descriptor: `words` words of `argument` from byte `offset` on, `row` of them in a row if not 0 (rows `stride`
+    words apart); each of `iterations` runs moves on by `step` words."""
+
+    argument: int
+    offset: int
+    words: int
+    row: int = 0
+    stride: int = 0
+    iterations: int = 1
+    step: int = 1
+
+
+class Task(NamedTuple):
+    """A push to one channel: the chain of pieces, `repeat` times."""
+
+    pieces: tuple[Piece, ...]
+    repeat: int = 1
+
+
+def contiguous(argument: int, batch: int, heads: int, length: int, row_words: int) -> Operand:
+    """The operand that is a whole argument in row-major order, [B, H, S, D]."""
+    return Operand(argument, 0, heads * length * row_words, length * row_words, row_words)
+
+
+def check_strides(plan: Plan, operands: Operands) -> None:
+    """ResourceError when a step does not fit a descriptor; such arrays are copied first."""
+    for name, operand, rows in (
+        ("Q", operands.q, 1),
+        ("K", operands.k, plan.key_block),
+        ("V", operands.v, plan.key_block),
+        ("O", operands.o, 1),
+    ):
+        if not 0 < operand.row * rows <= LONGEST_STEP:
+            raise ResourceError(
+                f"rows of {name} lie {operand.row} words apart, a descriptor steps over {LONGEST_STEP // rows} at most"
+            )
+
+
+class Transfers:
+    """Tasks of the items of one call."""
+
+    def __init__(self, plan: Plan, work: Work, operands: Operands) -> None:
+        check_strides(plan, operands)
+        self.plan, self.work, self.operands = plan, work, operands
+        self.row_words = plan.row_words
+        self.column_rows = CORES_PER_COLUMN * plan.query_block
+
+    def output(self, item: Item, column: int) -> list[Task]:
+        """O of the rows of an item that the `column`-th column of its group has."""
+        return self._rows(self.operands.o, item, column)
+
+    def queries(self, item: Item, column: int) -> list[Task]:
+        """Q of these rows."""
+        return self._rows(self.operands.q, item, column)
+
+    def _rows(self, operand: Operand, item: Item, column: int) -> list[Task]:
+        call = self.work.call
+        batch, head = divmod(item.head, call.heads)
+        first = item.base + column * self.column_rows
+        valid = max(0, min(self.column_rows, call.query_length - first))
+        repeated = self.column_rows - valid
+        tasks = []
+        if repeated and valid == 1:
+            valid, repeated = 0, self.column_rows
+        if valid:
+            tasks.append(Task((self._piece(operand, batch, head, first, valid),)))
+        if repeated:
+            last = self._piece(operand, batch, head, call.query_length - 1, 1)
+            assert repeated <= MOST_REPEATS
+            tasks.append(Task((last,), repeated))
+        return tasks
+
+    def _piece(self, operand: Operand, batch: int, head: int, row: int, rows: int) -> Piece:
+        return self._moving(operand, batch, head, row, rows, 1)
+
+    def _moving(self, operand: Operand, batch: int, head: int, row: int, rows: int, iterations: int) -> Piece:
+        """`rows` rows from `row` on, `iterations` times, each time the next ones."""
+        width = self.row_words
+        dense = operand.row == width or rows == 1
+        return Piece(
+            operand.argument,
+            operand.place(batch, head, row),
+            rows * width,
+            0 if dense else width,
+            0 if dense else operand.row,
+            iterations,
+            rows * operand.row if iterations > 1 else 1,
+        )
+
+    def keys_values(self, item: Item) -> list[Task]:
+        """K and V block by block in turn, of all key blocks of an item."""
+        call, block = self.work.call, self.plan.key_block
+        batch, head = divmod(item.head, call.heads)
+        head = call.kv_head(head)
+        whole = min(item.end, call.key_length // block)
+        tasks = []
+        for first in range(item.first, whole, BLOCKS_PER_TASK):
+            count = min(BLOCKS_PER_TASK, whole - first)
+            pieces = tuple(
+                self._moving(operand, batch, head, first * block, block, count)
+                for operand in (self.operands.k, self.operands.v)
+            )
+            tasks.append(Task(pieces, count))
+        if whole < item.end:
+            tasks += self._last_block(batch, head)
+        return tasks
+
+    def _last_block(self, batch: int, head: int) -> Iterator[Task]:
+        """The block that is not full: its keys, then others of the same head in place of the missing ones."""
+        length, block = self.work.call.key_length, self.plan.key_block
+        there = length % block
+        missing = block - there
+        operands = (self.operands.k, self.operands.v)
+        if missing <= length:
+            yield Task(
+                tuple(
+                    self._piece(operand, batch, head, first, rows)
+                    for operand in operands
+                    for first, rows in ((length - there, there), (length - missing, missing))
+                )
+            )
+            return
+        for operand in operands:  # all keys there are, as often as they go into the block, and the rest
+            times, rest = divmod(block, length)
+            yield Task((self._piece(operand, batch, head, 0, length),), times)
+            if rest:
+                yield Task((self._piece(operand, batch, head, 0, rest),))
+
+
+def one_by_one(tasks: list[Task]) -> Iterator[Task]:
+    """The same transfers with one descriptor a task: no chain, no iteration, no repeat."""
+    for task in tasks:
+        for run in range(task.repeat):
+            for piece in task.pieces:
+                moved = WORD_BYTES * piece.step * (run % piece.iterations) if piece.iterations > 1 else 0
+                yield Task((piece._replace(offset=piece.offset + moved, iterations=1, step=1),))

@@ -1,0 +1,152 @@
+"""Follows a runtime sequence as the shims would, and holds it to what queues, descriptors and tokens allow.
+
+What is known to be done is deduced from tokens alone: a token of a channel ends its task and all before it there, and a
+token of the output also ends all tasks whose words the finished items of that column took.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from npuc.compiler.emit import txn
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, Channel
+from npuc.passes.attention.work import Work
+
+CHANNELS = {
+    geometry.channel_queue_offset("shim", direction, number): (direction, number)
+    for direction in geometry.DIRECTIONS
+    for number in range(2)
+}
+
+
+@dataclass
+class Pushed:
+    """A task: its descriptors, whether its end gives a token, and the words it moves as (argument, word index)."""
+
+    descriptors: tuple[int, ...]
+    token: bool
+    words: np.ndarray  # [n, 2]
+    done: bool = False
+
+
+@dataclass
+class Shim:
+    descriptors: dict[int, dict[str, int]] = field(default_factory=dict)
+    patches: dict[int, tuple[int, int]] = field(default_factory=dict)
+    tasks: dict[Channel, list[Pushed]] = field(default_factory=lambda: defaultdict(list))
+    tokens: dict[Channel, deque[Pushed]] = field(default_factory=lambda: defaultdict(deque))
+
+
+class Replay:
+    """shims[column] after the whole sequence; parameters[column, row]: words; chained, iterated, repeated: uses."""
+
+    def __init__(self, plan: Plan, work: Work, data: bytes) -> None:
+        self.plan, self.work = plan, work
+        self.shims = [Shim() for _ in range(plan.columns)]
+        self.parameters: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.started: list[tuple[int, int]] = []
+        self.chained = self.iterated = self.repeated = 0
+        stream = txn.read_txn(data)
+        assert stream.columns == plan.columns
+        for operation in stream.operations:
+            self._step(operation)
+        for shim in self.shims:
+            assert not any(shim.tokens.values()), "a token is left"
+            for tasks in shim.tasks.values():
+                assert all(task.done for task in tasks)
+
+    def words(self, column: int, channel: Channel) -> np.ndarray:
+        """[n, 2] (argument, word index) of all that a channel moved, in order."""
+        tasks = self.shims[column].tasks[channel]
+        return np.concatenate([task.words for task in tasks]) if tasks else np.zeros((0, 2), int)
+
+    def _step(self, operation: txn.Operation) -> None:
+        if isinstance(operation, txn.Sync):
+            assert (operation.row, operation.rows, operation.columns) == (0, 1, 1)
+            self._token(operation.column, (geometry.DIRECTIONS[operation.direction], operation.channel))
+            return
+        column, row, offset = geometry.split_address(operation.address)  # type: ignore[union-attr]
+        shim = self.shims[column]
+        if isinstance(operation, txn.BlockWrite) and row == geometry.SHIM_ROW:
+            number, rest = divmod(offset - geometry.bd_offset("shim", 0), geometry.BD_STRIDE)
+            assert rest == 0 and len(operation.words) == 8
+            busy = [t for tasks in shim.tasks.values() for t in tasks if number in t.descriptors and not t.done]
+            assert not busy, f"descriptor {number} of column {column} is rewritten in flight"
+            shim.descriptors[number] = geometry.unpack_bd("shim", operation.words)
+            shim.patches.pop(number, None)
+        elif isinstance(operation, txn.BlockWrite):
+            assert offset == self.plan.core_buffers["params"].address
+            self.parameters[column, row] = operation.words
+        elif isinstance(operation, txn.DdrPatch):
+            number, rest = divmod(offset - 4 - geometry.bd_offset("shim", 0), geometry.BD_STRIDE)
+            assert rest == 0
+            shim.patches[number] = (operation.argument, operation.offset)
+        elif isinstance(operation, txn.Write) and row == geometry.SHIM_ROW:
+            self._push(shim, CHANNELS[offset], operation.value)
+        else:
+            assert isinstance(operation, txn.Write) and operation.value == 1
+            assert offset == geometry.lock_offset("core", self.plan.core_locks["start"])
+            self.started.append((column, row))
+
+    def _push(self, shim: Shim, channel: Channel, word: int) -> None:
+        first, repeat, token = geometry.split_queue_word("shim", word)
+        chain = [first]
+        while shim.descriptors[chain[-1]]["use_next"]:
+            chain.append(shim.descriptors[chain[-1]]["next_bd"])
+            assert len(chain) <= geometry.BD_COUNT["shim"], "the chain never ends"
+        self.chained += len(chain) > 1
+        self.repeated += repeat > 1
+        pieces = [self._piece(shim, number, run) for run in range(repeat) for number in chain]
+        task = Pushed(tuple(chain), token, np.concatenate(pieces))
+        waiting = [t for t in shim.tasks[channel] if not t.done]
+        assert len(waiting) < geometry.CHANNEL_QUEUE_DEPTH, "the queue overflows"
+        shim.tasks[channel].append(task)
+        if token:
+            shim.tokens[channel].append(task)
+
+    def _piece(self, shim: Shim, number: int, run: int) -> np.ndarray:
+        fields, (argument, offset) = shim.descriptors[number], shim.patches[number]
+        assert fields["valid"] and offset % 4 == 0 and not fields["iteration_current"]
+        index = np.arange(fields["length"])
+        places = np.full(fields["length"], offset // 4)
+        for level in range(3):
+            wrap, step = fields.get(f"d{level}_wrap", 0), fields[f"d{level}_step"] + 1
+            places += (index % wrap if wrap else index) * step
+            if not wrap:
+                break
+            index = index // wrap
+        if fields["iteration_wrap"]:
+            self.iterated += 1
+            assert run <= fields["iteration_wrap"]
+            places += run * (fields["iteration_step"] + 1)
+        return np.stack([np.full_like(places, argument), places], axis=1)
+
+    def _token(self, column: int, channel: Channel) -> None:
+        shim = self.shims[column]
+        task = shim.tokens[channel].popleft()
+        for earlier in shim.tasks[channel]:
+            earlier.done = True
+            if earlier is task:
+                break
+        if channel == OUTPUT:
+            self._consumed(column)
+
+    def _consumed(self, column: int) -> None:
+        """The items whose output is out have taken their queries, keys and values."""
+        shim, plan = self.shims[column], self.plan
+        tile = 4 * plan.query_block * plan.row_words
+        items = sum(len(task.words) for task in shim.tasks[OUTPUT] if task.done) // tile
+        group, member = divmod(column, plan.group_columns)
+        blocks = sum(item.end - item.first for item in list(self.work.of_group(group))[:items])
+        taken = {QUERIES: items * tile, KEYS_VALUES: 2 * blocks * plan.key_block * plan.row_words if member == 0 else 0}
+        for channel, words in taken.items():
+            for task in shim.tasks[channel]:
+                words -= len(task.words)
+                if words < 0:
+                    break
+                task.done = True
