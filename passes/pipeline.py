@@ -100,7 +100,7 @@ def _plan(kernel: CompiledKernel) -> None:
 
 
 def _kernel(kernel: CompiledKernel) -> None:
-    kernel.kernel = attention_kernel.build(kernel.plan, kernel.attention)
+    kernel.kernel = attention_kernel.build(kernel.plan)
 
 
 def _codegen(kernel: CompiledKernel) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.target.npu1 import geometry
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, Buffer
 
 ALIGNMENT = 64  # one 512-bit vector
 BANK = geometry.CORE_MEMORY_SIZE // geometry.CORE_COMPILER_BANKS  # 256-bit accesses occupy both 8 KiB siblings
-PARAMETER_BYTES = 64
 CONSTANT_BYTES = 1024
 
 # In address order, with the bank boundary a buffer lies across or the bank it begins in.  What one bundle may access
@@ -18,7 +18,7 @@ CONSTANT_BYTES = 1024
 ORDER = ("scores", "v0", "k0", "v1", "k1", "o", "q")
 ACROSS = {"k0": 1 * BANK, "k1": 2 * BANK}
 NOT_BEFORE = {"q": 3 * BANK}
-FILLERS = ("state", "constants", "params")
+FILLERS = ("state", "constants")
 
 CORE_LOCKS = {
     "k_empty": 2,
@@ -36,15 +36,14 @@ CORE_LOCKS = {
 def core_buffer_sizes(head_dim: int, query_block: int, key_block: int) -> dict[str, int]:
     """Bytes of each core buffer.
 
-    v*: one block and, behind it, the constant tile of ones for the row sums, which no DMA writes (64 bytes for every
+    constants: the parameters of a call before them, as one pointer reaches both.  v*: one block and, behind it, the constant tile of ones for the row sums, which no DMA writes (64 bytes for every
     8 keys).  o: fp32 accumulators in 4x4 tiles, one column of tiles for the row sums; the bf16 result is left compacted
     at its start.  state: 192 bytes for each four rows (running maximum and rescaling).
     """
     key_bytes = key_block * head_dim * ELEMENT_BYTES
     value_bytes = key_bytes + key_block // 8 * 64
     return {
-        "params": PARAMETER_BYTES,
-        "constants": CONSTANT_BYTES,
+        "constants": PARAMETER_BYTES + CONSTANT_BYTES,
         "q": query_block * head_dim * ELEMENT_BYTES,
         "k0": key_bytes,
         "k1": key_bytes,
@@ -73,7 +72,12 @@ def _place(sizes: Mapping[str, int], wishes: Mapping[str, int]) -> dict[str, Buf
         end = placed[name].end
     for name in FILLERS:
         placed[name] = Buffer(_first_gap(placed, sizes[name]), sizes[name])
-    return placed
+    place = placed["constants"].address
+    return {
+        "params": Buffer(place, PARAMETER_BYTES),
+        **placed,
+        "constants": Buffer(place + PARAMETER_BYTES, CONSTANT_BYTES),
+    }
 
 
 def _first_gap(placed: Mapping[str, Buffer], size: int) -> int:
@@ -95,7 +99,7 @@ def core_memory(head_dim: int, query_block: int, key_block: int) -> dict[str, Bu
     for wishes in (spread, {}):
         placed = _place(sizes, wishes)
         if all(buffer.end <= geometry.CORE_MEMORY_SIZE for buffer in placed.values()):
-            return {name: placed[name] for name in sizes}
+            return {name: placed[name] for name in ("params", *sizes)}
     beyond = next(name for name in sizes if placed[name].end > geometry.CORE_MEMORY_SIZE)
     raise ResourceError(
         f"core data memory holds {geometry.CORE_MEMORY_SIZE:,} bytes, {query_block} queries of head size {head_dim} "

@@ -68,4 +68,29 @@ def list_schedule(
             waiting[target] -= 1
             if not waiting[target]:
                 heapq.heappush(ready, (0 if in_order else -height[target], target))
+    _sink(nodes, placed, successors, table)
     return [placed[i] for i in range(len(nodes))]
+
+
+def _sink(
+    nodes: Sequence[Node], placed: dict[int, Placed], successors: list[list[tuple[int, int]]], table: ReservationTable
+) -> None:
+    """Moves what only makes values, from nothing or from what the region does not change, down to its first user.
+
+    The length stays; constants and loads hold their registers no longer than they must.
+    """
+    written = {location for node in nodes for location, _, _ in node.writes}
+    for i in sorted(placed, key=lambda i: -placed[i].position):
+        node, choice, position = placed[i]
+        stores = node.memory is not None and "store" in node.memory.kind
+        if stores or node.effect is not None or not successors[i] or any(at in written for at, _, _ in node.reads):
+            continue
+        latest = min(placed[target].position - latency for target, latency in successors[i])
+        table.release(i, choice, position)
+        for later in range(latest, position, -1):
+            other = table.pick(node, later)
+            if other is not None:
+                position, choice = later, other
+                break
+        table.take(i, choice, position)
+        placed[i] = Placed(node, choice, position)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
+import hypothesis
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import strategies
 from sequential import Sequential, Stop
 
-from npuc.compiler.diagnostics import InputError
-from npuc.passes.attention.call import Call
+from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.core import build
-from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES, parameter_words, scale_words
 from npuc.passes.attention.plan import Buffer
-from npuc.passes.attention.work import Work
+from npuc.passes.attention.work import Item, Work
 
 KEYS = 32
 LOCKS = {
@@ -33,17 +35,17 @@ LOCKS = {
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def plan(head_dim: int, queries: int) -> SimpleNamespace:
-    block = KEYS * head_dim * 2
+def plan(head_dim: int, queries: int, keys: int = KEYS) -> SimpleNamespace:
+    block = keys * head_dim * 2
     sizes = {
-        "params": 64,
+        "params": PARAMETER_BYTES,
         "constants": 1024,
         "q": queries * head_dim * 2,
         "k0": block,
         "k1": block,
-        "v0": block + KEYS * 8,
-        "v1": block + KEYS * 8,
-        "scores": queries * KEYS * 4,
+        "v0": block + keys * 8,
+        "v1": block + keys * 8,
+        "scores": queries * keys * 4,
         "o": queries // 4 * (head_dim // 4 + 1) * 64,
         "state": queries // 4 * 192,
     }
@@ -52,72 +54,119 @@ def plan(head_dim: int, queries: int) -> SimpleNamespace:
         buffers[name] = Buffer(end, size)
         end += size
     return SimpleNamespace(
-        query_block=queries, key_block=KEYS, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS
+        query_block=queries, key_block=keys, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS
     )
 
 
 class Streams:
-    """Plays the DMA: fills a buffer when its lock is acquired, in the layouts the memory tile makes."""
+    """Plays the DMA for one core: fills a buffer when its lock is acquired, in the layouts the memory tile makes.
 
-    def __init__(self, shape: SimpleNamespace, memory: np.ndarray, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> None:
-        self.plan, self.memory, self.q, self.k, self.v = shape, memory, q, k, v
-        self.taken = {"k": 0, "v": 0}
+    q [N, S, D], k and v [N, Skv, D]: of all heads.  Rows of blocks beyond the last key are rows of the same head.
+    """
+
+    def __init__(self, shape: SimpleNamespace, work: Work, lane_row: int, memory: np.ndarray, arrays: Arrays) -> None:
+        self.plan, self.work, self.lane_row, self.memory = shape, work, lane_row, memory
+        self.q, self.k, self.v = arrays
+        self.items = list(work.of_group(0))
+        self.blocks = {"k": self._blocks(), "v": self._blocks()}
+        self.parity = {"k": 0, "v": 0}
+        self.taken = self.finished = 0
         self.started = False
-        self.output: np.ndarray | None = None
+        self.output = np.full(self.q.shape, np.nan)
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        return ((item.head, block) for item in self.items for block in range(item.first, item.end))
 
     def put(self, name: str, array: np.ndarray) -> None:
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
         start = self.plan.core_buffers[name].address
         self.memory[start : start + data.size] = data
 
+    def rows(self, item: Item) -> list[int]:
+        return [self.work.query(item, self.lane_row + row) for row in range(self.plan.query_block)]
+
     def __call__(self, number: int, value: int, acquire: bool) -> None:
         name = next(name for name, lock in LOCKS.items() if lock == number - 48)
         assert value & 0xFFFFFFFF == (0xFFFFFFFF if acquire else 1), (name, value)
-        dim = self.plan.head_dim
+        dim, keys = self.plan.head_dim, self.plan.key_block
         if name == "start":
             if self.started:
                 raise Stop
             self.started = True
-            call = Call(1, 1, 1, len(self.q), len(self.k), 1.0)
-            work = Work(call, self.plan.query_block, KEYS, 1)
-            self.put("params", np.array(parameter_words(work, 0, 0), np.uint32))
+            self.put("params", np.array(parameter_words(self.work, 0, self.lane_row), np.uint32))
         elif name == "q_full":
-            self.put("q", self.q.reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
+            item = self.items[self.taken]
+            self.taken += 1
+            self.put("q", self.q[item.head][self.rows(item)].reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
         elif name == "k_full":
-            block = self._next("k", self.k)
-            self.put(block[0], block[1].reshape(KEYS // 16, 16, dim // 8, 8).transpose(0, 2, 1, 3))
+            place, rows = self._next("k", self.k)
+            self.put(place, rows.reshape(2, keys // 2, dim // 8, 8).transpose(0, 2, 1, 3))
         elif name == "v_full":
-            block = self._next("v", self.v)
-            self.put(block[0], block[1].reshape(KEYS // 8, 8, dim // 4, 4).transpose(2, 0, 1, 3))
+            place, rows = self._next("v", self.v)
+            self.put(place, rows.reshape(keys // 8, 8, dim // 4, 4).transpose(2, 0, 1, 3))
         elif name == "o_full":
+            item = self.items[self.finished]
+            self.finished += 1
             start = self.plan.core_buffers["o"].address
-            tiles = self.memory[start : start + self.q.nbytes].view(ml_dtypes.bfloat16)
-            self.output = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(self.q.shape)
+            tiles = self.memory[start : start + 2 * self.plan.query_block * dim].view(ml_dtypes.bfloat16)
+            rows = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1, dim)
+            self.output[item.head][self.rows(item)] = rows.astype(np.float64)
 
     def _next(self, which: str, rows: np.ndarray) -> tuple[str, np.ndarray]:
-        n = self.taken[which]
-        self.taken[which] += 1
-        return f"{which}{n % 2}", rows[n * KEYS : (n + 1) * KEYS]
+        head, block = next(self.blocks[which])
+        place = f"{which}{self.parity[which] % 2}"
+        self.parity[which] += 1
+        keys = np.arange(block * self.plan.key_block, (block + 1) * self.plan.key_block)
+        return place, rows[head // (len(self.q) // len(rows))][keys % rows.shape[1]]
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float) -> np.ndarray:
-    scores = q.astype(np.float64) @ k.astype(np.float64).T * scale
-    p = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return p / p.sum(axis=1, keepdims=True) @ v.astype(np.float64)
+def visible(call: Call) -> np.ndarray:
+    """[S, Skv], from the meaning of the limits alone."""
+    i, j = np.mgrid[: call.query_length, : call.key_length]
+    return (j <= i + call.diagonal) & (j > i + call.diagonal - call.window)
+
+
+def attention(call: Call, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """float64; zero for queries that see nothing."""
+    q, k, v = (a.astype(np.float64) for a in (q, k, v))
+    k, v = (np.repeat(a, len(q) // len(a), axis=0) for a in (k, v))
+    scores = np.where(visible(call), q @ k.swapaxes(1, 2) * call.scale, -np.inf)
+    top = scores.max(axis=2, keepdims=True)
+    p = np.exp(scores - np.where(np.isfinite(top), top, 0))
+    return p @ v / np.maximum(p.sum(axis=2, keepdims=True), 1e-300)
+
+
+def run_call(call: Call, arrays: Arrays, shape: SimpleNamespace, lanes: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """What `lanes` cores make of a call, each on its own, and the reference."""
+    q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
+    shape.rows_per_item = lanes * shape.query_block
+    kernel = build(shape)
+    out = np.full(q.shape, np.nan)
+    for lane in range(lanes):
+        work = Work(call, shape.rows_per_item, shape.key_block, 1)
+        memory = np.random.default_rng(lane).integers(0, 256, 65536, np.uint8)  # what nobody wrote
+        for offset, data in kernel.data:
+            memory[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
+        streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v))
+        with np.errstate(all="ignore"):
+            Sequential(memory, streams).run(kernel.program)
+        assert streams.finished == len(streams.items)
+        assert not any(list(blocks) for blocks in streams.blocks.values())
+        out = np.where(np.isnan(streams.output), out, streams.output)
+    return out, attention(call, q, k, v)
 
 
 def run(arrays: Arrays, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
-    shape = plan(q.shape[1], len(q))
-    kernel = build(shape, SimpleNamespace(scale=scale))
-    memory = np.zeros(65536, np.uint8)
-    for offset, data in kernel.data:
-        memory[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
-    streams = Streams(shape, memory, q, k, v)
-    with np.errstate(all="ignore"):
-        Sequential(memory, streams).run(kernel.program)
-    assert streams.output is not None
-    return streams.output.astype(np.float64), attention(q, k, v, scale)
+    q, k, _ = arrays
+    call = Call(1, 1, 1, len(q), len(k), scale)
+    out, reference = run_call(call, tuple(a[None] for a in arrays), plan(q.shape[1], len(q)))
+    return out[0], reference[0]
+
+
+def assert_close(out: np.ndarray, reference: np.ndarray) -> None:
+    error = np.abs(out - reference)
+    assert np.all(error <= 1.6e-2 * np.abs(reference) + 2e-2)
+    assert error.sum() <= 1e-2 * np.abs(reference).sum()
 
 
 def normal(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arrays:
@@ -153,23 +202,91 @@ def falling(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arra
     return np.abs(q) * 4, -np.abs(k) * 4, v
 
 
-@pytest.mark.parametrize("make", [normal, logits_to_60, equal_rows, outliers, growing, falling])
+MAKERS = [normal, logits_to_60, equal_rows, outliers, growing, falling]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(("dim", "queries", "keys"), [(64, 16, 96), (128, 16, 64)])
 def test_the_core_program_is_attention(make: Callable[..., Arrays], dim: int, queries: int, keys: int) -> None:
     for seed in (1, 2):
         print(f"seed {seed}")
-        out, reference = run(make(np.random.default_rng(seed), queries, keys, dim), 1 / math.sqrt(dim))
-        error = np.abs(out - reference)
-        assert np.all(error <= 1.6e-2 * np.abs(reference) + 2e-2)
-        assert error.sum() <= 1e-2 * np.abs(reference).sum()
+        assert_close(*run(make(np.random.default_rng(seed), queries, keys, dim), 1 / math.sqrt(dim)))
 
 
-def test_scales_from_small_to_large_are_applied_exactly() -> None:
-    for scale in (1e-6, 0.0771516750, 0.3, 1.7, 40.0):
-        out, reference = run(normal(np.random.default_rng(3), 16, 64, 64), scale)
-        assert np.all(np.abs(out - reference) <= 1.6e-2 * np.abs(reference) + 2e-2), scale
+@pytest.mark.parametrize(
+    ("dim", "queries", "keys"), [(8, 8, 32), (40, 16, 32), (96, 24, 32), (256, 16, 16), (192, 8, 16)]
+)
+def test_head_sizes_and_tiles(dim: int, queries: int, keys: int) -> None:
+    call = Call(1, 2, 1, queries + 3, 3 * keys - 5, 1 / math.sqrt(dim), diagonal=2)
+    arrays = several(np.random.default_rng(dim), call, dim)
+    assert_close(*run_call(call, arrays, plan(dim, queries, keys), lanes=2))
 
 
-def test_a_scale_beyond_the_number_range_is_refused() -> None:
-    with pytest.raises(InputError, match="scale"):
-        build(plan(64, 16), SimpleNamespace(scale=1e30))
+def several(rng: np.random.Generator, call: Call, dim: int, make: Callable[..., Arrays] = normal) -> Arrays:
+    """q for all heads, k and v for all heads of keys."""
+    made = [make(rng, call.query_length, call.key_length, dim) for _ in range(call.heads_in_all)]
+    q, k, v = (np.stack([each[i] for each in made]) for i in range(3))
+    group = call.heads // call.kv_heads
+    return q, k[::group], v[::group]
+
+
+LIMITS = {
+    "all": (NO_DIAGONAL, NO_WINDOW),
+    "causal": (0, NO_WINDOW),
+    "causal, late": (37, NO_WINDOW),
+    "causal, early": (-21, NO_WINDOW),
+    "window 1": (0, 1),
+    "window": (0, 20),
+    "wide window, late": (30, 45),
+    "window beyond the keys": (-70, 9),
+}
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (20, 5), (33, 64), (41, 41)])
+def test_limits_of_what_queries_see(limits: str, queries: int, keys: int) -> None:
+    diagonal, window = LIMITS[limits]
+    call = Call(1, 2, 1, queries, keys, 0.2, diagonal, window)
+    make = MAKERS[(queries + keys + len(limits)) % len(MAKERS)]
+    out, reference = run_call(call, several(np.random.default_rng(queries), call, 16, make), plan(8, 8), lanes=2)
+    assert_close(out, reference)
+    assert not out[:, ~visible(call).any(axis=1)].any()
+
+
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(data=strategies.data())
+def test_any_call(data: strategies.DataObject) -> None:
+    length = strategies.integers(1, 40)
+    groups = data.draw(strategies.integers(1, 3), "heads of keys")
+    call = Call(
+        data.draw(strategies.integers(1, 2), "batch"),
+        groups * data.draw(strategies.integers(1, 2), "group"),
+        groups,
+        data.draw(length, "queries"),
+        data.draw(length, "keys"),
+        data.draw(strategies.sampled_from([0.0, -0.3, 0.125, 0.7]), "scale"),
+        data.draw(strategies.just(NO_DIAGONAL) | strategies.integers(-45, 45), "diagonal"),
+        data.draw(strategies.just(NO_WINDOW) | strategies.integers(1, 45), "window"),
+    )
+    make = data.draw(strategies.sampled_from(MAKERS), "values")
+    rng = np.random.default_rng(data.draw(strategies.integers(0, 1000), "seed"))
+    assert_close(*run_call(call, several(rng, call, 8, make), plan(8, 8), lanes=data.draw(strategies.integers(1, 2))))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-6, -1e-6, 0.0771516750, 0.3, -0.3, 1.7, -1.7, 40.0])
+def test_scales_of_any_size_and_sign(scale: float) -> None:
+    out, reference = run(normal(np.random.default_rng(3), 16, 64, 64), scale)
+    assert np.all(np.abs(out - reference) <= 1.6e-2 * np.abs(reference) + 2e-2)
+
+
+def test_hidden_values_of_any_size_take_no_part() -> None:
+    call = Call(1, 1, 1, 24, 64, 0.2, diagonal=0)
+    q, k, v = several(np.random.default_rng(4), call, 8)
+    v[:, 24:] = k[:, 24:] = 3e38
+    assert_close(*run_call(call, (q, k, v), plan(8, 8), lanes=3))
+
+
+@pytest.mark.parametrize("scale", [1e30, -1e30, 1e-30])
+def test_a_scale_beyond_the_number_range_is_refused(scale: float) -> None:
+    with pytest.raises(UnsupportedError, match="scale"):
+        scale_words(scale)

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
 from npuc.passes.machine.ir import Builder, Operand, Part, Reg
 
 # Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
@@ -28,12 +29,12 @@ SHUFFLE_TRANSPOSE_4X4_32 = 34
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the work of one core: queries and keys per block, head size; and the softmax factor in base 2."""
+    """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item."""
 
     queries: int
     keys: int
     head_dim: int
-    factor: float
+    item_rows: int
 
     @property
     def groups(self) -> int:
@@ -61,18 +62,25 @@ class Shape:
 
 
 class ConstantPool:
-    """64-byte vectors in data memory, each stored once."""
+    """64-byte vectors in data memory, each stored once: known ones, and places that a call fills."""
 
     def __init__(self, address: int, limit: int) -> None:
         self.address = address
         self.limit = limit
-        self._offsets: dict[bytes, int] = {}
+        self._offsets: dict[bytes | str, int] = {}
 
     def offset(self, vector: bytes) -> int:
         """Offset of `vector` from the pool's start."""
         if len(vector) != TILE:
             raise ValueError(f"constant of {len(vector)} bytes, want {TILE}")
-        offset = self._offsets.setdefault(vector, TILE * len(self._offsets))
+        return self._offset(vector)
+
+    def slot(self, name: str) -> int:
+        """Offset of the place of that name."""
+        return self._offset(name)
+
+    def _offset(self, key: bytes | str) -> int:
+        offset = self._offsets.setdefault(key, TILE * len(self._offsets))
         if offset + TILE > self.limit:
             raise ResourceError(
                 f"constants need more than the {self.limit} bytes of core data memory set aside for them"
@@ -80,7 +88,7 @@ class ConstantPool:
         return offset
 
     def data(self) -> bytes:
-        return b"".join(self._offsets)
+        return b"".join(key if isinstance(key, bytes) else bytes(TILE) for key in self._offsets)
 
 
 def f32x16(value: float) -> bytes:
@@ -91,29 +99,9 @@ def u32x16(value: int) -> bytes:
     return struct.pack("<I", value) * 16
 
 
-def bf16_bits(value: float) -> int:
-    """Round to nearest even (finite values)."""
-    bits = struct.unpack("<I", struct.pack("<f", value))[0]
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
-
-
-def bf16_value(bits: int) -> float:
-    return struct.unpack("<f", struct.pack("<I", bits << 16))[0]
-
-
 def bf16_pair(low: float, high: float) -> bytes:
     """16 lanes of `low`, then 16 lanes of `high`: an operand [low|high] of the elementwise mode."""
     return struct.pack("<H", bf16_bits(low)) * 16 + struct.pack("<H", bf16_bits(high)) * 16
-
-
-def bf16_split(value: float, parts: int) -> tuple[float, ...]:
-    """`value` as a sum of bf16 numbers, largest first."""
-    result = []
-    for _ in range(parts):
-        piece = bf16_value(bf16_bits(value))
-        result.append(piece)
-        value -= piece
-    return tuple(result)
 
 
 @dataclass
@@ -147,6 +135,54 @@ class Context:
         self.b.constant(r, value)
         return r
 
+    def word(self, word: Word, name: str = "") -> Reg:
+        """A word of the parameters of the call, or of the core's own variables behind them, in a fresh register.
+
+        They lie right before the constants, so that one pointer reaches both.
+        """
+        r = self.b.r(name or word.name.lower())
+        self.b.op("LDA_dms_lda_idx_imm", r, self.registers["pool"], 4 * word - PARAMETER_BYTES, region="params")
+        return r
+
+    def set_word(self, word: Word, value: Reg) -> None:
+        self.b.op("ST_dms_sts_idx_imm", value, self.registers["pool"], 4 * word - PARAMETER_BYTES, region="params")
+
+    def sum(self, a: Reg, b: Reg | int, name: str = "sum") -> Reg:
+        """a + b of two scalars."""
+        r = self.b.r(name)
+        if isinstance(b, int) and -64 <= b <= 63:
+            self.b.op("ADD_add_r_ri", r, a, b)
+        else:
+            self.b.op("ADD", r, a, self.scalar(b, name) if isinstance(b, int) else b)
+        return r
+
+    def difference(self, a: Reg, b: Reg, name: str = "difference") -> Reg:
+        r = self.b.r(name)
+        self.b.op("SUB", r, a, b)
+        return r
+
+    def shifted(self, a: Reg, places: int, name: str = "shifted", *, signed: bool = True) -> Reg:
+        """a * 2^places; to the right where negative, by copies of the sign or by zeros."""
+        r = self.b.r(name)
+        self.b.op("ASHL" if signed else "LSHL", r, a, self.scalar(places, "places"))
+        return r
+
+    def minimum(self, a: Reg, b: Reg, name: str = "minimum") -> Reg:
+        """The smaller of two signed scalars whose difference fits 32 bits: b + (a - b where that is negative)."""
+        over = self.difference(a, b)
+        r = self.b.r(name)
+        self.b.op("AND", r, over, self.shifted(over, -31, "sign"))
+        self.b.op("ADD", r, r, b)
+        return r
+
+    def maximum(self, a: Reg, b: Reg, name: str = "maximum") -> Reg:
+        """The larger of two signed scalars whose difference fits 32 bits: a - (a - b where that is negative)."""
+        over = self.difference(a, b)
+        r = self.b.r(name)
+        self.b.op("AND", r, over, self.shifted(over, -31, "sign"))
+        self.b.op("SUB", r, a, r)
+        return r
+
     def acquire(self, lock: str) -> None:
         self.b.acquire(LOCK_BASE + self.locks[lock], self.registers["minus_one"])
 
@@ -162,10 +198,19 @@ class Context:
             word = self.scalar(int.from_bytes(vector[:4], "little"), f"{name}_word")
             self.b.op("VBCST_32", x, word)
             return x
-        p, offset = self.registers["pool"], self.pool.offset(vector)
+        self._load_constant(x, self.pool.offset(vector))
+        return x
+
+    def call_x(self, name: str) -> Reg:
+        """An x register holding a constant of the call (`call_constants`)."""
+        x = self.b.x(name)
+        self._load_constant(x, self.pool.slot(name))
+        return x
+
+    def _load_constant(self, x: Reg, offset: int) -> None:
+        p = self.registers["pool"]
         self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.lo, p, offset, region="constants")
         self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.hi, p, offset + HALF, region="constants")
-        return x
 
     def constant_bm(self, vector: bytes, name: str) -> Reg:
         """An accumulator half holding a constant."""
@@ -198,6 +243,18 @@ class Context:
     def store_x(self, x: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
         self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.lo, p, HALF, region=region, carried=carried)
         self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.hi, p, step, region=region, carried=carried)
+
+    def load_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
+        """x or bm register = the 64 bytes at p + offset."""
+        name = f"VLDA_dmw_lda_{'w' if register.file == 'x' else 'am'}_ag_idx_imm"
+        self.b.op(name, register.lo, p, offset, region=region)
+        self.b.op(name, register.hi, p, offset + HALF, region=region)
+
+    def store_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
+        """The 64 bytes at p + offset = x or bm register."""
+        name = f"VST_dmw_sts_{'w' if register.file == 'x' else 'am'}_ag_idx_imm"
+        self.b.op(name, register.lo, p, offset, region=region)
+        self.b.op(name, register.hi, p, offset + HALF, region=region)
 
     def multiply(self, name: str, *operands: Operand) -> None:
         """An elementwise operation of the MAC: vmul.f, vmac.f, vmsc.f or vnegmul.f."""

@@ -12,6 +12,8 @@ import struct
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
 from npuc.passes.machine.ir import Reg
 
+SMALLEST_SUM = 2.0**-100  # positive fp32 patterns order like integers
+UNROLLED = 4  # tiles a pass: each waits for its own parts only
 RECIPROCAL_SEED = 0x7EF0  # minus the bits of a bf16 number: its reciprocal within 12 percent
 
 
@@ -22,7 +24,8 @@ def normalise(k: Context) -> None:
     sums = k.pointer("o", shape.value_tiles * TILE, name="p_sums")
     groups = k.scalar(shape.groups, "normalise_groups")
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
-    parts = k.zero_x("o_parts")
+    unrolled = UNROLLED if shape.value_tiles % UNROLLED == 0 else 2  # the head size is a multiple of eight
+    parts = [k.zero_x(f"o_parts{i}") for i in range(unrolled)]
     with b.counted_loop(groups, "normalise"):
         row_sum = b.bm("row_sum")
         b.op("VLDA_dmw_lda_am_ag_idx_imm", row_sum.lo, sums, 0, region="o")
@@ -30,18 +33,36 @@ def normalise(k: Context) -> None:
         skip = b.m("o_group")
         b.constant(skip, shape.output_tiles * TILE)
         b.op("PADDA_lda_ptr_inc_idx", sums, skip)
-        high, low = _reciprocal(k, row_sum, take_low)
-        with b.hardware_loop(shape.value_tiles, "divide"):
-            o, rest, quotient, result = b.bm("o"), b.bm("o_rest"), b.bm("quotient"), b.x("result")
-            k.load_bm(o, load, "o", carried=False)
-            k.to_bf16(parts.lo, o)
-            k.multiply("VMSC", rest, o, parts, take_low)
-            k.to_bf16(parts.hi, rest)
-            k.multiply("VMUL", quotient, parts, high)
-            k.multiply("VMAC", quotient, quotient, parts, low)
-            k.to_bf16(result.lo, quotient)
-            b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", result.lo, store, HALF, region="o", carried=False)
+        high, low = _reciprocal(k, _not_zero(k, row_sum), take_low)
+        with b.hardware_loop(shape.value_tiles // unrolled, "divide"):
+            tiles = [b.bm(f"o{i}") for i in range(unrolled)]
+            for tile in tiles:  # all before the first store, which they must not pass
+                k.load_bm(tile, load, "o", carried=False)
+            for tile, part in zip(tiles, parts, strict=True):
+                _divide(k, tile, store, part, high, low, take_low)
         b.op("PADDA_lda_ptr_inc_idx_imm", load, TILE)
+
+
+def _divide(k: Context, o: Reg, store: Reg, parts: Reg, high: Reg, low: Reg, take_low: Reg) -> None:
+    """One tile of O times the reciprocal; parts: a register whose upper half is finite."""
+    b = k.b
+    rest, quotient, result = b.bm("o_rest"), b.bm("quotient"), b.x("result")
+    k.to_bf16(parts.lo, o)
+    k.multiply("VMSC", rest, o, parts, take_low)
+    k.to_bf16(parts.hi, rest)
+    k.multiply("VMUL", quotient, parts, high)
+    k.multiply("VMAC", quotient, quotient, parts, low)
+    k.to_bf16(result.lo, quotient)
+    b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", result.lo, store, HALF, region="o", carried=False)
+
+
+def _not_zero(k: Context, value: Reg) -> Reg:
+    """Sums of no probability at all (every key hidden) become SMALLEST_SUM, so that zero stays zero when divided."""
+    bits, result = k.b.x("sum_bits"), k.b.bm("row_sum_bounded")
+    k.move(bits, value)
+    k.b.op("VMAX_LT_S32", bits, k.b.r("mask"), bits, k.constant_x(f32x16(SMALLEST_SUM), "smallest_sum"))
+    k.move(result, bits)
+    return result
 
 
 def _reciprocal(k: Context, value: Reg, take_low: Reg) -> tuple[Reg, Reg]:

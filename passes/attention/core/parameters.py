@@ -1,14 +1,120 @@
-"""The parameters of a call as one core finds them in its buffer `params`: sixteen 32-bit words."""
+"""What a call tells the cores: the words that the runtime sequence writes into `params` before it raises `start`.
+
+Behind them lie the core's own variables.  Lengths and limits are signed words; the factors of the scores come as sums
+of bf16 numbers, two to a word (low half first), so that fp32 products can be formed from bf16 ones.
+"""
 
 from __future__ import annotations
 
+import math
+import struct
+from enum import IntEnum
+
+from npuc.compiler.diagnostics import UnsupportedError
 from npuc.passes.attention.work import Work
 
-WORDS = 16
-ITEMS, KEY_LENGTH = 0, 6  # numbers of words that the program reads
+
+class Word(IntEnum):
+    """Numbers of the 32-bit words in the buffer `params`."""
+
+    # Written by the runtime sequence.
+    ITEMS = 0  # work items of this column group
+    FIRST = 1  # number of the first one in its round
+    STRIDE = 2  # and from each to the next: the column groups there are
+    PER_ROUND = 3  # items of a round: batch * query heads
+    ROUNDS = 4
+    QUERIES = 5  # S
+    KEYS = 6  # Skv
+    OFFSET = 7  # query i sees no key beyond i + offset
+    WINDOW = 8  # nor any at or before i + offset - window
+    LANE_ROW = 9  # where this core's rows begin in an item
+    FACTOR = 10  # |scale| * log2 e, first and second part
+    FACTOR_REST = 11  # third part; -(rest / first part), for scores in two parts
+    INVERSE = 12  # -1 / (|scale| * log2 e), first and second part
+    INVERSE_REST = 13  # third part; scores beyond which the reference moves
+    REFINE = 14  # scores beyond which the maximum is refined
+    FLAGS = 15  # of Q's bits
+    # The core's own.
+    POSITION = 16  # number of the item in its round
+    ROUND = 17
+    FIRST_QUERY = 18  # of this core's tile
+    FIRST_KEY = 19  # of the item's blocks
+    BLOCKS = 20
+    HIDDEN_ABOVE = 21  # a block that begins beyond this key is hidden from this core's rows
+    HIDDEN_BELOW = 22  # so is one that begins before this one
+    WHOLE_ABOVE = 23  # a block that begins beyond this key is hidden in part
+    WHOLE_BELOW = 24  # so is one that begins before this one
+
+
+WORDS = 16  # of a call
+PARAMETER_BYTES = 128
+
+NEGATIVE, ZERO = 1, 2  # FLAGS: Q changes its sign; Q counts as zero
+
+REBASE_THRESHOLD = 24.0
+"""The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16 exponents can
+hold, far above what ordinary scores reach, so that rescaling O stays rare."""
+REFINE_BEYOND = 2048.0
+"""Base 2: above, bf16's eight bits leave the maximum too coarse."""
+# Bounds of |scale| * log2(e) within which factor, inverse and limits stay normal bf16 numbers.
+FACTOR_RANGE = (2.0**-60, 2.0**60)
+
+
+def bf16_bits(value: float) -> int:
+    """Round to nearest even (finite values)."""
+    bits = struct.unpack("<I", struct.pack("<f", value))[0]
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) & 0xFFFF
+
+
+def bf16_value(bits: int) -> float:
+    return struct.unpack("<f", struct.pack("<I", bits << 16))[0]
+
+
+LARGEST_BF16 = bf16_value(0x7F7F)
+
+
+def bf16_split(value: float, parts: int) -> tuple[float, ...]:
+    """`value` as a sum of bf16 numbers, largest first."""
+    result = []
+    for _ in range(parts):
+        piece = bf16_value(bf16_bits(value))
+        result.append(piece)
+        value -= piece
+    return tuple(result)
 
 
 def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:
-    """All words of the core of `group` whose lane begins at row `lane_row` of an item: 0..9 are the work's."""
-    words = work.words(group, lane_row)
-    return tuple(word & 0xFFFFFFFF for word in words) + (0,) * (WORDS - len(words))
+    """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item."""
+    words = (*work.words(group, lane_row), *scale_words(work.call.scale))
+    return tuple(word & 0xFFFFFFFF for word in words)
+
+
+def scale_words(scale: float) -> tuple[int, ...]:
+    """Words FACTOR to FLAGS for scores that count `scale` times.
+
+    Raises UnsupportedError for a scale other than 0 whose magnitude, times log2 e, is outside FACTOR_RANGE.
+    """
+    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
+    factor = abs(scale) * math.log2(math.e) if scale else 1.0
+    if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
+        raise UnsupportedError(
+            f"scale {scale:g} is outside what the kernel represents",
+            remedy="use 0 or 1e-18 <= |scale| <= 7e17, or the reference backend",
+        )
+    first, second, third = bf16_split(factor, 3)
+    inverse = bf16_split(-1.0 / factor, 3)
+    rest = bf16_split(factor, 2)[1]
+    threshold = min(REBASE_THRESHOLD / factor, LARGEST_BF16)
+    refine = min(REFINE_BEYOND / factor, LARGEST_BF16)
+    return (
+        _pair(first, second),
+        _pair(third, -rest / first),
+        _pair(inverse[0], inverse[1]),
+        _pair(inverse[2], threshold),
+        _pair(refine, -refine),
+        flags,
+    )
+
+
+def _pair(low: float, high: float) -> int:
+    return bf16_bits(low) | bf16_bits(high) << 16

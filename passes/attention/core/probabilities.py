@@ -16,14 +16,14 @@ from npuc.passes.attention.core.context import (
     HALF,
     Context,
     bf16_pair,
-    bf16_split,
     f32x16,
 )
 from npuc.passes.machine.ir import Operand, Part, Reg
 
 MAGIC_23 = 1.5 * 2.0**23  # adding it rounds to integers (facts/semantics/exp_softmax.md section 1)
 MAGIC_16 = 1.5 * 2.0**16  # adding it leaves seven fraction bits (the same section)
-LOWEST_EXPONENT = -125.0  # keeps 2^t normal in bf16
+LOWEST_EXPONENT = -127.0
+"""2^t with this t is the bf16 pattern of 1, less 127 exponent steps: exactly zero.  Just above it bf16 is subnormal."""
 # 2^f = C0 + f (C1 + f C2) on [-1/2, 1/2]; bit patterns of recipe B.
 C0 = struct.unpack("<f", struct.pack("<I", 0x3F800E85))[0]
 C1 = struct.unpack("<f", struct.pack("<I", 0x3F340000))[0]
@@ -45,10 +45,9 @@ class _Constants:
 def exponentiate(k: Context) -> None:
     """All scores of the block to probabilities, tile pair by tile pair."""
     b, shape = k.b, k.shape
-    high, rest = bf16_split(shape.factor, 2)
     constants = _Constants(
-        split=k.constant_x(bf16_pair(1.0, -rest / high), "split"),
-        factor=k.constant_x(bf16_pair(high, high), "factor"),
+        split=k.call_x("split"),
+        factor=k.call_x("factor_high"),
         lowest=k.constant_x(f32x16(LOWEST_EXPONENT), "lowest"),
         c2=k.constant_x(bf16_pair(C2 / 2, 0.0), "c2"),
         magic_23=k.constant_bm(f32x16(MAGIC_23), "magic_23"),

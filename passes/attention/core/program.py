@@ -1,16 +1,15 @@
 """The whole program of one core.
 
-It waits for `start`, reads its parameters (parameters.py) and runs; then it waits
-again, so that one loaded kernel serves any number of calls with any lengths.
+It waits for `start`, reads the parameters of the call (`parameters`), and works on its items; then it waits again, so
+that one loaded kernel serves any number of calls with any lengths.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.core.call_constants import prepare_call
 from npuc.passes.attention.core.context import (
     CORE_MEMORY,
     ELEMENTWISE,
@@ -21,24 +20,23 @@ from npuc.passes.attention.core.context import (
     Context,
     Shape,
 )
+from npuc.passes.attention.core.items import begin_item, classify, first_item
 from npuc.passes.attention.core.normalise import normalise
-from npuc.passes.attention.core.parameters import ITEMS, KEY_LENGTH
+from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.probabilities import exponentiate
 from npuc.passes.attention.core.query import clear_accumulators, transpose_queries
-from npuc.passes.attention.core.rebase import FLOOR_NONE, rebase
+from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
 from npuc.passes.attention.core.values import accumulate_values
+from npuc.passes.attention.core.visibility import hide_scores
 from npuc.passes.machine.ir import Builder, Program, Reg
 
 if TYPE_CHECKING:
-    from npuc.compiler.frontend.attention import Attention
     from npuc.passes.attention.plan import Plan
 
 CONV_EVEN = 12  # crRnd: round to nearest even; the reset value is floor (facts/semantics/convert.md section 1)
 NO_SATURATION = 0  # crSat
 ONE_BF16 = b"\x80\x3f"
-# Bounds of scale * log2(e) within which factor, inverse and limits stay normal bf16 numbers.
-FACTOR_RANGE = (2.0**-60, 2.0**60)
 
 
 @dataclass(frozen=True)
@@ -49,23 +47,22 @@ class KernelProgram:
     data: tuple[tuple[int, bytes], ...]
 
 
-def build(plan: Plan, attention: Attention) -> KernelProgram:
-    """The program of every core of `plan`.  UnsupportedError when the scale is out of range."""
-    factor = attention.scale * math.log2(math.e)
-    if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
-        raise UnsupportedError(f"scale {attention.scale:g} is outside what the kernel represents")
-    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, factor)
+def build(plan: Plan) -> KernelProgram:
+    """The program of every core of `plan`."""
+    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
     with b.source("constants and modes"):
         _prepare(k)
-    with b.forever("run"), b.source("parameters of the call"):
-        k.acquire("start")
-        items, blocks = _parameters(k)
+    with b.forever("run"):
+        with b.source("parameters of the call"):
+            k.acquire("start")
+            prepare_call(k)
+            items = first_item(k)
         with b.counted_loop(items, "item"):
-            _work_item(k, blocks)
+            _work_item(k)
     block_bytes = shape.keys * shape.head_dim * 2
     ones = ONE_BF16 * (TILE // 2) * (shape.keys // 8)
     data = (
@@ -93,60 +90,70 @@ def _prepare(k: Context) -> None:
         ("values", k.address("v0")),
         ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
+        ("unseen", 0),
     ):
         k.registers[name] = k.scalar(value, name)
     k.registers["pool"] = k.pointer("constants", name="p_constants")
 
 
-def _parameters(k: Context) -> tuple[Reg, Reg]:
-    p = k.pointer("params", name="p_params")
-    items, keys = k.b.r("items"), k.b.r("key_length")
-    k.b.op("LDA_dms_lda_idx_imm", items, p, 4 * ITEMS, region="params")
-    k.b.op("LDA_dms_lda_idx_imm", keys, p, 4 * KEY_LENGTH, region="params")
-    assert k.shape.keys & (k.shape.keys - 1) == 0
-    rounded, blocks = k.b.r("keys_rounded"), k.b.r("blocks")
-    k.b.op("ADD_add_r_ri", rounded, keys, k.shape.keys - 1)
-    k.b.op("LSHL", blocks, rounded, k.scalar(1 - k.shape.keys.bit_length(), "right_shift"))
-    return items, blocks
-
-
-def _work_item(k: Context, blocks: Reg) -> None:
+def _work_item(k: Context) -> None:
     b = k.b
+    with b.source("rows and keys of the item"):
+        begin_item(k)
     k.acquire("q_full")
     with b.source("Q tiles transposed"):
         transpose_queries(k)
     k.acquire("o_empty")
     with b.source("O, sums and references cleared"):
         clear_accumulators(k)
-        floor, left = k.scalar(FLOOR_NONE, "floor"), b.r("blocks_left")
-        b.op("ADD_add_r_ri", left, blocks, 0)
-    with b.counted_loop(left, "block"):
-        _key_block(k, floor)
+        b.constant(k.registers["unseen"], 1)
+        not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
+    with b.counted_loop(blocks, "block"):
+        _key_block(k, first_key, not_first)
+        with b.source("next block"):
+            for name in ("keys", "values"):
+                b.op("SUB", k.registers[name], k.registers[f"{name}_sum"], k.registers[name])
+            b.op("ADD_add_r_ri", first_key, first_key, k.shape.keys)
     k.release("q_empty")
     with b.source("O divided by the sums"):
         normalise(k)
     k.release("o_full")
 
 
-def _key_block(k: Context, floor: Reg) -> None:
+def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
+    b = k.b
+    with b.source("what the rows see of the block"):
+        hidden, partial = classify(k, first_key)
+        seen = b.r("seen")
+        b.op("EQZ", seen, hidden)
+    with b.if_nonzero(hidden), b.source("block that no row sees"):
+        k.acquire("k_full")
+        k.release("k_empty")
+        k.acquire("v_full")
+        k.release("v_empty")
+    with b.if_nonzero(seen):
+        _seen_block(k, first_key, partial, not_first)
+
+
+def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
     with b.source("scores: U = K Q^T - reference"):
         compute_scores(k, keep["keys"])
     k.release("k_empty")
-    with b.source("reference moved where scores outgrow it"):
-        b.op("SUB", keep["keys"], keep["keys_sum"], keep["keys"])
-        condition, not_first = b.r("must_rebase"), b.r("not_first")
-        b.op("OR", condition, keep["flag"], floor)
-        b.op("EQZ", not_first, floor)
-        with b.if_nonzero(condition):
-            rebase(k, not_first, floor)
-        b.constant(floor, 0)
+    moved, special = b.r("must_rebase"), b.r("special")
+    with b.source("hidden scores, and scores that outgrow the reference"):
+        b.op("OR", moved, keep["flag"], keep["unseen"])
+        b.op("OR", special, moved, partial)
+    with b.if_nonzero(special):
+        with b.if_nonzero(partial), b.source("scores of hidden keys"):
+            hide_scores(k, first_key)
+        with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
+            rebase(k, not_first)
     with b.source("probabilities: P = 2^(factor U)"):
+        b.constant(not_first, 1)
         exponentiate(k)
     k.acquire("v_full")
     with b.source("values: O += P V"):
         accumulate_values(k, keep["values"])
     k.release("v_empty")
-    with b.source("next block"):
-        b.op("SUB", keep["values"], keep["values_sum"], keep["values"])

@@ -2,8 +2,8 @@
 
 The reference is an integer in base 2, so that O and the row sums are rescaled by exact powers of two
 (facts/semantics/exp_softmax.md section 1).  It is kept beside its value in raw score units, which is
-what the scores are compared with: raw = integer / factor, to 24 bits.  The first block of a work item
-always moves it; later blocks only upwards, when `flag` says that a score went beyond the threshold.
+what the scores are compared with: raw = integer / factor, to 24 bits.  The first block of a work item in which
+a query sees a key moves it; later ones only upwards, when `flag` says that a score went beyond the threshold.
 """
 
 from __future__ import annotations
@@ -12,37 +12,34 @@ import struct
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import (
-    HALF,
     SHUFFLE_EVEN_16,
     SHUFFLE_TRANSPOSE_4X4_32,
     TILE,
     Context,
     bf16_pair,
-    bf16_split,
     f32x16,
     u32x16,
 )
 from npuc.passes.attention.core.probabilities import MAGIC_23
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_MAXIMUM, STATE_REFERENCE
-from npuc.passes.attention.core.scores import LARGEST_BF16
+from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_MAXIMUM, STATE_REFERENCE, UNSEEN
+from npuc.passes.attention.core.visibility import HIDDEN, LOWEST_BF16_PAIR
 from npuc.passes.machine.ir import Reg
 
-REFINE_BEYOND = 2048.0  # base 2: above, bf16's eight bits leave the maximum too coarse
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
 MANTISSA_BITS = 23
-LOWEST_BF16_PAIR = 0xFF7FFF7F  # the most negative finite bf16, twice
-FLOOR_NONE = 0x80000000  # least signed number: the reference may move down
+ANY = 0x80000000  # the least signed number: no floor under a maximum
 
 
-def rebase(k: Context, not_first: Reg, floor: Reg) -> None:
-    """floor: FLOOR_NONE, or 0 to move references only upwards.  not_first: O holds earlier blocks."""
+def rebase(k: Context, not_first: Reg) -> None:
+    """not_first: O holds earlier blocks.  Sets the register `unseen` when a query has still seen no key."""
     b, shape = k.b, k.shape
     state = k.pointer("state", name="p_state")
     scores = k.pointer("scores", name="p_scores")
     outputs = k.pointer("o", name="p_o")
+    b.constant(k.registers["unseen"], 0)
     groups = k.scalar(shape.groups, "rebase_groups")
     with b.counted_loop(groups, "rebase"):
-        shift, change = _move_reference(k, state, scores, floor)
+        shift, change = _move_reference(k, state, scores)
         b.op("PADDA_lda_ptr_inc_idx_imm", state, STATE_BYTES)
         _shift_scores(k, scores, change)
         with b.if_nonzero(not_first):
@@ -52,49 +49,77 @@ def rebase(k: Context, not_first: Reg, floor: Reg) -> None:
         b.op("PADDA_lda_ptr_inc_idx", outputs, skip)
 
 
-def _move_reference(k: Context, state: Reg, scores: Reg, floor: Reg) -> tuple[Reg, Reg]:
+def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     """Update one group's reference; returns the shift (base 2) and the change of the negated raw reference."""
     b = k.b
-    maximum = _block_maximum(k, state, scores, floor)
+    fp32 = _block_maximum(k, state, scores)
+    old_exponent, unseen = _old_exponent(k, state)
+    maximum, hidden = _bounded(k, fp32, unseen)
+    b.barrier()  # here and below: few registers at a time
     magic = k.constant_bm(f32x16(MAGIC_23), "magic_23")
-    scaled, shift = _times_constant(k, maximum, k.shape.factor), b.bm("shift")
+    scaled, shift = _times(k, maximum, "factor"), b.bm("shift")
     k.add(scaled, scaled, magic)
     k.subtract(shift, scaled, magic)
-    old_exponent, exponent = b.bm("exponent_old"), b.bm("exponent")
-    old_reference, change = b.bm("reference_old"), b.bm("change")
-    for register, place in ((old_exponent, STATE_EXPONENT), (old_reference, STATE_REFERENCE)):
-        for half, offset in ((register.lo, 0), (register.hi, HALF)):
-            b.op("VLDA_dmw_lda_am_ag_idx_imm", half, state, place + offset, region="state")
+    exponent, old_reference, change = b.bm("exponent"), b.bm("reference_old"), b.bm("change")
+    k.load_at(old_reference, state, STATE_REFERENCE, "state")
     k.add(exponent, old_exponent, shift)
-    reference = _times_constant(k, exponent, -1.0 / k.shape.factor)
+    b.barrier()
+    reference = _times(k, exponent, "inverse")
     k.subtract(change, reference, old_reference)
-    for register, place in ((exponent, STATE_EXPONENT), (reference, STATE_REFERENCE)):
-        for half, offset in ((register.lo, 0), (register.hi, HALF)):
-            b.op("VST_dmw_sts_am_ag_idx_imm", half, state, place + offset, region="state")
+    b.barrier()
+    still_unseen, marked, bits = b.r("still_unseen"), b.x("exponent_marked"), b.x("exponent_bits")
+    b.op("AND", still_unseen, unseen, hidden)
+    b.op("OR", k.registers["unseen"], k.registers["unseen"], still_unseen)
+    k.move(bits, exponent)
+    b.op("VSEL_32", marked, bits, k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen)
+    k.store_at(marked, state, STATE_EXPONENT, "state")
+    k.store_at(reference, state, STATE_REFERENCE, "state")
     return shift, change
 
 
-def _block_maximum(k: Context, state: Reg, scores: Reg, floor: Reg) -> Reg:
-    """Maximum over all keys of the block in fp32, in every lane of its query, at least `floor`."""
+def _old_exponent(k: Context, state: Reg) -> tuple[Reg, Reg]:
+    """The exponent so far, 0 for queries that have seen no key; and which these are."""
+    b = k.b
+    stored, distance, unseen = b.x("exponent_stored"), b.x("from_unseen"), b.r("unseen_before")
+    k.load_at(stored, state, STATE_EXPONENT, "state")
+    b.op("VSUB_32", distance, stored, k.constant_x(u32x16(UNSEEN), "unseen"))
+    b.op("VEQZ_32", unseen, distance)
+    known, exponent = b.x("exponent_known"), b.bm("exponent_old")
+    b.op("VSEL_32", known, stored, k.zero_x("zero"), unseen)
+    k.move(exponent, known)
+    return exponent, unseen
+
+
+def _bounded(k: Context, maximum: Reg, unseen: Reg) -> tuple[Reg, Reg]:
+    """The maximum to move to, relative to the reference: not below 0 but for queries that have seen no key, 0 where the
+    block hides all its keys; and where it does."""
+    b = k.b
+    bits, distance, hidden = b.x("maximum_bits"), b.x("from_hidden"), b.r("all_hidden")
+    k.move(bits, maximum)
+    b.op("VSUB_32", distance, bits, k.constant_x(u32x16(HIDDEN), "hidden"))
+    b.op("VEQZ_32", hidden, distance)
+    zero, floor, result = k.zero_x("zero"), b.x("floor"), b.bm("maximum_bounded")
+    b.op("VSEL_32", floor, zero, k.constant_x(u32x16(ANY), "any"), unseen)
+    b.op("VMAX_LT_S32", bits, b.r("mask"), bits, floor)  # negative fp32 numbers are negative integers
+    b.op("VSEL_32", bits, bits, zero, hidden)
+    k.move(result, bits)
+    return result, hidden
+
+
+def _block_maximum(k: Context, state: Reg, scores: Reg) -> Reg:
+    """Maximum over all keys of the block in fp32, in every lane of its query."""
     b = k.b
     rough = b.x("maximum")
-    b.op("VLDA_dmw_lda_w_ag_idx_imm", rough.lo, state, STATE_MAXIMUM, region="maximum")
-    b.op("VLDA_dmw_lda_w_ag_idx_imm", rough.hi, state, STATE_MAXIMUM + HALF, region="maximum")
+    k.load_at(rough, state, STATE_MAXIMUM, "maximum")
     _spread_maximum(k, rough)
     maximum = b.bm("maximum_fp32")
     b.op("VCONV_FP32_BF16", maximum, rough.lo)
-    limit = min(REFINE_BEYOND / k.shape.factor, LARGEST_BF16)
     above, below, huge = b.r("above"), b.r("below"), b.r("huge")
-    b.op("VGE_BF16", above, rough, k.constant_x(bf16_pair(limit, limit), "limit"))
-    b.op("VLT_BF16", below, rough, k.constant_x(bf16_pair(-limit, -limit), "minus_limit"))
+    b.op("VGE_BF16", above, rough, k.call_x("refine_above"))
+    b.op("VLT_BF16", below, rough, k.call_x("refine_below"))
     b.op("OR", huge, above, below)
     with b.if_nonzero(huge):
         _refine(k, maximum, scores)
-    bits, least = b.x("maximum_bits"), b.x("floor")
-    b.op("VBCST_32", least, floor)
-    k.move(bits, maximum)
-    b.op("VMAX_LT_S32", bits, b.r("mask"), bits, least)  # negative fp32 numbers are negative integers
-    k.move(maximum, bits)
     return maximum
 
 
@@ -129,10 +154,9 @@ def _refine(k: Context, maximum: Reg, scores: Reg) -> None:
         k.add(maximum, maximum, step)
 
 
-def _times_constant(k: Context, value: Reg, constant: float) -> Reg:
-    """value * constant in fp32, from three bf16 parts of each."""
+def _times(k: Context, value: Reg, factor: str) -> Reg:
+    """value times a factor of the call in fp32, from three bf16 parts of each."""
     b = k.b
-    parts = bf16_split(constant, 3)
     upper, lower = k.zero_x("value_upper"), b.x("value_lower")
     rest, result = b.bm("value_rest"), b.bm("product")
     k.to_bf16(upper.lo, value)
@@ -141,9 +165,9 @@ def _times_constant(k: Context, value: Reg, constant: float) -> Reg:
     k.multiply("VMSC", rest, rest, upper, k.constant_x(bf16_pair(0.0, 1.0), "take_high"))
     k.to_bf16(lower.lo, rest)
     k.to_bf16(lower.hi, value)
-    k.multiply("VMUL", result, upper, k.constant_x(bf16_pair(parts[0], parts[0]), "constant_high"))
-    k.multiply("VMAC", result, result, upper, k.constant_x(bf16_pair(parts[1], parts[1]), "constant_middle"))
-    k.multiply("VMAC", result, result, lower, k.constant_x(bf16_pair(parts[0], parts[2]), "constant_low"))
+    k.multiply("VMUL", result, upper, k.call_x(f"{factor}_high"))
+    k.multiply("VMAC", result, result, upper, k.call_x(f"{factor}_middle"))
+    k.multiply("VMAC", result, result, lower, k.call_x(f"{factor}_low"))
     return result
 
 

@@ -7,16 +7,10 @@ which makes the subtraction free.  The two halves of the key tiles come through 
 
 from __future__ import annotations
 
-import struct
-
-from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_bits, bf16_value
+from npuc.passes.attention.core.context import HALF, TILE, Context
 from npuc.passes.attention.core.query import STATE_BYTES, STATE_MAXIMUM, STATE_REFERENCE
 from npuc.passes.machine.ir import Reg
 
-# The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16
-# exponents can hold, far above what ordinary scores reach, so that rescaling O stays rare.
-REBASE_THRESHOLD = 24.0
-LARGEST_BF16 = bf16_value(0x7F7F)
 GROUPS = 2
 
 
@@ -29,8 +23,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
     b.constant(queries, k.address("q"))
     b.constant(state, k.address("state"))
     scores = k.pointer("scores", name="p_scores")
-    limit = min(REBASE_THRESHOLD / shape.factor, LARGEST_BF16)
-    threshold = k.constant_x(struct.pack("<H", bf16_bits(limit)) * 32, "threshold")
+    threshold = k.call_x("threshold")
     b.constant(k.registers["flag"], 0)
     pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
     with b.counted_loop(pairs, "score_pairs"):

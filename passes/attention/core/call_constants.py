@@ -1,0 +1,61 @@
+"""Vectors that depend on the call: made from its parameters when it starts, loaded like constants after that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuc.passes.attention.core.context import HALF, Context
+from npuc.passes.attention.core.parameters import Word
+from npuc.passes.machine.ir import Reg
+
+ONES_BF16 = 0x3F803F80
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of the two bf16 numbers of a parameter word: 0 the low one, 1 the high one."""
+
+    word: Word
+    place: int
+
+
+ONE = None  # in place of a Half: 1.0
+
+# name -> (16 lanes, 16 lanes)
+CALL_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
+    "threshold": (Half(Word.INVERSE_REST, 1),) * 2,
+    "refine_above": (Half(Word.REFINE, 0),) * 2,
+    "refine_below": (Half(Word.REFINE, 1),) * 2,
+    "split": (ONE, Half(Word.FACTOR_REST, 1)),
+    "factor_high": (Half(Word.FACTOR, 0),) * 2,
+    "factor_middle": (Half(Word.FACTOR, 1),) * 2,
+    "factor_low": (Half(Word.FACTOR, 0), Half(Word.FACTOR_REST, 0)),
+    "inverse_high": (Half(Word.INVERSE, 0),) * 2,
+    "inverse_middle": (Half(Word.INVERSE, 1),) * 2,
+    "inverse_low": (Half(Word.INVERSE, 0), Half(Word.INVERSE_REST, 0)),
+}
+
+
+def prepare_call(k: Context) -> None:
+    """Fills the places of CALL_CONSTANTS."""
+    for name, halves in CALL_CONSTANTS.items():
+        offset = k.pool.slot(name)
+        for place, half in enumerate(halves):
+            k.b.op(
+                "VST_dmw_sts_w_ag_idx_imm",
+                _spread(k, half, name).lo,
+                k.registers["pool"],
+                offset + HALF * place,
+                region="constants",
+            )
+        k.b.barrier()  # few registers at a time
+
+
+def _spread(k: Context, half: Half | None, name: str) -> Reg:
+    x = k.b.x(name)
+    if half is None:
+        k.b.op("VBCST_32", x, k.scalar(ONES_BF16, "ones_bits"))
+        return x
+    word = k.word(half.word)
+    k.b.op("VBCST_16", x, k.shifted(word, -16, signed=False) if half.place else word)
+    return x

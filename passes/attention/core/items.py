@@ -1,0 +1,103 @@
+"""Which rows and which blocks of keys a core works on: the scalar half of the program, the mirror of `..work`.
+
+Items are numbered longest first: rounds of query rows from the last to the first, in each the heads of all batches.
+A column group takes every STRIDE-th.  The last round is moved up to end with the last row; where there are fewer rows
+than an item has, those beyond the last count as the last.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import Context
+from npuc.passes.attention.core.parameters import Word
+from npuc.passes.machine.ir import Reg
+
+MOST_GROUPS = 4  # column groups; with one item to a round, a step goes so many rounds on
+
+
+def first_item(k: Context) -> Reg:
+    """Start of a call; returns how many items there are."""
+    k.set_word(Word.POSITION, k.word(Word.FIRST))
+    k.set_word(Word.ROUND, k.sum(k.word(Word.ROUNDS), -1))
+    return k.word(Word.ITEMS)
+
+
+def begin_item(k: Context) -> None:
+    """The item at POSITION of ROUND: FIRST_QUERY, its blocks of keys, what of them this core's rows see; moves on."""
+    round_ = _settle(k)
+    row = k.b.r("row")
+    k.b.op("MUL_mul_r_rr", row, round_, k.scalar(k.shape.item_rows, "item_rows"))
+    last_start = k.difference(k.word(Word.QUERIES), k.scalar(k.shape.item_rows, "item_rows"))
+    first_row = k.maximum(k.minimum(row, last_start), k.scalar(0, "no_row"), "first_row")
+    first_query = k.sum(first_row, k.word(Word.LANE_ROW), "first_query")
+    k.set_word(Word.FIRST_QUERY, first_query)
+    _blocks(k, first_row)
+    _limits(k, first_query)
+
+
+def _settle(k: Context) -> Reg:
+    """Carries what POSITION is beyond a round over to ROUND, and moves POSITION on for the next item."""
+    position, round_ = k.word(Word.POSITION), k.word(Word.ROUND)
+    per_round = k.word(Word.PER_ROUND)
+    for _ in range(MOST_GROUPS):
+        beyond, carry = k.b.r("beyond"), k.b.r("carry")
+        k.b.op("GE", beyond, position, per_round)
+        k.b.op("MUL_mul_r_rr", carry, beyond, per_round)
+        position, round_ = k.difference(position, carry, "position"), k.difference(round_, beyond, "round")
+    k.set_word(Word.POSITION, k.sum(position, k.word(Word.STRIDE)))
+    k.set_word(Word.ROUND, round_)
+    return round_
+
+
+def _rows(k: Context, first: Reg, count: int) -> tuple[Reg, Reg]:
+    """The first and the last query of `count` rows, none beyond the last there is."""
+    last_query = k.sum(k.word(Word.QUERIES), -1, "last_query")
+    return k.minimum(first, last_query), k.minimum(k.sum(first, count - 1), last_query)
+
+
+def _sees(k: Context, query: Reg) -> tuple[Reg, Reg]:
+    """The first and the last key that a query sees, the first perhaps below 0."""
+    diagonal = k.sum(query, k.word(Word.OFFSET), "diagonal")
+    last_key = k.sum(k.word(Word.KEYS), -1, "last_key")
+    first = k.sum(k.difference(diagonal, k.word(Word.WINDOW)), 1, "first_seen")
+    return first, k.minimum(diagonal, last_key)
+
+
+def _blocks(k: Context, first_row: Reg) -> None:
+    """FIRST_KEY and BLOCKS: from the first block any row of the item sees to the last, at least one."""
+    keys = k.shape.keys
+    places = keys.bit_length() - 1
+    first_query, last_query = _rows(k, first_row, k.shape.item_rows)
+    (first, _), (_, last) = _sees(k, first_query), _sees(k, last_query)
+    count = k.shifted(k.sum(k.word(Word.KEYS), keys - 1), -places, "key_blocks")
+    begin = k.shifted(k.maximum(first, k.scalar(0, "no_key")), -places, "first_block")
+    begin = k.minimum(begin, k.sum(count, -1))
+    end = k.minimum(k.sum(k.shifted(last, -places), 1), count)
+    k.set_word(Word.FIRST_KEY, k.shifted(begin, places))
+    k.set_word(Word.BLOCKS, k.maximum(k.difference(end, begin), k.scalar(1, "one_block")))
+
+
+def _limits(k: Context, first_query: Reg) -> None:
+    """HIDDEN_* and WHOLE_*: between which first keys blocks are seen in part, and wholly, by this core's rows."""
+    keys = k.shape.keys
+    first_query, last_query = _rows(k, first_query, k.shape.queries)
+    first_low, first_high = _sees(k, first_query)
+    last_low, last_high = _sees(k, last_query)
+    k.set_word(Word.HIDDEN_ABOVE, last_high)
+    k.set_word(Word.HIDDEN_BELOW, k.sum(first_low, 1 - keys))
+    k.set_word(Word.WHOLE_ABOVE, k.sum(first_high, 1 - keys))
+    k.set_word(Word.WHOLE_BELOW, last_low)
+
+
+def classify(k: Context, first_key: Reg) -> tuple[Reg, Reg]:
+    """(hidden, partial) of the block that begins at `first_key`: no row sees any of its keys; not all see all."""
+
+    def outside(above: Word, below: Word, name: str) -> Reg:
+        beyond, before = k.b.r("beyond"), k.b.r("before")
+        k.b.op("LT", beyond, k.word(above), first_key)
+        k.b.op("LT", before, first_key, k.word(below))
+        r = k.b.r(name)
+        k.b.op("OR", r, beyond, before)
+        return r
+
+    hidden = outside(Word.HIDDEN_ABOVE, Word.HIDDEN_BELOW, "hidden")
+    return hidden, outside(Word.WHOLE_ABOVE, Word.WHOLE_BELOW, "partial")
