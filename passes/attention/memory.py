@@ -36,9 +36,10 @@ CORE_LOCKS = {
 def core_buffer_sizes(head_dim: int, query_block: int, key_block: int) -> dict[str, int]:
     """Bytes of each core buffer.
 
-    constants: the parameters of a call before them, as one pointer reaches both.  v*: one block and, behind it, the constant tile of ones for the row sums, which no DMA writes (64 bytes for every
-    8 keys).  o: fp32 accumulators in 4x4 tiles, one column of tiles for the row sums; the bf16 result is left compacted
-    at its start.  state: 192 bytes for each four rows (running maximum and rescaling).
+    constants: the parameters of a call before them, as one pointer reaches both.  v*: one block and, behind it, the
+    constant tile of ones for the row sums, which no DMA writes (64 bytes for every 8 keys).  o: fp32 accumulators in
+    4x4 tiles, one column of tiles for the row sums; the bf16 result is left compacted at its start.  state: 192 bytes
+    for each four rows (running maximum and rescaling).
     """
     key_bytes = key_block * head_dim * ELEMENT_BYTES
     value_bytes = key_bytes + key_block // 8 * 64

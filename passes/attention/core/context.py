@@ -29,12 +29,14 @@ SHUFFLE_TRANSPOSE_4X4_32 = 34
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item."""
+    """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item;
+    how probabilities are made (`mantissas`)."""
 
     queries: int
     keys: int
     head_dim: int
     item_rows: int
+    recipe: str = "balanced"
 
     @property
     def groups(self) -> int:

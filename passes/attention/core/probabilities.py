@@ -1,33 +1,23 @@
 """P = 2^(c U) in bf16, tile by tile as the scores lie (key by query).
 
 Two 4x4 tiles (eight keys, four queries) a pass.  U is split in two bf16 parts, so that the factor
-c = scale * log2(e) is applied with about 16 bits and never folded into Q; the exponential is the
-"balanced" recipe of facts/semantics/exp_softmax.md section 2 with its quadratic in Horner form:
-C0 + 2 f q with q = (C1 + f C2) / 2, both factors in one register, so that register times itself with halves
-swapped gives the sum.  P overwrites the scores: pass n writes where pass n // 2 has read.
+c = scale * log2(e) is applied with about 16 bits and never folded into Q; t = c U is split in an integer, which goes to
+the exponent, and a fraction, whose power of two is the mantissa (`mantissas`).  P overwrites the scores: pass n writes
+where pass n // 2 has read.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
-from npuc.passes.attention.core.context import (
-    HALF,
-    Context,
-    bf16_pair,
-    f32x16,
-)
-from npuc.passes.machine.ir import Operand, Part, Reg
+from npuc.passes.attention.core.context import Context, f32x16
+from npuc.passes.attention.core.mantissas import MANTISSAS
+from npuc.passes.machine.ir import Operand, Reg
 
 MAGIC_23 = 1.5 * 2.0**23  # adding it rounds to integers (facts/semantics/exp_softmax.md section 1)
 MAGIC_16 = 1.5 * 2.0**16  # adding it leaves seven fraction bits (the same section)
 LOWEST_EXPONENT = -127.0
 """2^t with this t is the bf16 pattern of 1, less 127 exponent steps: exactly zero.  Just above it bf16 is subnormal."""
-# 2^f = C0 + f (C1 + f C2) on [-1/2, 1/2]; bit patterns of recipe B.
-C0 = struct.unpack("<f", struct.pack("<I", 0x3F800E85))[0]
-C1 = struct.unpack("<f", struct.pack("<I", 0x3F340000))[0]
-C2 = struct.unpack("<f", struct.pack("<I", 0x3E740000))[0]
 
 
 @dataclass(frozen=True)
@@ -35,11 +25,8 @@ class _Constants:
     split: Reg  # [1 | -d] with c = ch (1 + d), ch = bf16(c)
     factor: Reg  # [ch | ch]
     lowest: Reg
-    c2: Reg  # [C2 / 2 | 0]
     magic_23: Reg
     magic_16: Reg
-    c0: Reg
-    c1: Reg
 
 
 def exponentiate(k: Context) -> None:
@@ -49,32 +36,27 @@ def exponentiate(k: Context) -> None:
         split=k.call_x("split"),
         factor=k.call_x("factor_high"),
         lowest=k.constant_x(f32x16(LOWEST_EXPONENT), "lowest"),
-        c2=k.constant_x(bf16_pair(C2 / 2, 0.0), "c2"),
         magic_23=k.constant_bm(f32x16(MAGIC_23), "magic_23"),
         magic_16=k.constant_bm(f32x16(MAGIC_16), "magic_16"),
-        c0=k.constant_bm(f32x16(C0), "c0"),
-        c1=k.constant_bm(f32x16(C1 / 2), "c1"),
     )
+    mantissas = MANTISSAS[shape.recipe](k, 2)
     shift = b.s("no_shift")
     b.constant(shift, 0)
-    turn = k.scalar(HALF, "swap_halves")
-    # [f | q]: the upper half only has to be finite when the lower one is multiplied.
-    powers = [k.zero_x(f"fq{i}") for i in range(2)]
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities"):
         mantissa, exponent = b.x("mantissa"), b.cm("exponent")
         for i, (half, place) in enumerate(((mantissa.lo, exponent.lo), (mantissa.hi, exponent.hi))):
             u = b.bm("u")
             k.load_bm(u, load, "scores", carried=False)
-            _tile(k, constants, u, powers[i], turn, half, place)
+            mantissas.power(i, _fraction(k, constants, u, place), half)
         steps, p = b.x("steps"), b.x("p")
         b.op("VSRS_S16_S32_mv_x_srs", steps, exponent, shift)
         b.op("VADD_16", p, mantissa, steps)
         k.store_x(p, store, "scores", carried=False)
 
 
-def _tile(k: Context, c: _Constants, u: Reg, power: Reg, turn: Reg, mantissa: Part, exponent: Operand) -> None:
-    """One tile: bf16 mantissa of 2^(c u) and, in `exponent`, its exponent as k * 128 in the low 16 bits."""
+def _fraction(k: Context, c: _Constants, u: Reg, exponent: Operand) -> Reg:
+    """The fraction of c u in [-1/2, 1/2], and in `exponent` its integer as k * 128 in the low 16 bits."""
     b = k.b
     parts, rest, t = b.x("u_parts"), b.bm("u_rest"), b.bm("t")
     k.to_bf16(parts.lo, u)
@@ -92,10 +74,4 @@ def _tile(k: Context, c: _Constants, u: Reg, power: Reg, turn: Reg, mantissa: Pa
     k.subtract(whole, shifted, c.magic_23)
     k.subtract(f, bounded, whole)
     k.add(exponent, whole, c.magic_16)
-    linear, value, swapped = b.bm("linear"), b.bm("value"), b.x("qf")
-    k.to_bf16(power.lo, f)
-    k.multiply("VMAC", linear, c.c1, power, c.c2)
-    k.to_bf16(power.hi, linear)
-    b.op("VSHIFT", swapped, power, power, turn)
-    k.multiply("VMAC", value, c.c0, power, swapped)  # f q + q f
-    k.to_bf16(mantissa, value)
+    return f

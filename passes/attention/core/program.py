@@ -47,9 +47,9 @@ class KernelProgram:
     data: tuple[tuple[int, bytes], ...]
 
 
-def build(plan: Plan) -> KernelProgram:
-    """The program of every core of `plan`."""
-    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
+def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
+    """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`."""
+    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item, recipe)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
