@@ -58,19 +58,18 @@ def call_of(attention: Attention) -> Call:
 
     A window counts back from the diagonal, so that it implies the causal limit (i - window < j <= i).
     """
-    lengths = attention.lengths
     batch, queries, keys = attention.lengths
     diagonal, window = NO_DIAGONAL, NO_WINDOW
     if attention.causal or attention.window is not None:
-        diagonal = lengths.key - lengths.query if attention.align == "bottom-right" else 0
+        diagonal = keys - queries if attention.align == "bottom-right" else 0
     if attention.window is not None:
         window = min(attention.window, NO_WINDOW)
     return Call(
-        batch=lengths.batch,
+        batch=batch,
         heads=attention.heads,
         kv_heads=attention.kv_heads,
-        query_length=lengths.query,
-        key_length=lengths.key,
+        query_length=queries,
+        key_length=keys,
         scale=attention.scale,
         diagonal=diagonal,
         window=window,
