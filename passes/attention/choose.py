@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 KEY_BLOCK = 32
+KEY_BLOCK_OF_WIDE_HEADS = 16  # beyond 192, where core memory holds no more
+WIDE_HEAD = 192
+HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
 OPTION_KEYS = ("query_block",)
@@ -35,6 +38,15 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     return _plan(attention, best[1], best[2])
 
 
+def padded_head(head_dim: int) -> int:
+    """The head size that the array computes with."""
+    return -(-head_dim // HEAD_UNIT) * HEAD_UNIT
+
+
+def _key_block(attention: Attention) -> int:
+    return KEY_BLOCK if padded_head(attention.head_dim) <= WIDE_HEAD else KEY_BLOCK_OF_WIDE_HEADS
+
+
 def _query_blocks(attention: Attention, options: Options) -> list[int]:
     """Allowed queries a core: multiples of 8 that fit its memory."""
     possible = list(range(QUERY_BLOCK_UNIT, QUERY_BLOCK_LIMIT + 1, QUERY_BLOCK_UNIT))
@@ -46,7 +58,7 @@ def _query_blocks(attention: Attention, options: Options) -> list[int]:
     fitting, refusal = [], None
     for size in possible:
         try:
-            memory.core_memory(attention.head_dim, size, KEY_BLOCK)
+            memory.core_memory(padded_head(attention.head_dim), size, _key_block(attention))
             fitting.append(size)
         except ResourceError as error:
             refusal = error
@@ -69,22 +81,23 @@ def _item_count(attention: Attention, query_block: int) -> int:
 
 def _rank(attention: Attention, query_block: int, columns: int) -> tuple[int, int, int]:
     items = _item_count(attention, query_block)
-    blocks = -(-attention.lengths.key // KEY_BLOCK)
-    cost = estimate(attention.head_dim, query_block, KEY_BLOCK, blocks, items, columns)
+    blocks = -(-attention.lengths.key // _key_block(attention))
+    sizes = (padded_head(attention.head_dim), query_block, _key_block(attention))
+    cost = estimate(*sizes, blocks, items, columns)
     # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
     return (-(-items // columns) * cost.item + cost.sequence // 16, -query_block, columns)
 
 
 def _plan(attention: Attention, query_block: int, columns: int) -> Plan:
     items = _item_count(attention, query_block)
-    blocks = -(-attention.lengths.key // KEY_BLOCK)
-    sizes = (attention.head_dim, query_block, KEY_BLOCK)
+    sizes = (padded_head(attention.head_dim), query_block, _key_block(attention))
+    blocks = -(-attention.lengths.key // sizes[2])
     core_locks, core_initial = memory.core_locks()
     memtile_locks, memtile_initial = memory.memtile_locks()
     return Plan(
-        head_dim=attention.head_dim,
+        head_dim=sizes[0],
         query_block=query_block,
-        key_block=KEY_BLOCK,
+        key_block=sizes[2],
         columns=columns,
         group_columns=1,
         core_buffers=memory.core_memory(*sizes),

@@ -1,104 +1,135 @@
-"""What of the attn dialect this compiler turns into programs today."""
+"""What of the attn dialect kernels compute: one list of rules, which refuses the rest and prints the README's table."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.core.parameters import FACTOR_RANGE, score_factor
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
-HEAD_SIZES = (64, 128)
-LENGTH_UNIT = 64
-LENGTH_LIMIT = 2048
-# Blocks of LENGTH_UNIT queries of all heads: their transfers take some 500 bytes each in the runtime sequence, and
-# instruction buffers share a heap of 64 MiB (facts/platform/amdxdna.md).
+HEAD_SIZE_LIMIT = 256
+LENGTH_LIMIT = 8192
+# Blocks of 64 queries of all heads: their transfers take some 500 bytes each in the runtime sequence, and instruction
+# buffers share a heap of 64 MiB (facts/platform/amdxdna.md).
 BLOCK_LIMIT = 1 << 16
 ELEMENT_TYPES = ("bf16", "f32", "f16")
 RECIPES = ("balanced",)
-SCALES = (1e-18, 7e17)  # what the kernel's factors represent as normal bf16 numbers
 ON_THE_REFERENCE = "run it with --backend reference"
-SPLIT_QUERIES = "give the queries in several calls"
+
+Problem = tuple[str, str]  # what is wrong, the remedy: remedies keep the meaning
+
+
+@dataclass(frozen=True)
+class Rule:
+    """subject, takes: a row of the table.  problems: what of an attention breaks the rule."""
+
+    subject: str
+    takes: str
+    problems: Callable[[Attention], Iterator[Problem]]
 
 
 def check_supported(attention: Attention) -> None:
-    """Raises UnsupportedError, at the operation, with the first thing that is not supported and a remedy.
-
-    Remedies keep the meaning: none leaves out what the source says.
-    """
-    for problem, remedy in (
-        _element_types(attention) or _shapes(attention) or _visibility(attention) or _numerics(attention)
-    ):
-        raise UnsupportedError(f"function @{attention.function}: {problem}", place=attention.place, remedy=remedy)
+    """Raises UnsupportedError, at the operation, with the first thing that no kernel computes and a remedy."""
+    for rule in RULES:
+        for problem, remedy in rule.problems(attention):
+            raise UnsupportedError(f"function @{attention.function}: {problem}", place=attention.place, remedy=remedy)
 
 
-def _element_types(a: Attention) -> list[tuple[str, str]]:
-    found = []
+def support_table() -> str:
+    """What kernels take, as Markdown."""
+    rows = [("what", "kernels take"), ("---", "---"), *((rule.subject, rule.takes) for rule in RULES)]
+    return "".join(f"| {subject} | {takes} |\n" for subject, takes in rows)
+
+
+def _arguments(a: Attention) -> Iterator[Problem]:
     for argument in a.arguments:
         if argument.also:
             roles = ", ".join(role.upper() for role in argument.roles)
-            found.append((f"one argument serves as {roles}", "give each its own argument and pass the tensor twice"))
-        elif argument.role != "mask" and argument.dtype not in ELEMENT_TYPES:
-            problem = f"element type {argument.dtype} of {argument.name} is not supported"
+            yield f"one argument serves as {roles}", "give each its own argument and pass the tensor twice"
+
+
+def _element_types(a: Attention) -> Iterator[Problem]:
+    for argument in a.arguments:
+        if argument.role != "mask" and argument.dtype not in ELEMENT_TYPES:
             kinds = ", ".join(ELEMENT_TYPES)
-            found.append((problem, f"multiply by {argument.name}_scale and give it as one of {kinds}"))
+            problem = f"element type {argument.dtype} of {argument.name} is not supported"
+            yield problem, f"multiply by {argument.name}_scale and give it as one of {kinds}"
     q, out = a.argument("q").dtype, a.argument("out").dtype
-    if not found and out != q:
-        found.append((f"a result of {out} from {q} arguments is not supported", f"convert the result to {q}"))
-    return found
+    if out != q:
+        yield f"a result of {out} from {q} arguments is not supported", f"convert the result to {q}"
 
 
-def _shapes(a: Attention) -> list[tuple[str, str]]:
-    found = [(f"{name} is open", "write the length in the types") for name in a.open_dimensions]
-    if found:
-        return found
+def _head_sizes(a: Attention) -> Iterator[Problem]:
+    if a.head_dim > HEAD_SIZE_LIMIT:
+        yield f"head size {a.head_dim} is above {HEAD_SIZE_LIMIT}", ON_THE_REFERENCE
+    if a.head_dim % 8:
+        yield f"head size {a.head_dim} is not a multiple of 8", "pad Q, K and V with zeros and keep the scale"
+
+
+def _lengths(a: Attention) -> Iterator[Problem]:
+    for name in a.open_dimensions:
+        yield f"{name} is open", "write the length in the types"
+    if a.open_dimensions:
+        return
     lengths = a.lengths
-    if a.head_dim not in HEAD_SIZES:
-        found.append((f"head size {a.head_dim} is not supported", _padding(a.head_dim)))
-    if a.kv_heads != a.heads:
-        problem = f"{a.heads} query heads over {a.kv_heads} key heads are not supported"
-        found.append((problem, f"repeat each head of K and V {a.heads // a.kv_heads} times"))
     independent = not a.causal and a.window is None
-    splits = (SPLIT_QUERIES if independent else ON_THE_REFERENCE, ON_THE_REFERENCE)
-    for what, length, split in zip(("query", "key"), (lengths.query, lengths.key), splits, strict=True):
-        if length % LENGTH_UNIT:
-            found.append((f"{what} length {length} is not a multiple of {LENGTH_UNIT}", ON_THE_REFERENCE))
-        elif length > LENGTH_LIMIT:
-            found.append((f"{what} length {length} is above {LENGTH_LIMIT}", split))
-    blocks = lengths.batch * a.heads * lengths.query // LENGTH_UNIT
-    if not found and blocks > BLOCK_LIMIT:
-        problem = f"{blocks:,} blocks of {LENGTH_UNIT} queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
-        found.append((problem, "split the batch or the heads"))
-    return found
+    split = "give the queries in several calls" if independent else ON_THE_REFERENCE
+    if lengths.query > LENGTH_LIMIT:
+        yield f"query length {lengths.query} is above {LENGTH_LIMIT}", split
+    if lengths.key > LENGTH_LIMIT:
+        yield f"key length {lengths.key} is above {LENGTH_LIMIT}", ON_THE_REFERENCE
+    blocks = lengths.batch * a.heads * -(-lengths.query // 64)
+    if blocks > BLOCK_LIMIT:
+        problem = f"{blocks:,} blocks of 64 queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
+        yield problem, "split the batch or the heads"
 
 
-def _padding(head_dim: int) -> str:
-    larger = [size for size in HEAD_SIZES if size > head_dim]
-    return f"pad Q, K and V with zeros to {larger[0]} and keep the scale" if larger else ON_THE_REFERENCE
+def _anything(a: Attention) -> Iterator[Problem]:
+    yield from ()
 
 
-def _visibility(a: Attention) -> list[tuple[str, str]]:
-    found = []
-    if a.causal:
-        found.append(("causal attention is not supported", ON_THE_REFERENCE))
-    if a.window is not None:
-        found.append(("window is not supported", ON_THE_REFERENCE))
+def _masks(a: Attention) -> Iterator[Problem]:
     if a.mask is not None:
-        found.append(("a mask is not supported", ON_THE_REFERENCE))
+        yield "a mask is not supported", ON_THE_REFERENCE
+
+
+def _softcap(a: Attention) -> Iterator[Problem]:
     if a.softcap is not None:
-        found.append(("softcap is not supported", ON_THE_REFERENCE))
-    return found
+        yield "softcap is not supported", ON_THE_REFERENCE
 
 
-def _numerics(a: Attention) -> list[tuple[str, str]]:
-    found = []
+def _scale(a: Attention) -> Iterator[Problem]:
+    if a.scale and not FACTOR_RANGE[0] <= score_factor(a.scale) <= FACTOR_RANGE[1]:
+        yield f"scale {a.scale:g} is not supported", ON_THE_REFERENCE
+
+
+def _precision(a: Attention) -> Iterator[Problem]:
     if a.precision != "bf16":
-        found.append((f"precision {a.precision} is not supported", "--precision bf16 computes the same"))
+        yield f"precision {a.precision} is not supported", "--precision bf16 computes the same"
     if any(factors is not None for factors in (a.q_scale, a.k_scale, a.v_scale, a.o_scale)):
-        found.append(("q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", ON_THE_REFERENCE))
-    if not SCALES[0] <= a.scale <= SCALES[1]:
-        found.append((f"scale {a.scale:g} is not supported", ON_THE_REFERENCE))
+        yield "q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", ON_THE_REFERENCE
+
+
+def _recipe(a: Attention) -> Iterator[Problem]:
     if a.recipe not in RECIPES:
-        found.append((f"recipe {a.recipe!r} is not supported", ON_THE_REFERENCE))
-    return found
+        yield f"recipe {a.recipe!r} is not supported", ON_THE_REFERENCE
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("arguments", "each in one role", _arguments),
+    Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime", _element_types),
+    Rule("precision", "bf16 products, fp32 sums", _precision),
+    Rule("head size", f"multiples of 8 up to {HEAD_SIZE_LIMIT}", _head_sizes),
+    Rule("heads", "any multiple of the heads of K and V", _anything),
+    Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch", _lengths),
+    Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
+    Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
+    Rule("masks", "none", _masks),
+    Rule("softcap", "none", _softcap),
+    Rule("recipe", ", ".join(RECIPES), _recipe),
+)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar, vector_place
+from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, forwarded_parts, is_scalar, vector_place
 from npuc.runtime.emulator.semantics import Address, effect, scalar
 
 if TYPE_CHECKING:
@@ -133,14 +133,15 @@ class _Chain:
         """Reads an operand's register in its own stage; the variable that holds the value."""
         parts = target.parts(register)
         stage, bypass = self.when[operand, parts[0], False]
+        forwarded = not is_scalar(register) and bypass is not None and bypass == bypass_of(register)
+        seen = forwarded_parts(parts) if forwarded else parts
         if self.core.strict and operand == self.saves:
-            self.saved = self.assign(stage, f"core.all_defined({self.bind('p', parts)})")
+            self.saved = self.assign(stage, f"core.all_defined({self.bind('p', seen)})")
         elif self.core.strict:
-            self.line(stage, f"check({self.bind('p', parts)}, pc)")
+            self.line(stage, f"check({self.bind('p', seen)}, pc)")
         if is_scalar(register):
             return self.assign(stage, self._scalar(register))
         offset, size = vector_place(register)
-        forwarded = bypass is not None and bypass == bypass_of(register)
         buffer = self.core.registers.bypassed if forwarded else self.core.registers.plain
         return self.assign(stage, f"{self.bind('x', buffer[offset : offset + size])}.copy()")
 
@@ -173,6 +174,10 @@ class _Chain:
                 "core.loaded_defined" if operand in self.restores else self.saved if operand in self.copies else "True"
             )
             self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc, {known}))")
+            if not is_scalar(register):  # those who read what is forwarded see it as early as the value
+                sooner = bypass is not None and bypass == bypass_of(register)
+                seen = f"(t + {delay - sooner}) & {WHEEL - 1}"
+                self.line(stage, f"DL[{seen}].append(({self.bind('p', forwarded_parts(parts))}, pc, {known}))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
             return

@@ -25,7 +25,7 @@ from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
-from npuc.runtime.emulator.register_file import LC, LE, LS, SP, RegisterFile
+from npuc.runtime.emulator.register_file import LC, LE, LS, SP, RegisterFile, part_of
 from npuc.runtime.emulator.semantics import NUMPY, Doubt, Effect
 from npuc.runtime.emulator.semantics.multiply import SIGNS
 from npuc.runtime.emulator.stack import growth
@@ -285,7 +285,7 @@ class Core(MemoryAccess):
         """Strict: reports parts that are read and were never written."""
         unwritten = [part for part in parts if part not in self.registers.defined]
         if unwritten:
-            self.report(pc, f"reads {' '.join(unwritten)}, never written")
+            self.report(pc, f"reads {' '.join(map(part_of, unwritten))}, never written")
 
     # a cycle's end
 
@@ -295,7 +295,7 @@ class Core(MemoryAccess):
             twice = landed.intersection(parts)
             if twice:
                 self.report(pc, f"two writes of {' '.join(sorted(twice))} land in the same cycle")
-            landed.update(parts)
+            landed.update(part for part in parts if part == part_of(part))
             if known:
                 self.registers.defined.update(parts)
             else:

@@ -67,8 +67,22 @@ def bypass_of(register: str) -> str | None:
     return "MOV" if offset < _ACCUMULATORS else "VEC" if offset < _MASKS else None
 
 
+_FORWARDED = "forwarded "
+
+
+def forwarded_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names in `RegisterFile.defined` of what readers of forwarded values see of these parts."""
+    return tuple(_FORWARDED + part for part in parts)
+
+
+def part_of(name: str) -> str:
+    """The register part that a name in `RegisterFile.defined` stands for."""
+    return name.removeprefix(_FORWARDED)
+
+
 class RegisterFile:
-    """`scalar`: ints by SCALAR_INDEX. `plain`, `bypassed`: VECTOR_BYTES bytes each. `defined`: parts ever written."""
+    """`scalar`: ints by SCALAR_INDEX. `plain`, `bypassed`: VECTOR_BYTES bytes each. `defined`: parts ever written, and
+    forwarded parts."""
 
     def __init__(self) -> None:
         self.scalar: list[Any] = [0] * len(_WORDS)
@@ -101,6 +115,7 @@ class RegisterFile:
         """Sets a register at once: an int, or bytes (bytes or numpy uint8) of its width."""
         parts = target.parts(register)
         self.defined.update(parts)
+        self.defined.update(forwarded_parts(parts))
         if is_scalar(register):
             for position, part in enumerate(parts):
                 self.scalar[SCALAR_INDEX[part]] = (value >> (32 * position)) & ((1 << target.width(part)) - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from npuc.passes.attention.call import Call
-from npuc.passes.attention.core.parameters import KEY_LENGTH
+from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.plan import Plan
 from npuc.passes.machine.ir import Builder, Program, Reg
 
@@ -40,7 +40,7 @@ class StandIn:
             parameters = self._pointer("params")
             items, length, blocks = b.r("items"), b.r("key_length"), b.r("blocks")
             b.op("LDA_dms_lda_idx_imm", items, parameters, 0)
-            b.op("LDA_dms_lda_idx_imm", length, parameters, 4 * KEY_LENGTH)
+            b.op("LDA_dms_lda_idx_imm", length, parameters, 4 * Word.KEYS)
             b.op("ADD_add_r_ri", length, length, self.plan.key_block - 1)
             right = b.r("right")
             b.constant(right, 1 - self.plan.key_block.bit_length())

@@ -93,6 +93,8 @@ CORRECT = {
     "modes at reset": "vups.s32.s16 bml2, wl3, s1\n\n\nvsrs.s16.s32 wl4, bml2, s1\n\n\n",
     "a later short write and an earlier long one": "lda r1, [p0, #0]\nmov r1, #1\nadd r3, r1, r1\n.\nadd r3, r1, r1",
     "a release in range": "rel #48, r2\n.",
+    "a forwarded result": "vband x4, x3, x3\nvadd.16 x5, x4, x3\n\n",
+    "a copy right after its source's first write": "vbcst.32 x10, r2\nvmov bmh1, x10\n\n",
 }
 
 

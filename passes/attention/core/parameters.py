@@ -89,13 +89,18 @@ def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:
     return tuple(word & 0xFFFFFFFF for word in words)
 
 
+def score_factor(scale: float) -> float:
+    """What scores count in base 2, but for its sign."""
+    return abs(scale) * math.log2(math.e)
+
+
 def scale_words(scale: float) -> tuple[int, ...]:
     """Words FACTOR to FLAGS for scores that count `scale` times.
 
     Raises UnsupportedError for a scale other than 0 whose magnitude, times log2 e, is outside FACTOR_RANGE.
     """
     flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
-    factor = abs(scale) * math.log2(math.e) if scale else 1.0
+    factor = score_factor(scale) if scale else 1.0
     if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
         raise UnsupportedError(
             f"scale {scale:g} is outside what the kernel represents",
