@@ -56,7 +56,7 @@ def _replace_file(target: str, data: bytes) -> None:
     temporary = _beside(target)
     try:
         # Not tempfile: its files are private, an output should have the user's usual permissions.
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as stream:
+        with open(temporary, "xb") as stream:
             stream.write(data)
         os.replace(temporary, target)
     except BaseException:

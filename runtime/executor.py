@@ -64,7 +64,8 @@ def compile(  # noqa: A001 (the public name)
 ) -> Kernel:
     """Compile a file of MLIR, MLIR text, or an Attention description, for npu1.
 
-    A str that holds a line break or `func.func` is text, any other a file's path. Raises InputError (file:line:col
+    A str that holds a line break or `func.func` is text, as is one with a brace that names no file; any other is a
+    file's path. Raises InputError (file:line:col
     where there is one), UsageError, ResourceError.
     """
     settings = driver.Settings(
@@ -73,7 +74,7 @@ def compile(  # noqa: A001 (the public name)
     if isinstance(source, os.PathLike):
         return Kernel(driver.compile_file(os.fspath(source), settings))
     if isinstance(source, str):
-        if "\n" in source or "func.func" in source:
+        if "\n" in source or "func.func" in source or ("{" in source and not os.path.exists(source)):
             return Kernel(driver.compile_source(source, settings=settings))
         return Kernel(driver.compile_file(source, settings))
     return Kernel(driver.compile_description(source, settings))

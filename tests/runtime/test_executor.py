@@ -251,7 +251,14 @@ def test_one_of_several_kernels_is_chosen_by_name():
 def test_compile_takes_files_text_and_descriptions_and_saves(monkeypatch, tmp_path):
     FakePipeline().install(monkeypatch)
     (tmp_path / "a.mlir").write_text("file\n")
-    for source in (tmp_path / "a.mlir", str(tmp_path / "a.mlir"), "text\n", described(query_length=64, head_dim=64)):
+    line = "module attributes {a.b = 1} {}"
+    for source in (
+        tmp_path / "a.mlir",
+        str(tmp_path / "a.mlir"),
+        "text\n",
+        line,
+        described(query_length=64, head_dim=64),
+    ):
         kernel = npuc.compile(source)
         kernel.save(tmp_path / "k.xclbin")
         assert (tmp_path / "k.xclbin").read_bytes() == b"xclbin of attention"

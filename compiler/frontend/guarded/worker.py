@@ -45,6 +45,7 @@ class Worker:
                 cwd=os.path.abspath(os.sep),  # holds no folder of the caller's
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
                 start_new_session=True,  # an interrupt from the keyboard is the caller's
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # the same on Windows
             )
         except OSError as error:
             raise BackendError(f"no process can be started to read MLIR: {error.strerror or error}") from error
