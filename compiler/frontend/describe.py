@@ -71,6 +71,8 @@ def _check_tensor(blame: Any, what: str, type_: Any) -> None:
 
     if not isinstance(type_, ir.RankedTensorType):
         raise Blocked(blame, f"{what} is {type_}, not a ranked tensor")
+    if type_.encoding is not None:
+        raise Blocked(blame, f"{what} is {type_}: tensors with an encoding are not recognised")
     if str(type_.element_type) not in DTYPES:
         raise Blocked(blame, f"{what} is {type_}: element types are {', '.join(DTYPES)}")
 

@@ -240,3 +240,9 @@ def test_errors_leave_no_noise_and_importing_loads_no_mlir() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "InputError\n", "")
+
+
+def test_tensors_with_an_encoding_are_refused() -> None:
+    text = function("f").replace("tensor<1x2x64x64xbf16>", 'tensor<1x2x64x64xbf16, "turned">')
+    with pytest.raises(InputError, match="argument 0 is .*: tensors with an encoding are not recognised"):
+        load(text, "x.mlir")
