@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from npuc.compiler import cache
 from npuc.compiler.diagnostics import InputError, UsageError
-from npuc.compiler.files import read_bytes, write_bytes
+from npuc.compiler.files import read_bytes
 from npuc.compiler.interface import argument_records, kernel_name
+from npuc.compiler.outputs import write_folder
 from npuc.passes.options import Options
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ LAST_PASS: Mapping[str, str | None] = {"attn": None, "plan": "plan"}
 class Settings:
     """What one compilation is asked for.
 
-    stage: the compilation ends when its files are made.  print_ir_after: a pass's name, or 'all'; its text goes to
-    `show_ir`.
+    stage: the compilation ends when its files are made.  inputs: files that a dump must not overwrite.
+    print_ir_after: a pass's name, or 'all'; its text goes to `show_ir`.
     """
 
     stage: str = "xclbin"
@@ -72,6 +73,7 @@ class Settings:
     options: Mapping[str, str] = field(default_factory=dict)
     use_cache: bool = True
     dump_folder: str | None = None
+    inputs: tuple[str, ...] = ()
     print_ir_after: str | None = None
     show_ir: Callable[[str, str], None] | None = None
 
@@ -197,7 +199,7 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
         whole = until == "xclbin"
         entry = cache.Entry(_files(kernel, whole), _summary(kernel, whole))
     if settings.dump_folder:
-        _dump(settings.dump_folder, entry, passes)
+        _dump(settings.dump_folder, entry, passes, settings.inputs)
     return entry
 
 
@@ -263,7 +265,7 @@ def _summary(kernel: CompiledKernel, whole: bool) -> dict[str, Any]:
     return summary
 
 
-def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]]) -> None:
+def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]], inputs: Sequence[str]) -> None:
     files = {name.removeprefix("elf/"): data for name, data in entry.files.items()}
     for number, (name, text) in enumerate(passes):
         files[f"{number:02}_{name.replace(os.sep, '_')}.txt"] = text.encode()
@@ -271,5 +273,4 @@ def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]]) ->
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder: {error.strerror}", place=folder) from error
-    for name, data in files.items():
-        write_bytes(os.path.join(folder, name), data)
+    write_folder(folder, files, inputs)

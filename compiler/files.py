@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import stat
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 from npuc.compiler.diagnostics import InputError
 
 
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
+    """What the system says, without the number."""
     return error.strerror or str(error)
 
 
@@ -24,7 +23,7 @@ def read_bytes(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read: {_reason(error)}", place=path) from error
+        raise InputError(f"cannot read: {reason(error)}", place=path) from error
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -44,16 +43,17 @@ def write_bytes(path: str, data: bytes) -> None:
             return
         _replace_file(target, data)
     except OSError as error:
-        raise InputError(f"cannot write: {_reason(error)}", place=path) from error
+        raise InputError(f"cannot write: {reason(error)}", place=path) from error
 
 
-def _beside(target: str) -> str:
+def beside(target: str) -> str:
+    """A name for what is to be renamed to `target`."""
     folder, name = os.path.split(target)
     return os.path.join(folder, f".{name[:200]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
 def _replace_file(target: str, data: bytes) -> None:
-    temporary = _beside(target)
+    temporary = beside(target)
     try:
         # Not tempfile: its files are private, an output should have the user's usual permissions.
         with open(temporary, "xb") as stream:
@@ -63,34 +63,3 @@ def _replace_file(target: str, data: bytes) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-
-
-def write_folder(path: str, files: Mapping[str, bytes]) -> None:
-    """A folder of files, in place of an older one that holds nothing but files of the same suffixes.
-
-    Raises InputError when it cannot be written or when the place holds something else.
-    """
-    target = os.path.realpath(path)
-    suffixes = {Path(name).suffix for name in files}
-    try:
-        if os.path.exists(target):
-            if not os.path.isdir(target):
-                raise InputError("is a file, but a folder is to be written", place=path)
-            foreign = sorted(n for n in os.listdir(target) if Path(n).suffix not in suffixes)
-            if foreign:
-                raise InputError(f"folder holds {foreign[0]}, which is not overwritten", place=path)
-        temporary, old = _beside(target), _beside(target)
-        try:
-            os.mkdir(temporary)
-            for name, data in files.items():
-                Path(temporary, name).write_bytes(data)
-            if os.path.exists(target):
-                os.rename(target, old)
-            os.rename(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            if os.path.exists(old) and not os.path.exists(target):
-                os.rename(old, target)
-            shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise InputError(f"cannot write: {_reason(error)}", place=path) from error

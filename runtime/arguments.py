@@ -32,6 +32,9 @@ DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
     "i1": np.dtype(np.bool_),
 }
 
+_FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64), BFLOAT16)
+_BF16_BITS = (np.dtype(np.uint16), np.dtype("V2"))  # the second is bf16 as .npy keeps it
+
 LARGEST_ARGUMENT = 1 << 32  # bytes; what the emulated address map leaves between two
 
 
@@ -102,21 +105,26 @@ def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
     .npy keeps it). i8 takes int8, i1 takes bool. Raises InputError naming argument, expected and got.
     """
     array = np.asarray(value)
-    if array.dtype.kind == "V" and array.dtype.itemsize == 2 and array.dtype.names is None:
-        array = array.view(BFLOAT16) if argument.dtype == "bf16" else array
-    if array.shape != argument.shape:
-        raise InputError(f"argument {argument.name} expects shape {list(argument.shape)}, got {list(array.shape)}")
-    floats = array.dtype in (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64), BFLOAT16)
-    if argument.dtype == "bf16" and floats:
-        return round_to_bf16(array)
-    if argument.dtype == "bf16" and array.dtype == np.uint16:
-        return array.view(BFLOAT16)
-    if argument.dtype in ("f16", "f32") and floats:
-        with np.errstate(over="ignore"):
-            return array.astype(INTERFACE_DTYPES[argument.dtype])
-    if argument.dtype in ("i8", "i1") and array.dtype == INTERFACE_DTYPES[argument.dtype]:
-        return array
-    raise InputError(f"argument {argument.name} expects {_accepted(argument.dtype)}, got {array.dtype}")
+    require_fit(argument, array.shape, array.dtype)
+    if argument.dtype == "bf16":
+        return array.view(BFLOAT16) if array.dtype in _BF16_BITS else round_to_bf16(array)
+    with np.errstate(over="ignore"):
+        return array.astype(INTERFACE_DTYPES[argument.dtype], copy=argument.dtype in ("f16", "f32"))
+
+
+def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raises InputError, naming argument, expected and got, where an array of that shape and type is not the argument.
+
+    Looks at no array, so that a file's header is enough.
+    """
+    if shape != argument.shape:
+        raise InputError(f"argument {argument.name} expects shape {list(argument.shape)}, got {list(shape)}")
+    if argument.dtype in ("bf16", "f16", "f32"):
+        fits = dtype in _FLOATS or (argument.dtype == "bf16" and dtype in _BF16_BITS)
+    else:
+        fits = dtype == INTERFACE_DTYPES[argument.dtype]
+    if not fits:
+        raise InputError(f"argument {argument.name} expects {_accepted(argument.dtype)}, got {dtype}")
 
 
 def _accepted(dtype: str) -> str:

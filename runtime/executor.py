@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -242,14 +242,18 @@ class Executable:
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
-        names = [a.name for a in self.kernel.inputs]
-        for name in given:
-            if name not in names:
-                raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(names)}")
-        missing = [name for name in names if name not in given]
+        self.require_inputs(given)
+        missing = [a.name for a in self.kernel.inputs if a.name not in given]
         if missing:
             raise InputError(f"argument {', '.join(missing)} of {self.kernel.name} is missing")
         return {a.name: from_user(a, given[a.name]) for a in self.kernel.inputs}
+
+    def require_inputs(self, names: Iterable[str]) -> None:
+        """Raises InputError where one of the names is no input's."""
+        known = [a.name for a in self.kernel.inputs]
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(known)}")
 
     def _open(self, name: str) -> None:
         if name not in self._opened:

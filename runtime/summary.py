@@ -61,7 +61,8 @@ class RunSummary:
             lines.append(f"time         {milliseconds(report.seconds)} at {report.clock_hz / 1e9:g} GHz{mark}")
             peak = PEAK_MACS_PER_CYCLE[self.attention.precision]
             share = report.utilization(self.macs, self.attention.precision)
-            lines.append(f"utilization  {share:.1%} of 16 cores' {peak:,} MACs a cycle{mark}")
+            if share is not None:  # a run of no cycles has none
+                lines.append(f"utilization  {share:.1%} of 16 cores' {peak:,} MACs a cycle{mark}")
         else:
             lines.append(f"time         {milliseconds(report.seconds)}, measured")
         if self.check is not None:

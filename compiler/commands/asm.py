@@ -31,6 +31,7 @@ def command(source: str, output: str | None, kind: str | None, core: tuple[int, 
     """
     from npuc.compiler.asm.products import assemble_to
     from npuc.compiler.files import read_bytes, write_bytes
+    from npuc.compiler.outputs import check_outputs
 
     if kind is None:
         kind = "o" if output is None else os.path.splitext(output)[1].removeprefix(".")
@@ -38,6 +39,7 @@ def command(source: str, output: str | None, kind: str | None, core: tuple[int, 
             raise UsageError(f"{output}: the suffix says no format", remedy="OUT.o, OUT.bin, OUT.elf, or --format")
     if output is None:
         output = f"{'a' if source == '-' else os.path.splitext(os.path.basename(source))[0]}.{kind}"
+    check_outputs([source], {"-o": output})
     file = "<stdin>" if source == "-" else source
     try:
         text = read_bytes(source).decode("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from typing import Any
 
@@ -12,7 +13,10 @@ import click
 
 from npuc.compiler import driver
 from npuc.compiler.diagnostics import UsageError
-from npuc.compiler.files import write_bytes, write_folder
+from npuc.compiler.files import write_bytes
+from npuc.compiler.outputs import check_outputs, write_folder
+
+CORE_ELF = re.compile(r"core_\d+_\d+\.elf")
 
 
 @click.command("compile")
@@ -57,6 +61,8 @@ def command(
 ) -> None:
     """Compile attention in MLIR to an xclbin, or to a stage on the way to it. `-` is standard input or output."""
     stage, output = _stage_and_output(source, output, stage, as_json)
+    file = None if stage == "elf" else output  # the files in a folder are known once they are made
+    check_outputs([source], {"-o": file, "--json": "-" if as_json else None})
     settings = driver.Settings(
         stage=stage,
         target=target,
@@ -66,11 +72,12 @@ def command(
         options=_key_values(options),
         use_cache=not no_cache,
         dump_folder=dump_dir,
+        inputs=(source,),
         print_ir_after=print_ir_after,
         show_ir=_show_ir,
     )
     compiled = driver.compile_file(source, settings)
-    size, digest = _write(compiled, stage, output)
+    size, digest = _write(compiled, stage, source, output)
     if as_json:
         report = {"output": output, "sha256": digest, "bytes": size, "seconds": compiled.seconds}
         report |= {"cached": compiled.cached, "target": target, **compiled.summary}
@@ -87,8 +94,6 @@ def _stage_and_output(source: str, output: str | None, stage: str | None, as_jso
         to_stdout = stage in driver.TEXT_STAGES and not as_json
         suffix = {"attn": "attn.mlir", "asm": "s"}.get(stage, stage)
         output = "-" if to_stdout else f"{stem}.{suffix}"
-    if output == "-" and as_json:
-        raise UsageError("--json and -o - both want standard output")
     if output == "-" and stage == "elf":
         raise UsageError("--emit elf writes a folder, not standard output")
     if output == "-" and stage not in driver.TEXT_STAGES and sys.stdout.isatty():
@@ -110,11 +115,11 @@ def _show_ir(name: str, text: str) -> None:
     print(f"// ----- after {name} -----\n{text.rstrip()}\n", file=sys.stderr)
 
 
-def _write(compiled: driver.Compiled, stage: str, output: str) -> tuple[int, str]:
+def _write(compiled: driver.Compiled, stage: str, source: str, output: str) -> tuple[int, str]:
     """Bytes written and their SHA-256 (of a folder: over its files in order of name)."""
     if stage == "elf":
         elfs = compiled.elfs()
-        write_folder(output, elfs)
+        write_folder(output, elfs, [source], CORE_ELF)
         whole = b"".join(elfs[name] for name in sorted(elfs))
         return len(whole), hashlib.sha256(whole).hexdigest()
     as_object = stage == "plan" and output.endswith(".json")

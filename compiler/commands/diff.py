@@ -7,8 +7,9 @@ import sys
 
 import click
 
-from npuc.compiler.diagnostics import CheckFailed, UsageError
+from npuc.compiler.diagnostics import CheckFailed
 from npuc.compiler.files import read_bytes, write_bytes
+from npuc.compiler.outputs import check_outputs
 
 
 @click.command("diff")
@@ -34,10 +35,7 @@ def command(a: str, b: str, as_json: bool, html: str | None, limit: int) -> None
     from npuc.compiler.inspect.diff.html import render_html
     from npuc.compiler.inspect.diff.text import render
 
-    if a == b == "-":
-        raise UsageError("A and B cannot both be standard input")
-    if html == "-" and as_json:
-        raise UsageError("--json and --html - both want standard output")
+    check_outputs([a, b], {"--html": html, "--json": "-" if as_json else None})
     report = compare(read_bytes(a), read_bytes(b), (a, b))
     if html is not None:
         write_bytes(html, render_html(report).encode())

@@ -21,6 +21,8 @@ def command(file: str, core: tuple[int, int] | None, pdi: int | None, output: st
     """
     from npuc.compiler.asm.listing import list_file
     from npuc.compiler.files import read_bytes, write_bytes
+    from npuc.compiler.outputs import check_outputs
 
+    check_outputs([file], {"-o": output})
     text = list_file(read_bytes(file), "<stdin>" if file == "-" else file, core, pdi, raw)
     write_bytes(output, text.encode())

@@ -11,6 +11,7 @@ import click
 from npuc.compiler import golden
 from npuc.compiler.diagnostics import CheckFailed, InputError
 from npuc.compiler.files import write_bytes
+from npuc.compiler.outputs import check_outputs
 
 
 @click.command("golden")
@@ -40,6 +41,7 @@ def command(action: str, folder: str, update: bool, artifacts: str | None, limit
     missing, recorded, updated, failed; diff: as npuc diff --json, of texts a unified diff.
     """
     cases = golden.read_cases(folder)
+    _require_separate_files(folder, cases, artifacts)
     stale = golden.stale_files(folder, cases)
     results = []
     for case in cases:
@@ -61,6 +63,17 @@ def command(action: str, folder: str, update: bool, artifacts: str | None, limit
         passed = not wrong and not stale
         click.echo(json.dumps({"passed": passed, "cases": [r.to_json() for r in results], "stale": stale}))
     _conclude(folder, action, wrong, stale, len(cases))
+
+
+def _require_separate_files(folder: str, cases: tuple[golden.Case, ...], artifacts: str | None) -> None:
+    """Sources are no recorded files, and artifacts are neither."""
+    sources = [os.path.join(folder, golden.LIST), *(os.path.join(folder, case.source) for case in cases)]
+    recorded = [file for case in cases for file in case.files().values()]
+    check_outputs(sources, {f"recorded file {file}": os.path.join(folder, file) for file in recorded})
+    if artifacts is not None:
+        written = [file + suffix for file in recorded for suffix in ("", ".html", ".diff")]
+        kept = [*sources, *(os.path.join(folder, file) for file in recorded)]
+        check_outputs(kept, {f"--artifacts {file}": os.path.join(artifacts, file) for file in written})
 
 
 def _conclude(folder: str, action: str, wrong: list[golden.CaseResult], stale: list[str], count: int) -> None:

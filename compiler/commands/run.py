@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from npuc.compiler.diagnostics import BackendError, CheckFailed, UsageError
+from npuc.compiler.outputs import check_outputs
 from npuc.runtime.backends import MACHINES, BackendSettings
 
 if TYPE_CHECKING:
@@ -132,8 +133,9 @@ def command(
     from npuc.runtime.executor import load
 
     files = _named(outputs, "--output")
-    if as_json and "-" in files.values():
-        raise UsageError("--json and --output NAME=- both want standard output")
+    read = [file, *filter(None, [insts]), *(text.partition("=")[2] or text for text in inputs)]
+    written = {f"--output {name}": path for name, path in files.items()}
+    check_outputs(read, {**written, "--trace": trace_file, "--json": "-" if as_json else None})
     if insts is not None:
         if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
@@ -141,7 +143,7 @@ def command(
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
             keep(foreign.report)
-        _report(foreign, as_json, profile, files)
+        _report(foreign, as_json, profile, "-" in (*files.values(), trace_file))
         return
     if allocations:
         raise UsageError("--alloc is for --insts")
@@ -172,7 +174,7 @@ def command(
         given = _inputs(executable, archives, arrays, seed)
         summary = _run(executable, given, files, wants_check)
         keep(summary.report)
-    _report(summary, as_json, profile, files)
+    _report(summary, as_json, profile, "-" in (*files.values(), trace_file))
     _fail_unless_passed(summary.check)
 
 
@@ -195,7 +197,8 @@ def _traced(path: str | None) -> Iterator[Callable[[RunReport], None]]:
         raise
 
 
-def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, files: Mapping[str, str]) -> None:
+def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, aside: bool) -> None:
+    """aside: standard output is taken, the text goes to standard error."""
     from npuc.runtime.summary import profile_text
 
     for warning in summary.warnings:
@@ -203,9 +206,8 @@ def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, 
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
-        # With an array on standard output the text moves aside.
         text = summary.text() + (profile_text(summary.report) if profile else "")
-        click.echo(text, nl=False, err="-" in files.values())
+        click.echo(text, nl=False, err=aside)
 
 
 def _run_foreign(
@@ -279,14 +281,19 @@ def _require_outputs(executable: Executable, files: dict[str, str]) -> None:
 def _inputs(
     executable: Executable, archives: list[str], arrays: dict[str, str], seed: int | None
 ) -> dict[str, np.ndarray]:
-    from npuc.runtime.arguments import draw
+    from npuc.runtime.arguments import draw, require_fit
     from npuc.runtime.array_files import read_array, read_arrays
+
+    known = {argument.name: argument for argument in executable.kernel.inputs}
+    executable.require_inputs(arrays)
+
+    def fits(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        require_fit(known[name], shape, dtype)
 
     given: dict[str, np.ndarray] = {}
     for path in archives:
-        names = [a.name for a in executable.kernel.inputs]
-        given.update({name: array for name, array in read_arrays(path).items() if name in names})
-    given.update({name: read_array(path) for name, path in arrays.items()})
+        given.update(read_arrays(path, fits, list(known)))
+    given.update({name: read_array(path, name, fits) for name, path in arrays.items()})
     if seed is None and not archives and not arrays:
         seed = 0
     if seed is not None:

@@ -13,7 +13,7 @@ from fake_pipeline import FakePipeline
 from npuc.compiler import cache, driver
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.driver import Settings
-from npuc.compiler.files import write_bytes, write_folder
+from npuc.compiler.files import write_bytes
 from npuc.compiler.frontend.attention import Attention
 
 
@@ -164,33 +164,3 @@ def test_writing_through_a_link_keeps_the_link(tmp_path):
     (tmp_path / "link").symlink_to("real")
     write_bytes(str(tmp_path / "link"), b"new")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
-
-
-def test_a_folder_replaces_only_a_folder_of_its_kind(tmp_path):
-    folder = tmp_path / "out.elf"
-    write_folder(str(folder), {"a.elf": b"1", "b.elf": b"2"})
-    write_folder(str(folder), {"a.elf": b"3"})
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.elf": b"3"}
-    (folder / "thesis.tex").write_text("")
-    with pytest.raises(InputError, match="thesis.tex"):
-        write_folder(str(folder), {"a.elf": b"4"})
-    assert os.listdir(tmp_path) == ["out.elf"]
-
-
-@pytest.mark.parametrize("failing", [1, 2])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
-def test_a_folder_that_cannot_be_replaced_stays_as_it_was(tmp_path, monkeypatch, failing, error):
-    folder = tmp_path / "out.elf"
-    write_folder(str(folder), {"a.elf": b"old"})
-    rename, calls = os.rename, []
-
-    def renamed(*places: str) -> None:
-        calls.append(places)
-        if len(calls) == failing:
-            raise error
-        rename(*places)
-
-    monkeypatch.setattr(os, "rename", renamed)
-    with pytest.raises((KeyboardInterrupt, InputError)):
-        write_folder(str(folder), {"a.elf": b"new"})
-    assert os.listdir(tmp_path) == ["out.elf"] and (folder / "a.elf").read_bytes() == b"old"
