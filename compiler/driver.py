@@ -120,13 +120,13 @@ def compile_file(path: str, settings: Settings = Settings()) -> Compiled:  # noq
 def compile_bytes(data: bytes, path: str, settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile the contents of a file that was read already."""
     file = "<stdin>" if path == "-" else path
-    return compile_source(_text(data, file), file, settings)
+    return compile_source(text_of(data, file), file, settings)
 
 
 def compile_source(text: str, file: str = "<string>", settings: Settings = Settings()) -> Compiled:  # noqa: B008
     """Compile MLIR text; `file` names it in messages only."""
     try:
-        return _cached({"source": text}, settings, lambda after: _recognise(text, file, settings.function, after))
+        return _cached({}, settings, lambda after: _recognise(text, file, settings.function, after), text)
     except InputError as error:
         if error.place is not None:
             raise
@@ -136,15 +136,19 @@ def compile_source(text: str, file: str = "<string>", settings: Settings = Setti
 def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention:
     """The attention that the contents of a file of MLIR describe, whether kernels compute it or not."""
     file = "<stdin>" if path == "-" else path
-    return _recognise(_text(data, file), file, function)
+    return _recognise(text_of(data, file), file, function)
 
 
-def compile_description(attention: Attention, settings: Settings = Settings()) -> Compiled:  # noqa: B008
-    """Compile an attention that is already recognised or was described in Python."""
-    return _cached({"attention": attention.to_json()}, settings, lambda _: attention)
+def compile_description(
+    attention: Attention,
+    settings: Settings = Settings(),
+    source: str | None = None,  # noqa: B008
+) -> Compiled:
+    """Compile an attention that is already recognised (in `source`) or was described in Python."""
+    return _cached({"attention": attention.to_json()}, settings, lambda _: attention, source)
 
 
-def _text(data: bytes, file: str) -> str:
+def text_of(data: bytes, file: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -159,21 +163,26 @@ def _recognise(text: str, file: str, function: str | None, after: AfterPass | No
     return attention
 
 
-def _cached(source: dict[str, Any], settings: Settings, recognise: Callable[[AfterPass | None], Attention]) -> Compiled:
+def _cached(
+    about: dict[str, Any],
+    settings: Settings,
+    recognise: Callable[[AfterPass | None], Attention],
+    source: str | None,
+) -> Compiled:
     begin = time.perf_counter()
-    key = cache.cache_key({**source, **settings.key()})
+    key = cache.cache_key({**about, "source": source, **settings.key()})
     # Dumps and printed passes come from a compilation that really happens.
     wants_passes = bool(settings.dump_folder or settings.print_ir_after)
     entry = cache.read(key) if settings.use_cache and not wants_passes else None
     cached = entry is not None
     if entry is None:
-        entry = _compile(recognise, settings)
+        entry = _compile(recognise, settings, source)
         if settings.use_cache:
             cache.write(key, entry)
     return Compiled(entry.files, entry.summary, time.perf_counter() - begin, cached)
 
 
-def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Settings) -> cache.Entry:
+def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Settings, source: str | None) -> cache.Entry:
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
     wanted = settings.print_ir_after
@@ -195,7 +204,7 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
         from npuc.passes.pipeline import compile_attention
 
         options = Options(settings.columns, settings.precision, dict(settings.options), watch)
-        kernel = compile_attention(attention, options, until)
+        kernel = compile_attention(attention, options, until, source)
         whole = until == "xclbin"
         entry = cache.Entry(_files(kernel, whole), _summary(kernel, whole))
     if settings.dump_folder:

@@ -34,11 +34,13 @@ OPTION_KEYS = (*choose.OPTION_KEYS, "sequence")
 class CompiledKernel:
     """What the passes have made so far; complete when the pipeline is through.
 
-    programs, elfs: (column, row) -> core program and its ELF.  commands: the register writes that cdo and pdi hold.
+    source: the text that was compiled, where there was one.  programs, elfs: (column, row) -> core program and its
+    ELF.  commands: the register writes that cdo and pdi hold.
     """
 
     attention: Attention
     options: Options
+    source: str | None = None
     plan: Plan = field(init=False)
     kernel: attention_kernel.KernelProgram = field(init=False)
     programs: dict[Tile, codegen.CoreProgram] = field(init=False)
@@ -64,8 +66,10 @@ class Pass:
     show: Callable[[CompiledKernel], str]
 
 
-def compile_attention(attention: Attention, options: Options, until: str = "xclbin") -> CompiledKernel:
-    """Run PIPELINE, up to and with the pass `until`.
+def compile_attention(
+    attention: Attention, options: Options, until: str = "xclbin", source: str | None = None
+) -> CompiledKernel:
+    """Run PIPELINE, up to and with the pass `until`; source: the text that the attention was recognised in.
 
     Raises UnsupportedError for what no kernel computes, UsageError for options no pass knows, ResourceError for what
     does not fit the array.
@@ -78,7 +82,7 @@ def compile_attention(attention: Attention, options: Options, until: str = "xclb
         raise UsageError(f"sequence={style}: possible are {', '.join(STYLES)}")
     if options.precision is not None:
         attention = replace(attention, precision=options.precision)
-    kernel = CompiledKernel(attention, options)
+    kernel = CompiledKernel(attention, options, source)
     for step in passes_until(until):
         step.run(kernel)
         if options.print_ir_after is not None:
@@ -161,7 +165,8 @@ def _npua(kernel: CompiledKernel) -> None:
         for (column, row), program in sorted(kernel.programs.items())
     )
     digest = hashlib.sha256(kernel.pdi).digest()
-    kernel.npua = npua.write_npua(npua.Npua(kernel.metadata, kernel.control, programs, digest, kernel.pdi))
+    source = kernel.source if kernel.source is not None and npua.keeps_source(kernel.source) else None
+    kernel.npua = npua.write_npua(npua.Npua(kernel.metadata, kernel.control, programs, digest, kernel.pdi, source))
 
 
 def _xclbin(kernel: CompiledKernel) -> None:

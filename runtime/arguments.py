@@ -166,8 +166,8 @@ def to_user(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
 def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarray]:
     """Inputs by name as `--random SEED` draws them, in argument order from numpy's default_rng(seed).
 
-    Floats: float64 standard normal, rounded to the argument's type. i8: integers -127..127. i1 masks: true with
-    probability 0.8, the first key always.
+    Floats, masks that are added too: float64 standard normal, rounded to the argument's type. i8: 32 times that,
+    rounded, within -127..127. i1 masks: true with probability 0.8, the first key always.
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, np.ndarray] = {}
@@ -175,7 +175,8 @@ def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarr
         if argument.direction != "in":
             continue
         if argument.dtype == "i8":
-            drawn[argument.name] = generator.integers(-127, 128, size=argument.shape, dtype=np.int8)
+            numbers = np.rint(32.0 * generator.standard_normal(argument.shape))
+            drawn[argument.name] = np.clip(numbers, -127, 127).astype(np.int8)
         elif argument.dtype == "i1":
             keep = generator.random(argument.shape) < 0.8
             keep[..., :1] = True

@@ -1,9 +1,8 @@
-"""Comparison of a kernel's result with the reference, and the work it had to do."""
+"""What a recognised attention computes, which rows it leaves without keys, and the work it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,67 +12,94 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.runtime.backends import reference
 from npuc.runtime.backends.reference import Visibility
 
-MEAN_RELATIVE_L1_LIMIT = 1e-2
-RELATIVE_TOLERANCE = 1.6e-2
-ABSOLUTE_TOLERANCE = 2e-2
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """mean_rel_l1 = sum |out - ref| / sum |ref|. outside: elements beyond the tolerance. elements: of how many."""
-
-    reference: str
-    max_abs: float
-    mean_rel_l1: float
-    outside: int
-    elements: int
-    passed: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data; a figure that is not finite becomes null, which JSON can say."""
-        return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in asdict(self).items()}
-
-
-def compare(out: np.ndarray, reference: np.ndarray, name: str = "float64") -> CheckResult:
-    """Judge `out` against `reference` by the bf16 rule. A NaN passes only where the reference has one too."""
-    out, reference = out.astype(np.float64), reference.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        same = (out == reference) | (np.isnan(out) & np.isnan(reference))
-        difference = np.where(same, 0.0, np.abs(out - reference))
-        within = difference <= ABSOLUTE_TOLERANCE + RELATIVE_TOLERANCE * np.abs(reference)
-    difference = np.where(np.isnan(difference), np.inf, difference)
-    outside = int((~(same | within)).sum())
-    size = float(np.abs(reference[np.isfinite(reference)]).sum())
-    total = float(difference.sum())
-    mean = total / size if size else (0.0 if total == 0 else float("inf"))
-    return CheckResult(
-        reference=name,
-        max_abs=float(difference.max(initial=0.0)),
-        mean_rel_l1=mean,
-        outside=outside,
-        elements=out.size,
-        passed=outside == 0 and mean <= MEAN_RELATIVE_L1_LIMIT,
-    )
+# An added mask of at most this hides its key (the contract of `--check`).
+HIDES = -1e9
+INTEGER_SCALE = 1.0 / 32.0  # what an integer of q, k and v stands for where the source does not say
 
 
 def expected(attention: Attention, arrays: Mapping[str, np.ndarray], dtype: Any = np.float64) -> np.ndarray:
     """The reference result, shaped as the output, from device arrays by argument name."""
-    if attention.precision != "bf16":
-        raise InputError(f"the reference has no rule for precision {attention.precision}")
-    q, k, v = (arrays[attention.argument(r).name].reshape(attention.closed_shape(r)) for r in ("q", "k", "v"))
-    result = reference.attention(
-        q,
-        k,
-        v,
-        None if attention.mask is None else arrays[attention.argument("mask").name],
-        scale=attention.scale,
-        causal=attention.causal,
-        window=attention.window,
-        softcap=attention.softcap,
-        align=attention.align,
-        dtype=dtype,
+    heads, groups = np.arange(attention.heads), np.arange(attention.kv_heads)
+    q, k, v = (
+        real(attention, role, arrays[attention.argument(role).name].reshape(attention.closed_shape(role)), which)
+        for role, which in (("q", heads), ("k", groups), ("v", groups))
     )
-    return result.reshape(attention.argument("out").shape)
+    mask = None if attention.mask is None else arrays[attention.argument("mask").name]
+    result = reference.attention(q, k, v, mask, **_rules(attention), dtype=dtype)
+    return _stored(attention, result, heads).reshape(attention.argument("out").shape)
+
+
+def expected_rows(
+    attention: Attention, arrays: Mapping[str, np.ndarray], batch: int, head: int, rows: np.ndarray
+) -> np.ndarray:
+    """Some rows of one head of `expected`, [rows, D] in float64."""
+    kv = head // (attention.heads // attention.kv_heads)
+    q, k, v = (
+        head_values(attention, arrays, role, batch, number)[None, None]
+        for role, number in (("q", head), ("k", kv), ("v", kv))
+    )
+    mask = mask_rows(attention, arrays, batch, head, rows)
+    rules = {**_rules(attention), "positions": rows, "query_length": attention.lengths.query}
+    result = reference.attention(q[:, :, rows], k, v, None if mask is None else mask[None, None], **rules)
+    return _stored(attention, result, np.array([head]))[0, 0]
+
+
+def _rules(attention: Attention) -> dict[str, Any]:
+    return {name: getattr(attention, name) for name in ("scale", "causal", "window", "softcap", "align")}
+
+
+def head_values(attention: Attention, arrays: Mapping[str, np.ndarray], role: str, batch: int, head: int) -> np.ndarray:
+    """What the numbers of one head of q, k or v stand for, [S, D] in float64."""
+    whole = arrays[attention.argument(role).name].reshape(attention.closed_shape(role))
+    one = whole[batch : batch + 1, head : head + 1]
+    return real(attention, role, one, np.array([head]))[0, 0].astype(np.float64)
+
+
+def real(attention: Attention, role: str, array: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """What the numbers of q, k or v [B, heads, S, D] stand for: integers for multiples of their scale."""
+    if array.dtype != np.int8:
+        return array
+    return array.astype(np.float64) * _factors(getattr(attention, f"{role}_scale") or (INTEGER_SCALE,), heads)
+
+
+def _factors(scales: tuple[float, ...], heads: np.ndarray) -> np.ndarray:
+    """Scales of heads, one for all or one each, against [B, heads, S, D]."""
+    return np.asarray(scales)[heads if len(scales) > 1 else np.zeros_like(heads)][None, :, None, None]
+
+
+def _stored(attention: Attention, result: np.ndarray, heads: np.ndarray) -> np.ndarray:
+    """The result [B, heads, S, D] as the output holds it."""
+    if attention.argument("out").dtype != "i8":
+        return result
+    if attention.o_scale is None:
+        problem = "the result has integers, but o_scale does not say what they stand for"
+        raise InputError(f"attention @{attention.function}: {problem}", place=attention.place)
+    return np.clip(np.rint(result / _factors(attention.o_scale, heads)), -128, 127)
+
+
+def mask_rows(
+    attention: Attention, arrays: Mapping[str, np.ndarray], batch: int, head: int, rows: np.ndarray
+) -> np.ndarray | None:
+    """The mask of some rows of one head, [rows, Skv]; None where there is none."""
+    if attention.mask is None:
+        return None
+    sizes = attention.lengths
+    mask = arrays[attention.argument("mask").name]
+    return reference.broadcast_mask(mask, (sizes.batch, attention.heads, sizes.query, sizes.key))[batch, head, rows]
+
+
+def hidden_rows(
+    attention: Attention, arrays: Mapping[str, np.ndarray], batch: int, head: int, rows: np.ndarray
+) -> np.ndarray:
+    """Which rows of one head see no key: limits, a boolean mask, or an added mask of at most -1e9 hides them all."""
+    low, high = visibility(attention).limits_at(rows)
+    mask = mask_rows(attention, arrays, batch, head, rows)
+    if mask is None:
+        return np.asarray(low >= high)
+    key = np.arange(attention.lengths.key)
+    seen = (key >= low[:, None]) & (key < high[:, None])
+    seen &= mask if attention.mask == "keep" else ~(mask <= HIDES)
+    return np.logical_not(np.any(seen, axis=1))
 
 
 def visibility(attention: Attention) -> Visibility:

@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ from npuc.compiler.diagnostics import BackendError, InputError, UsageError
 from npuc.compiler.files import read_bytes, write_bytes
 from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_user
 from npuc.runtime.backends import BACKENDS, HOST_BACKENDS, Backend, BackendSettings, choose_automatically, open_backend
-from npuc.runtime.kernel_file import DescribedKernel, KernelFile, described, is_kernel_file, read_kernel
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile, SourceText, described, is_kernel_file, read_kernel
 from npuc.runtime.statistics import RunReport
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def _described(source: Source, name: str | None, dims: Mapping[str, int]) -> Des
         path = os.fspath(source)
         data = read_bytes(path)
         if is_mlir(path, data):
-            return described(driver.recognise_bytes(data, path, name).bound(dims))
+            attention = driver.recognise_bytes(data, path, name).bound(dims)
+            return described(attention, SourceText(driver.text_of(data, path), path))
         return _bound(read_kernel(data, path, name), dims)
     return _open(source, name, dims)
 
@@ -131,7 +132,8 @@ def _open(source: Source, name: str | None, dims: Mapping[str, int]) -> KernelFi
         path = os.fspath(source)
         data = read_bytes(path)
         if is_mlir(path, data):
-            return read_kernel(_compiled(data, path, name, dims).xclbin, path)
+            kernel = read_kernel(_compiled(data, path, name, dims).xclbin, path)
+            return replace(kernel, source=SourceText(driver.text_of(data, path), path))
         return _bound(read_kernel(data, path, name), dims)
     return _bound(read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name), dims)
 
@@ -144,7 +146,8 @@ def _bound(kernel: KernelFile, dims: Mapping[str, int]) -> KernelFile:
 def _compiled(data: bytes, path: str, name: str | None, dims: Mapping[str, int]) -> driver.Compiled:
     if not dims:
         return driver.compile_bytes(data, path, driver.Settings(function=name))
-    return driver.compile_description(driver.recognise_bytes(data, path, name).bound(dims))
+    attention = driver.recognise_bytes(data, path, name).bound(dims)
+    return driver.compile_description(attention, source=driver.text_of(data, path))
 
 
 def is_mlir(path: str, data: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError, UsageError
@@ -20,12 +20,21 @@ NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
 
 
 @dataclass(frozen=True)
+class SourceText:
+    """The text that a kernel was compiled from; file: what messages call it."""
+
+    text: str
+    file: str
+
+
+@dataclass(frozen=True)
 class DescribedKernel:
-    """What a kernel computes: enough for the reference. name: as metadata has it."""
+    """What a kernel computes: enough for the reference. name: as metadata has it. source: None where there is none."""
 
     name: str
     arguments: tuple[KernelArgument, ...]
     attention: Attention
+    source: SourceText | None = field(default=None, kw_only=True)
 
     @property
     def inputs(self) -> tuple[KernelArgument, ...]:
@@ -59,11 +68,11 @@ class KernelFile(DescribedKernel):
         return bytes(self.control.instantiate({}))
 
 
-def described(attention: Attention) -> DescribedKernel:
+def described(attention: Attention, source: SourceText | None = None) -> DescribedKernel:
     """The kernel that an attention is, without code. Raises InputError where a size is open."""
     _ = attention.lengths
     arguments = tuple(KernelArgument.from_json(record) for record in argument_records(attention))
-    return DescribedKernel(kernel_name(attention.function), arguments, attention)
+    return DescribedKernel(kernel_name(attention.function), arguments, attention, source=source)
 
 
 def is_kernel_file(data: bytes) -> bool:
@@ -77,24 +86,24 @@ def read_kernel(data: bytes, file: str = "<bytes>", name: str | None = None) -> 
         if not data:
             raise InputError("is empty")
         if data.startswith(NPUA_MAGIC):
-            return _from_npua(data, name)
-        return _from_xclbin(data, name)
+            return _from_npua(data, file, name)
+        return _from_xclbin(data, file, name)
     except (InputError, UsageError) as error:
         if error.place is not None:
             raise
         raise type(error)(error.message, place=file, remedy=error.remedy) from error
 
 
-def _from_npua(data: bytes, name: str | None) -> KernelFile:
+def _from_npua(data: bytes, file: str, name: str | None) -> KernelFile:
     from npuc.compiler.emit.npua import read_npua
 
     npua = read_npua(data)
     if npua.pdi is None:
         raise InputError("NPUA without an array image", remedy="give the xclbin it belongs to")
-    return _kernel(npua, npua.pdi, None, None, None, name)
+    return _kernel(npua, npua.pdi, file, None, None, None, name)
 
 
-def _from_xclbin(data: bytes, name: str | None) -> KernelFile:
+def _from_xclbin(data: bytes, file: str, name: str | None) -> KernelFile:
     from npuc.compiler.emit.npua import read_npua
     from npuc.compiler.emit.xclbin import read_xclbin
 
@@ -108,7 +117,7 @@ def _from_xclbin(data: bytes, name: str | None) -> KernelFile:
     if name is not None and name not in names:
         raise UsageError(f"no kernel {name!r}", remedy=f"there is {', '.join(names)}")
     entry = entries[0 if name is None else names.index(name)]
-    return _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), entry.name, xclbin.columns, data, name)
+    return _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), file, entry.name, xclbin.columns, data, name)
 
 
 def _require_same_arguments(kernel: KernelFile) -> None:
@@ -122,7 +131,13 @@ def _require_same_arguments(kernel: KernelFile) -> None:
 
 
 def _kernel(
-    npua: Npua, pdi: bytes, entry: str | None, columns: int | None, xclbin: bytes | None, wanted: str | None
+    npua: Npua,
+    pdi: bytes,
+    file: str,
+    entry: str | None,
+    columns: int | None,
+    xclbin: bytes | None,
+    wanted: str | None,
 ) -> KernelFile:
     if hashlib.sha256(pdi).digest() != npua.pdi_sha256:
         raise InputError("the program was changed: its array image is not the one the metadata was made for")
@@ -138,6 +153,7 @@ def _kernel(
             control=npua.control,
             pdi=pdi,
             xclbin=xclbin,
+            source=None if npua.source is None else SourceText(npua.source, f"{file} (source)"),
         )
         _require_same_arguments(kernel)
         if not kernel.name.isprintable():

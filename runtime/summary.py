@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime import check
-from npuc.runtime.check import CheckResult
+from npuc.runtime.judgement import CheckResult
 from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
 
 
@@ -97,14 +96,30 @@ def describe(attention: Attention) -> str:
     return ", ".join(parts)
 
 
+REFERENCES = {
+    "source": "the source's own operations in float64",
+    "attention": "the recognised attention in float64 (there is no source to compare with)",
+}
+
+
 def check_line(result: CheckResult) -> str:
     """What the check found, with the limits it used."""
-    return (
-        f"{'passed' if result.passed else 'FAILED'} against {result.reference}: "
-        f"mean relative L1 {result.mean_rel_l1:.2e} (limit {check.MEAN_RELATIVE_L1_LIMIT:g}), "
-        f"{result.outside:,} of {result.elements:,} outside rtol {check.RELATIVE_TOLERANCE:g} + "
-        f"atol {check.ABSOLUTE_TOLERANCE:g}, largest difference {result.max_abs:.2e}"
-    )
+    head = f"{'passed' if result.passed else 'FAILED'} against {REFERENCES[result.reference]}: "
+    if result.recognition is not None:
+        head += f"recognition is at fault, the attention recognised is another: {result.recognition}; the run: "
+    limits = result.limits
+    parts = [f"mean relative L1 {result.mean_rel_l1:.2e} (limit {limits.mean_rel_l1:g})"]
+    if result.correlation is not None:
+        parts.append(f"correlation {result.correlation:.6f} (limit {limits.correlation:g})")
+    if limits.relative is not None:
+        tolerance = f"rtol {limits.relative:g} + {limits.of_values:g} mean |v|"
+        parts.append(f"{result.outside:,} of {result.elements:,} outside {tolerance}")
+    parts.append(f"largest difference {result.max_abs:.2e}")
+    if result.rows_per_head is not None:
+        parts.append(f"{result.rows_per_head} rows of each head, drawn")
+    if result.rows_left_out:
+        parts.append(f"{result.rows_left_out:,} rows left out from which the source hides every key")
+    return head + ", ".join(parts)
 
 
 def milliseconds(seconds: float) -> str:

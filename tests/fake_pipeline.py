@@ -31,7 +31,7 @@ class FakePipeline:
     def __init__(self) -> None:
         self.compilations = 0
 
-    def compile_attention(self, attention: Attention, options: Options, until: str) -> Any:
+    def compile_attention(self, attention: Attention, options: Options, until: str, source: str | None) -> Any:
         self.compilations += 1
         if options.print_ir_after:
             options.print_ir_after("plan", "the plan")

@@ -381,7 +381,7 @@ def test_the_summary_says_kernel_backend_and_check(npuc, tmp_path):
     (tmp_path / "k.npua").write_bytes(npua_of(SMALL))
     code, out, _ = npuc("run", tmp_path / "k.npua", "--backend", "reference", "--check")
     assert code == 0 and "attention: batch 1, 2 heads, 8 queries, 8 keys, head size 4, bf16" in out
-    assert "check        passed against float64" in out
+    assert "check        passed against the recognised attention in float64" in out
 
 
 def test_doctor_gives_each_finding_a_remedy(npuc):

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from npuc.runtime.check import CheckResult
     from npuc.runtime.executor import Executable
     from npuc.runtime.foreign import ForeignSummary
+    from npuc.runtime.judgement import CheckResult
     from npuc.runtime.statistics import RunReport
     from npuc.runtime.summary import RunSummary
 
@@ -172,7 +172,7 @@ def command(
             print(f"note: {executable.notice}", file=sys.stderr)
         _require_outputs(executable, files)
         given = _inputs(executable, archives, arrays, seed)
-        summary = _run(executable, given, files, wants_check)
+        summary = _run(executable, given, files, wants_check, seed or 0)
         keep(summary.report)
     _report(summary, as_json, profile, "-" in (*files.values(), trace_file))
     _fail_unless_passed(summary.check)
@@ -301,10 +301,13 @@ def _inputs(
     return executable.prepare(given)
 
 
-def _run(executable: Executable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool) -> RunSummary:
+def _run(
+    executable: Executable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool, seed: int
+) -> RunSummary:
     from npuc.runtime.arguments import to_device, to_user
     from npuc.runtime.array_files import write_array
-    from npuc.runtime.check import compare, expected, multiply_accumulates
+    from npuc.runtime.check import multiply_accumulates
+    from npuc.runtime.checking import check_run
     from npuc.runtime.summary import RunSummary
 
     kernel = executable.kernel
@@ -314,7 +317,7 @@ def _run(executable: Executable, given: dict[str, np.ndarray], files: dict[str, 
     result = None
     if wants_check:
         (output,) = kernel.outputs
-        result = compare(raw[output.name], expected(kernel.attention, seen))
+        result = check_run(kernel, seen, raw[output.name], seed)
     for name, path in files.items():
         write_array(path, outputs[name])
     assert executable.stats is not None

@@ -1,9 +1,11 @@
 """NPUA: what npuc keeps of a kernel beside its array image, version 2; and the early version 1, read only.
 
 Little-endian.  Version 2: header, table of sections, sections padded to 16 bytes.  Metadata, programs and patches are
-canonical JSON (sorted keys, no blanks).  The SHA-256 of the array image (PDI) ties the two together.  Both versions
-start with the magic and a count of 16-byte instructions; a file is version 1 exactly when its size is
-8 + 16 * count, which the padding of version 2 makes impossible, and readers look for the tag of version 2 first.
+canonical JSON (sorted keys, no blanks).  The source, where there is one of at most LARGEST_SOURCE bytes, is the text
+that was compiled, byte for byte: what the kernel is meant to compute.  The SHA-256 of the array image (PDI) ties data
+and image together.  Both versions start with the magic and a count of 16-byte instructions; a file is version 1 exactly
+when its size is 8 + 16 * count, which the padding of version 2 makes impossible, and readers look for the tag of
+version 2 first.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from npuc.compiler.emit.layout import Layout, malformed, padded, take
 WHAT = "NPUA"
 MAGIC = 0x4E505541
 TAG = 0x32415055
-MAJOR, MINOR = 2, 0
+MAJOR, MINOR = 2, 1  # 2.1: the source
 HEADER = Layout(
     "NPUA header",
     ("magic", "I", MAGIC), ("instructions", "I"), ("tag", "I", TAG), ("major", "H", MAJOR), ("minor", "H", MINOR),
@@ -32,8 +34,11 @@ HEADER = Layout(
 )  # fmt: skip
 SECTION = Layout("NPUA section", ("kind", "I"), ("offset", "I"), ("size", "I"))
 CONTROL_HEADER = Layout("NPUA control section", ("sequence_bytes", "I"), ("patch_bytes", "I"))
-METADATA, CONTROL, PROGRAMS, PDI_HASH, PDI = 1, 2, 3, 4, 5
-SECTION_NAMES = {METADATA: "metadata", CONTROL: "control", PROGRAMS: "programs", PDI_HASH: "PDI hash", PDI: "PDI"}
+METADATA, CONTROL, PROGRAMS, PDI_HASH, PDI, SOURCE = 1, 2, 3, 4, 5, 6
+SECTION_NAMES = {
+    METADATA: "metadata", CONTROL: "control", PROGRAMS: "programs", PDI_HASH: "PDI hash", PDI: "PDI", SOURCE: "source",
+}  # fmt: skip
+LARGEST_SOURCE = 1 << 20  # bytes
 HASH_BYTES = 32
 MOST_SECTIONS = 256
 DEEPEST = 64  # levels of JSON: whoever prints or walks it can recurse
@@ -62,13 +67,14 @@ class ProgramSymbols:
 
 @dataclass(frozen=True)
 class Npua:
-    """Version 2.  `pdi` is there in standalone files and None inside an xclbin."""
+    """Version 2.  `pdi` is there in standalone files and None inside an xclbin; source: the text that was compiled."""
 
     metadata: dict[str, Any] = field(hash=False)
     control: ControlTemplate
     programs: tuple[ProgramSymbols, ...]
     pdi_sha256: bytes
     pdi: bytes | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ def write_npua(npua: Npua) -> bytes:
         (PDI_HASH, npua.pdi_sha256),
     ]
     sections += [] if npua.pdi is None else [(PDI, npua.pdi)]
+    sections += [] if npua.source is None else [(SOURCE, npua.source.encode())]
     start = HEADER.size + SECTION.size * len(sections)
     start += -start % 16
     table, body = bytearray(), bytearray()
@@ -187,7 +194,22 @@ def read_npua(data: bytes) -> Npua:
     if len(pdi_hash) != HASH_BYTES:
         raise malformed(WHAT, at, f"PDI hash of {len(pdi_hash)} bytes")
     pdi = sections[PDI][1] if PDI in sections else None
-    return Npua(metadata, _read_control(*sections[CONTROL]), programs, pdi_hash, pdi)
+    source = _read_source(*sections[SOURCE]) if SOURCE in sections else None
+    return Npua(metadata, _read_control(*sections[CONTROL]), programs, pdi_hash, pdi, source)
+
+
+def keeps_source(text: str) -> bool:
+    """Whether a source is small enough for a file to carry it."""
+    return len(text.encode()) <= LARGEST_SOURCE
+
+
+def _read_source(offset: int, data: bytes) -> str:
+    if len(data) > LARGEST_SOURCE:
+        raise malformed(WHAT, offset, f"source of {len(data)} bytes, at most {LARGEST_SOURCE}")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise malformed(WHAT, offset + error.start, "the source is not UTF-8") from error
 
 
 def _no_constant(name: str) -> None:

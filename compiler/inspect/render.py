@@ -113,6 +113,8 @@ def _npua_short(d: dict[str, Any]) -> Iterator[str]:
     yield f"runtime sequence: {_counts(d['control']['counts'])}; {len(d['control']['patches'])} patches"
     for program in d["programs"]:
         yield f"{program['tile']}: program {program['program_bytes']:,} bytes, {len(program['symbols'])} symbols"
+    if d["source"]:
+        yield f"source: {d['source']['bytes']:,} bytes, {len(d['source']['text'].splitlines())} lines"
 
 
 def _npua(d: dict[str, Any]) -> Iterator[str]:
@@ -131,6 +133,9 @@ def _npua(d: dict[str, Any]) -> Iterator[str]:
     if d["pdi"]:
         yield f"pdi: {d['pdi']['bytes']:,} bytes"
         yield from _indented(_pdi(d["pdi"]))
+    if d["source"]:
+        yield "source text"
+        yield from _indented(iter(d["source"]["text"].splitlines()))
 
 
 def _elf(d: dict[str, Any]) -> Iterator[str]:

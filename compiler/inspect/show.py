@@ -196,7 +196,7 @@ def _words(data: bytes) -> dict[str, Any]:
 
 
 def _npua(data: bytes) -> dict[str, Any]:
-    """version; 1: instructions, runs_on_hardware; 2: metadata, control, programs, pdi_sha256, pdi."""
+    """version; 1: instructions, runs_on_hardware; 2: metadata, control, programs, pdi_sha256, pdi, source (or null)."""
     if npua.is_version_1(data):
         listed = [
             {
@@ -227,6 +227,7 @@ def _npua(data: bytes) -> dict[str, Any]:
         ],
         "pdi_sha256": file.pdi_sha256.hex(),
         "pdi": None if file.pdi is None else {"bytes": len(file.pdi), **_pdi(file.pdi)},
+        "source": None if file.source is None else {"bytes": len(file.source.encode()), "text": file.source},
     }
 
 

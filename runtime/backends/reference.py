@@ -31,7 +31,10 @@ class Visibility:
 
     def limits(self, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
         """Of queries first..last-1: the first visible key and one past the last, [rows] each, clipped to the keys."""
-        position = np.arange(first, last, dtype=np.int64)
+        return self.limits_at(np.arange(first, last, dtype=np.int64))
+
+    def limits_at(self, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`limits` of the queries at any positions."""
         if self.align == "bottom-right":
             position = position + (self.key_length - self.query_length)
         elif self.align != "top-left":
@@ -79,25 +82,29 @@ def attention(
     softcap: float | None = None,
     align: str = "top-left",
     dtype: Any = np.float64,
+    positions: np.ndarray | None = None,
+    query_length: int | None = None,
 ) -> np.ndarray:
     """Attention of q [B, H, S, D] over k and v [B, Hkv, Skv, D] -> [B, H, S, D] in `dtype`.
 
     Head h reads key head h // (H / Hkv). mask broadcasts to [B, H, S, Skv]: bool keeps, numbers are added.
-    scale defaults to 1/sqrt(D). float64 is the oracle; float32 is the fast path.  Raises InputError on shapes that
+    scale defaults to 1/sqrt(D). float64 is the oracle; float32 is the fast path. positions: where q's S queries stand
+    among `query_length`, where they are not all of them in order.  Raises InputError on shapes that
     do not belong together.
     """
     check_shapes(q, k, v)
     q, k, v = (np.asarray(x).astype(dtype, copy=False) for x in (q, k, v))
-    batch, heads, query_length, head_dim = q.shape
+    batch, heads, rows, head_dim = q.shape
+    positions = np.arange(rows, dtype=np.int64) if positions is None else positions
     kv_heads, key_length = k.shape[1], k.shape[2]
     group = heads // kv_heads
     if scale is None:
         scale = head_dim**-0.5
-    visibility = Visibility(query_length, key_length, causal, window, align)
-    full_mask = None if mask is None else broadcast_mask(mask, (batch, heads, query_length, key_length))
-    out = np.zeros((batch, heads, query_length, v.shape[3]), dtype)
-    for first, last in _query_blocks(query_length, key_length, group):
-        low, high = visibility.limits(first, last)
+    visibility = Visibility(rows if query_length is None else query_length, key_length, causal, window, align)
+    full_mask = None if mask is None else broadcast_mask(mask, (batch, heads, rows, key_length))
+    out = np.zeros((batch, heads, rows, v.shape[3]), dtype)
+    for first, last in _query_blocks(rows, key_length, group):
+        low, high = visibility.limits_at(positions[first:last])
         start, stop = int(low.min()), int(high.max())
         if start >= stop:
             continue

@@ -206,6 +206,21 @@ def test_one_changed_metadata_value_is_named_by_its_path():
     assert (difference.before, difference.after) == (0.125, 0.25)
 
 
+def test_the_texts_that_were_compiled_are_compared_line_by_line():
+    def source(text):
+        return with_npua(lambda data: replace(data, source=text))
+
+    lines = [f"line {number}" for number in range(20)]
+    report = compare(source("\n".join(lines)), source("\n".join([*lines[:9], "other", *lines[10:]])))
+    ((section, difference),) = counted(report)
+    assert (section, difference.place, difference.before, difference.after) == (
+        "NPUA source", "source", "1 lines", "1 lines"
+    )  # fmt: skip
+    assert [line for line in difference.lines if line[0] != " "] == ["-line 9", "+other"]
+    ((section, difference),) = counted(compare(kernel(), source("text")))
+    assert (section, difference.change, difference.after) == ("NPUA source", "added", "4 bytes")
+
+
 def with_swapped_sections():
     """The kernel with its neighbours IP_LAYOUT and CONNECTIVITY in the other order, all offsets right."""
     data = kernel()

@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_kernels import compiled
 
+from npuc.compiler import driver
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import npua, xclbin
 from npuc.compiler.emit.control_template import ControlTemplate, Patch
 from npuc.compiler.emit.npua import Npua, ProgramSymbols
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.print_attn import to_attn_module
 
 TAG = 0x32415055
 JSON = st.recursive(
@@ -40,7 +43,8 @@ def contents(draw) -> Npua:
     pdi = draw(st.one_of(st.none(), st.binary(max_size=50)))
     metadata = draw(st.dictionaries(st.text(max_size=8), JSON, max_size=4))
     programs = tuple(draw(st.lists(PROGRAM, max_size=3)))
-    return Npua(metadata, control, programs, hashlib.sha256(pdi or b"").digest(), pdi)
+    source = draw(st.one_of(st.none(), st.text(st.characters(codec="utf-8"), max_size=20)))
+    return Npua(metadata, control, programs, hashlib.sha256(pdi or b"").digest(), pdi, source)
 
 
 @given(contents())
@@ -55,11 +59,14 @@ def test_the_header_words_are_those_of_the_format(file):
     words = struct.unpack_from("<8I", data)
     assert words[0] == 0x4E505541
     assert words[1] == sum(-(-program.program_bytes // 16) for program in file.programs)
-    assert words[2] == TAG and struct.unpack_from("<2H", data, 12) == (2, 0)
-    assert (words[4], words[5], words[6]) == (48, len(data), 4 + (file.pdi is not None))
+    assert words[2] == TAG and struct.unpack_from("<2H", data, 12) == (2, 1)
+    sections = 4 + (file.pdi is not None) + (file.source is not None)
+    assert (words[4], words[5], words[6]) == (48, len(data), sections)
     assert words[7] == zlib.crc32(data[:28] + bytes(4) + data[32:])
     table = [struct.unpack_from("<3I", data, 48 + 12 * i) for i in range(words[6])]
-    assert [kind for kind, _, _ in table] == [1, 2, 3, 4, 5][: words[6]]
+    assert [kind for kind, _, _ in table] == [
+        1, 2, 3, 4, *([5] if file.pdi is not None else []), *([6] if file.source is not None else [])
+    ]  # fmt: skip
     assert all(offset % 16 == 0 for _, offset, _ in table)
     assert data[table[3][1] : table[3][1] + table[3][2]] == file.pdi_sha256
     if file.pdi is not None:
@@ -99,6 +106,24 @@ def test_a_compiled_kernel_names_the_image_it_drives():
     sizes = {f"core_{p.column}_{p.row}.elf": p.program_bytes for p in alone.programs}
     assert max(sizes.values()) == kernel.summary["program_bytes_max"] and set(sizes) == set(kernel.elfs())
     assert all(p.symbols for p in alone.programs)
+
+
+def test_a_kernel_carries_the_text_it_was_compiled_from():
+    module = to_attn_module(Attention.make(heads=1, query_length=64, head_dim=64))
+    text = module + "// end: \N{GREEK SMALL LETTER ALPHA}\n"
+    kernel = driver.compile_source(text, "place/that/is/not/kept.mlir")
+    inside = npua.read_npua(xclbin.read_xclbin(kernel.xclbin).kernels[0].npua)
+    assert npua.read_npua(kernel.stage("npua")).source == inside.source == text
+    assert b"place/that" not in kernel.xclbin
+    assert driver.compile_source(text, "elsewhere.mlir", driver.Settings(use_cache=False)).xclbin == kernel.xclbin
+    assert npua.read_npua(compiled().stage("npua")).source is None, "a description has no source"
+
+
+def test_a_source_of_more_than_a_mebibyte_is_left_out():
+    text = to_attn_module(Attention.make(heads=1, query_length=64, head_dim=64))
+    assert npua.keeps_source(text.ljust(1 << 20)) and not npua.keeps_source(text.ljust((1 << 20) + 1))
+    long = driver.compile_source(text + " " * (1 << 20), "long.mlir", driver.Settings(use_cache=False))
+    assert npua.read_npua(long.stage("npua")).source is None
 
 
 # version 1
@@ -144,7 +169,14 @@ def test_a_file_is_version_1_exactly_when_its_size_says_so():
 
 
 GOOD = npua.write_npua(
-    Npua({"kernel": "a"}, ControlTemplate(1, ()), (ProgramSymbols(0, 2, 40, ((0, "main"),)),), bytes(32), b"image")
+    Npua(
+        {"kernel": "a"},
+        ControlTemplate(1, ()),
+        (ProgramSymbols(0, 2, 40, ((0, "main"),)),),
+        bytes(32),
+        b"image",
+        "text",
+    )
 )
 
 
@@ -193,6 +225,8 @@ def with_section(kind: int, contents: bytes) -> bytes:
         (with_section(3, b"[[[[0,0]],0,[[0]],[]]]"), "address, text"),
         (with_section(4, b"short"), "PDI hash of 5 bytes"),
         (with_section(2, bytes(4)), "control section"),
+        (with_section(6, b"\xff"), "not UTF-8"),
+        (npua.write_npua(replace(npua.read_npua(GOOD), source=" " * (1 << 20) + " ")), "at most 1048576"),
     ],
 )
 def test_what_is_no_npua_is_refused(data, says):

@@ -45,7 +45,7 @@ def test_every_pass_shows_its_result_in_order(compiled: tuple[CompiledKernel, li
 def test_the_pipeline_stops_after_any_pass_with_what_its_passes_make(last: str) -> None:
     kernel = compile_attention(SMALL, Options(columns=1), until=last)
     made = {field for step in passes_until(last) for field in step.makes}
-    given = {"attention", "options"}
+    given = {"attention", "options", "source"}
     assert {f.name for f in fields(CompiledKernel) if hasattr(kernel, f.name)} == made | given
 
 
@@ -57,7 +57,7 @@ def test_every_pass_runs_on_what_it_says_it_needs() -> None:
             setattr(kernel, field, getattr(whole, field))
         step.run(kernel)
         assert {f.name for f in fields(kernel) if hasattr(kernel, f.name)} == {
-            "attention", "options", *step.needs, *step.makes
+            "attention", "options", "source", *step.needs, *step.makes
         }  # fmt: skip
 
 

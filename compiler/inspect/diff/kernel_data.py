@@ -57,6 +57,7 @@ def compare_npuas(a: bytes, b: bytes, around: Surroundings | None = None, prefix
         Section(f"{prefix}NPUA runtime sequence", tuple(compare_templates(first.control, second.control))),
         Section(f"{prefix}NPUA programs", tuple(_programs(first.programs, second.programs, moved_to))),
         Section(f"{prefix}NPUA array image", tuple(_image_hash(first, second, around.images))),
+        Section(f"{prefix}NPUA source", tuple(_source(first.source, second.source))),
         *images,
     )
     # The checksum alone explains nothing; the hash and what moved with the code have their cause elsewhere.
@@ -119,11 +120,32 @@ def _lines(before: Names, after: Names, title: str) -> Difference:
     for pair in align(before, after):
         address, line = before[pair.a] if pair.a is not None else after[pair.b or 0]
         text.append(f"{' ' if pair.equal else '+' if pair.a is None else '-'}{address:6x}:  {line}")
+    return _text_difference(title, text)
+
+
+def _text_difference(title: str, text: Sequence[str]) -> Difference:
+    """Lines beginning with ' ', '-' or '+', as far as they are near a change."""
     counts = [sum(line[0] == mark for line in text) for mark in "-+"]
     changed = [i for i, line in enumerate(text) if line[0] != " "]
     near = {place for i in changed for place in range(i - _CONTEXT, i + _CONTEXT + 1)}
     kept = tuple(line for i, line in enumerate(text) if i in near)
     return Difference(title, before=f"{counts[0]} lines", after=f"{counts[1]} lines", lines=kept)
+
+
+# --- source -------------------------------------------------------------------------------------------------------
+def _source(a: str | None, b: str | None) -> Iterator[Difference]:
+    """The texts that were compiled, line by line."""
+    if a == b:
+        return
+    if a is None or b is None:
+        yield only_in(b is None, "source", f"{len((a or b or '').encode())} bytes")
+        return
+    before, after = a.split("\n"), b.split("\n")
+    text = []
+    for pair in align(before, after):
+        line = before[pair.a] if pair.a is not None else after[pair.b or 0]
+        text.append(f"{' ' if pair.equal else '+' if pair.a is None else '-'}{line}")
+    yield _text_difference("source", text)
 
 
 # --- version 1 ----------------------------------------------------------------------------------------------------

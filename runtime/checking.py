@@ -1,0 +1,125 @@
+"""Checking a run: the kernel's result against what the source's own operations give, head by head.
+
+The source is evaluated without any notion of attention. That what was recognised in it means the same is tested on
+some rows of every head, so that a wrong result is laid to the right account. Where a kernel carries no source, what
+was recognised is the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime import check, evaluator
+from npuc.runtime.judgement import LIMITS, CheckResult, Judge
+from npuc.runtime.kernel_file import DescribedKernel
+
+ROWS_PER_HEAD = 256  # drawn, where there are more than ALL_ROWS
+ALL_ROWS = 2048
+RECOGNITION_ROWS = 24  # of a head, on which what was recognised is compared with the source
+# float64 results of the same attention differ by what rounding a scale to 2^-21 does to scores, and by little else.
+SCALE_ROUNDING = 2.0**-20
+EXACT = 1e-5
+
+# The rows of a head (batch, head, rows ascending) -> [rows, D] in float64.
+Rows = Callable[[int, int, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One head of a call: its place, its rows to compare, and those of them that the source hides every key from."""
+
+    batch: int
+    head: int
+    rows: np.ndarray
+    hidden: np.ndarray
+    values: np.ndarray
+
+
+def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np.ndarray, seed: int) -> CheckResult:
+    """Judge `out`, the result on `arrays` by argument name, all in device dtypes; seed: of the rows that are drawn.
+
+    Raises InputError at an operation of the source that cannot be evaluated.
+    """
+    attention = kernel.attention
+    recognised: Rows = lambda batch, head, rows: check.expected_rows(attention, arrays, batch, head, rows)  # noqa: E731
+    source = None if kernel.source is None else _source_rows(kernel, arrays)
+    judge = Judge(LIMITS[attention.precision])
+    full = out.reshape(attention.closed_shape("out"))
+    left_out, fault = 0, None
+    drawn = ROWS_PER_HEAD if attention.lengths.query > ALL_ROWS else None
+    for head in _heads(attention, arrays, seed):
+        reference = (source or recognised)(head.batch, head.head, head.rows)
+        if source is not None and fault is None:
+            fault = _fault(attention, arrays, head, reference, recognised)
+        seen = ~head.hidden
+        left_out += int(head.hidden.sum())
+        compared = full[head.batch, head.head, head.rows[seen]]
+        judge.add(compared, reference[seen], float(np.abs(head.values).mean()))
+    return judge.result("attention" if source is None else "source", left_out, drawn, fault)
+
+
+def _heads(attention: Attention, arrays: Mapping[str, np.ndarray], seed: int) -> Iterator[Head]:
+    generator = np.random.default_rng(seed)
+    batch, queries, _ = attention.lengths
+    group = attention.heads // attention.kv_heads
+    for b in range(batch):
+        for h in range(attention.heads):
+            rows = np.arange(queries)
+            if queries > ALL_ROWS:
+                rows = np.sort(generator.choice(queries, ROWS_PER_HEAD, replace=False))
+            hidden = check.hidden_rows(attention, arrays, b, h, rows)
+            yield Head(b, h, rows, hidden, check.head_values(attention, arrays, "v", b, h // group))
+
+
+def _source_rows(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> Rows:
+    """The source's own operations, in parts."""
+    assert kernel.source is not None
+    attention = kernel.attention
+    given = [arrays[argument.name] for argument in attention.inputs]
+    source = evaluator.load(kernel.source.text, kernel.source.file, attention.function, given)
+    rank = len(attention.argument("out").shape)
+
+    def rows_of(batch: int, head: int, rows: np.ndarray) -> np.ndarray:
+        place = ([batch], [head], rows, range(attention.head_dim))
+        return source.part(place[4 - rank :]).reshape(len(rows), attention.head_dim)
+
+    return rows_of
+
+
+def _fault(
+    attention: Attention, arrays: Mapping[str, np.ndarray], head: Head, source: np.ndarray, recognised: Rows
+) -> str | None:
+    """How what was recognised differs from the source in some rows of a head; None where it does not."""
+    some = np.unique(np.linspace(0, len(head.rows) - 1, RECOGNITION_ROWS).astype(np.int64))
+    attended = recognised(head.batch, head.head, head.rows[some])
+    allowed = _rounding(attention, arrays, head)
+    # What a row without keys gives is not defined: nothing, a mean of all values, or no number.
+    low, high = head.values.min(axis=0) - allowed, head.values.max(axis=0) + allowed
+    for place, wanted, found in zip(some, source[some], attended, strict=True):
+        at = f"[{head.batch}, {head.head}, {head.rows[place]}]"
+        if head.hidden[place]:
+            hull = np.isnan(wanted) | (wanted == 0) | ((low <= wanted) & (wanted <= high))
+            if not hull.all():
+                return f"it hides every key from the row {at}, the source does not"
+            continue
+        with np.errstate(invalid="ignore"):
+            same = (wanted == found) | (np.isnan(wanted) & np.isnan(found))
+            apart = np.where(same, 0.0, np.abs(wanted - found))
+        if not (apart <= allowed).all():
+            largest = float(np.where(np.isnan(apart), np.inf, apart).max())
+            return f"in float64 they differ by {largest:.3g} in the row {at}, where {allowed:.2g} is allowed"
+    return None
+
+
+def _rounding(attention: Attention, arrays: Mapping[str, np.ndarray], head: Head) -> float:
+    """What the results of one attention may differ by when its scale is rounded: scores times that, on all values."""
+    group = attention.heads // attention.kv_heads
+    q = check.head_values(attention, arrays, "q", head.batch, head.head)
+    k = check.head_values(attention, arrays, "k", head.batch, head.head // group)
+    norms = [np.sqrt((x**2).sum(axis=-1).max()) for x in (q, k)]
+    score = abs(attention.scale) * norms[0] * norms[1]
+    return float((EXACT + SCALE_ROUNDING * score) * np.abs(head.values).max())
