@@ -30,12 +30,14 @@ class Entry:
     summary: Mapping[str, Any] = field(repr=False)
 
 
-def sources_digest(files: Iterable[Path], root: Path) -> str:
+def sources_digest(files: Iterable[str | Path], root: Path) -> str:
     """SHA-256 over names and contents of source files."""
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        content = file.read_bytes()
-        digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    digest, prefix = hashlib.sha256(), os.path.join(root, "")
+    for file in sorted(map(os.fspath, files)):
+        with open(file, "rb", buffering=0) as stream:
+            content = stream.read()
+        name = file.removeprefix(prefix).replace(os.sep, "/")
+        digest.update(f"{name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
@@ -45,10 +47,10 @@ def code_fingerprint() -> str:
     import npuc
 
     root = Path(npuc.__file__).parent
-    files = []
+    files: list[str] = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        files += [Path(folder, name) for name in names if name.endswith(".py")]
+        files += [os.path.join(folder, name) for name in names if name.endswith(".py")]
     return sources_digest(files, root)
 
 

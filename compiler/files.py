@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from pathlib import Path
@@ -49,7 +48,7 @@ def write_bytes(path: str, data: bytes) -> None:
 def beside(target: str) -> str:
     """A name for what is to be renamed to `target`."""
     folder, name = os.path.split(target)
-    return os.path.join(folder, f".{name[:200]}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    return os.path.join(folder, f".{name[:200]}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
 
 
 def _replace_file(target: str, data: bytes) -> None:

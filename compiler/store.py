@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -194,7 +193,7 @@ class _Folder:
         return opened(key, data)
 
     def add(self, key: str, content: bytes) -> None:
-        unfinished = f".{key}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        unfinished = f".{key}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
         try:
             with os.fdopen(self._open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
                 stream.write(sealed(key, content))
