@@ -33,7 +33,7 @@ class Entry:
 def sources_digest(files: Iterable[str | Path], root: Path) -> str:
     """SHA-256 over names and contents of source files."""
     digest, prefix = hashlib.sha256(), os.path.join(root, "")
-    for file in sorted(map(os.fspath, files)):
+    for file in sorted(str(file) for file in files):
         with open(file, "rb", buffering=0) as stream:
             content = stream.read()
         name = file.removeprefix(prefix).replace(os.sep, "/")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from npuc.compiler.dialects.attn import SDPA
+from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.recognise_sdpa import sdpa
@@ -31,15 +32,13 @@ def run(block: Any) -> list[Value]:
 
 def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
     """The results of one operation of the function's body."""
-    from torch_mlir.dialects import linalg
-
     rule = _RULES.get(operation.name)
     if rule is not None:
         return [rule(operation, read)]
     dialect = operation.name.partition(".")[0]
-    maps = linalg.get_indexing_maps(operation) if dialect == "linalg" else None
+    maps = indexing_maps(operation) if dialect == "linalg" else None
     if maps is not None:
-        return structured(operation, [map_.value for map_ in maps], read)
+        return structured(operation, maps, read)
     if dialect in ("arith", "math") and len(operation.results) == 1:
         return [_whole_tensors(operation, read)]
     blocked = next((v for v in map(read, operation.operands) if isinstance(v, Opaque)), None)

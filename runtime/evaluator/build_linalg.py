@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.runtime.evaluator.access import Access
 from npuc.runtime.evaluator.affine import AffineMap, Dimension, read_map
 from npuc.runtime.evaluator.arithmetic import FUNCTIONS
@@ -17,16 +18,12 @@ from npuc.runtime.evaluator.structured import Nest, StructuredResult
 
 def structured(builder: Builder, operation: Any) -> list[Node]:
     """The results of a linalg operation that has indexing maps. Raises InputError where it has none."""
-    from torch_mlir.dialects import linalg
-
     origin = builder.origin(operation)
-    maps = linalg.get_indexing_maps(operation)
+    maps = indexing_maps(operation)
     results = len(operation.results)
     if maps is None or not results:
         raise origin.error("the evaluator has no rule for it")
-    operands = [
-        Access(node, read_map(map_.value)) for node, map_ in zip(builder.operands(operation), maps, strict=True)
-    ]
+    operands = [Access(node, read_map(map_)) for node, map_ in zip(builder.operands(operation), maps, strict=True)]
     inputs, inits = operands[:-results], operands[-results:]
     arguments: list[Value] = [Input(i) for i in range(len(inputs))]
     arguments += [Running(k) for k in range(results)]

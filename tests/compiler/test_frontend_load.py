@@ -246,3 +246,13 @@ def test_tensors_with_an_encoding_are_refused() -> None:
     text = function("f").replace("tensor<1x2x64x64xbf16>", 'tensor<1x2x64x64xbf16, "turned">')
     with pytest.raises(InputError, match="argument 0 is .*: tensors with an encoding are not recognised"):
         load(text, "x.mlir")
+
+
+def test_the_attn_dialect_needs_none_of_the_bindings_slow_packages() -> None:
+    example = str(ROOT / "examples" / "attention.mlir")
+    script = (
+        f"import sys\nfrom npuc.compiler.frontend import load_file\nload_file({example!r})\n"
+        "sys.exit(str([name for name in sys.modules if name.startswith('torch_mlir.dialects.linalg')]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr == "[]\n"
