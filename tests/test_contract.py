@@ -68,7 +68,8 @@ def place(tmp_path, monkeypatch) -> Path:
     Path("broken.xclbin").write_bytes(compiled().xclbin[:-1])
     Path("broken.mlir").write_text("func.func @f(%a: tensor<4xf32>) {\n  %b = oops\n}\n")
     Path("odd.mlir").write_text(to_attn_module(Attention.make(heads=1, query_length=64, head_dim=264)))
-    Path("integers.mlir").write_text(to_attn_module(Attention.make(heads=1, query_length=64, head_dim=64, dtype="i8")))
+    integers = Attention.make(heads=1, query_length=64, head_dim=64, dtype="i8", o_scale=(0.5,))
+    Path("integers.mlir").write_text(to_attn_module(integers))
     for name, array in {"shape": np.zeros((1, 1, 64, 63)), "dtype": np.zeros((1, 1, 64, 64), int)}.items():
         np.save(f"{name}.npy", array)
     Path("file").write_text("")

@@ -59,8 +59,8 @@ class Attention:
     arguments: in the order of the function, the result last.  batch, query_length, key_length: None where open; a
     call gives them (`bound`).  scale: any finite number.  window: query i sees keys i-window < j <= i.
     softcap: scores become softcap * tanh(score / softcap).  align: which corner causal and window limits start from.
-    mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: int8 dequantisation factors, one or
-    one a head.
+    mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: what the integers of i8 tensors
+    are multiplied by, one factor or one a head; None: 1/32 (o_scale has no default).
     place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
     """
@@ -250,15 +250,19 @@ def _problems(a: Attention) -> list[str]:
 
 
 def _factor_problems(a: Attention) -> list[str]:
+    """q_scale and the like: what the integers of an i8 tensor stand for; only o_scale has no default."""
     found = []
-    for name in ("q_scale", "k_scale", "v_scale", "o_scale"):
-        factors = getattr(a, name)
-        heads = a.kv_heads if name in ("k_scale", "v_scale") else a.heads
-        if factors is None:
-            continue
-        if not all(math.isfinite(f) and f > 0 for f in factors):
+    for role in ("q", "k", "v", "out"):
+        name = f"{ROLE_NAMES[role]}_scale"
+        factors, argument = getattr(a, name), next((x for x in a.arguments if role in x.roles), None)
+        heads = a.kv_heads if role in ("k", "v") else a.heads
+        if argument is not None and argument.dtype != "i8" and factors is not None:
+            found.append(f"{name} says what integers stand for, and {argument.name} is of {argument.dtype}")
+        elif argument is not None and argument.dtype == "i8" and factors is None and role == "out":
+            found.append(f"{argument.name} is of i8, but o_scale does not say what its integers stand for")
+        elif factors is not None and not all(math.isfinite(f) and f > 0 for f in factors):
             found.append(f"{name} must be finite numbers above zero")
-        elif len(factors) not in (1, heads):
+        elif factors is not None and len(factors) not in (1, heads):
             found.append(f"{name} has {len(factors)} factors, neither one nor one for each of {heads} heads")
     return found
 

@@ -10,6 +10,7 @@ from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.frontend import Attention, load, to_attn_module
 
 Q = "tensor<1x4x64x64xbf16>"
+I8 = "tensor<1x4x64x64xi8>"
 
 
 def sdpa(
@@ -49,15 +50,11 @@ def test_defaults() -> None:
         ('align = "bottom-right"', "align", "bottom-right"),
         ('precision = "int8"', "precision", "int8"),
         ('recipe = "accurate"', "recipe", "accurate"),
-        ("q_scale = 0.5 : f64", "q_scale", (0.5,)),
         ("scale = 0.0 : f64", "scale", 0.0),
         ("scale = -1.5 : f64", "scale", -1.5),
         ("scale = 1.0e-200 : f64", "scale", 1e-200),
         ("scale = 1.0e+200 : f64", "scale", 1e200),
         ("window = 9223372036854775807 : i64", "window", 2**63 - 1),
-        ("k_scale = [0.5, 0.25, 1.0, 2.0]", "k_scale", (0.5, 0.25, 1.0, 2.0)),
-        ("v_scale = array<f64: 1.0, 2.0, 3.0, 4.0>", "v_scale", (1.0, 2.0, 3.0, 4.0)),
-        ("o_scale = 2.0 : f64", "o_scale", (2.0,)),
     ],
 )
 def test_every_attribute_arrives_and_is_printed_back(attributes: str, name: str, value: object) -> None:
@@ -118,7 +115,16 @@ def test_wrong_attributes_are_refused_at_the_operation(attributes: str, reason: 
         (sdpa(v="tensor<1x4x64x?xbf16>"), "head size of v is ?, of q and k 64"),
         (sdpa(k="tensor<1x4x?x64xbf16>"), "k [1, 4, ?, 64] and v [1, 4, 64, 64] differ in batch, heads or length"),
         (sdpa(q="tensor<?x4x64x64xbf16>"), "q [?, 4, 64, 64] and k [1, 4, 64, 64] differ in batch"),
-        (sdpa(attributes="q_scale = array<f64: 1.0, 2.0>"), "q_scale has 2 factors, neither one nor one for each of 4"),
+        (sdpa(attributes="q_scale = 0.5 : f64"), "q_scale says what integers stand for, and q is of bf16"),
+        (sdpa(I8, I8, I8), "o is of i8, but o_scale does not say"),
+        (
+            sdpa(I8, I8, I8, out=Q, attributes="o_scale = 0.5 : f64"),
+            "o_scale says what integers stand for, and o is of",
+        ),
+        (
+            sdpa(I8, I8, I8, out=Q, attributes="q_scale = array<f64: 1.0, 2.0>"),
+            "q_scale has 2 factors, neither one nor one for each of 4",
+        ),
     ],
 )
 def test_operands_that_do_not_fit_are_refused(text: str, reason: str) -> None:
@@ -230,9 +236,24 @@ def test_a_mask_must_be_used_as_it_is() -> None:
 
 
 def test_int8_arguments_mean_int8_precision() -> None:
-    i8 = "tensor<1x4x64x64xi8>"
-    (found,) = load(sdpa(i8, i8, i8, attributes="q_scale = 0.1 : f64"), "x.mlir")
-    assert found.precision == "int8" and found.argument("q").dtype == "i8"
+    (found,) = load(sdpa(I8, I8, I8, out=Q, attributes="q_scale = 0.1 : f64"), "x.mlir")
+    assert found.precision == "int8" and found.argument("q").dtype == "i8" and found.k_scale is None
+    assert load(to_attn_module(found), "printed") == (found,)
+
+
+@pytest.mark.parametrize(
+    "attribute, name, value",
+    [
+        ("q_scale = 0.5 : f64", "q_scale", (0.5,)),
+        ("k_scale = [0.5, 0.25, 1.0, 2.0]", "k_scale", (0.5, 0.25, 1.0, 2.0)),
+        ("v_scale = array<f64: 1.0, 2.0, 3.0, 4.0>", "v_scale", (1.0, 2.0, 3.0, 4.0)),
+        ("o_scale = [0.5, 0.25, 1.0, 2.0]", "o_scale", (0.5, 0.25, 1.0, 2.0)),
+    ],
+)
+def test_factors_of_integers_arrive_and_are_printed_back(attribute: str, name: str, value: object) -> None:
+    attributes = attribute if name == "o_scale" else f"{attribute}, o_scale = 2.0 : f64"
+    (found,) = load(sdpa(I8, I8, I8, attributes=attributes), "x.mlir")
+    assert getattr(found, name) == value
     assert load(to_attn_module(found), "printed") == (found,)
 
 
@@ -267,8 +288,12 @@ def test_scales_print_exactly() -> None:
         ({"scale": math.inf}, "scale inf"),
         ({"scale": math.nan}, "scale nan"),
         ({"batch": 0}, "batch is 0"),
-        ({"o_scale": (1.0, 2.0, 3.0)}, "o_scale has 3 factors"),
-        ({"kv_heads": 1, "k_scale": (1.0, 2.0)}, "k_scale has 2 factors, neither one nor one for each of 1 heads"),
+        ({"dtype": "i8"}, "o_scale does not say"),
+        ({"dtype": "i8", "o_scale": (1.0, 2.0, 3.0)}, "o_scale has 3 factors"),
+        (
+            {"dtype": "i8", "o_scale": (1.0,), "kv_heads": 1, "k_scale": (1.0, 2.0)},
+            "k_scale has 2 factors, neither one nor one for each of 1 heads",
+        ),
         ({"window": 0}, "window 0"),
         ({"recipe": "slow"}, "recipe 'slow' is unknown"),
         ({"dtype": "f64"}, "element type f64"),
