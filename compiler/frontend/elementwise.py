@@ -11,6 +11,7 @@ from npuc.compiler.frontend.constants import constant, element_type, fold
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.values import (
     Attended,
+    Correction,
     Empty,
     Exponentials,
     Opaque,
@@ -61,24 +62,27 @@ NEUTRAL = {
     "arith.subf": (0.0, False),
     "arith.mulf": (1.0, True),
     "arith.divf": (1.0, False),
-    "arith.maximumf": (-math.inf, True),
-    "arith.maxnumf": (-math.inf, True),
 }
+MAXIMA = ("arith.maximumf", "arith.maxnumf")
 
 
 def _neutral(operation: Any, operands: Sequence[Value]) -> Value | None:
     """x + 0, x * 1 and the like are x (a zero's sign has no part in attention)."""
-    if operation.name not in NEUTRAL:
+    if len(operands) != 2:
         return None
-    number, either = NEUTRAL[operation.name]
-    left, right = operands
-    if isinstance(right, Splat) and right.value == number:
-        value = left
-    elif either and isinstance(left, Splat) and left.value == number:
-        value = right
-    else:
-        return None
-    return None if isinstance(value, Empty | Opaque) else value
+    number, either = NEUTRAL.get(operation.name, (math.nan, False))
+    for value, other in (operands, operands[::-1]):
+        if not isinstance(other, Splat) or isinstance(value, Empty | Opaque):
+            continue
+        if other.value == number and (either or other is operands[1]):
+            return value
+        if operation.name in MAXIMA and (other.value == -math.inf or _is_start(value, other)):
+            return value
+    return None
+
+
+def _is_start(value: Value, other: Splat) -> bool:
+    return isinstance(value, Scores | RowMaximum) and decomposed.starts_maximum(other)
 
 
 def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -112,6 +116,8 @@ def _is_constant(value: Value) -> bool:
 
 
 def _times(operation: Any, value: Value, factor: float) -> Value | None:
+    if isinstance(value, Correction) and factor == 0:
+        return Splat(0.0, element_type(operation.results[0].type))
     if not isinstance(value, Operand | Scores | Shifted | RowMaximum):
         return None
     if not math.isfinite(factor):

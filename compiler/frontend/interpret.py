@@ -7,13 +7,14 @@ from typing import Any
 
 from npuc.compiler.dialects.attn import SDPA
 from npuc.compiler.frontend.attributes import indexing_maps
-from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand
+from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand, extent
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.structured import element_by_element, structured
-from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Value, axes_of, with_axes
+from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
+from npuc.compiler.frontend.whole_slices import extract_slice, insert_slice
 
 
 def run(block: Any) -> list[Value]:
@@ -82,6 +83,28 @@ def _groups(operation: Any) -> list[list[int]]:
     return [[dimension.value for dimension in group] for group in operation.attributes["reassociation"]]
 
 
+def _cast(operation: Any, read: Callable[[Any], Value]) -> Value:
+    """tensor.cast, where it only forgets sizes or says again what is known."""
+    value = read(operation.operands[0])
+    sizes = sizes_of(operation.results[0].type)
+    if any(axis and size not in (None, extent(axis)) for axis, size in zip(axes_of(value) or (), sizes, strict=False)):
+        return Opaque(operation, "it gives a dimension another length")
+    return value
+
+
+def _splat(operation: Any, read: Callable[[Any], Value]) -> Value:
+    value = read(operation.operands[0])
+    return value if isinstance(value, Splat | Opaque) else Opaque(operation, "it repeats what is no constant")
+
+
+def _extract_slice(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return extract_slice(operation, read(operation.operands[0]))
+
+
+def _insert_slice(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return insert_slice(operation, read(operation.operands[0]))
+
+
 def _softmax(operation: Any, read: Callable[[Any], Value]) -> Value:
     return softmax_operation(operation, read(operation.operands[0]), operation.attributes["dimension"].value)
 
@@ -94,6 +117,10 @@ _RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
     "tensor.empty": _empty,
     "tensor.collapse_shape": _collapse,
     "tensor.expand_shape": _expand,
+    "tensor.cast": _cast,
+    "tensor.splat": _splat,
+    "tensor.extract_slice": _extract_slice,
+    "tensor.insert_slice": _insert_slice,
     "linalg.softmax": _softmax,
     SDPA: _sdpa,
 }

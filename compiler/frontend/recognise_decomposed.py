@@ -17,6 +17,7 @@ from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
     DEPTH,
+    Correction,
     Exponentials,
     Opaque,
     Probabilities,
@@ -29,6 +30,7 @@ from npuc.compiler.frontend.values import (
     Shifted,
     Softmax,
     Splat,
+    StartLessMaximum,
     Value,
     WeightedValues,
     describe,
@@ -70,12 +72,19 @@ def _start_problem(kind: str, initial: Value) -> str | None:
         neutral = initial == Splat(-1, "i1")
     elif kind == "sum":
         neutral = initial.is_float and initial.value == 0
-    else:  # no finite score is below the lowest number of the type it has
-        neutral = initial.is_float and initial.value in (-math.inf, lowest(initial.type))
+    else:
+        neutral = starts_maximum(initial)
     return None if neutral else f"{initial.value:g}, not from {STARTS[kind]}"
 
 
+def starts_maximum(value: Value) -> bool:
+    """Whether a row maximum may start from a number: no finite score is below the lowest number of its type."""
+    return isinstance(value, Splat) and value.is_float and value.value in (-math.inf, lowest(value.type))
+
+
 def subtract(operation: Any, left: Value, right: Value) -> Value | None:
+    if starts_maximum(left) and isinstance(right, RowMaximum):
+        return StartLessMaximum(right.axes)
     if not isinstance(left, Scores):
         return None
     if isinstance(right, RowMaximum):
@@ -92,6 +101,8 @@ def subtract(operation: Any, left: Value, right: Value) -> Value | None:
 def exponential(operation: Any, value: Value) -> Value | None:
     if isinstance(value, Scores):
         return Opaque(operation, "it exponentiates scores whose row maximum was not subtracted")
+    if isinstance(value, StartLessMaximum):
+        return Correction(value.axes)
     if not isinstance(value, Shifted):
         return None
     fold = binary_softmax if operation.name == "math.exp2" else natural_softmax

@@ -151,6 +151,20 @@ class Probabilities:
 
 
 @dataclass(frozen=True)
+class StartLessMaximum:
+    """What a running maximum starts from, less the maximum of a row: at most zero."""
+
+    axes: Axes
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Its exponential, a finite number: by it, one-block online updates multiply what was accumulated before."""
+
+    axes: Axes
+
+
+@dataclass(frozen=True)
 class WeightedValues:
     """Exponentials times V, summed over the keys; not yet divided by the row sum. The query axis is LEFT or RIGHT."""
 
@@ -202,7 +216,8 @@ class Sdpa:
 
 Value: TypeAlias = (
     "Splat | Empty | Opaque | Operand | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
-    " | RowReciprocal | Probabilities | WeightedValues | ScoreIsMinusInfinity | RowIsMinusInfinity | Attended | Sdpa"
+    " | RowReciprocal | StartLessMaximum | Correction | Probabilities | WeightedValues | ScoreIsMinusInfinity"
+    " | RowIsMinusInfinity | Attended | Sdpa"
 )
 
 _NAMES = {
@@ -217,6 +232,8 @@ _NAMES = {
     RowSum: "the row sum of the exponentials",
     RowReciprocal: "the reciprocal of the row sum",
     Probabilities: "the probabilities",
+    StartLessMaximum: "the start of the row maximum less the maximum",
+    Correction: "the correction of what was accumulated before",
     WeightedValues: "the exponentials times V without the division by their row sum",
     ScoreIsMinusInfinity: "the test for scores of -inf",
     RowIsMinusInfinity: "the test for rows of -inf",

@@ -37,6 +37,8 @@ TWICE = two_results(
     "%t0, %t0",
     "%n = arith.addf %a, %o1 : f32; linalg.yield %n, %o1 : f32, f32",
 )
+ROWS = "(h, i) -> (h, i); (h, i) -> (h, i); (h, i) -> (h, i)"
+OPEN, HALF = "tensor<2x?x64xf32>", "tensor<2x32x64xf32>"
 
 NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
     # Structure: who writes what, from which running value.
@@ -445,6 +447,49 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
     "after V: nothing": (
         {"divide": "", "pv": contraction("o", "%p", "%v", PV)},
         "func.return: the function returns the exponentials times V without the division by their row sum",
+    ),
+    # Online updates: what was accumulated before, and how it is corrected.
+    "a correction of what is not zero": (
+        {"sum": generic("g", "%m0, %m", f"{ROW}, {ROW}", "%r", ROW, ROWS,
+                        "%e = arith.subf %a, %b : f32; %u = math.exp %e : f32; "
+                        "%n = arith.mulf %u, %scale : f32" + YIELD, "pp")
+         + "\n" + reduction("t", "%p", "%g", "arith.addf")},
+        "arith.mulf: no step of attention that is recognised on the correction of what was accumulated before",
+    ),
+    "a correction from another start": (
+        {"sum": generic("g", "%t0, %m", f"{ROW}, {ROW}", "%r", ROW, ROWS,
+                        "%e = arith.subf %a, %b : f32; %u = math.exp %e : f32; "
+                        "%n = arith.mulf %u, %zero : f32" + YIELD, "pp")
+         + "\n" + reduction("t", "%p", "%g", "arith.addf")},
+        "arith.subf: no step of attention that is recognised on the row maximum of the scores",
+    ),
+    # Slices and casts.
+    "a slice from the second head on": (
+        {"arguments": "  %k1 = tensor.extract_slice %k[1, 0, 0] [1, 64, 64] [1, 1, 1]"
+         f" : {CUBE} to tensor<1x64x64xf32>\n"
+         "  %ke = tensor.empty() : tensor<2x64x64xf32>\n"
+         + generic("k2", "%k1", "tensor<1x64x64xf32>", "%ke", CUBE, f"(h, i, j) -> (0, i, j); {CUBE_MAP}",
+                   "linalg.yield %a : f32"),
+         "qk": contraction("x0", "%q", "%k2", QK)},
+        "tensor.extract_slice: it takes a part of a tensor",
+    ),
+    "every second row": (
+        {"arguments": f"  %k1 = tensor.extract_slice %k[0, 0, 0] [2, 32, 64] [1, 2, 1] : {CUBE} to {HALF}\n"
+         f"  %k2 = tensor.insert_slice %k1 into %q[0, 0, 0] [2, 32, 64] [1, 1, 1] : {HALF} into {CUBE}",
+         "qk": contraction("x0", "%q", "%k2", QK)},
+        "tensor.insert_slice: it replaces a part of a tensor",
+    ),
+    "a result put into a part": (
+        {"result": f"  %part = tensor.extract_slice %o[0, 0, 0] [2, 64, 32] [1, 1, 1] : {CUBE} to tensor<2x64x32xf32>\n"
+         f"  %o2 = tensor.insert_slice %part into %q[0, 0, 32] [2, 64, 32] [1, 1, 1] : tensor<2x64x32xf32> into {CUBE}",
+         "return": f"  return %o2 : {CUBE}"},
+        "tensor.insert_slice: it replaces a part of a tensor",
+    ),
+    "a cast to another length": (
+        {"arguments": f"  %k1 = tensor.cast %k : {CUBE} to {OPEN}\n  %k2 = tensor.cast %k1 : {OPEN} to {HALF}\n"
+         f"  %k3 = tensor.cast %k2 : {HALF} to {OPEN}\n  %k4 = tensor.cast %k3 : {OPEN} to {CUBE}",
+         "qk": contraction("x0", "%q", "%k4", QK)},
+        "tensor.cast: it gives a dimension another length",
     ),
     # The result.
     "the storage returned": (

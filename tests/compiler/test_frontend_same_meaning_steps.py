@@ -7,8 +7,10 @@ from written_out import (
     ADD,
     CUBE,
     CUBE_MAP,
+    DIVIDE,
     HALVES,
     PV,
+    QK,
     ROW,
     ROW_MAP,
     SOURCE,
@@ -25,6 +27,27 @@ from written_out import (
 )
 
 from npuc.compiler.frontend import Argument, Attention, load
+
+
+def rows(name: str, operands: str, operation: str) -> str:
+    """An elementwise operation on two tensors of rows."""
+    body = f"%n = {operation} : f32" + YIELD
+    return generic(name, operands, f"{ROW}, {ROW}", "%r", ROW, f"{ROWS}; {ROWS}; {ROWS}", body, "pp")
+
+
+ROWS = "(h, i) -> (h, i)"
+ONLINE_CORRECTION = (
+    rows("g0", "%m0, %m", "arith.subf %a, %b")
+    + "\n"
+    + generic("g", "%g0", ROW, "%r", ROW, f"{ROWS}; {ROWS}", "%n = math.exp %a : f32" + YIELD, "pp")
+    + "\n"
+    + rows("tc", "%t0, %g", "arith.mulf %a, %b")
+)
+
+
+def corrected_zeros(zeros: str) -> str:
+    return elementwise("oc", zeros, "%g", "%n = arith.mulf %a, %b : f32" + YIELD, ROW_MAP, ROW)
+
 
 SAME_MEANING: dict[str, dict[str, str]] = {
     "as it stands": {},
@@ -88,6 +111,38 @@ SAME_MEANING: dict[str, dict[str, str]] = {
     "a reduction over one more dimension of one element": {
         "arguments": "  %one = tensor.empty() : tensor<1xf32>",
         "sum": generic("t", "%p, %one", f"{CUBE}, tensor<1xf32>", "%t0", ROW, HALVES, ADD, "pprr"),
+    },
+    "one block of an online update": {
+        "max": reduction("m1", "%x", "%m0", "arith.maximumf") + "\n" + rows("m", "%m0, %m1", "arith.maximumf %a, %b"),
+        "sum": ONLINE_CORRECTION + "\n" + reduction("t", "%p", "%tc", "arith.addf"),
+        "divide": "",
+        "pv": corrected_zeros("%sz") + "\n" + contraction("o1", "%p", "%v", PV, "%oc"),
+        "result": elementwise("o", "%o1", "%t", DIVIDE, ROW_MAP, ROW),
+    },
+    "an online update from the lowest number, added afterwards": {
+        "constants": SOURCE["constants"].replace("0xFF800000", "0xFF7FFFFF"),
+        "max": reduction("m1", "%x", "%m0", "arith.maximumf") + "\n" + rows("m", "%m1, %m0", "arith.maximumf %a, %b"),
+        "sum": ONLINE_CORRECTION
+        + "\n"
+        + reduction("t1", "%p", "%t0", "arith.addf")
+        + "\n"
+        + rows("t", "%tc, %t1", "arith.addf %a, %b"),
+    },
+    "whole slices, casts and a destination": {
+        "arguments": f"  %kd = tensor.cast %k : {CUBE} to tensor<?x64x?xf32>\n"
+        f"  %ks = tensor.cast %kd : tensor<?x64x?xf32> to {CUBE}\n"
+        f"  %vs = tensor.extract_slice %v[0, 0, 0] [2, 64, 64] [1, 1, 1] : {CUBE} to {CUBE}\n"
+        f"  %into = tensor.splat %zero : {CUBE}",
+        "qk": contraction("x0", "%q", "%ks", QK, "%into"),
+        "pv": contraction("o1", "%w", "%vs", PV),
+        "result": f"  %o = tensor.insert_slice %o1 into %q[0, 0, 0] [2, 64, 64] [1, 1, 1] : {CUBE} into {CUBE}",
+    },
+    "a slice without its dimensions of one element": {
+        "arguments": f"  %k4 = tensor.expand_shape %k [[0, 1], [2], [3]] output_shape [1, 2, 64, 64] : {CUBE}"
+        " into tensor<1x2x64x64xf32>\n"
+        "  %k1 = tensor.extract_slice %k4[0, 0, 0, 0] [1, 2, 64, 64] [1, 1, 1, 1] : tensor<1x2x64x64xf32>"
+        f" to {CUBE}",
+        "qk": contraction("x0", "%q", "%k1", QK),
     },
     "the result plus zero, times one": {
         "result": f"  %c = arith.constant dense<1.0> : {CUBE}\n  %o2 = arith.mulf %o, %c : {CUBE}\n"
