@@ -153,6 +153,7 @@ def _metadata(kernel: CompiledKernel) -> None:
         "arguments": argument_records(kernel.attention),
         "attention": attention,
         "plan": kernel.plan.to_json(),
+        "sequence": kernel.options.options.get("sequence", STYLES[0]),
         "columns": kernel.plan.columns,
         "compiler_version": npuc.__version__,
         "source_sha256": hashlib.sha256(source).hexdigest(),

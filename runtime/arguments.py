@@ -40,13 +40,16 @@ LARGEST_ARGUMENT = 1 << 32  # bytes; what the emulated address map leaves betwee
 
 @dataclass(frozen=True)
 class KernelArgument:
-    """One argument as the kernel's metadata declares it. `buffer` counts the data buffers of the runtime sequence."""
+    """One argument as the kernel's metadata declares it. `buffer` counts the data buffers of the runtime sequence.
+
+    shape: None for sizes that a call gives; what moves data takes arguments without such.
+    """
 
     name: str
     role: str
     dtype: str
     device_dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     direction: str
     buffer: int
 
@@ -58,17 +61,31 @@ class KernelArgument:
             role=str(entry["role"]),
             dtype=str(entry["dtype"]),
             device_dtype=str(entry.get("device_dtype", entry["dtype"])),
-            shape=tuple(int(n) for n in entry["shape"]),
+            shape=tuple(None if n is None else int(n) for n in entry["shape"]),
             direction=str(entry["direction"]),
             buffer=int(entry["buffer"]),
         )
         if argument.dtype not in INTERFACE_DTYPES or argument.device_dtype not in DEVICE_DTYPES:
             raise ValueError(f"argument {argument.name} has dtype {argument.dtype} on {argument.device_dtype}")
-        if argument.nbytes > LARGEST_ARGUMENT:
+        if argument.closed and argument.nbytes > LARGEST_ARGUMENT:
             raise ValueError(f"argument {argument.name} has {argument.nbytes:,} bytes")
-        if argument.direction not in ("in", "out") or argument.buffer < 0 or min(argument.shape, default=1) < 0:
+        if (
+            argument.direction not in ("in", "out")
+            or argument.buffer < 0
+            or min(filter(None, argument.shape), default=1) < 0
+        ):
             raise ValueError(f"argument {argument.name} is malformed")
         return argument
+
+    @property
+    def shape_text(self) -> str:
+        """As messages write it, `?` for open sizes."""
+        return f"[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+    @property
+    def closed(self) -> bool:
+        """Whether all its sizes are known."""
+        return None not in self.shape
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +93,7 @@ class KernelArgument:
         return math.prod(self.shape) * DEVICE_DTYPES[self.device_dtype].itemsize
 
     def __str__(self) -> str:
-        return f"{self.name}: {'x'.join(str(n) for n in (*self.shape, self.dtype))}"
+        return f"{self.name}: {'x'.join('?' if n is None else str(n) for n in (*self.shape, self.dtype))}"
 
 
 def round_to_bf16(array: np.ndarray) -> np.ndarray:
@@ -118,7 +135,7 @@ def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtyp
     Looks at no array, so that a file's header is enough.
     """
     if shape != argument.shape:
-        raise InputError(f"argument {argument.name} expects shape {list(argument.shape)}, got {list(shape)}")
+        raise InputError(f"argument {argument.name} expects shape {argument.shape_text}, got {list(shape)}")
     if argument.dtype in ("bf16", "f16", "f32"):
         fits = dtype in _FLOATS or (argument.dtype == "bf16" and dtype in _BF16_BITS)
     else:

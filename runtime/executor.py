@@ -123,7 +123,7 @@ def _described(source: Source, name: str | None, dims: Mapping[str, int]) -> Des
         if is_mlir(path, data):
             attention = driver.recognise_bytes(data, path, name).bound(dims)
             return described(attention, SourceText(driver.text_of(data, path), path))
-        return _bound(read_kernel(data, path, name), dims)
+        return read_kernel(data, path, name).closed(dims)
     return _open(source, name, dims)
 
 
@@ -132,22 +132,11 @@ def _open(source: Source, name: str | None, dims: Mapping[str, int]) -> KernelFi
         path = os.fspath(source)
         data = read_bytes(path)
         if is_mlir(path, data):
-            kernel = read_kernel(_compiled(data, path, name, dims).xclbin, path)
-            return replace(kernel, source=SourceText(driver.text_of(data, path), path))
-        return _bound(read_kernel(data, path, name), dims)
-    return _bound(read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name), dims)
-
-
-def _bound(kernel: KernelFile, dims: Mapping[str, int]) -> KernelFile:
-    kernel.attention.bound(dims)
-    return kernel
-
-
-def _compiled(data: bytes, path: str, name: str | None, dims: Mapping[str, int]) -> driver.Compiled:
-    if not dims:
-        return driver.compile_bytes(data, path, driver.Settings(function=name))
-    attention = driver.recognise_bytes(data, path, name).bound(dims)
-    return driver.compile_description(attention, source=driver.text_of(data, path))
+            compiled = driver.compile_bytes(data, path, driver.Settings(function=name))
+            kernel = replace(read_kernel(compiled.xclbin, path), source=SourceText(driver.text_of(data, path), path))
+            return kernel.closed(dims)
+        return read_kernel(data, path, name).closed(dims)
+    return read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name).closed(dims)
 
 
 def is_mlir(path: str, data: bytes) -> bool:
@@ -225,11 +214,22 @@ class Executable:
         keep = output.dtype == "bf16" and np.asarray(given[inputs[0].name]).dtype == BFLOAT16
         return result if keep else to_user(output, result)
 
+    def compute(self, attention: Attention, *arrays: Any) -> np.ndarray:
+        """As a call, of another attention of the kernel's class: lengths, limits and scale are parameters of a call."""
+        kernel = self.kernel.computing(attention)
+        given = {argument.name: array for argument, array in zip(kernel.inputs, arrays, strict=True)}
+        (output,) = kernel.outputs
+        return to_user(output, self._run(kernel, given)[output.name]).astype(np.asarray(arrays[0]).dtype)
+
     def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run once with inputs by name; outputs by name in device dtypes. `warnings` holds what is odd about it."""
+        return self._run(self.of_call(given), given)
+
+    def _run(self, kernel: DescribedKernel, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         if self._closed:
             raise BackendError("the kernel was closed")
-        arrays = self.prepare(given)
+        arrays = self._prepare(kernel, given)
+        _ = kernel.attention.lengths
         self.warnings = [
             f"argument {name} holds values that are not finite"
             for name, array in arrays.items()
@@ -238,18 +238,27 @@ class Executable:
         for warning in self.warnings:
             logger.warning(warning)
         with self._turn:
-            buffers = self._first_that(lambda name: self._run_on(name, arrays))
+            buffers = self._first_that(lambda name: self._run_on(name, kernel, arrays))
             assert self.stats is not None
             self.warnings += self.stats.warnings
-        return {a.name: from_buffer(a, buffers[a.buffer]) for a in self.kernel.outputs}
+        return {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.outputs}
+
+    def of_call(self, given: Mapping[str, Any]) -> DescribedKernel:
+        """The kernel with the lengths that these inputs show, where it leaves any open."""
+        if not self.kernel.attention.open_dimensions:
+            return self.kernel
+        return self.kernel.of_arrays({name: np.shape(array) for name, array in given.items()})
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
+        return self._prepare(self.of_call(given), given)
+
+    def _prepare(self, kernel: DescribedKernel, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         self.require_inputs(given)
-        missing = [a.name for a in self.kernel.inputs if a.name not in given]
+        missing = [a.name for a in kernel.inputs if a.name not in given]
         if missing:
             raise InputError(f"argument {', '.join(missing)} of {self.kernel.name} is missing")
-        return {a.name: from_user(a, given[a.name]) for a in self.kernel.inputs}
+        return {a.name: from_user(a, given[a.name]) for a in kernel.inputs}
 
     def require_inputs(self, names: Iterable[str]) -> None:
         """Raises InputError where one of the names is no input's."""
@@ -262,18 +271,18 @@ class Executable:
         if name not in self._opened:
             self._opened[name] = open_backend(name, self.kernel, self._settings)
 
-    def _run_on(self, name: str, arrays: Mapping[str, np.ndarray]) -> list[bytearray]:
+    def _run_on(self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> list[bytearray]:
         # Fresh buffers on each try: a backend that failed half way may have written into its own.
-        buffers = [bytearray() for _ in range(self.kernel.buffer_count)]
-        for argument in self.kernel.inputs:
+        buffers = [bytearray() for _ in range(kernel.buffer_count)]
+        for argument in kernel.inputs:
             buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
-        for argument in self.kernel.outputs:
+        for argument in kernel.outputs:
             buffers[argument.buffer] = bytearray(argument.nbytes)
         self._open(name)
         # Taken out for the run: whatever ends it early, however often, leaves no half-run array for the next call.
         backend = self._opened.pop(name)
         try:
-            self.stats = backend.run(buffers)
+            self.stats = backend.run(buffers, kernel)
         except BaseException:
             with contextlib.suppress(BackendError):
                 backend.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError, UsageError
@@ -13,8 +14,14 @@ from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import KernelArgument
 
 if TYPE_CHECKING:
-    from npuc.compiler.emit.npua import ControlTemplate, Npua
+    from typing_extensions import Self
 
+    from npuc.compiler.emit.npua import ControlTemplate, Npua
+    from npuc.passes.attention.call import Call
+    from npuc.passes.attention.plan import Plan
+
+# What of an attention belongs to an array image; the rest are parameters of a call.
+IMAGE = ("heads", "kv_heads", "head_dim", "mask", "precision", "recipe")
 XCLBIN_MAGIC = b"xclbin2\0"
 NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
 
@@ -48,6 +55,29 @@ class DescribedKernel:
     def buffer_count(self) -> int:
         return 1 + max(a.buffer for a in self.arguments)
 
+    def closed(self, sizes: Mapping[str, int]) -> Self:
+        """With sizes that were open given by name. Raises UsageError for a name that is not open."""
+        return self.computing(self.attention.bound(sizes)) if sizes else self
+
+    def computing(self, attention: Attention) -> Self:
+        """The same kernel for a call of another attention of its class: lengths, limits and scale may differ."""
+        arguments = tuple(KernelArgument.from_json(record) for record in argument_records(attention))
+        return replace(self, attention=attention, arguments=arguments)
+
+    def of_arrays(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """With the open sizes that shapes by argument name show; wrong shapes are left to who reads the arrays."""
+        sizes: dict[str, int] = {}
+        for argument in self.arguments:
+            shape = shapes.get(argument.name, ())
+            if len(shape) == len(argument.shape):
+                names = dimension_names(argument)
+                sizes |= {
+                    name: given
+                    for name, size, given in zip(names, argument.shape, shape, strict=True)
+                    if size is None and name not in sizes and given > 0
+                }
+        return self.closed(sizes)
+
 
 @dataclass(frozen=True)
 class KernelFile(DescribedKernel):
@@ -63,9 +93,46 @@ class KernelFile(DescribedKernel):
     pdi: bytes
     xclbin: bytes | None
 
+    call: Call | None = None  # what differs from the call that the file's own sequence is for
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan of the array image. Raises InputError where the metadata holds none."""
+        from npuc.passes.attention.plan import Plan
+
+        return Plan.from_json(self.metadata["plan"])
+
+    def computing(self, attention: Attention) -> KernelFile:
+        """As DescribedKernel's; the sequence is then one of that call. Raises InputError for another class."""
+        from npuc.passes.attention.call import call_of
+
+        for name in IMAGE:
+            if getattr(attention, name) != getattr(self.attention, name):
+                raise InputError(f"{name} belongs to the compiled kernel", remedy="compile another")
+        kernel = super().computing(attention)
+        return replace(kernel, call=None if attention.open_dimensions else call_of(attention))
+
     def sequence(self) -> bytes:
-        """The runtime sequence as a TXN binary."""
-        return bytes(self.control.instantiate({}))
+        """The runtime sequence as a TXN binary. Raises InputError where a length is open."""
+        if self.call is None:
+            _ = self.attention.lengths
+            return bytes(self.control.instantiate({}))
+        from npuc.passes.attention.sequence import contiguous_operands, sequence
+
+        numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
+        operands = contiguous_operands(self.plan, self.call, numbers)
+        return sequence(self.plan, self.call, operands, self.metadata.get("sequence", "default"))
+
+    @property
+    def padded_head(self) -> int:
+        """Elements of a row on the device."""
+        return self.plan.head_dim if self.metadata.get("plan") else self.attention.head_dim
+
+
+def dimension_names(argument: KernelArgument) -> tuple[str, ...]:
+    """Names of an argument's dimensions: B, H, S, Skv, D."""
+    rows = "Skv" if argument.role in ("k", "v") else "S"
+    return ("B", "H", rows, "Skv" if argument.role == "mask" else "D")[-len(argument.shape) :]
 
 
 def described(attention: Attention, source: SourceText | None = None) -> DescribedKernel:

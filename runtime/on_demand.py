@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Argument, Attention, default_scale
+from npuc.passes.attention.supported import check_supported
 from npuc.runtime import executor
 from npuc.runtime.arguments import BFLOAT16, INTERFACE_DTYPES
 from npuc.runtime.backends import reference
@@ -39,8 +41,9 @@ def attention(
     """softmax(scale q k^T) v for q [B, H, S, D] and k, v [B, Hkv, Skv, D] -> [B, H, S, D] in q's float type.
 
     float64 is taken as float32. mask: bool (true = keep) or float (added), broadcast to [B, H, S, Skv]. The kernel is
-    compiled on the first call of a shape class and kept. A kernel that npu1 cannot take is served by the reference
-    with a logged reason where `fallback` names it, else InputError is raised. Raises InputError on arrays that do not
+    compiled on the first call of a shape class (heads, head size, element type) and kept for calls of all lengths. A
+    kernel that npu1 cannot take is served by the reference with a logged reason where `fallback` names it, else
+    InputError is raised. Raises InputError on arrays that do not
     belong together, BackendError.
     """
     arrays = [_as_interface(name, x) for name, x in (("q", q), ("k", k), ("v", v), ("mask", mask)) if x is not None]
@@ -48,7 +51,9 @@ def attention(
     scale, softcap = (None if factor is None else float(factor) for factor in (scale, softcap))
     rules = (scale, bool(causal), window, softcap, align)
     try:
-        kernel = _loaded(tuple((x.shape, MLIR_DTYPES[x.dtype]) for x in arrays), rules, backend, tuple(fallback))
+        call = _described(tuple((x.shape, MLIR_DTYPES[x.dtype]) for x in arrays), rules)
+        check_supported(call)
+        kernel = _loaded(_class_of(call), backend, tuple(fallback))
     except InputError as error:
         if "reference" not in fallback:
             raise
@@ -57,14 +62,24 @@ def attention(
             *arrays, scale=scale, causal=causal, window=window, softcap=softcap, align=align, dtype=np.float32
         )
         return result.astype(arrays[0].dtype)
-    return kernel(*arrays)
+    return kernel.compute(call, *arrays)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _loaded(
-    tensors: tuple[tuple[tuple[int, ...], str], ...], rules: tuple[Any, ...], backend: str, fallback: tuple[str, ...]
-) -> executor.Executable:
-    return executor.compile(_described(tensors, rules)).load(backend=backend, fallback=fallback)
+def _loaded(attention: Attention, backend: str, fallback: tuple[str, ...]) -> executor.Executable:
+    return executor.compile(attention).load(backend=backend, fallback=fallback)
+
+
+def _class_of(attention: Attention) -> Attention:
+    """What a kernel is compiled for: lengths, limits of what queries see and scale are parameters of its calls."""
+    open_sizes = {"q": (0, 2), "k": (0, 2), "v": (0, 2), "out": (0, 2), "mask": (0, 2, 3)}
+    arguments = tuple(
+        replace(a, shape=tuple(None if n in open_sizes[a.role] else size for n, size in enumerate(a.shape)))
+        for a in attention.arguments
+    )
+    sizes: dict[str, Any] = {"batch": None, "query_length": None, "key_length": None}
+    limits: dict[str, Any] = {"causal": False, "window": None, "align": "top-left", "scale": 1.0}
+    return replace(attention, arguments=arguments, **sizes, **limits)
 
 
 def _described(tensors: tuple[tuple[tuple[int, ...], str], ...], rules: tuple[Any, ...]) -> Attention:

@@ -366,9 +366,9 @@ def test_inputs_come_from_npy_npz_and_safetensors_alike(npuc, kernel, tmp_path):
 
 
 def test_a_failed_check_is_exit_1_and_json_says_so(npuc, kernel, monkeypatch):
-    def wrong(self, buffers):
+    def wrong(self, buffers, kernel):
         buffers[-1][:] = round_to_bf16(np.full(len(buffers[-1]) // 2, 9.0)).tobytes()
-        return report(self, [*buffers[:-1], bytearray(len(buffers[-1]))])
+        return report(self, [*buffers[:-1], bytearray(len(buffers[-1]))], kernel)
 
     report = ReferenceBackend.run
     monkeypatch.setattr(ReferenceBackend, "run", wrong)

@@ -158,7 +158,7 @@ def command(
             backend=backend,
             fallback=(),
             kernel=kernel,
-            dims=_sizes(dims),
+            dims=sizes_of(dims),
             machine=machine,
             max_cycles=max_cycles,
             strict=strict,
@@ -246,7 +246,8 @@ def _size(name: str, text: str) -> int:
     return size
 
 
-def _sizes(options: tuple[str, ...]) -> dict[str, int]:
+def sizes_of(options: tuple[str, ...]) -> dict[str, int]:
+    """Lengths by name from `--dim NAME=N` options. Raises UsageError."""
     sizes = {}
     for name, text in _pairs(options, "--dim", "NAME=N").items():
         if not text.isdecimal() or int(text) == 0:
@@ -297,7 +298,9 @@ def _inputs(
     if seed is None and not archives and not arrays:
         seed = 0
     if seed is not None:
-        given = {**draw(executable.kernel.arguments, seed), **given}
+        kernel = executable.of_call(given)
+        _ = kernel.attention.lengths
+        given = {**draw(kernel.arguments, seed), **given}
     return executable.prepare(given)
 
 
@@ -310,7 +313,7 @@ def _run(
     from npuc.runtime.checking import check_run
     from npuc.runtime.summary import RunSummary
 
-    kernel = executable.kernel
+    kernel = executable.of_call(given)
     raw = executable.run(given)
     outputs = {a.name: to_user(a, raw[a.name]) for a in kernel.outputs}
     seen = {a.name: to_device(a, given[a.name]) for a in kernel.inputs}

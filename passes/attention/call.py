@@ -53,6 +53,15 @@ class Call:
         return head // (self.heads // self.kv_heads)
 
 
+# What a kernel is planned for, and its file's own sequence serves, where lengths are open.
+DEFAULT_SIZES = {"B": 1, "S": 512, "Skv": 512}
+
+
+def with_default_sizes(attention: Attention) -> Attention:
+    """The attention with usual sizes in place of open ones."""
+    return attention.bound({name: DEFAULT_SIZES[name] for name in attention.open_dimensions})
+
+
 def call_of(attention: Attention) -> Call:
     """The call that an attention of known lengths describes. Raises InputError where a length is open.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import ResourceError, UsageError
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention import memory
-from npuc.passes.attention.call import call_of
+from npuc.passes.attention.call import call_of, with_default_sizes
 from npuc.passes.attention.cost import estimate
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.options import Options
@@ -30,6 +30,7 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     Raises UnsupportedError for shapes the array does not run, UsageError for impossible options, ResourceError when no
     allowed tile fits the memories.
     """
+    attention = with_default_sizes(attention)
     best = min(
         (_rank(attention, query_block, columns), query_block, columns)
         for query_block in _query_blocks(attention, options)

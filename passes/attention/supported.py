@@ -67,23 +67,17 @@ def _element_types(a: Attention) -> Iterator[Problem]:
 def _head_sizes(a: Attention) -> Iterator[Problem]:
     if a.head_dim > HEAD_SIZE_LIMIT:
         yield f"head size {a.head_dim} is above {HEAD_SIZE_LIMIT}", ON_THE_REFERENCE
-    if a.head_dim % 8:
-        yield f"head size {a.head_dim} is not a multiple of 8", "pad Q, K and V with zeros and keep the scale"
 
 
 def _lengths(a: Attention) -> Iterator[Problem]:
-    for name in a.open_dimensions:
-        yield f"{name} is open", "write the length in the types"
-    if a.open_dimensions:
-        return
-    lengths = a.lengths
+    queries, keys = a.query_length or 1, a.key_length or 1  # open ones are seen when a call gives them
     independent = not a.causal and a.window is None
     split = "give the queries in several calls" if independent else ON_THE_REFERENCE
-    if lengths.query > LENGTH_LIMIT:
-        yield f"query length {lengths.query} is above {LENGTH_LIMIT}", split
-    if lengths.key > LENGTH_LIMIT:
-        yield f"key length {lengths.key} is above {LENGTH_LIMIT}", ON_THE_REFERENCE
-    blocks = lengths.batch * a.heads * -(-lengths.query // 64)
+    if queries > LENGTH_LIMIT:
+        yield f"query length {queries} is above {LENGTH_LIMIT}", split
+    if keys > LENGTH_LIMIT:
+        yield f"key length {keys} is above {LENGTH_LIMIT}", ON_THE_REFERENCE
+    blocks = (a.batch or 1) * a.heads * -(-queries // 64)
     if blocks > BLOCK_LIMIT:
         problem = f"{blocks:,} blocks of 64 queries exceed the runtime sequence's {BLOCK_LIMIT:,}"
         yield problem, "split the batch or the heads"
@@ -124,9 +118,9 @@ RULES: tuple[Rule, ...] = (
     Rule("arguments", "each in one role", _arguments),
     Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime", _element_types),
     Rule("precision", "bf16 products, fp32 sums", _precision),
-    Rule("head size", f"multiples of 8 up to {HEAD_SIZE_LIMIT}", _head_sizes),
+    Rule("head size", f"1 to {HEAD_SIZE_LIMIT}; the runtime pads other than multiples of 8", _head_sizes),
     Rule("heads", "any multiple of the heads of K and V", _anything),
-    Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch", _lengths),
+    Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch; `?` where a call gives them", _lengths),
     Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
     Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
     Rule("masks", "none", _masks),

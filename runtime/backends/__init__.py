@@ -43,8 +43,11 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
-        """Run once. Raises BackendError when the device fails."""
+    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+        """Run once the call that `kernel`, the opened one with its lengths known, describes.
+
+        Raises BackendError when the device fails.
+        """
         ...
 
     def close(self) -> None:

@@ -8,9 +8,10 @@ from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Operation, read_txn
 from npuc.runtime.apart import run_apart
 from npuc.runtime.backends import BackendSettings
+from npuc.runtime.backends.rows import padded, take_back
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import MACHINES
-from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.statistics import RunReport
 
 
@@ -60,14 +61,22 @@ class EmulatorBackend:
     name = "emulator"
 
     def __init__(self, kernel: KernelFile, settings: BackendSettings) -> None:
-        self._operations = read_txn(kernel.sequence()).operations
+        self._stream = b""
+        self._operations: tuple[Operation, ...] = ()
         self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, kernel.name)
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
-        """Run the sequence once; errors as Emulation.run."""
+    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+        """Run the call's sequence once; errors as Emulation.run."""
         if self._emulation is None:
             raise BackendError("the kernel was closed")
-        return self._emulation.run(self._operations, buffers)
+        assert isinstance(kernel, KernelFile)
+        stream = kernel.sequence()
+        if stream != self._stream:
+            self._stream, self._operations = stream, read_txn(stream).operations
+        held = padded(kernel, buffers)
+        report = self._emulation.run(self._operations, held)
+        take_back(kernel, held, buffers)
+        return report
 
     def close(self) -> None:
         """Free the emulated array."""

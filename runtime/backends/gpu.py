@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from npuc.compiler.diagnostics import BackendError
+from npuc.compiler.frontend.attention import Attention
 from npuc.runtime.arguments import from_buffer, to_buffer
 from npuc.runtime.check import visibility
 from npuc.runtime.kernel_file import DescribedKernel
@@ -30,15 +31,14 @@ class GpuBackend:
 
     def __init__(self, kernel: DescribedKernel) -> None:
         self._torch = _torch_with_gpu()
-        self._kernel = kernel
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
+    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
         """Compute the output buffers from the input buffers; seconds are wall time."""
         begin = time.perf_counter()
-        arrays = {a.name: from_buffer(a, buffers[a.buffer]) for a in self._kernel.inputs}
-        (output,) = self._kernel.outputs
+        arrays = {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.inputs}
+        (output,) = kernel.outputs
         try:
-            result = self._attention(arrays)
+            result = self._attention(kernel.attention, arrays)
         except RuntimeError as error:
             raise BackendError(f"PyTorch failed: {str(error).splitlines()[0]}") from error
         buffers[output.buffer][:] = to_buffer(output, result.reshape(output.shape))
@@ -47,8 +47,8 @@ class GpuBackend:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _attention(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        torch, rules = self._torch, self._kernel.attention
+    def _attention(self, rules: Attention, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        torch = self._torch
         q, k, v = (
             torch.from_numpy(arrays[rules.argument(r).name].astype(np.float32).reshape(rules.closed_shape(r))).cuda()
             for r in ("q", "k", "v")
@@ -59,21 +59,22 @@ class GpuBackend:
         if rules.softcap is not None:
             scores = rules.softcap * torch.tanh(scores / rules.softcap)
         mask = None if rules.mask is None else arrays[rules.argument("mask").name]
-        scores = scores + torch.from_numpy(self._bias(mask)).cuda()
+        scores = scores + torch.from_numpy(_bias(rules, mask)).cuda()
         top = scores.amax(-1, keepdim=True)
         blind = top == -np.inf  # a query that sees no key gives zeros, as in the reference
         weights = torch.exp(scores - torch.where(blind, 0.0, top))
         total = torch.where(blind, 1.0, weights.sum(-1, keepdim=True))
         return (weights @ v / total).cpu().numpy()
 
-    def _bias(self, mask: np.ndarray | None) -> np.ndarray:
-        """What is added to the scores: the mask, and -inf where causal and window limits hide a key."""
-        limits = visibility(self._kernel.attention)
-        low, high = limits.limits(0, limits.query_length)
-        key = np.arange(limits.key_length)
-        hidden = (key < low[:, None]) | (key >= high[:, None])
-        bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
-        if mask is None:
-            return bias
-        added = np.where(mask, np.float32(0), np.float32(-np.inf)) if mask.dtype == np.bool_ else mask
-        return bias + added.astype(np.float32)
+
+def _bias(rules: Attention, mask: np.ndarray | None) -> np.ndarray:
+    """What is added to the scores: the mask, and -inf where causal and window limits hide a key."""
+    limits = visibility(rules)
+    low, high = limits.limits(0, limits.query_length)
+    key = np.arange(limits.key_length)
+    hidden = (key < low[:, None]) | (key >= high[:, None])
+    bias = np.where(hidden, np.float32(-np.inf), np.float32(0))
+    if mask is None:
+        return bias
+    added = np.where(mask, np.float32(0), np.float32(-np.inf)) if mask.dtype == np.bool_ else mask
+    return bias + added.astype(np.float32)

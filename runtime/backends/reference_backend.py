@@ -17,14 +17,14 @@ class ReferenceBackend:
     name = "reference"
 
     def __init__(self, kernel: DescribedKernel) -> None:
-        self._kernel = kernel
+        pass
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
+    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
         """Compute the output buffers from the input buffers; seconds are wall time."""
         begin = time.perf_counter()
-        arrays = {a.name: from_buffer(a, buffers[a.buffer]) for a in self._kernel.inputs}
-        (output,) = self._kernel.outputs
-        result = expected(self._kernel.attention, arrays, dtype=np.float32)
+        arrays = {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.inputs}
+        (output,) = kernel.outputs
+        result = expected(kernel.attention, arrays, dtype=np.float32)
         buffers[output.buffer][:] = to_buffer(output, result)
         return RunReport(self.name, emulated=False, seconds=time.perf_counter() - begin)
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from npuc.compiler.diagnostics import BackendError
-from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.backends.rows import padded, take_back
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.statistics import RunReport
 
 # Kernel arguments: 0 opcode, 1 instructions, 2 their bytes, 3.. buffers (facts/platform/xclbin.md, section 2).
@@ -57,7 +58,7 @@ def unavailable_reason() -> str | None:
 
 
 class XrtBackend:
-    """A kernel loaded on the NPU. The instruction buffer is made once, data buffers on each run."""
+    """A kernel loaded on the NPU. The instruction buffer is made for each new sequence, data buffers on each run."""
 
     name = "xrt"
 
@@ -69,9 +70,9 @@ class XrtBackend:
             raise BackendError(f"no NPU: {reason}", remedy="see npuc doctor, or use --backend emulator")
         self._pyxrt = _pyxrt()
         with _failures("loading the kernel"):
-            self._load(kernel.xclbin, kernel.entry, kernel.sequence())
+            self._load(kernel.xclbin, kernel.entry)
 
-    def _load(self, image: bytes, entry: str, sequence: bytes) -> None:
+    def _load(self, image: bytes, entry: str) -> None:
         pyxrt = self._pyxrt
         self._device = pyxrt.device(0)
         handle, path = tempfile.mkstemp(suffix=".xclbin")
@@ -84,35 +85,45 @@ class XrtBackend:
         self._device.register_xclbin(xclbin)
         self._context = pyxrt.hw_context(self._device, xclbin.get_uuid())
         self._kernel = pyxrt.kernel(self._context, entry)
-        self._sequence_bytes = len(sequence)
-        group = self._kernel.group_id(INSTRUCTION_ARGUMENT)
-        self._instructions = pyxrt.bo(self._device, len(sequence), pyxrt.bo.cacheable, group)
-        self._fill(self._instructions, sequence)
+        self._sequence, self._instructions = b"", None
+
+    def _instruct(self, sequence: bytes) -> None:
+        """Put the sequence of a call where the device reads it."""
+        if sequence != self._sequence:
+            pyxrt = self._pyxrt
+            group = self._kernel.group_id(INSTRUCTION_ARGUMENT)
+            self._instructions = pyxrt.bo(self._device, len(sequence), pyxrt.bo.cacheable, group)
+            self._fill(self._instructions, sequence)
+            self._sequence = sequence
 
     def _fill(self, buffer: Any, data: bytes | bytearray) -> None:
         memoryview(buffer.map()).cast("B")[: len(data)] = data
         buffer.sync(self._pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
 
-    def run(self, buffers: Sequence[bytearray]) -> RunReport:
-        """Run the sequence once; seconds are wall time from start to completion."""
+    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+        """Run the call's sequence once; seconds are wall time from start to completion."""
         pyxrt = self._pyxrt
         if self._kernel is None:
             raise BackendError("the kernel was closed")
+        assert isinstance(kernel, KernelFile)
+        sequence, wide = kernel.sequence(), padded(kernel, buffers)
         with _failures("running the kernel"):
+            self._instruct(sequence)
             held = []
-            for index, data in enumerate(buffers):
+            for index, data in enumerate(wide):
                 group = self._kernel.group_id(FIRST_BUFFER_ARGUMENT + index)
                 held.append(pyxrt.bo(self._device, len(data), pyxrt.bo.host_only, group))
                 self._fill(held[-1], data)
             begin = time.perf_counter()
-            run = self._kernel(OPCODE_RUN_SEQUENCE, self._instructions, self._sequence_bytes, *held)
+            run = self._kernel(OPCODE_RUN_SEQUENCE, self._instructions, len(sequence), *held)
             state = run.wait(TIMEOUT_MILLISECONDS)
             seconds = time.perf_counter() - begin
             if state != pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED:
                 raise BackendError(f"the NPU ended the run with {state}")
-            for data, buffer in zip(buffers, held, strict=True):
+            for data, buffer in zip(wide, held, strict=True):
                 buffer.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE)
                 data[:] = bytes(memoryview(buffer.map()).cast("B")[: len(data)])
+        take_back(kernel, wide, buffers)
         return RunReport(self.name, emulated=False, seconds=seconds)
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ class Device:
     def __init__(self, failures=0):
         self.failures, self.seen = failures, []
 
-    def run(self, buffers):
+    def run(self, buffers, kernel):
         self.seen = [bytes(b) for b in buffers]
         if self.failures:
             self.failures -= 1
@@ -283,7 +283,12 @@ def test_attention_compiles_once_a_shape_class(monkeypatch, seed, device):
     assert (npuc.attention(q, k, v, backend="emulator") == 1).all()
     assert npuc.attention(q, k, v, backend="emulator").dtype == BF16
     assert npuc.attention(*arrays(seed), causal=True, window=3, backend="emulator").dtype == np.float32
-    assert [(a.causal, a.window, a.argument("q").dtype) for a in compiled] == [(False, None, "bf16"), (True, 3, "f32")]
+    longer = [np.concatenate([array, array], axis=2) for array in (q, k, v)]
+    assert npuc.attention(*longer, causal=True, scale=0.1, backend="emulator").shape == longer[0].shape
+    assert [(a.open_dimensions, a.argument("q").dtype) for a in compiled] == [
+        (("B", "S", "Skv"), "bf16"),
+        (("B", "S", "Skv"), "f32"),
+    ]
     on_demand._loaded.cache_clear()
 
 
@@ -294,7 +299,7 @@ def test_attention_that_npu1_cannot_take_falls_back_loudly_or_is_refused(seed, c
     np.testing.assert_allclose(out, reference_attention(q, k, v, softcap=2), atol=1e-5)
     assert "npu1 cannot take this attention: " in caplog.text
     with pytest.raises(npuc.InputError):
-        npuc.attention(q, k, v, fallback=())
+        npuc.attention(q, k, v, softcap=2, fallback=())
     with pytest.raises(npuc.InputError, match="q is int64"):
         npuc.attention(q.astype(int), k, v)
     with pytest.raises(npuc.InputError, match="do not belong together"):
@@ -417,7 +422,7 @@ def test_the_gpu_backend_follows_the_reference(rules, mask, seed, monkeypatch):
     for name in ("gpu", "reference"):
         buffers = [arguments.to_buffer(a, drawn[a.name]) for a in kernel.inputs]
         buffers.append(bytearray(kernel.outputs[0].nbytes))
-        open_backend(name, kernel, None).run(buffers)
+        open_backend(name, kernel, None).run(buffers, kernel)
         results.append(arguments.from_buffer(kernel.outputs[0], buffers[-1]).astype(np.float32))
     np.testing.assert_allclose(*results, atol=1e-2)
 

@@ -1,0 +1,25 @@
+"""npuc sequence."""
+
+from __future__ import annotations
+
+import click
+
+from npuc.compiler.commands.run import sizes_of
+from npuc.compiler.files import read_bytes, write_bytes
+
+
+@click.command("sequence")
+@click.argument("file", metavar="KERNEL")
+@click.option("--kernel", metavar="NAME", help="Which kernel, of several.")
+@click.option("--dim", "dims", metavar="S=N", multiple=True, help="A length that the file left open; repeatable.")
+@click.option("-o", "--output", metavar="insts.bin", required=True, help="Where to; - is standard output.")
+def command(file: str, kernel: str | None, dims: tuple[str, ...], output: str) -> None:
+    """Write the instruction stream of a call of KERNEL (.xclbin or .npua), for hosts that are not npuc.
+
+    Data buffers are dense and row-major, in the order of the arguments as `inspect` shows them; head sizes that are not
+    multiples of 8 are padded to one.
+    """
+    from npuc.runtime.kernel_file import read_kernel
+
+    found = read_kernel(read_bytes(file), file, kernel).closed(sizes_of(dims))
+    write_bytes(output, found.sequence())

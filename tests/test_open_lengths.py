@@ -1,0 +1,132 @@
+"""One file, any length: `?` in the types, `--dim`, arrays, `npuc sequence`, `npuc.attention`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import npuc
+from npuc.compiler import cli, driver
+from npuc.compiler.emit.txn import read_txn
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime import on_demand
+
+SIZES = {"heads": 4, "kv_heads": 2, "batch": None, "query_length": None, "key_length": None, "head_dim": 20}
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Causal, 4 heads on 2, head size 20 (padded to 24), all lengths open."""
+    path = tmp_path_factory.mktemp("open") / "open.xclbin"
+    made = npuc.compile(Attention.make(**SIZES, causal=True, align="bottom-right"))  # type: ignore[arg-type]
+    made.save(path)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray, first: int | None) -> np.ndarray:
+    """float64 attention of bf16 arrays; query i sees keys j <= i + first (None: all), rows that see none are 0."""
+    q, k, v = (x.astype(ml_dtypes.bfloat16).astype(np.float64) for x in (q, k, v))
+    group = q.shape[1] // k.shape[1]
+    scores = q @ np.repeat(k, group, 1).swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    if first is not None:
+        hidden = np.arange(k.shape[2]) > np.arange(q.shape[2])[:, None] + first
+        scores = np.where(hidden, -np.inf, scores)
+    top = np.maximum(scores.max(-1, keepdims=True), -1e300)
+    weights = np.exp(scores - top)
+    return weights @ np.repeat(v, group, 1) / np.maximum(weights.sum(-1, keepdims=True), 1e-300)
+
+
+def test_lengths_grow_shrink_and_repeat_on_one_loaded_kernel(kernel: Path) -> None:
+    random = np.random.default_rng(5)
+    with npuc.load(kernel, backend="emulator", fallback=()) as executable:
+        for batch, queries, keys in ((1, 65, 17), (1, 1, 1), (2, 17, 70), (1, 130, 33), (1, 1, 1), (1, 65, 17)):
+            q, k, v = (
+                random.standard_normal((batch, heads, rows, 20)) for heads, rows in ((4, queries), (2, keys), (2, keys))
+            )
+            out = executable(q, k, v).astype(np.float64)
+            expected = attended(q, k, v, keys - queries)
+            assert np.abs(out - expected).sum() <= 4e-3 * np.abs(expected).sum()
+            assert not out[:, :, : max(0, queries - keys)].any(), "queries that see no key"
+
+
+def test_dim_gives_what_the_file_left_open(kernel: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dims = ("--dim", "B=1", "--dim", "S=17", "--dim", "Skv=33")
+    code, out, _ = run(capsys, "run", kernel, *dims, "--backend", "emulator", "--check", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["check"]["passed"] and report["outputs"]["o"]["shape"] == [1, 4, 17, 20]
+
+
+@pytest.mark.parametrize("words,code,told", [
+    ((), 3, "B, S, Skv is open"),
+    (("--dim", "S=5"), 3, "B, Skv is open"),
+    (("--dim", "T=5"), 2, "leaves no T open"),
+    (("--dim", "S=0"), 2, "expected a number above zero"),
+])  # fmt: skip
+def test_missing_and_wrong_dims_are_told(
+    kernel: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, told: str
+) -> None:
+    for command in (("run", kernel, "--backend", "emulator"), ("sequence", kernel, "-o", "-")):
+        got, _, err = run(capsys, *command, *words)
+        assert got == code and told in err and err.count("\n") == 1
+
+
+def test_arrays_of_other_shapes_are_input_errors(kernel: Path) -> None:
+    with npuc.load(kernel, backend="emulator", fallback=()) as executable:
+        q, k = np.zeros((1, 4, 5, 20)), np.zeros((1, 2, 7, 20))
+        for arrays in ((q, k, k[:, :, :6]), (q[:, :3], k, k), (q[0], k, k), (q, k[..., :19], k)):
+            with pytest.raises(npuc.InputError, match="expects shape"):
+                executable(*arrays)
+
+
+def test_sequence_is_the_stream_of_the_call(kernel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    streams = []
+    for length in (17, 130, 17):
+        file = tmp_path / "insts.bin"
+        words = ("sequence", kernel, "--dim", "B=1", "--dim", f"S={length}", "--dim", "Skv=33", "-o", file)
+        assert run(capsys, *words)[0] == 0
+        streams.append(file.read_bytes())
+        assert read_txn(streams[-1]).operations
+    assert streams[0] == streams[2] != streams[1]
+
+
+def test_a_new_length_costs_no_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    original = driver.compile_description
+
+    def counted(*arguments: Any) -> Any:
+        compiled.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(driver, "compile_description", counted)
+    on_demand._loaded.cache_clear()
+    random = np.random.default_rng(6)
+    for queries, keys, causal in ((5, 9, False), (70, 33, False), (70, 70, True)):
+        q, k, v = (random.standard_normal((1, 2, rows, 16)) for rows in (queries, keys, keys))
+        out = npuc.attention(q, k, v, causal=causal, backend="emulator", fallback=())
+        expected = attended(q, k, v, 0 if causal else None)
+        assert np.abs(out - expected).sum() <= 4e-3 * np.abs(expected).sum()
+    assert len(compiled) == 1
+    on_demand._loaded.cache_clear()
+
+
+def test_gemma_3_layers_compile_and_run_at_any_length(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = Path(__file__).resolve().parents[1] / "examples" / "gemma3_attention.mlir"
+    for name in ("local", "global"):
+        file = tmp_path / f"{name}.xclbin"
+        assert run(capsys, "compile", source, "--func", name, "-o", file)[0] == 0
+        code, out, _ = run(
+            capsys, "run", file, "--dim", "S=5", "--dim", "Skv=5", "--backend", "emulator", "--check", "--json"
+        )
+        assert code == 0 and json.loads(out)["check"]["passed"]
