@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.git_lfs import refuse_pointer
 
 
 def reason(error: OSError) -> str:
@@ -16,13 +17,19 @@ def reason(error: OSError) -> str:
 
 
 def read_bytes(path: str) -> bytes:
-    """The bytes of a file. Raises InputError when it cannot be read."""
+    """The bytes of a file. Raises InputError when it cannot be read, and for a Git LFS pointer in its place."""
     if path == "-":
-        return sys.stdin.buffer.read()
+        data, place = sys.stdin.buffer.read(), "<stdin>"
+    else:
+        try:
+            data, place = Path(path).read_bytes(), path
+        except OSError as error:
+            raise InputError(f"cannot read: {reason(error)}", place=path) from error
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read: {reason(error)}", place=path) from error
+        refuse_pointer(data)
+    except InputError as error:
+        raise InputError(error.message, place=place, remedy=error.remedy) from None
+    return data
 
 
 def write_bytes(path: str, data: bytes) -> None:

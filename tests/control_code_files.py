@@ -33,7 +33,8 @@ def control_code(
         (".shstrtab", 3, headers), (".ctrltext", 1, stream), (".dynstr", 3, strings), (".dynsym", 11, symbols),
         (".rela.dyn", 4, table),
     ):  # fmt: skip
-        sections.append(struct.pack("<10I", places[name], kind_, 0, 0, 52 + len(body), len(data), 0, 0, 1, 0))
+        link, entry = {".dynsym": (3, 16), ".rela.dyn": (4, 12)}.get(name, (0, 0))
+        sections.append(struct.pack("<10I", places[name], kind_, 0, 0, 52 + len(body), len(data), link, 0, 1, entry))
         body += data
     ident = b"\x7fELF\x01\x01\x01" + bytes([abi, version]) + bytes(7)
     header = struct.pack("<HHIIIIIHHHHHH", 2, 1, 1, 0, 0, 52 + len(body), 0, 52, 32, 0, 40, len(sections), 1)

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.emit import cdo, elf, elf_object, npua, pdi, xclbin
+from npuc.compiler.emit import archive, cdo, elf, elf_object, npua, pdi, xclbin
 from npuc.compiler.emit.buffers import DescriptorBuffer, descriptor_buffers
 from npuc.compiler.emit.layout import take
-from npuc.compiler.inspect.show import detect
+from npuc.compiler.formats import detect, title
 from npuc.compiler.target.generations import BY_ELF_FLAGS, Generation
 from npuc.compiler.target.npu1 import geometry
 
@@ -93,7 +93,9 @@ def read_programs(data: bytes, raw: bool = False) -> tuple[CoreProgram, ...]:
         return _of_commands(cdo.read_cdo(data), "CDO")
     if kind == "npua":
         return _of_npua(data)
-    raise InputError(f"a {kind.upper()} holds no core programs")
+    if kind == "archive":
+        return _of_archive(data)
+    raise InputError(f"{title(kind)} holds no core programs")
 
 
 _Program = TypeVar("_Program", bound="_OfCore")
@@ -257,6 +259,25 @@ def _of_other_core(data: bytes, header: dict[str, Any], sections: list[dict[str,
     generation = BY_ELF_FLAGS.get(header["flags"])
     source = f"ELF with flags {header['flags']}, for {generation or 'an unknown generation'}"
     return CoreProgram(None, None, first, bytes(code), header["entry"], source=source, generation=generation)
+
+
+def core_members(data: bytes) -> tuple[archive.Member, ...]:
+    """The members of an archive that are ELFs of cores."""
+    return tuple(member for member in archive.read_archive(data) if elf.is_core_elf(member.data))
+
+
+def _of_archive(data: bytes) -> tuple[CoreProgram, ...]:
+    """The programs of all members; sections are called MEMBER:SECTION."""
+    programs: list[CoreProgram] = []
+    for member in core_members(data):
+        try:
+            found = _of_elf(member.data)
+        except InputError as error:
+            raise InputError(f"{member.name}: {error.message}", remedy=error.remedy) from None
+        programs += (
+            replace(p, section=f"{member.name}:{p.section or ''}", source=f"{member.name}, {p.source}") for p in found
+        )
+    return tuple(programs)
 
 
 def _of_object(data: bytes) -> tuple[CoreProgram, ...]:

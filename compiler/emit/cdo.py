@@ -70,6 +70,11 @@ HEADER = Layout(
 )  # fmt: skip
 
 
+def is_cdo(data: bytes) -> bool:
+    """Whether the data have the magic of a CDO."""
+    return data[4:8] == MAGIC.to_bytes(4, "little")
+
+
 def checksum(words: Iterable[int]) -> int:
     """One's complement of the 32-bit sum, as CDO and PDI headers end with."""
     return ~sum(words) & 0xFFFFFFFF

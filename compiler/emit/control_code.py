@@ -51,21 +51,53 @@ def read_control_code(data: bytes) -> txn.Txn:
         raise InputError(f"{WHAT}: no section {TEXT}; there is {', '.join(sections) or 'none'}")
     stream = _contents(data, sections[TEXT])
     read = txn.read_txn(stream)
-    return txn.Txn(
-        read.columns, _patched(stream, read, _relocations(data, sections)), read.version, read.generation, read.rows
-    )
+    # Others are of what saves and restores a preempted context, which this stream does not run.
+    own = [relocation for relocation, section in _relocations(data, sections) if section == sections[TEXT]["number"]]
+    return txn.Txn(read.columns, _patched(stream, read, own), read.version, read.generation, read.rows)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a control-code ELF of any platform holds: section headers by name, symbols by name as elf.SYMBOL reads them,
+    relocations.  abi: its OS/ABI byte."""
+
+    abi: int
+    sections: dict[str, dict[str, Any]]
+    symbols: tuple[tuple[str, dict[str, Any]], ...]
+    relocations: tuple[Relocation, ...]
+
+
+def read_tables(data: bytes) -> Tables:
+    """The tables alone; InputError for what is malformed."""
+    sections = _named_sections(data)
+    symbols: list[tuple[str, dict[str, Any]]] = []
+    if {SYMBOLS, STRINGS} <= sections.keys():
+        table, strings = (_contents(data, sections[name]) for name in (SYMBOLS, STRINGS))
+        for entry in elf.SYMBOL.unpack_array(table, 0, len(table) // elf.SYMBOL.size):
+            symbols.append((string_at(strings, entry["name"], "ELF symbol name") if entry["name"] else "", entry))
+    found = tuple(relocation for relocation, _ in _relocations(data, sections))
+    return Tables(data[ABI_PLACE], sections, tuple(symbols), found)
+
+
+def platform(abi: int) -> str:
+    """The generation that an OS/ABI byte names."""
+    return "npu1 or npu2" if abi == NPU_ABI else str(BY_CONTROL_CODE_ABI.get(abi, "unknown"))
 
 
 def _sections(data: bytes) -> dict[str, dict[str, Any]]:
+    """Those of an ELF for npu1 or npu2."""
+    found = _named_sections(data)
+    abi = data[ABI_PLACE]
+    if abi != NPU_ABI:
+        raise malformed(WHAT, ABI_PLACE, f"OS/ABI {abi} ({platform(abi)}), {NPU_ABI} (npu1 and npu2) expected")
+    return found
+
+
+def _named_sections(data: bytes) -> dict[str, dict[str, Any]]:
     """Section headers by name, the first of each; `number` is the section's index."""
     if not is_control_code(data):
         raise malformed(WHAT, 0, f"not a 32-bit little-endian ELF of machine {MACHINE}")
     header = elf.HEADER.unpack(data)
-    abi = data[ABI_PLACE]
-    if abi != NPU_ABI:
-        other = BY_CONTROL_CODE_ABI.get(abi)
-        name = str(other) if other is not None else "unknown"
-        raise malformed(WHAT, ABI_PLACE, f"OS/ABI {abi} ({name}), {NPU_ABI} (npu1 and npu2) expected")
     headers = elf.section_headers(data, header)
     if header["section_names"] >= len(headers):
         raise malformed(WHAT, 50, f"names in section {header['section_names']} of {len(headers)}")
@@ -81,21 +113,20 @@ def _contents(data: bytes, section: dict[str, Any]) -> bytes:
     return take(data, section["offset"], section["size"], "ELF section")
 
 
-def _relocations(data: bytes, sections: dict[str, dict[str, Any]]) -> list[Relocation]:
+def _relocations(data: bytes, sections: dict[str, dict[str, Any]]) -> list[tuple[Relocation, int]]:
+    """All relocations, with the number of the section that the symbol of each lies in."""
     if not {RELOCATIONS, SYMBOLS, STRINGS} <= sections.keys():
         return []
     symbols, strings = (_contents(data, sections[name]) for name in (SYMBOLS, STRINGS))
     table, place = sections[RELOCATIONS], sections[RELOCATIONS]["offset"]
-    text = sections[TEXT]["number"]
     found = []
     for entry in RELOCATION.unpack_array(data, place, table["size"] // RELOCATION.size):
         symbol = elf.SYMBOL.unpack(symbols, (entry["info"] >> 8) * elf.SYMBOL.size)
-        if symbol["section"] != text:
-            continue  # what saves and restores a preempted context, which this stream does not run
         kind, addend = entry["info"] & 0xFF, entry["addend"]
         if data[ABI_VERSION_PLACE] == 1:  # which has both in the addend
             kind, addend = addend & 15, addend >> 4
-        found.append(Relocation(entry["offset"], kind, string_at(strings, symbol["name"], "ELF symbol name"), addend))
+        name = string_at(strings, symbol["name"], "ELF symbol name")
+        found.append((Relocation(entry["offset"], kind, name, addend), symbol["section"]))
     return found
 
 

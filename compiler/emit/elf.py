@@ -155,6 +155,16 @@ def is_elf(data: bytes) -> bool:
     return data[: len(MAGIC)] == MAGIC
 
 
+def is_any_elf(data: bytes) -> bool:
+    """Whether the data start as an ELF of any kind does."""
+    return data[:4] == MAGIC[:4]
+
+
+def is_core_elf(data: bytes) -> bool:
+    """Whether it is an ELF for AIE cores, or too short to say of which machine it is."""
+    return is_elf(data) and data[18:20] in (MACHINE.to_bytes(2, "little"), b"", b"\x08")
+
+
 def is_object(data: bytes) -> bool:
     """Whether it is a relocatable object, as its header says."""
     return is_elf(data) and data[16:18] == RELOCATABLE_FILE.to_bytes(2, "little")

@@ -167,6 +167,31 @@ def _relocations(
     return tuple(sorted(found, key=lambda r: (r.offset, r.type)))
 
 
+def joined(files: Sequence[ObjectFile]) -> ObjectFile:
+    """Several objects as one: all sections in order; what one leaves undefined is another's where that defines it for
+    others.  Local symbols of one name stay apart."""
+    sections: list[Section] = []
+    symbols: list[ObjectSymbol] = []
+    homes: list[dict[ObjectSymbol, ObjectSymbol]] = []
+    for file in files:
+        first = len(sections)
+        moved = {s: s if s.section is None else replace(s, section=first + s.section) for s in file.symbols}
+        homes.append(moved)
+        symbols += moved.values()
+        sections += file.sections
+    defined = {s.name: s for s in reversed(symbols) if s.defined and s.binding != "local"}
+    at = 0
+    for file, moved in zip(files, homes, strict=True):
+        for section in file.sections:
+            targets = (moved.get(r.symbol, r.symbol) for r in section.relocations)
+            found = [t if t.defined else defined.get(t.name, t) for t in targets]
+            pairs = zip(section.relocations, found, strict=True)
+            sections[at] = replace(section, relocations=tuple(replace(r, symbol=t) for r, t in pairs))
+            at += 1
+    kept = [s for s in symbols if s.defined or s.name not in defined]
+    return ObjectFile(tuple(sections), tuple(dict.fromkeys(kept)))
+
+
 # --- writing ------------------------------------------------------------------------------------------------------
 def write_object(file: ObjectFile) -> bytes:
     """The object's bytes: sections, one symbol table with local symbols first, a RELA section where needed."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from npuc.compiler.inspect.wrapped import folded, named
 from npuc.compiler.plain_text import printable
 from npuc.compiler.target.generations import NPU1
+
+MOST_ENTRIES = 40
+"""Sections, symbols and relocations of an ELF that the text shows."""
 
 
 def render(description: dict[str, Any]) -> str:
     """A description of npuc.compiler.inspect.show.describe as plain text."""
     head = f"{description['file']}: {description['format']}, {description['bytes']:,} bytes"
-    lines = [head, f"  sha256 {description['sha256']}"]
-    lines += (f"  {line}" for line in _RENDERERS[description["format"]](description))
-    return "\n".join(map(printable, lines)) + "\n"
+    lines = [printable(head), f"  sha256 {description['sha256']}"]
+    for line in _RENDERERS[description["format"]](description):
+        lines += folded(printable(f"  {line}"))
+    return "\n".join(lines) + "\n"
 
 
 def _indented(lines: Iterator[str]) -> Iterator[str]:
@@ -109,7 +113,7 @@ def _npua_short(d: dict[str, Any]) -> Iterator[str]:
         return
     yield f"version 2, array image {d['pdi_sha256']}"
     for key, value in d["metadata"].items():
-        yield f"{key}: {json.dumps(value)}"
+        yield from named(key, value)
     yield f"runtime sequence: {_counts(d['control']['counts'])}; {len(d['control']['patches'])} patches"
     for program in d["programs"]:
         yield f"{program['tile']}: program {program['program_bytes']:,} bytes, {len(program['symbols'])} symbols"
@@ -146,6 +150,58 @@ def _elf(d: dict[str, Any]) -> Iterator[str]:
         yield f"{symbol['address']:#07x} {symbol['kind']} {symbol['name']}"
 
 
+def _tables(d: dict[str, Any]) -> Iterator[str]:
+    """Sections, symbols and relocations, the first of each."""
+    for title, entries, line in (
+        ("sections", d["sections"], _section),
+        ("symbols", d["symbols"], _symbol),
+        ("relocations", d["relocations"], _relocation),
+    ):
+        yield f"{title}: {len(entries):,}"
+        yield from (f"  {line(entry)}" for entry in entries[:MOST_ENTRIES])
+        if len(entries) > MOST_ENTRIES:
+            yield f"  ... {len(entries) - MOST_ENTRIES:,} more, which --json has"
+
+
+def _section(s: dict[str, Any]) -> str:
+    place = f"at {s['address']:#x}, {s['bytes']:,} bytes at {s['offset']:#x} of the file"
+    return f"{s['name'] or '(no name)':<24} type {s['type']} {place}"
+
+
+def _symbol(s: dict[str, Any]) -> str:
+    kind = f" {s['binding']} {s['kind']}" if "kind" in s else ""
+    return f"{s['address']:#010x} {s['bytes']:6} section {s['section']}{kind} {s['name']}"
+
+
+def _relocation(r: dict[str, Any]) -> str:
+    place = r["offset"] if "offset" in r else r["address"]
+    return f"{place:#010x} type {r['type']} {r['symbol'] or '(no symbol)'} + {r['addend']:#x}"
+
+
+def _other_elf(d: dict[str, Any]) -> Iterator[str]:
+    yield f"{d['class']}-bit {d['byte_order']}-endian, machine {d['machine']}, type {d['type']}, entry {d['entry']:#x}"
+    yield from _tables(d)
+
+
+def _control_code(d: dict[str, Any]) -> Iterator[str]:
+    yield f"control code for {d['platform']}"
+    yield from _tables(d)
+    if "reason" in d["stream"]:
+        yield f"its runtime sequence cannot be read: {d['stream']['reason']}"
+    else:
+        yield from _txn(d["stream"])
+
+
+def _archive(d: dict[str, Any]) -> Iterator[str]:
+    yield f"members: {len(d['members'])}"
+    for member in d["members"]:
+        about = member["format"] or f"unknown: {member['reason']}"
+        yield f"{member['name']}: {about}, {member['bytes']:,} bytes at {member['offset']:#x}"
+        if member["format"] in _RENDERERS and member["format"] != "archive":
+            yield from _indented(_RENDERERS[member["format"]](member))
+
+
 _RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
-    "xclbin": _xclbin, "pdi": _pdi, "cdo": _cdo, "txn": _txn, "sequence": _words, "npua": _npua, "elf": _elf
+    "xclbin": _xclbin, "pdi": _pdi, "cdo": _cdo, "txn": _txn, "sequence": _words, "npua": _npua, "elf": _elf,
+    "control-code": _control_code, "other-elf": _other_elf, "archive": _archive,
 }  # fmt: skip

@@ -12,49 +12,22 @@ import json as json_module
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from npuc.compiler.asm.generation import elf_generation, other_generation
+from npuc.compiler.asm.programs import read_programs
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.emit import cdo, elf, legacy_sequence, npua, pdi, txn, xclbin
+from npuc.compiler.emit import archive, cdo, elf, legacy_sequence, npua, pdi, txn, xclbin
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.files import read_bytes
+from npuc.compiler.formats import detect
+from npuc.compiler.inspect.elf_tables import control_code_elf, control_code_stream, other_elf
 from npuc.compiler.inspect.render import render
 from npuc.compiler.inspect.summary import summarise
 from npuc.compiler.target.generations import BY_TXN_CODE, NPU1, Generation
 from npuc.compiler.target.npu1.registers import register_name
 
-if TYPE_CHECKING:
-    from npuc.compiler.asm.programs import CoreProgram
-
-__all__ = ["describe", "detect", "render", "show"]
-
-
-def _is_cdo(data: bytes) -> bool:
-    return data[4:8] == cdo.MAGIC.to_bytes(4, "little")
-
-
-# The order matters only for TXN, whose header says least.
-_DETECTORS: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
-    ("xclbin", xclbin.is_xclbin),
-    ("elf", elf.is_elf),
-    ("pdi", pdi.is_pdi),
-    ("npua", npua.is_npua),
-    ("cdo", _is_cdo),
-    ("txn", txn.is_txn),
-    ("sequence", legacy_sequence.is_text),
-)
-
-
-def detect(data: bytes) -> str:
-    """The format: 'xclbin', 'elf', 'pdi', 'npua', 'cdo', 'txn' or 'sequence' (text of hexadecimal words).
-
-    InputError when it is none of them.
-    """
-    for name, matches in _DETECTORS:
-        if matches(data):
-            return name
-    raise InputError("is none of xclbin, pdi, cdo, txn, npua, elf" if data else "is empty")
+__all__ = ["describe", "render", "show"]
 
 
 def describe(data: bytes, name: str) -> dict[str, Any]:
@@ -67,6 +40,16 @@ def describe(data: bytes, name: str) -> dict[str, Any]:
             raise
         raise InputError(error.message, place=name, remedy=error.remedy) from error
     return {"file": name, "format": kind, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **contents}
+
+
+def holds_tables_only(data: bytes) -> bool:
+    """Whether it is an ELF without code of cores, which disassembly tells the tables of."""
+    return elf.is_any_elf(data) and detect(data) in ("control-code", "other-elf")
+
+
+def show_as_comments(data: bytes, name: str) -> str:
+    """The description as assembly text that is all comments, for what holds no code of cores."""
+    return "".join(f"// {line}".rstrip() + "\n" for line in render(describe(data, name)).splitlines())
 
 
 def show(source: str | os.PathLike[str] | bytes, json: bool) -> str:
@@ -144,15 +127,9 @@ def _pdi(data: bytes) -> dict[str, Any]:
     return {**about, "generation": str(_generation(data)), **summarise(file.commands)}
 
 
-def _programs(data: bytes) -> Sequence[CoreProgram]:
-    from npuc.compiler.asm.programs import read_programs  # which tells formats by `detect`
-
-    return read_programs(data)
-
-
 def _generation(data: bytes) -> Generation:
     """For which generation the programs of a file were made; npu1 where there is none."""
-    found = other_generation(_programs(data))
+    found = other_generation(read_programs(data))
     return NPU1 if found is None else found[1]
 
 
@@ -179,7 +156,10 @@ def _sequence(operations: Sequence[txn.Operation]) -> dict[str, Any]:
 
 def _txn(data: bytes) -> dict[str, Any]:
     """version, generation (of its header), device (which that means), columns, rows, counts, operations."""
-    file = txn.read_txn(data)
+    return _stream(txn.read_txn(data))
+
+
+def _stream(file: txn.Txn) -> dict[str, Any]:
     device = str(BY_TXN_CODE.get(file.generation, "unknown"))
     about = {"version": "{}.{}".format(*file.version), "generation": file.generation, "device": device}
     about |= {"columns": file.columns, "rows": file.rows}
@@ -235,7 +215,7 @@ def _elf(data: bytes) -> dict[str, Any]:
     """generation, entry, program_bytes, data, symbols (of another generation's: no data, no symbols)."""
     generation = elf_generation(elf.read_sections(data)[0]["flags"])
     if generation is not NPU1:
-        programs = _programs(data)
+        programs = read_programs(data)
         size, entry = sum(len(program.code) for program in programs), programs[0].entry if programs else 0
         return {"generation": str(generation), "entry": entry, "program_bytes": size, "data": [], "symbols": []}
     image = elf.read_elf(data)
@@ -248,6 +228,29 @@ def _elf(data: bytes) -> dict[str, Any]:
     }
 
 
+def _control_code(data: bytes) -> dict[str, Any]:
+    """platform, sections, symbols, relocations, stream (what _txn says of it, relocations applied; else its reason)."""
+    stream = control_code_stream(data)
+    return {**control_code_elf(data), "stream": {"reason": stream} if isinstance(stream, str) else _stream(stream)}
+
+
+def _archive(data: bytes) -> dict[str, Any]:
+    """members: name, offset, bytes, format, and what that format has; members that cannot be read have a reason."""
+    return {"members": [_member(member) for member in archive.read_archive(data)]}
+
+
+def _member(member: archive.Member) -> dict[str, Any]:
+    about = {"name": member.name, "offset": member.offset, "bytes": len(member.data)}
+    try:
+        kind = detect(member.data)
+        if kind == "archive":
+            return {**about, "format": kind}
+        return {**about, "format": kind, **_DESCRIBERS[kind](member.data)}
+    except InputError as error:
+        return {**about, "format": None, "reason": error.message}
+
+
 _DESCRIBERS: dict[str, Callable[[bytes], dict[str, Any]]] = {
-    "xclbin": _xclbin, "elf": _elf, "pdi": _pdi, "npua": _npua, "cdo": _cdo, "txn": _txn, "sequence": _words
+    "xclbin": _xclbin, "elf": _elf, "pdi": _pdi, "npua": _npua, "cdo": _cdo, "txn": _txn, "sequence": _words,
+    "control-code": _control_code, "other-elf": other_elf, "archive": _archive,
 }  # fmt: skip

@@ -20,6 +20,7 @@ from npuc.compiler.emit.control_template import ControlTemplate, Patch
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.compiler.inspect import show
+from npuc.compiler.inspect.wrapped import folded, named
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +236,33 @@ def test_xml_numbers_beyond_64_bits_are_refused(npuc, tmp_path, number):
 
 
 @pytest.mark.parametrize("content", [b"", b"text\n", b"\x7fELF\x02\x01\x01" + bytes(60), bytes(64)])
+LONGEST = 130
+"""Characters of a line that a terminal shows whole; hashes and names have no blanks to break at."""
+
+
+def test_no_line_of_the_text_is_too_long_to_read_and_none_of_the_metadata_is_left_out(npuc, folder):
+    for kind in ("npua", "xclbin", "txn"):
+        text = npuc("inspect", folder / f"k.{kind}")[1]
+        assert all(len(line) <= LONGEST for line in text.splitlines()[1:])
+    metadata = described(npuc, folder / "k.npua")["metadata"]
+    shown = " ".join(npuc("inspect", folder / "k.npua")[1].split())
+
+    def names(value):
+        if isinstance(value, dict):
+            return set(value) | {name for inner in value.values() for name in names(inner)}
+        return {name for inner in value for name in names(inner)} if isinstance(value, list) else set()
+
+    assert all(name in shown for name in names(metadata))
+    assert 'kernel: "attention"' in shown and " ".join(json.dumps(metadata["arguments"][0]["shape"]).split()) in shown
+
+
+def test_a_text_of_many_lines_is_shown_by_its_first_and_one_without_blanks_stays_whole():
+    lines = list(named("source", "\n".join(f"line {number}" for number in range(50))))
+    assert lines[0] == "source:" and lines[1] == "  | line 0" and lines[-1] == "  ... 38 more lines, which --json has"
+    assert folded("x" * 300) == ["x" * 300]
+    assert all(len(line) <= 110 for line in folded("  " + "word " * 60)) and len(folded("  " + "word " * 60)) > 2
+
+
 def test_what_is_no_known_format_is_bad_input(npuc, tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)

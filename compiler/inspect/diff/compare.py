@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.formats import KNOWN, detect
 from npuc.compiler.inspect.diff.array_image import compare_cdos, compare_pdis
 from npuc.compiler.inspect.diff.container import compare_xclbins, section_names
 from npuc.compiler.inspect.diff.executable import compare_elfs
 from npuc.compiler.inspect.diff.kernel_data import compare_npuas
 from npuc.compiler.inspect.diff.operations import compare_txns
+from npuc.compiler.inspect.diff.other_files import (
+    Comparer,
+    compare_archives,
+    compare_control_code,
+    compare_other_elfs,
+    compare_sequence_texts,
+)
 from npuc.compiler.inspect.diff.report import Difference, Report, Section, Side, derived, with_a_cause
 from npuc.compiler.inspect.diff.values import compare_bytes, with_other_bytes
-from npuc.compiler.inspect.show import detect
 
-_COMPARERS: dict[str, Callable[[bytes, bytes], tuple[Section, ...]]] = {
+
+def _of_members(a: bytes, b: bytes) -> Comparer | None:
+    """What compares two members of archives."""
+    formats = {_format(data) for data in (a, b)}
+    return _COMPARERS.get(formats.pop()) if len(formats) == 1 else None
+
+
+_COMPARERS: dict[str, Comparer] = {
     "xclbin": compare_xclbins,
     "pdi": lambda a, b: compare_pdis(a, b).sections,
     "cdo": lambda a, b: compare_cdos(a, b).sections,
     "txn": compare_txns,
     "npua": compare_npuas,
     "elf": compare_elfs,
+    "sequence": compare_sequence_texts,
+    "control-code": compare_control_code,
+    "other-elf": compare_other_elfs,
+    "archive": lambda a, b: compare_archives(a, b, _of_members),
 }
 UNKNOWN = "unknown"
 
@@ -38,7 +55,7 @@ def compare(a: bytes, b: bytes, names: tuple[str, str] = ("a", "b")) -> Report:
         for name, kind, data in zip(names, formats, (a, b), strict=True)
     ]
     if formats == [UNKNOWN, UNKNOWN]:
-        raise InputError("is none of xclbin, pdi, cdo, txn, npua, elf, nor is the other file", place=names[0])
+        raise InputError(f"is none of {KNOWN}, nor is the other file", place=names[0])
     if a == b:
         return Report(sides[0], sides[1], True, tuple(Section(name) for name in _section_names(a, formats[0])))
     if formats[0] != formats[1]:
