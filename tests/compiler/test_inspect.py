@@ -235,7 +235,6 @@ def test_xml_numbers_beyond_64_bits_are_refused(npuc, tmp_path, number):
         assert code == 3 and "exceeds 64 bits" in err
 
 
-@pytest.mark.parametrize("content", [b"", b"text\n", b"\x7fELF\x02\x01\x01" + bytes(60), bytes(64)])
 LONGEST = 130
 """Characters of a line that a terminal shows whole; hashes and names have no blanks to break at."""
 
@@ -263,6 +262,7 @@ def test_a_text_of_many_lines_is_shown_by_its_first_and_one_without_blanks_stays
     assert all(len(line) <= 110 for line in folded("  " + "word " * 60)) and len(folded("  " + "word " * 60)) > 2
 
 
+@pytest.mark.parametrize("content", [b"", b"text\n", b"\x7fELF\x02\x01\x01" + bytes(60), bytes(64)])
 def test_what_is_no_known_format_is_bad_input(npuc, tmp_path, content):
     path = tmp_path / "x"
     path.write_bytes(content)
