@@ -9,8 +9,8 @@ import numpy as np
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime.backends import reference
-from npuc.runtime.backends.reference import Visibility
+from npuc.runtime import reference
+from npuc.runtime.reference import Visibility
 
 # An added mask of at most this hides its key (the contract of `--check`).
 HIDES = -1e9

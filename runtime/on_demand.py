@@ -13,9 +13,8 @@ import numpy as np
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Argument, Attention, default_scale
 from npuc.passes.attention.supported import check_supported
-from npuc.runtime import executor
+from npuc.runtime import executor, reference
 from npuc.runtime.arguments import BFLOAT16, INTERFACE_DTYPES
-from npuc.runtime.backends import reference
 
 logger = logging.getLogger("npuc")
 

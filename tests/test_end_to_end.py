@@ -11,8 +11,8 @@ import npuc
 from npuc.compiler import cli
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
-from npuc.runtime.backends.reference import attention as reference_attention
 from npuc.runtime.judgement import LIMITS, Judge
+from npuc.runtime.reference import attention as reference_attention
 
 
 @pytest.fixture

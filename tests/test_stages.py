@@ -12,7 +12,7 @@ import npuc
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.frontend import Attention, load, to_attn_module
 from npuc.passes import pipeline
-from npuc.runtime.backends import reference
+from npuc.runtime import reference
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "attention.mlir"
 UNSUPPORTED = Attention.make(

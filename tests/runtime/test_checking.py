@@ -15,9 +15,8 @@ from kernel_files import npua_of
 from npuc.compiler.frontend import load as recognise
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
-from npuc.runtime import check, checking
+from npuc.runtime import check, checking, reference
 from npuc.runtime.arguments import draw
-from npuc.runtime.backends import reference
 from npuc.runtime.judgement import LIMITS, CheckResult, Judge
 from npuc.runtime.kernel_file import DescribedKernel, SourceText, described
 

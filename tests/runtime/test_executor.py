@@ -22,8 +22,8 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.runtime import arguments, executor, on_demand
 from npuc.runtime.arguments import KernelArgument, draw, from_user, round_to_bf16
 from npuc.runtime.backends import open_backend
-from npuc.runtime.backends.reference import attention as reference_attention
 from npuc.runtime.kernel_file import read_kernel
+from npuc.runtime.reference import attention as reference_attention
 from npuc.runtime.statistics import RunReport
 
 SHAPE = {"heads": 2, "query_length": 8, "head_dim": 4}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from npuc.compiler.diagnostics import InputError
-from npuc.runtime.backends import reference
-from npuc.runtime.backends.reference import Visibility, attention
+from npuc.runtime import reference
+from npuc.runtime.reference import Visibility, attention
 
 
 def one_query_at_a_time(q, k, v, mask=None, *, scale=None, causal=False, window=None, softcap=None, align="top-left"):
