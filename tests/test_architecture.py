@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,3 +137,21 @@ def test_the_edges_are_imported_by_edges_alone() -> None:
     """But for the driver, by which the Python interface compiles."""
     inner = EDGES - {"compiler.driver"}
     assert not [where for one, other, where in ARROWS if other in inner and one not in EDGES]
+
+
+def test_the_map_names_every_part_and_nothing_that_is_not_there() -> None:
+    text = (REPOSITORY / "DESIGN.md").read_text()
+    named = set(re.findall(r"`((?:compiler|passes|runtime|tests)/[\w/.-]+)`", text))
+    assert len(named) > 15
+    missing = [path for path in named if not (REPOSITORY / path).exists()]
+    assert not missing
+    for link in re.findall(r"`([\w/]+README\.md)`", text):
+        assert any((REPOSITORY / folder / link).exists() for folder in ("compiler", "runtime", "passes", ".")), link
+    packages = {
+        f"{folder}/{entry.name}"
+        for folder in FOLDERS
+        for entry in (REPOSITORY / folder).iterdir()
+        if entry.is_dir() and any(entry.glob("*.py"))
+    }
+    # Written as `compiler/asm`, or beside its neighbour: `compiler/frontend`, `dialects`.
+    assert not [path for path in packages if f"`{path}`" not in text and not re.search(rf"`{Path(path).name}/?`", text)]
