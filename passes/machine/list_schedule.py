@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from npuc.passes.machine.dependence import Graph, dependences
-from npuc.passes.machine.nodes import Choice, Node
+from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.nodes import Choice, Node, locations
 from npuc.passes.machine.reservation import ReservationTable
 
 
@@ -75,11 +76,15 @@ def list_schedule(
 def _sink(
     nodes: Sequence[Node], placed: dict[int, Placed], successors: list[list[tuple[int, int]]], table: ReservationTable
 ) -> None:
-    """Moves what only makes values, from nothing or from what the region does not change, down to its first user.
+    """Moves what only makes values, from nothing, from what the region does not change or from scalars (which then come
+    down as well), to its first user.
 
     The length stays; constants and loads hold their registers no longer than they must.
     """
     written = {location for node in nodes for location, _, _ in node.writes}
+    written -= {
+        at for node in nodes for o in node.op.operands if isinstance(o, Reg) and o.file == "r" for at in locations(o)
+    }
     for i in sorted(placed, key=lambda i: -placed[i].position):
         node, choice, position = placed[i]
         stores = node.memory is not None and "store" in node.memory.kind

@@ -108,17 +108,18 @@ class Sequential:
                 self.on_lock(number, value, bool(acquire))
             return
         place = self._address(what.address_update, operands)
-        if what.access is None:
-            results = what.function(NUMPY, *inputs)
-        elif what.access.kind == "load":
-            results = what.function(NUMPY, self._load(place, what.access.bytes), *inputs)
-        else:
-            assert what.access.kind == "store", op.name
-            data = what.function(NUMPY, *inputs)
-            self._store(place, what.access.bytes, data)
-            results = ()
-        if what.outputs:
-            values = results if len(what.outputs) > 1 else (results,)
+        if what.access is not None and what.access.kind == "load":
+            inputs.insert(0, self._load(place, what.access.bytes))
+        results = what.function(NUMPY, *inputs)
+        stores = what.access is not None and what.access.kind == "store"
+        count = 1 if stores else len(what.outputs)
+        values = results if count > 1 or what.doubt is not None else (results,)
+        if what.doubt is not None:
+            *values, doubtful = values
+            assert not doubtful, f"{op.name}: {what.doubt}"
+        if stores:
+            self._store(place, what.access.bytes, values[0])
+        elif what.outputs:
             for name, value in zip(what.outputs, values, strict=True):
                 self._write(operands.get(name, name), value)
 

@@ -130,7 +130,10 @@ def attention(call: Call, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.nda
     """float64; zero for queries that see nothing."""
     q, k, v = (a.astype(np.float64) for a in (q, k, v))
     k, v = (np.repeat(a, len(q) // len(a), axis=0) for a in (k, v))
-    scores = np.where(visible(call), q @ k.swapaxes(1, 2) * call.scale, -np.inf)
+    scores = q @ k.swapaxes(1, 2) * call.scale
+    if call.softcap:
+        scores = call.softcap * np.tanh(scores / call.softcap)
+    scores = np.where(visible(call), scores, -np.inf)
     top = scores.max(axis=2, keepdims=True)
     p = np.exp(scores - np.where(np.isfinite(top), top, 0))
     return p @ v / np.maximum(p.sum(axis=2, keepdims=True), 1e-300)
@@ -140,7 +143,7 @@ def run_call(call: Call, arrays: Arrays, shape: SimpleNamespace, lanes: int = 1)
     """What `lanes` cores make of a call, each on its own, and the reference."""
     q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
     shape.rows_per_item = lanes * shape.query_block
-    kernel = build(shape)
+    kernel = build(shape, softcap=bool(call.softcap))
     out = np.full(q.shape, np.nan)
     for lane in range(lanes):
         work = Work(call, shape.rows_per_item, shape.key_block, 1)
@@ -277,6 +280,19 @@ def test_any_call(data: strategies.DataObject) -> None:
 def test_scales_of_any_size_and_sign(scale: float) -> None:
     out, reference = run(normal(np.random.default_rng(3), 16, 64, 64), scale)
     assert np.all(np.abs(out - reference) <= 1.6e-2 * np.abs(reference) + 2e-2)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("softcap", [0.5, 5.0, 50.0])
+def test_softcap(softcap: float, make: Callable[..., Arrays]) -> None:
+    call = Call(1, 1, 1, 20, 40, 0.3, diagonal=20, softcap=softcap)
+    assert_close(*run_call(call, several(np.random.default_rng(5), call, 16, make), plan(16, 8), lanes=3))
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.2, 1e-5, 30.0])
+def test_softcap_of_any_scale(scale: float) -> None:
+    call = Call(1, 1, 1, 8, 32, scale, softcap=20.0)
+    assert_close(*run_call(call, several(np.random.default_rng(6), call, 16), plan(16, 8)))
 
 
 def test_hidden_values_of_any_size_take_no_part() -> None:

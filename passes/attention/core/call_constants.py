@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.parameters import Word
+from npuc.passes.attention.core.context import HALF, Context, bf16_pair
+from npuc.passes.attention.core.parameters import REBASE_THRESHOLD, REFINE_BEYOND, Word
 from npuc.passes.machine.ir import Reg
 
 ONES_BF16 = 0x3F803F80
@@ -36,9 +36,32 @@ CALL_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
 }
 
 
+SOFTCAP_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
+    "inner_split": (ONE, Half(Word.FACTOR, 1)),
+    "inner": (Half(Word.FACTOR, 0),) * 2,
+    "outer_split": (ONE, Half(Word.FACTOR_REST, 1)),
+    "outer": (Half(Word.FACTOR_REST, 0),) * 2,
+    "narrow": (Half(Word.INVERSE, 0),) * 2,
+}
+
+# Capped scores are in base 2: what CALL_CONSTANTS says of them no longer depends on the call.
+CAPPED: dict[str, bytes] = {
+    "threshold": bf16_pair(REBASE_THRESHOLD, REBASE_THRESHOLD),
+    "refine_above": bf16_pair(REFINE_BEYOND, REFINE_BEYOND),
+    "refine_below": bf16_pair(-REFINE_BEYOND, -REFINE_BEYOND),
+    "split": bf16_pair(1.0, 0.0),
+    "factor_high": bf16_pair(1.0, 1.0),
+    "factor_middle": bf16_pair(0.0, 0.0),
+    "factor_low": bf16_pair(1.0, 0.0),
+    "inverse_high": bf16_pair(-1.0, -1.0),
+    "inverse_middle": bf16_pair(0.0, 0.0),
+    "inverse_low": bf16_pair(-1.0, 0.0),
+}
+
+
 def prepare_call(k: Context) -> None:
-    """Fills the places of CALL_CONSTANTS."""
-    for name, halves in CALL_CONSTANTS.items():
+    """Fills the places of what depends on the call."""
+    for name, halves in (SOFTCAP_CONSTANTS if k.shape.softcap else CALL_CONSTANTS).items():
         offset = k.pool.slot(name)
         for place, half in enumerate(halves):
             k.b.op(
@@ -49,6 +72,13 @@ def prepare_call(k: Context) -> None:
                 region="constants",
             )
         k.b.barrier()  # few registers at a time
+
+
+def call_x(k: Context, name: str) -> Reg:
+    """An x register holding a constant of the call."""
+    if k.shape.softcap and name in CAPPED:
+        return k.constant_x(CAPPED[name], name)
+    return k.filled_x(name)
 
 
 def _spread(k: Context, half: Half | None, name: str) -> Reg:

@@ -30,13 +30,14 @@ SHUFFLE_TRANSPOSE_4X4_32 = 34
 @dataclass(frozen=True)
 class Shape:
     """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item;
-    how probabilities are made (`mantissas`)."""
+    how probabilities are made (`mantissas`), and whether scores are capped first (`softcap`)."""
 
     queries: int
     keys: int
     head_dim: int
     item_rows: int
     recipe: str = "balanced"
+    softcap: bool = False
 
     @property
     def groups(self) -> int:
@@ -203,8 +204,8 @@ class Context:
         self._load_constant(x, self.pool.offset(vector))
         return x
 
-    def call_x(self, name: str) -> Reg:
-        """An x register holding a constant of the call (`call_constants`)."""
+    def filled_x(self, name: str) -> Reg:
+        """An x register holding what `call_constants` put in the place of that name."""
         x = self.b.x(name)
         self._load_constant(x, self.pool.slot(name))
         return x
@@ -261,6 +262,16 @@ class Context:
     def multiply(self, name: str, *operands: Operand) -> None:
         """An elementwise operation of the MAC: vmul.f, vmac.f, vmsc.f or vnegmul.f."""
         self.b.op(f"{name}_F_vmac_bm_core_dense", *operands, self.registers["elementwise"])
+
+    def scale(self, value: Operand, split: Reg, factor: Reg, name: str) -> Reg:
+        """fp32 value * c with some 16 bits; split: [1 | -d], factor: [ch | ch] with c = ch (1 + d), ch in bf16."""
+        parts, rest, product = self.b.x(f"{name}_parts"), self.b.bm(f"{name}_rest"), self.b.bm(name)
+        self.to_bf16(parts.lo, value)
+        self.to_bf16(parts.hi, value)
+        self.multiply("VMSC", rest, value, parts, split)  # v - vh + d vh
+        self.to_bf16(parts.hi, rest)
+        self.multiply("VMUL", product, parts, factor)
+        return product
 
     def add(self, dst: Operand, a: Operand, b: Operand) -> None:
         """fp32 accumulator addition."""

@@ -28,6 +28,7 @@ class Word(IntEnum):
     OFFSET = 7  # query i sees no key beyond i + offset
     WINDOW = 8  # nor any at or before i + offset - window
     LANE_ROW = 9  # where this core's rows begin in an item
+    # With a softcap words 10 to 14 are those of `softcap_words`.
     FACTOR = 10  # |scale| * log2 e, first and second part
     FACTOR_REST = 11  # third part; -(rest / first part), for scores in two parts
     INVERSE = 12  # -1 / (|scale| * log2 e), first and second part
@@ -85,13 +86,43 @@ def bf16_split(value: float, parts: int) -> tuple[float, ...]:
 
 def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item."""
-    words = (*work.words(group, lane_row), *scale_words(work.call.scale))
+    call = work.call
+    factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
+    words = (*work.words(group, lane_row), *factors)
     return tuple(word & 0xFFFFFFFF for word in words)
 
 
 def score_factor(scale: float) -> float:
     """What scores count in base 2, but for its sign."""
     return abs(scale) * math.log2(math.e)
+
+
+# tanh(2 X) by a polynomial where |X| = |scale q k / (2 softcap)| stays below this; tested on scores rounded to bf16.
+NARROW, NARROW_TESTED = 0.95, 0.94
+
+
+def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
+    """Words FACTOR to FLAGS for scores softcap * tanh(scale * q k / softcap), which the core computes in base 2.
+
+    Raises UnsupportedError where a factor is outside FACTOR_RANGE.
+    """
+    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
+    half = abs(scale) / (2 * softcap) if scale else 1.0  # X of a score
+    inner, outer = half * 2.0**16, softcap * math.log2(math.e) * 2.0**-15
+    for factor in (inner, outer):
+        if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
+            raise UnsupportedError(
+                f"softcap {softcap:g} with scale {scale:g} is outside what the kernel represents",
+                remedy="use the reference backend",
+            )
+    limit = min(NARROW_TESTED / half, LARGEST_BF16)
+    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, 0, flags)
+
+
+def _in_two(factor: float) -> int:
+    """(first part, -(rest / first part)): for products by `Context.scale`."""
+    first, rest = bf16_split(factor, 2)
+    return _pair(first, -rest / first)
 
 
 def scale_words(scale: float) -> tuple[int, ...]:

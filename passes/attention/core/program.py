@@ -27,6 +27,7 @@ from npuc.passes.attention.core.probabilities import exponentiate
 from npuc.passes.attention.core.query import clear_accumulators, transpose_queries
 from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
+from npuc.passes.attention.core.softcap import cap_scores
 from npuc.passes.attention.core.values import accumulate_values
 from npuc.passes.attention.core.visibility import hide_scores
 from npuc.passes.machine.ir import Builder, Program, Reg
@@ -47,9 +48,9 @@ class KernelProgram:
     data: tuple[tuple[int, bytes], ...]
 
 
-def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
-    """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`."""
-    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item, recipe)
+def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> KernelProgram:
+    """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`; softcap: calls give one."""
+    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item, recipe, softcap)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
@@ -141,6 +142,9 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     with b.source("scores: U = K Q^T - reference"):
         compute_scores(k, keep["keys"])
     k.release("k_empty")
+    if k.shape.softcap:
+        with b.source("scores capped"):
+            cap_scores(k)
     moved, special = b.r("must_rebase"), b.r("special")
     with b.source("hidden scores, and scores that outgrow the reference"):
         b.op("OR", moved, keep["flag"], keep["unseen"])

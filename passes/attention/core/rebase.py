@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import (
     SHUFFLE_EVEN_16,
     SHUFFLE_TRANSPOSE_4X4_32,
@@ -115,8 +116,8 @@ def _block_maximum(k: Context, state: Reg, scores: Reg) -> Reg:
     maximum = b.bm("maximum_fp32")
     b.op("VCONV_FP32_BF16", maximum, rough.lo)
     above, below, huge = b.r("above"), b.r("below"), b.r("huge")
-    b.op("VGE_BF16", above, rough, k.call_x("refine_above"))
-    b.op("VLT_BF16", below, rough, k.call_x("refine_below"))
+    b.op("VGE_BF16", above, rough, call_x(k, "refine_above"))
+    b.op("VLT_BF16", below, rough, call_x(k, "refine_below"))
     b.op("OR", huge, above, below)
     with b.if_nonzero(huge):
         _refine(k, maximum, scores)
@@ -165,9 +166,9 @@ def _times(k: Context, value: Reg, factor: str) -> Reg:
     k.multiply("VMSC", rest, rest, upper, k.constant_x(bf16_pair(0.0, 1.0), "take_high"))
     k.to_bf16(lower.lo, rest)
     k.to_bf16(lower.hi, value)
-    k.multiply("VMUL", result, upper, k.call_x(f"{factor}_high"))
-    k.multiply("VMAC", result, result, upper, k.call_x(f"{factor}_middle"))
-    k.multiply("VMAC", result, result, lower, k.call_x(f"{factor}_low"))
+    k.multiply("VMUL", result, upper, call_x(k, f"{factor}_high"))
+    k.multiply("VMAC", result, result, upper, call_x(k, f"{factor}_middle"))
+    k.multiply("VMAC", result, result, lower, call_x(k, f"{factor}_low"))
     return result
 
 

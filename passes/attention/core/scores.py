@@ -7,7 +7,8 @@ which makes the subtraction free.  The two halves of the key tiles come through 
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, TILE, Context
+from npuc.passes.attention.core.call_constants import call_x
+from npuc.passes.attention.core.context import HALF, TILE, Context, u32x16
 from npuc.passes.attention.core.query import STATE_BYTES, STATE_MAXIMUM, STATE_REFERENCE
 from npuc.passes.machine.ir import Reg
 
@@ -15,7 +16,10 @@ GROUPS = 2
 
 
 def compute_scores(k: Context, keys: Reg) -> None:
-    """Scores of the block of keys at `keys`; sets the register `flag` when a score exceeds the limit."""
+    """Scores of the block of keys at `keys`; sets the register `flag` when one exceeds the limit.
+
+    With a softcap: scores without reference, in magnitude against the limit of the polynomial.
+    """
     b, shape = k.b, k.shape
     upper = b.r("keys_upper")
     b.op("ADD", upper, keys, k.registers["half_block"])
@@ -23,7 +27,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
     b.constant(queries, k.address("q"))
     b.constant(state, k.address("state"))
     scores = k.pointer("scores", name="p_scores")
-    threshold = k.call_x("threshold")
+    threshold = call_x(k, "narrow" if shape.softcap else "threshold")
     b.constant(k.registers["flag"], 0)
     pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
     with b.counted_loop(pairs, "score_pairs"):
@@ -39,7 +43,10 @@ def _start(k: Context, state: Reg) -> list[list[Reg]]:
     p = k.pointer_from(state, "p_reference")
     k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_REFERENCE)
     for group in tiles:
-        k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
+        if k.shape.softcap:
+            k.move(group[0], k.zero_x("no_reference"))
+        else:
+            k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
         for tile in group[1:]:
             k.move(tile, group[0])
     return tiles
@@ -72,10 +79,15 @@ def _store_and_test(k: Context, tiles: list[Reg], scores: Reg, state: Reg, thres
     for tile in tiles:
         k.store_bm(tile, scores, "scores")
     level = []
+    magnitude_bits = k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits") if k.shape.softcap else None
     for low, high in zip(tiles[0::2], tiles[1::2], strict=True):
         pair = b.x("u_bf16")
         k.to_bf16(pair.lo, low)
         k.to_bf16(pair.hi, high)
+        if magnitude_bits is not None:
+            magnitude = b.x("u_magnitude")
+            b.op("VBAND", magnitude, pair, magnitude_bits)
+            pair = magnitude
         level.append(pair)
     while len(level) > 1:
         joined = []
