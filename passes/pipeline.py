@@ -104,7 +104,7 @@ def _plan(kernel: CompiledKernel) -> None:
 
 
 def _kernel(kernel: CompiledKernel) -> None:
-    kernel.kernel = attention_kernel.build(kernel.plan)
+    kernel.kernel = attention_kernel.build(kernel.plan, kernel.attention.recipe, kernel.attention.softcap is not None)
 
 
 def _codegen(kernel: CompiledKernel) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import UnsupportedError
-from npuc.passes.attention.core.parameters import FACTOR_RANGE, score_factor
+from npuc.passes.attention.core.parameters import representable
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -18,7 +18,7 @@ LENGTH_LIMIT = 8192
 # buffers share a heap of 64 MiB (facts/platform/amdxdna.md).
 BLOCK_LIMIT = 1 << 16
 ELEMENT_TYPES = ("bf16", "f32", "f16")
-RECIPES = ("balanced",)
+RECIPES = ("fast", "balanced", "accurate")
 ON_THE_REFERENCE = "run it with --backend reference"
 
 Problem = tuple[str, str]  # what is wrong, the remedy: remedies keep the meaning
@@ -92,14 +92,10 @@ def _masks(a: Attention) -> Iterator[Problem]:
         yield "a mask is not supported", ON_THE_REFERENCE
 
 
-def _softcap(a: Attention) -> Iterator[Problem]:
-    if a.softcap is not None:
-        yield "softcap is not supported", ON_THE_REFERENCE
-
-
 def _scale(a: Attention) -> Iterator[Problem]:
-    if a.scale and not FACTOR_RANGE[0] <= score_factor(a.scale) <= FACTOR_RANGE[1]:
-        yield f"scale {a.scale:g} is not supported", ON_THE_REFERENCE
+    if not representable(a.scale, a.softcap or 0.0):
+        cap = f" with softcap {a.softcap:g}" if a.softcap else ""
+        yield f"scale {a.scale:g}{cap} is not supported", ON_THE_REFERENCE
 
 
 def _precision(a: Attention) -> Iterator[Problem]:
@@ -124,6 +120,6 @@ RULES: tuple[Rule, ...] = (
     Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
     Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
     Rule("masks", "none", _masks),
-    Rule("softcap", "none", _softcap),
+    Rule("softcap", "any that with the scale stays within the range of the factors", _anything),
     Rule("recipe", ", ".join(RECIPES), _recipe),
 )

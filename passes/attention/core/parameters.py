@@ -92,9 +92,18 @@ def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:
     return tuple(word & 0xFFFFFFFF for word in words)
 
 
-def score_factor(scale: float) -> float:
-    """What scores count in base 2, but for its sign."""
-    return abs(scale) * math.log2(math.e)
+def factors_of(scale: float, softcap: float = 0.0) -> tuple[float, ...]:
+    """What the core multiplies by: what scores count in base 2; with a softcap 2^16 X for a score (`softcap`), and the
+    capped score in base 2 for 2^15 times the tanh.  Signs are left out, and a scale of 0 counts as 1 (Q is 0 then)."""
+    size = abs(scale) if scale else 1.0
+    if not softcap:
+        return (size * math.log2(math.e),)
+    return size / (2 * softcap) * 2.0**16, softcap * math.log2(math.e) * 2.0**-15
+
+
+def representable(scale: float, softcap: float = 0.0) -> bool:
+    """Whether all factors are inside FACTOR_RANGE."""
+    return all(FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1] for factor in factors_of(scale, softcap))
 
 
 # tanh(2 X) by a polynomial where |X| = |scale q k / (2 softcap)| stays below this; tested on scores rounded to bf16.
@@ -106,17 +115,18 @@ def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
 
     Raises UnsupportedError where a factor is outside FACTOR_RANGE.
     """
-    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
-    half = abs(scale) / (2 * softcap) if scale else 1.0  # X of a score
-    inner, outer = half * 2.0**16, softcap * math.log2(math.e) * 2.0**-15
-    for factor in (inner, outer):
-        if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
-            raise UnsupportedError(
-                f"softcap {softcap:g} with scale {scale:g} is outside what the kernel represents",
-                remedy="use the reference backend",
-            )
-    limit = min(NARROW_TESTED / half, LARGEST_BF16)
-    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, 0, flags)
+    if not representable(scale, softcap):
+        raise UnsupportedError(
+            f"softcap {softcap:g} with scale {scale:g} is outside what the kernel represents",
+            remedy="use the reference backend",
+        )
+    inner, outer = factors_of(scale, softcap)
+    limit = min(NARROW_TESTED * 2.0**16 / inner, LARGEST_BF16)
+    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, 0, _flags(scale))
+
+
+def _flags(scale: float) -> int:
+    return (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
 
 
 def _in_two(factor: float) -> int:
@@ -130,9 +140,8 @@ def scale_words(scale: float) -> tuple[int, ...]:
 
     Raises UnsupportedError for a scale other than 0 whose magnitude, times log2 e, is outside FACTOR_RANGE.
     """
-    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
-    factor = score_factor(scale) if scale else 1.0
-    if not FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1]:
+    (factor,) = factors_of(scale)
+    if not representable(scale):
         raise UnsupportedError(
             f"scale {scale:g} is outside what the kernel represents",
             remedy="use 0 or 1e-18 <= |scale| <= 7e17, or the reference backend",
@@ -148,7 +157,7 @@ def scale_words(scale: float) -> tuple[int, ...]:
         _pair(inverse[0], inverse[1]),
         _pair(inverse[2], threshold),
         _pair(refine, -refine),
-        flags,
+        _flags(scale),
     )
 
 
