@@ -295,8 +295,9 @@ def test_attention_compiles_once_a_shape_class(monkeypatch, seed, device):
 def test_attention_that_npu1_cannot_take_falls_back_loudly_or_is_refused(seed, caplog):
     q, k, v = arrays(seed, shape=(1, 2, 8, 5))
     with caplog.at_level(logging.WARNING, "npuc"):
-        out = npuc.attention(q, k, v, softcap=2)
-    np.testing.assert_allclose(out, reference_attention(q, k, v, softcap=2), atol=1e-5)
+        out = npuc.attention(q, k, v, np.eye(8, dtype=np.float32), softcap=2)
+    expected = reference_attention(q, k, v, np.eye(8, dtype=np.float32), softcap=2)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
     assert "npu1 cannot take this attention: " in caplog.text
     with pytest.raises(npuc.InputError):
         npuc.attention(q, k, v, softcap=2, fallback=())
