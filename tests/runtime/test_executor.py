@@ -300,7 +300,7 @@ def test_attention_that_npu1_cannot_take_falls_back_loudly_or_is_refused(seed, c
     np.testing.assert_allclose(out, expected, atol=1e-5)
     assert "npu1 cannot take this attention: " in caplog.text
     with pytest.raises(npuc.InputError):
-        npuc.attention(q, k, v, softcap=2, fallback=())
+        npuc.attention(q, k, v, np.eye(8, dtype=np.float32), fallback=())
     with pytest.raises(npuc.InputError, match="q is int64"):
         npuc.attention(q.astype(int), k, v)
     with pytest.raises(npuc.InputError, match="do not belong together"):
