@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from npuc.compiler.target.npu1 import geometry
@@ -164,6 +164,10 @@ class Array:
 
     def arbiter(self, tile: Tile, number: int) -> Arbiter:
         return self._arbiters.setdefault((tile.name, number), Arbiter())
+
+    def arbiters_state(self, now: int) -> Hashable:
+        """All arbiters as values, times counted from now."""
+        return tuple((key, arbiter.state(now)) for key, arbiter in self._arbiters.items())
 
     def outlets(self) -> list[Outlet]:
         """Every port by which words can enter the switches."""

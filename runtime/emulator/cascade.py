@@ -42,6 +42,10 @@ class CascadeQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def entries(self) -> list[tuple[int, bytes]]:
+        """The cycles at which entries can be read, and the entries."""
+        return list(self._entries)
+
     def put(self, data: bytes, cycle: int) -> bool:
         """Adds 64 bytes written at `cycle`; False when there is no room."""
         if len(self._entries) >= DEPTH:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +79,11 @@ class ControlPort(Inlet, Supply):
     def unfinished(self) -> int:
         """Words of a packet that is not whole yet, and of those that have still to leave."""
         return len(self._words) + sum(len(words) for words, _ in self.packets) - self._sent
+
+    def contents(self) -> Hashable:
+        """The words that lie in the port."""
+        packets = tuple((words.tobytes(), token) for words, token in self.packets)
+        return tuple(self._words), packets, self._sent, self._tail
 
     # packets that go out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,10 @@ class StreamPort(Inlet):
     def unsent(self) -> int:
         """Words of the core that the switch has not taken."""
         return self._output.held()
+
+    def contents(self) -> tuple[deque[Segment], int, Hashable]:
+        """What lies in the port: words for the core, how many of the first of them it has read, words of the core."""
+        return self._pending, self._next, self._output.contents()
 
     # input
 
@@ -113,6 +117,10 @@ class _Output(Supply):
     def held(self) -> int:
         """Words that wait to leave."""
         return len(self._words)
+
+    def contents(self) -> Hashable:
+        """Those words, with TLAST."""
+        return tuple(self._words)
 
     def offer(self) -> int:
         for position, (_, last) in enumerate(self._words):

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 
 def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> Diagnosis:
-    """The diagnosis of an array in which nothing moves.  loops: cores found to loop for ever, with a line on each."""
+    """The diagnosis of an array in which nothing moves.  loops: units that go round for ever, with a line on each."""
     units = [_controller(array, controller)]
     for tile in array.tiles.values():
         if tile.core is not None:
             units.append(_core(array, controller, tile.core, loops.get(tile.name)))
-        units += [_channel(array, controller, channel) for channel in tile.channels.values()]
+        units += [_channel(array, controller, channel, loops.get(channel.name)) for channel in tile.channels.values()]
     by_name = {unit.name: unit for unit in units}
     for name in {provider for unit in units for resource in unit.waits for provider in resource.providers}:
         if name not in by_name:
@@ -112,14 +112,14 @@ def _core(array: Array, controller: Controller, unit: CoreUnit, loop: str | None
         place = f"at {core.pc:#x}" if core.bundles else ""
         return Unit(tile.name, "core", (tile.column, tile.row), status, place, text, waits, state)
 
+    if loop is not None:
+        return made(LOOPING, loop)
     if unit.waiting is not None:
         return made(WAITING, waits=(_core_needs(array, controller, unit),))
     if unit.debug.halted:
         return made(OFF, "is halted by its debug registers")
     if core.finished:
         return made(FINISHED, "has executed done")
-    if loop is not None:
-        return made(LOOPING, loop)
     if unit.running:
         return made(RUNNING, "computes")
     if not any(unit.program):
@@ -176,7 +176,7 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
 
 
 # --- DMA channels -------------------------------------------------------------------------------------------------
-def _channel(array: Array, controller: Controller, channel: Channel) -> Unit:
+def _channel(array: Array, controller: Controller, channel: Channel, loop: str | None) -> Unit:
     tile = channel.tile
     where = (tile.column, tile.row)
     state: dict[str, Any] = {
@@ -192,6 +192,8 @@ def _channel(array: Array, controller: Controller, channel: Channel) -> Unit:
     place = f"in descriptor {number}"
     if channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
+    if loop is not None:
+        return Unit(channel.name, "dma", where, LOOPING, place, loop, state=state)
     waits = tuple(_channel_needs(array, controller, channel, wait) for wait in channel.waits_for())
     if not waits and not length:
         waits = _receivers(array, channel)

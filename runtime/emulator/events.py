@@ -5,6 +5,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
+PAST = -64  # cycles before now from which on it makes no difference when something was
+
+
+def ago(cycle: float, now: int) -> float:
+    """A time counted from now; what lies long past is as good as PAST."""
+    return max(cycle - now, PAST)
+
+
+def _order(event: tuple[int, int, int, Callable[[], None]]) -> tuple[int, int, int]:
+    return event[:3]
+
 
 class Clock:
     """Events in order of cycle, then rank (controller, tiles by column and row, units in a tile), then insertion."""
@@ -27,6 +38,10 @@ class Clock:
     def pending_ranks(self) -> set[int]:
         """Ranks of the events to come."""
         return {rank for _, rank, _, _ in self._queue}
+
+    def due_from_now(self) -> tuple[tuple[int, int], ...]:
+        """Cycles from now and rank of the events to come, in their order."""
+        return tuple((cycle - self.cycle, rank) for cycle, rank, _, _ in sorted(self._queue, key=_order))
 
     def step(self) -> None:
         """Advance to the next event and run it."""

@@ -31,6 +31,15 @@ class HostMemory:
         for argument, words in zip(arguments, self._buffers, strict=True):
             argument[:] = words.view(np.uint8)[: len(argument)].tobytes()
 
+    @property
+    def size(self) -> int:
+        """Bytes of all buffers."""
+        return sum(words.nbytes for words in self._buffers)
+
+    def contents(self) -> list[np.ndarray]:
+        """Copies of the buffers."""
+        return [words.copy() for words in self._buffers]
+
     def address(self, argument: int, offset: int, who: str) -> int:
         """The address the controller puts into a descriptor."""
         if argument >= len(self._buffers):

@@ -14,13 +14,14 @@ give no way yet, words wait until a switch register is written (strict mode refu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.events import ago
 from npuc.runtime.emulator.switches import HeaderNeeded, OpenEnd, Route, Turn
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.emulator.waits import Wait
@@ -82,6 +83,10 @@ class Inlet:
     def when_taken(self, index: int, accepted: Callable[[float], None]) -> None:
         """Call back with the cycle at which the words before `index` are all taken, once that is known."""
         self._marks.append((index, accepted))
+
+    def marks(self) -> list[int]:
+        """Indices of the words after which somebody waits to be called back."""
+        return [index for index, _ in self._marks]
 
     def drop(self) -> None:
         """Forget all that is on the way (a reset); for its senders it has been taken."""
@@ -150,6 +155,10 @@ class Arbiter:
             self.waiting[slave] = way.outlet
             return False
         return True
+
+    def state(self, now: int) -> Hashable:
+        """As values, times counted from now."""
+        return self.holder and self.holder.outlet.name, ago(self.free_at, now), tuple(self.waiting), self._served
 
     def release(self, at: float) -> None:
         self.holder, self.free_at = None, at

@@ -12,6 +12,7 @@ from npuc.runtime.emulator.controller import RANK
 from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import Deadlock
 from npuc.runtime.emulator.loops import find_loop
+from npuc.runtime.emulator.recurrence import Recurrence
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 # Cycles in which nothing but cores computing happened, before they are looked at for a loop; doubled after each look.
 QUIET = 50_000
-# So long without a lock, a stream or the controller, and no loop proved: taken for one (A).
-SPIN_LIMIT = 5_000_000
 _CHANGE_BY_THEMSELVES = ("Timer_", "Performance_C")
 
 
@@ -34,9 +33,13 @@ class Watch:
         self._progress = array.progress
         self._quiet_since = array.clock.cycle
         self._patience = QUIET
+        self._recurrence = Recurrence(array, controller)
 
     def look(self) -> None:
-        """After an event.  Raises Deadlock when nothing that is due can change what the controller waits for."""
+        """After an event.  Raises Deadlock when nothing that is due can change what the controller waits for.
+
+        Cores that compute, whose state does not come back, may take as long as they like.
+        """
         array, clock = self.array, self.array.clock
         polling = self.controller.polling and clock.rank == RANK
         if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
@@ -46,6 +49,10 @@ class Watch:
         elif clock.cycle - self._quiet_since > self._patience:
             self._patience *= 2
             self._look_for_loops()
+        if self.controller.waiting is None:
+            self._recurrence.forget()
+        elif (found := self._recurrence.look()) is not None and not (polling and self._polls_what_changes()):
+            raise deadlock(array, self.controller, found.movers)
 
     def _polls_what_changes(self) -> bool:
         operation = self.controller.operations[self.controller.position]
@@ -58,13 +65,10 @@ class Watch:
         may_be_due = self._computing | ({RANK} if self.controller.polling else set())
         if array.clock.pending_ranks() - may_be_due:
             return
-        quiet = array.clock.cycle - self._quiet_since
         loops = {}
         cores = computing(array)
         for unit in cores:
             loop = find_loop(unit, len(cores) == 1)
-            if loop is None and quiet > SPIN_LIMIT:
-                loop = f"has computed for {quiet} cycles without a lock or a stream"
             if loop is None:
                 return
             loops[unit.tile.name] = loop
