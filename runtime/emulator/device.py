@@ -20,6 +20,7 @@ from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError
 from npuc.runtime.emulator.leftovers import Leftover, left_over, settle
 from npuc.runtime.emulator.recorder import Recorder
+from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
 from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
@@ -100,6 +101,8 @@ class Device:
         except (EmulationError, CycleLimit) as error:
             if error.place is None:
                 error.place = Place(f"cycle {array.clock.cycle}")
+            if error.diagnosis is None:
+                error.details = [*error.details, *stack_notes(array)]
             if recorder is not None:
                 recorder.stop()
                 error.trace = recorder.trace()

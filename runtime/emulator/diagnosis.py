@@ -11,7 +11,16 @@ from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import register_name
 from npuc.runtime.emulator.cascade import input_side, output_side
-from npuc.runtime.emulator.lock_providers import lock_providers, sequence_writes
+from npuc.runtime.emulator.lock_providers import (
+    descriptors_releasing,
+    endless,
+    lock_providers,
+    receivers_without_a_task,
+    sequence_writes,
+    words_waiting,
+)
+from npuc.runtime.emulator.mismatch import OTHER_IMAGE, USED, foreign_notes, is_used
+from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.stream_walk import core_sinks, core_sources, sinks, sources
 from npuc.runtime.emulator.suspension import CascadeRead, LockRequest, StreamRead, StreamWrite
 from npuc.runtime.emulator.wait_graph import (
@@ -46,11 +55,12 @@ def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
     by_name = {unit.name: unit for unit in units}
     for name in {provider for unit in units for resource in unit.waits for provider in resource.providers}:
         if name not in by_name:
-            by_name[name] = Unit(name, "port", None, RUNNING, text="passes what comes")
+            by_name[name] = Unit(name, "port", None, IDLE, text=_of_port(name))
     cause = why(by_name, controller.name)
     stuck = tuple(unit for unit in units if unit.status in (WAITING, LOOPING, RUNNING))
     notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
-    return Diagnosis(array.clock.cycle, cause.root, cause.chain, stuck, (*notes, *_notes(array)))
+    notes += [*stack_notes(array), *foreign_notes(array, controller), *_notes(array)]
+    return Diagnosis(array.clock.cycle, cause.root, cause.chain, stuck, tuple(notes))
 
 
 # --- the controller -----------------------------------------------------------------------------------------------
@@ -85,6 +95,8 @@ def _token(array: Array, controller: Controller) -> Resource:
             missing = f"there is no tile ({column},{row}) in {array.columns} columns"
         elif (direction, number) not in tile.channels:
             missing = f"{tile.name} has no channel {direction.upper()} {number}"
+        elif (ring := endless(tile.channels[direction, number])) is not None:
+            missing = ring
         else:
             providers.append(tile.channels[direction, number].name)
     lost = [text for text in array.lost_tokens if any(text.startswith(f"the task token of {p} ") for p in providers)]
@@ -170,6 +182,13 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
     missing = None
     if not providers:
         missing = "nothing releases it"
+        idle = receivers_without_a_task(array, tile)
+        unused = descriptors_releasing(tile, lock)
+        if unused and idle:
+            return Resource("lock", text, state, idle)
+        if unused:
+            numbers = " and ".join(map(str, unused))
+            missing += f": descriptor {numbers} of {tile.name} would, and no channel runs it"
         if tile.core is not None and not tile.core.running and not tile.core.core.finished:
             missing += f"; {tile.name} " + ("is not enabled" if any(tile.core.program) else "has no program")
     return Resource("lock", text, state, providers, missing)
@@ -188,7 +207,8 @@ def _channel(array: Array, controller: Controller, channel: Channel, loop: str |
     number = channel.number_running
     assert number is not None
     moved, length = channel.progress()
-    state |= {"descriptor": number, "fields": geometry.unpack_bd(tile.kind, tile.descriptors[number]), "moved": moved}
+    fields = geometry.unpack_bd(tile.kind, tile.descriptors[number])
+    state |= {"descriptor": number, "fields": fields, "moved": moved, "length": length}
     place = f"in descriptor {number}"
     if channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
@@ -224,6 +244,9 @@ def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Un
     )
     later = sequence_writes(controller, address)
     text = "has no task"
+    waiting = words_waiting(channel)
+    if waiting:
+        text += f", and {waiting} wait for it"
     if channel.tasks:
         text += f"; it has done {channel.tasks}, {channel.words} words in all"
         key = (tile.column, tile.row, channel.direction, channel.number)
@@ -231,6 +254,8 @@ def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Un
             text += ", none of them pushed with a token"
     if later is not None:
         text += f"; operation {later} of the sequence, not reached, pushes one"
+    elif tile.kind == "shim" and not channel.tasks and not is_used(controller, channel):
+        text += f"; the sequence pushes none: {OTHER_IMAGE}"
     return Unit(channel.name, "dma", (tile.column, tile.row), IDLE, "", text, state=state)
 
 
@@ -247,6 +272,8 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
         if not providers:
             ends = sources(array, channel)
             missing = "nothing feeds it: " + "; ".join(ends.open)
+            if is_used(controller, channel):
+                missing += f" ({USED}: {OTHER_IMAGE})"
     elif wait.kind == "way":
         text, missing = "for a way through the switches", wait.text
     elif wait.kind == "room":
@@ -254,6 +281,12 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
     else:
         text = f"for {wait.on}, which passes a packet of {' and '.join(wait.peers)}"
     return Resource(wait.kind, text, state, providers, missing)
+
+
+def _of_port(name: str) -> str:
+    """What a port that is no unit does."""
+    control = "sends nothing but task tokens and answers to control packets"
+    return control if name.startswith("the control port") else "passes what comes"
 
 
 def _unit_of(array: Array, name: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.dma_send import Sender
+from npuc.runtime.emulator.lock_providers import endless
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -37,7 +38,15 @@ def left_over(array: Array) -> tuple[Leftover, ...]:
             texts = _received(array, channel) if isinstance(channel, Receiver) else _sent(channel)
             found += [Leftover(channel.name, text) for text in texts]
         found += [Leftover(tile.name, text) for text in _of_tile(array, tile)]
-    return tuple(found)
+    return (*_endless_tasks(array), *found)
+
+
+def _endless_tasks(array: Array) -> Iterator[Leftover]:
+    """Tasks of the host that never end, which explain the rest."""
+    for channel in array.channels():
+        ring = endless(channel) if channel.tile.kind == "shim" else None
+        if ring is not None:
+            yield Leftover(channel.name, ring)
 
 
 def settle(array: Array, cycles: int = SETTLE) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from npuc.compiler.asm.codec import DecodeError, decode_bundle
+from npuc.compiler.asm.codec import Bundle, DecodeError, decode_bundle
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.dma_receive import Receiver
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -21,8 +24,6 @@ CORES_IN_REACH = (
     (0, 0, geometry.CORE_LOCK_OWN), (0, 1, geometry.CORE_LOCK_SOUTH), (1, 0, geometry.CORE_LOCK_WEST),
     (0, -1, geometry.CORE_LOCK_NORTH),
 )  # fmt: skip
-# Mnemonics that begin so put a constant into a register, or name a lock themselves.
-_NAME_LOCKS = ("mov", "acq", "rel")
 
 
 def own_lock(kind: str, number: int) -> tuple[int, int]:
@@ -50,6 +51,51 @@ def descriptors_to_come(channel: Channel) -> list[int]:
     return seen
 
 
+def endless(channel: Channel) -> str | None:
+    """Why the task under way never ends: its chain of descriptors leads back into itself; None where it ends."""
+    if channel.task is None:
+        return None
+    chain: list[int] = []
+    number = channel.task.first
+    while number < len(channel.tile.descriptors):
+        if number in chain:
+            ring = chain[chain.index(number) :]
+            back = f"descriptor {number} is chained to itself" if len(ring) == 1 else f"descriptors {ring} are a ring"
+            return f"the task of {channel.name} never ends: {back}"
+        chain.append(number)
+        fields = geometry.unpack_bd(channel.tile.kind, channel.tile.descriptors[number])
+        if not fields["use_next"]:
+            break
+        number = fields["next_bd"]
+    return None
+
+
+def descriptors_releasing(tile: Tile, lock: int) -> list[int]:
+    """Numbers of the tile's valid descriptors that release its lock, whether a channel runs them or not."""
+    found = []
+    for number, words in enumerate(tile.descriptors):
+        fields = geometry.unpack_bd(tile.kind, words)
+        if fields["valid"] and fields["release_value"] and own_lock(tile.kind, fields["release_lock"]) == (0, lock):
+            found.append(number)
+    return found
+
+
+def words_waiting(channel: Channel) -> str:
+    """The words that have come for a receiving channel without a task, in words; empty where none wait."""
+    if channel.busy or not isinstance(channel, Receiver):
+        return ""
+    held = channel.inlet.entered - channel.base
+    if not held and not channel.inlet.blocked:
+        return ""
+    sources = " and ".join(channel.array.sources_of(channel.inlet))
+    return f"{held or ''} words from {sources}".strip()
+
+
+def receivers_without_a_task(array: Array, tile: Tile) -> tuple[str, ...]:
+    """Names of the tile's receiving channels for which words wait and which have no task."""
+    return tuple(channel.name for channel in tile.channels.values() if words_waiting(channel))
+
+
 def channels_releasing(array: Array, tile: Tile, lock: int) -> Iterator[str]:
     """DMA channels whose descriptors to come release the lock."""
     for step in (0, 1, -1) if tile.kind == "memtile" else (0,):
@@ -64,26 +110,61 @@ def channels_releasing(array: Array, tile: Tile, lock: int) -> Iterator[str]:
                     break
 
 
-def constants(program: bytes | bytearray) -> set[int]:
-    """Constants that go into scalar registers or name locks, up to the first byte that is no bundle."""
-    found: set[int] = set()
+@dataclass(frozen=True)
+class Releases:
+    """What a program's release instructions can name: lock numbers; whole: whether they are all that can be named."""
+
+    numbers: frozenset[int]
+    whole: bool
+
+
+@lru_cache(maxsize=256)
+def releases(program: bytes) -> Releases:
+    """Lock numbers of a program's release instructions, up to the first byte that is no bundle.
+
+    A number in a register is any constant that the program ever moves there.  Where such a register is also written
+    otherwise, all constants that the program moves anywhere count.
+    """
+    named: set[int] = set()
+    registers: set[str] = set()
+    moved: dict[str, set[int]] = {}
+    computed: set[str] = set()
+    for bundle in bundles(program):
+        for each in bundle.instructions:
+            mnemonic, operands = each.instruction.mnemonic, each.operands
+            if mnemonic.startswith("rel"):
+                (named if isinstance(operands[0], int) else registers).add(operands[0])  # type: ignore[arg-type]
+                continue
+            outputs = [v for o, v in zip(each.instruction.operands, operands, strict=True) if o.direction != "in"]
+            constants = [v for v in operands if isinstance(v, int)]
+            for register in map(str, outputs):
+                if mnemonic.startswith("mov") and len(operands) == 2 and constants:
+                    moved.setdefault(register, set()).update(constants)
+                else:
+                    computed.add(register)
+    whole = not registers & computed
+    for register in registers if whole else moved:
+        named |= moved.get(register, set())
+    return Releases(frozenset(named), whole)
+
+
+def bundles(program: bytes) -> Iterator[Bundle]:
+    """The bundles of a program, up to the first byte that is none."""
     address = 0
     while address < len(program):
         try:
             bundle = decode_bundle(program, address)
         except DecodeError:
-            break
-        for each in bundle.instructions:
-            if each.instruction.mnemonic.startswith(_NAME_LOCKS) and not str(each.operands[0]).startswith("p"):
-                found.update(value for value in each.operands if isinstance(value, int))
+            return
+        yield bundle
         address += bundle.size
-    return found
 
 
 def cores_releasing(array: Array, tile: Tile, lock: int, computing: bool = False) -> Iterator[str]:
-    """Cores that have released the lock before, or whose program holds its number.
+    """Cores that have released the lock before, or whose program can name it in a release.
 
-    Small numbers occur in every program, so those of a neighbour's locks count for cores that compute alone, if asked.
+    Small numbers occur in every program.  So where it is not sure what a release can name, those of a neighbour's locks
+    count for cores that compute alone, if asked.
     """
     if tile.kind != "core":
         return
@@ -92,8 +173,10 @@ def cores_releasing(array: Array, tile: Tile, lock: int, computing: bool = False
         if other is None or other.core is None:
             continue
         before = other.name in tile.locks.releasers.get(lock, ())
-        likely = base == geometry.CORE_LOCK_OWN or computing and other.core.running and other.core.waiting is None
-        if before or likely and base + lock in constants(other.core.program):
+        found = releases(bytes(other.core.program))
+        computes = computing and other.core.running and other.core.waiting is None
+        likely = base == geometry.CORE_LOCK_OWN or found.whole or computes
+        if before or likely and base + lock in found.numbers:
             yield other.name
 
 

@@ -8,7 +8,7 @@ the controller to where they end, the root cause, or close, a circular wait.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 # Why a unit that is asked for something does not give it.
@@ -87,11 +87,15 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Cause:
-    """Where following the waits ends.  circular: it closes; the chain then ends with the unit it returns to."""
+    """Where following the waits ends.  circular: it closes; the chain then ends with the unit it returns to.
+
+    path: names of the units of the chain.
+    """
 
     root: str
     chain: tuple[str, ...]
     circular: bool
+    path: tuple[str, ...] = ()
 
 
 def why(units: Mapping[str, Unit], start: str) -> Cause:
@@ -104,17 +108,17 @@ def why(units: Mapping[str, Unit], start: str) -> Cause:
         lines = tuple(units[step].line for step in path)
         if name in path:
             loop = [units[step].line for step in path[path.index(name) :]]
-            circles.append(Cause("circular wait: " + "; ".join(loop), lines, True))
+            circles.append(Cause("circular wait: " + "; ".join(loop), lines, True, path))
             return None
         if unit.status != WAITING:
-            return Cause(unit.line, (*lines, unit.line), False)
+            return Cause(unit.line, (*lines, unit.line), False, (*path, name))
         if name in seen:
             return None
         seen.add(name)
         for resource in unit.waits:
             if not resource.providers:
                 root = f"{unit.line}; {resource.missing}" if resource.missing else unit.line
-                return Cause(root, (*lines, unit.line), False)
+                return Cause(root, (*lines, unit.line), False, (*path, name))
         for resource in unit.waits:
             for provider in resource.providers:
                 found = follow(provider, (*path, name))
@@ -123,4 +127,30 @@ def why(units: Mapping[str, Unit], start: str) -> Cause:
         return None
 
     found = follow(start, ())
-    return found or circles[0]
+    return _at_the_half_done(units, found) if found is not None else circles[0]
+
+
+def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
+    """A sender that has no more to send is the root only where a receiver behind it is left half done.
+
+    Where all receivers up to some later one are between descriptors, what was sent has gone through, and that later
+    one's descriptor is longer than what was sent.
+    """
+    last = units[cause.path[-1]]
+    if last.kind == "port" and len(cause.path) > 1:
+        return replace(cause, root=f"{units[cause.path[-2]].line}; {last.line}")
+    if last.status != IDLE or not last.state.get("tasks_done"):
+        return cause
+    for place in reversed(range(len(cause.path) - 1)):
+        unit = units[cause.path[place]]
+        moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
+        if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
+            if place == len(cause.path) - 2:
+                root = f"{unit.line}; {last.line}"
+            else:
+                root = (
+                    f"the descriptor of {unit.name} is longer than what is sent: {moved} of {length} words have come, "
+                    f"no channel before it is half done, and {last.line}"
+                )
+            return Cause(root, cause.chain, False, cause.path)
+    return cause
