@@ -21,6 +21,7 @@ from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import STYLES, contiguous_operands, sequence
 from npuc.passes.attention.supported import check_supported
 from npuc.passes.machine import codegen
+from npuc.passes.machine.printer import format_program
 from npuc.passes.options import Options
 
 if TYPE_CHECKING:
@@ -224,7 +225,7 @@ def _size(what: str) -> Callable[[CompiledKernel], str]:
 PIPELINE: tuple[Pass, ...] = (
     Pass("supported", (), (), _supported, _show_attention),
     Pass("plan", (), ("plan",), _plan, lambda kernel: kernel.plan.describe()),
-    Pass("kernel", ("plan",), ("kernel",), _kernel, lambda kernel: f"{kernel.kernel.program}\n"),
+    Pass("kernel", ("plan",), ("kernel",), _kernel, lambda kernel: format_program(kernel.kernel.program)),
     Pass("codegen", ("plan", "kernel"), ("programs",), _codegen, _show_listings),
     Pass("elf", ("kernel", "programs"), ("elfs",), _elf, _show_elfs),
     Pass("configure", ("plan", "elfs"), ("commands", "cdo"), _configure, _show_commands),

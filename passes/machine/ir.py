@@ -209,6 +209,12 @@ class Builder:
         yield
         self._source = outer
 
+    @contextmanager
+    def step(self, text: str) -> Iterator[None]:
+        """A step of what is done here: its text stands behind that of the source around it."""
+        with self.source(f"{self._source}: {text}" if self._source else text):
+            yield
+
     # registers
 
     def register(self, file: str, name: str = "") -> Reg:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from facts_tools import FACTS, tool
 
+from npuc.compiler.asm.codec import decode_program
 from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
 from npuc.compiler.emit.cdo import DmaWrite, MaskWrite, read_cdo
 from npuc.compiler.emit.elf import CoreImage, read_elf
@@ -39,6 +40,36 @@ def test_every_pass_shows_its_result_in_order(compiled: tuple[CompiledKernel, li
     shown = compiled[1]
     assert [name for name, _ in shown] == [step.name for step in PIPELINE]
     assert all(text.endswith("\n") for _, text in shown)
+
+
+def test_machine_ir_is_shown_one_operation_a_line_with_what_it_is_for(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    text = dict(compiled[1])["kernel"]
+    lines = text.splitlines()
+    assert lines[0] == "program attention {" and lines[-1] == "}" and len(lines) > 200
+    assert max(map(len, lines)) < 200 and "Op(" not in text and "object at" not in text
+    assert any(line.startswith("    counted_loop item") for line in lines)
+    assert sum(line.strip() == "}" for line in lines) == sum(line.endswith("{") for line in lines)
+
+
+def test_the_source_of_every_lock_instruction_names_the_lock_and_what_is_done_to_it(
+    compiled: tuple[CompiledKernel, list[tuple[str, str]]],
+) -> None:
+    kernel, _ = compiled
+    program = next(iter(kernel.programs.values()))
+    sources = dict(program.lines)
+    names = {number: name for name, number in kernel.plan.core_locks.items()}
+    told, seen = "", set()
+    for bundle in decode_program(program.code):
+        told = sources.get(bundle.address, told)
+        for decoded in bundle.instructions:
+            if decoded.instruction.side_effect == "lock":
+                action = {"acq": "acquire", "rel": "release"}[decoded.instruction.mnemonic]
+                lock = names[int(decoded.operands[0]) - geometry.CORE_LOCK_OWN]
+                assert f"{action} {lock}" in told, (hex(bundle.address), told)
+                seen.add((action, lock))
+    assert len(seen) >= len(names)
 
 
 @pytest.mark.parametrize("last", [step.name for step in PIPELINE])

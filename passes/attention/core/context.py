@@ -187,10 +187,12 @@ class Context:
         return r
 
     def acquire(self, lock: str) -> None:
-        self.b.acquire(LOCK_BASE + self.locks[lock], self.registers["minus_one"])
+        with self.b.step(f"acquire {lock}"):
+            self.b.acquire(LOCK_BASE + self.locks[lock], self.registers["minus_one"])
 
     def release(self, lock: str) -> None:
-        self.b.release(LOCK_BASE + self.locks[lock], self.registers["one"])
+        with self.b.step(f"release {lock}"):
+            self.b.release(LOCK_BASE + self.locks[lock], self.registers["one"])
 
     # vectors
 
