@@ -209,15 +209,13 @@ MAKERS = [normal, logits_to_60, equal_rows, outliers, growing, falling]
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize(("dim", "queries", "keys"), [(64, 16, 96), (128, 16, 64)])
+@pytest.mark.parametrize(("dim", "queries", "keys"), [(64, 8, 96), (128, 8, 64)])
 def test_the_core_program_is_attention(make: Callable[..., Arrays], dim: int, queries: int, keys: int) -> None:
-    for seed in (1, 2):
-        print(f"seed {seed}")
-        assert_close(*run(make(np.random.default_rng(seed), queries, keys, dim), 1 / math.sqrt(dim)))
+    assert_close(*run(make(np.random.default_rng(1), queries, keys, dim), 1 / math.sqrt(dim)))
 
 
 @pytest.mark.parametrize(
-    ("dim", "queries", "keys"), [(8, 8, 32), (40, 16, 32), (96, 24, 32), (256, 16, 16), (192, 8, 16)]
+    ("dim", "queries", "keys"), [(8, 8, 32), (40, 16, 32), (96, 16, 32), (256, 8, 16), (192, 8, 16)]
 )
 def test_head_sizes_and_tiles(dim: int, queries: int, keys: int) -> None:
     call = Call(1, 2, 1, queries + 3, 3 * keys - 5, 1 / math.sqrt(dim), diagonal=2)
@@ -246,17 +244,17 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (20, 5), (33, 64), (41, 41)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (20, 5), (33, 41)])
 def test_limits_of_what_queries_see(limits: str, queries: int, keys: int) -> None:
     diagonal, window = LIMITS[limits]
-    call = Call(1, 2, 1, queries, keys, 0.2, diagonal, window)
+    call = Call(1, 1, 1, queries, keys, 0.2, diagonal, window)
     make = MAKERS[(queries + keys + len(limits)) % len(MAKERS)]
-    out, reference = run_call(call, several(np.random.default_rng(queries), call, 16, make), plan(8, 8), lanes=2)
+    out, reference = run_call(call, several(np.random.default_rng(queries), call, 8, make), plan(8, 8), lanes=1)
     assert_close(out, reference)
     assert not out[:, ~visible(call).any(axis=1)].any()
 
 
-@hypothesis.settings(max_examples=20)
+@hypothesis.settings(max_examples=12)
 @hypothesis.given(data=strategies.data())
 def test_any_call(data: strategies.DataObject) -> None:
     length = strategies.integers(1, 40)
@@ -282,11 +280,12 @@ def test_scales_of_any_size_and_sign(scale: float) -> None:
     assert np.all(np.abs(out - reference) <= 1.6e-2 * np.abs(reference) + 2e-2)
 
 
-@pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("softcap", [0.5, 5.0, 50.0])
+@pytest.mark.parametrize(
+    ("softcap", "make"), [(0.5, normal), (5.0, growing), (5.0, falling), (50.0, outliers), (50.0, logits_to_60)]
+)
 def test_softcap(softcap: float, make: Callable[..., Arrays]) -> None:
-    call = Call(1, 1, 1, 20, 40, 0.3, diagonal=20, softcap=softcap)
-    assert_close(*run_call(call, several(np.random.default_rng(5), call, 16, make), plan(16, 8), lanes=3))
+    call = Call(1, 1, 1, 12, 40, 0.3, diagonal=30, softcap=softcap)
+    assert_close(*run_call(call, several(np.random.default_rng(5), call, 16, make), plan(16, 8), lanes=2))
 
 
 @pytest.mark.parametrize("scale", [0.0, -0.2, 1e-5, 30.0])
