@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +116,35 @@ def test_open_lengths_are_given_for_a_run(npuc, tmp_path: Path) -> None:
     for wrong in ("S", "S=", "S=0", "S=-1", "S=x"):
         code, _, err = npuc("run", str(source), "--backend", "reference", "--dim", wrong)
         assert code == 2 and f"--dim {wrong}: expected" in err
+
+
+def _with_rank(attention: Attention, rank: int, mask: tuple[int, ...] | None = None) -> Attention:
+    """The same with leading dimensions of one element left out, and a mask of another shape."""
+    shapes = {a.name: mask if a.role == "mask" else a.shape[4 - rank :] for a in attention.arguments}
+    return replace(attention, arguments=tuple(replace(a, shape=shapes[a.name]) for a in attention.arguments))
+
+
+MADE: dict[str, Any] = dict(query_length=20, key_length=30, head_dim=16, dtype="f32")
+RECOGNISED = {
+    "rank 2": _with_rank(Attention.make(heads=1, **MADE, causal=True, align="bottom-right"), 2),
+    "rank 2, a mask of keys": _with_rank(Attention.make(heads=1, **MADE, mask="add"), 2, (30,)),
+    "rank 3, groups, a window": _with_rank(Attention.make(heads=4, kv_heads=2, **MADE, window=5), 3),
+    "a mask of rows": _with_rank(Attention.make(heads=4, **MADE, mask="keep"), 4, (4, 20, 1)),
+    "scale 0": Attention.make(heads=2, **MADE, scale=0.0),
+    "a scale below zero, capped": Attention.make(heads=2, **MADE, scale=-1.5, softcap=3.0),
+    "integers": Attention.make(heads=2, **{**MADE, "dtype": "i8"}, precision="int8", o_scale=(0.02,)),
+    "open": Attention.make(heads=2, **{**MADE, "query_length": None}, batch=None, mask="add"),
+}
+
+
+@pytest.mark.parametrize("name", RECOGNISED)
+def test_whatever_is_recognised_runs_on_the_reference_and_passes_the_check(npuc, tmp_path: Path, name: str) -> None:
+    attention = RECOGNISED[name]
+    source = tmp_path / "f.mlir"
+    source.write_text(to_attn_module(attention))
+    sizes = [word for dimension in attention.open_dimensions for word in ("--dim", f"{dimension}=3")]
+    code, _, err = npuc("run", str(source), "--backend", "reference", "--check", *sizes)
+    assert (code, err) == (0, "")
 
 
 FUNCTION = """

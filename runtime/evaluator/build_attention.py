@@ -10,7 +10,7 @@ from npuc.compiler.frontend.attention import default_scale
 from npuc.compiler.frontend.place import Blocked
 from npuc.runtime.evaluator.attention import Attention, Rules
 from npuc.runtime.evaluator.build import Builder
-from npuc.runtime.evaluator.nodes import Node
+from npuc.runtime.evaluator.nodes import Node, Origin
 from npuc.runtime.evaluator.tensors import Reshape
 
 INTEGER_SCALE = 1.0 / 32.0  # what an integer of q, k and v stands for where the source does not say
@@ -22,14 +22,16 @@ def sdpa(builder: Builder, operation: Any) -> list[Node]:
         attributes = verify_sdpa(operation)
     except Blocked as blocked:
         raise blocked.error(builder.file) from None
+    origin = builder.origin(operation)
     operands = builder.operands(operation)
     type_, _ = builder.known_type(operation, operation.results[0].type)
     if not type_.is_float and "o_scale" not in attributes:
-        raise builder.origin(operation).error("the result has integers, but o_scale does not say what they stand for")
-    integers = not operands[0].type.is_float
+        raise origin.error("the result has integers, but o_scale does not say what they stand for")
+    q, k, v = (_four(origin, node) for node in operands[:3])
+    integers = not q.type.is_float
     factors = {f"{name}s": attributes.get(name, (INTEGER_SCALE,)) for name in ("q_scale", "k_scale", "v_scale")}
     rules = Rules(
-        scale=attributes.get("scale", default_scale(operands[0].shape[3])),
+        scale=attributes.get("scale", default_scale(q.shape[3])),
         causal=attributes.get("causal", False),
         window=attributes.get("window"),
         softcap=attributes.get("softcap"),
@@ -38,7 +40,15 @@ def sdpa(builder: Builder, operation: Any) -> list[Node]:
         **(factors if integers else {}),
     )
     mask = operands[3] if len(operands) == 4 else None
-    return [Attention(builder.origin(operation), type_, operands[:3], mask, rules)]
+    attended = Attention(origin, type_, (q, k, v), mask, rules)
+    shape = operands[0].shape
+    return [attended if len(shape) == 4 else Reshape(origin, attended, shape)]
+
+
+def _four(origin: Origin, node: Node) -> Node:
+    """[B, H, S, D] of a tensor that leaves leading dimensions out."""
+    missing = 4 - len(node.shape)
+    return Reshape(origin, node, (1,) * missing + node.shape) if missing else node
 
 
 def tm_tensor_attention(builder: Builder, operation: Any) -> list[Node]:
