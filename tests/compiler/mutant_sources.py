@@ -6,8 +6,26 @@ import gzip
 import os
 from pathlib import Path
 
-from edited_examples import EXAMPLES, edited
+from edited_examples import EXAMPLES, TORCH, Edit, edited
 from test_frontend_same_meaning import SAME_MEANING
+
+TWO_RESULTS: list[Edit] = [
+    (
+        "%sum = linalg.generic {indexing_maps = [#all, #column],",
+        "%sum:2 = linalg.generic {indexing_maps = [#all, #column, #column],",
+    ),
+    (
+        "outs(%sum_start : tensor<1x2x128x1xf32>) {",
+        "outs(%sum_start, %sum_start : tensor<1x2x128x1xf32>, tensor<1x2x128x1xf32>) {",
+    ),
+    ("^bb0(%in: f32, %total: f32):\n      %more", "^bb0(%in: f32, %total: f32, %most: f32):\n      %more"),
+    (
+        "linalg.yield %more : f32\n    } -> tensor<1x2x128x1xf32>",
+        "%top = arith.maximumf %in, %most : f32\n      linalg.yield %more, %top : f32, f32\n"
+        "    } -> (tensor<1x2x128x1xf32>, tensor<1x2x128x1xf32>)",
+    ),
+    ("ins(%power, %sum :", "ins(%power, %sum#0 :"),
+]
 
 SHARED = Path(os.environ.get("NPUC_FACTS", EXAMPLES.parent.parent / "shared" / "facts")).parent
 LARGEST = 100_000  # characters: larger texts hold weights
@@ -17,6 +35,7 @@ def sources() -> dict[str, str]:
     """Texts by name; not all are recognised."""
     found = {path.name: path.read_text() for path in sorted(EXAMPLES.glob("*.mlir"))}
     found |= {name: edited(example, *edits) for name, (example, edits) in SAME_MEANING.items()}
+    found["two results"] = edited(TORCH, *TWO_RESULTS)
     for folder in ("inputs", "cases/mlir/accept"):
         for path in sorted((SHARED / folder).glob("*.mlir*")):
             text = gzip.open(path, "rt").read() if path.suffix == ".gz" else path.read_text()
