@@ -148,10 +148,11 @@ def _normalise(
 
 
 def _same_rows(condition: RowIsMinusInfinity, softmax: Softmax) -> bool:
-    """Whether the rows tested are those of the softmax, before or after its last (positive) factors."""
+    """Whether the rows tested are those of the softmax, perhaps before its last factors, which are above zero."""
     tested, used = condition.product, softmax.product
-    same_tensor = replace(tested, factors=()) == replace(used, factors=())
-    return condition.key == softmax.key and same_tensor and used.factors[: len(tested.factors)] == tested.factors
+    count = len(tested.factors)
+    same_tensor = replace(tested, factors=()) == replace(used, factors=()) and used.factors[:count] == tested.factors
+    return condition.key == softmax.key and same_tensor and all(factor > 0 for factor in used.factors[count:])
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:

@@ -7,6 +7,7 @@ indexing maps count.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.axes import GROUPS, label
@@ -58,7 +59,7 @@ def contract(operation: Any, product: OperandProduct, initial: Value, reduced: C
 def attended(weighted: WeightedValues) -> Attended:
     """Weighted values whose weights add up to one: the query axis is the length axis of the result."""
     query = LEFT if weighted.softmax.key == RIGHT else RIGHT
-    axes = tuple((Atom(LENGTH, axis[0].extent),) if _is(axis, query) else axis for axis in weighted.axes)
+    axes = tuple(tuple(replace(a, label=LENGTH) if a.label == query else a for a in axis) for axis in weighted.axes)
     return Attended(axes, weighted.softmax, weighted.value, weighted.operation)
 
 

@@ -333,6 +333,15 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         ],
         "arith.select: it replaces probabilities where other rows than their own are -inf",
     ),
+    "rows that are -inf where the scores are +inf": (
+        TORCH,
+        [
+            before(AFTER_SCORES, f"%negative = arith.negf %s : {S4}"),
+            (f"ins(%s : {S4}) outs(%max_start", f"ins(%negative : {S4}) outs(%max_start"),
+            ("ins(%s, %max_column", "ins(%negative, %max_column"),
+        ],
+        "arith.select: it replaces probabilities where other rows than their own are -inf",
+    ),
     "rows compared with zero": (
         TORCH,
         [("%lowest_f64 = arith.constant 0xFFF0000000000000", "%lowest_f64 = arith.constant 0.0")],
