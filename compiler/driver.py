@@ -93,8 +93,8 @@ class Settings:
 class Compiled:
     """A result: files by name (STAGE_FILES), summary as `compile --json` reports it, seconds it took."""
 
-    files: Mapping[str, bytes]
-    summary: Mapping[str, Any]
+    files: Mapping[str, bytes] = field(repr=False)
+    summary: Mapping[str, Any] = field(repr=False)
     seconds: float
     cached: bool
 

@@ -132,9 +132,9 @@ def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
 def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raises InputError, naming argument, expected and got, where an array of that shape and type is not the argument.
 
-    Looks at no array, so that a file's header is enough.
+    Looks at no array, so that a file's header is enough; sizes that the argument leaves open may be any.
     """
-    if shape != argument.shape:
+    if len(shape) != len(argument.shape) or any(s not in (None, n) for s, n in zip(argument.shape, shape, strict=True)):
         raise InputError(f"argument {argument.name} expects shape {argument.shape_text}, got {list(shape)}")
     if argument.dtype in ("bf16", "f16", "f32"):
         fits = dtype in _FLOATS or (argument.dtype == "bf16" and dtype in _BF16_BITS)
@@ -142,6 +142,8 @@ def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtyp
         fits = dtype == INTERFACE_DTYPES[argument.dtype]
     if not fits:
         raise InputError(f"argument {argument.name} expects {_accepted(argument.dtype)}, got {dtype}")
+    if math.prod(shape) * dtype.itemsize > LARGEST_ARGUMENT:
+        raise InputError(f"argument {argument.name} of shape {list(shape)} is larger than {LARGEST_ARGUMENT:,} bytes")
 
 
 def _accepted(dtype: str) -> str:
@@ -169,7 +171,15 @@ def to_buffer(argument: KernelArgument, array: np.ndarray) -> bytearray:
 def from_buffer(argument: KernelArgument, data: bytes | bytearray) -> np.ndarray:
     """The bytes in a buffer -> an array of the device dtype in the argument's shape (a copy)."""
     dtype = DEVICE_DTYPES[argument.device_dtype]
-    return np.frombuffer(bytes(data[: argument.nbytes]), dtype=dtype).reshape(argument.shape)
+    return np.frombuffer(memoryview(data)[: argument.nbytes], dtype=dtype).reshape(argument.shape).copy()
+
+
+def to_interface(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
+    """A result in any wide type -> the output's interface dtype; what does not fit it overflows to infinity."""
+    if argument.dtype == "bf16":
+        return round_to_bf16(array)
+    with np.errstate(over="ignore"):
+        return array.astype(INTERFACE_DTYPES[argument.dtype], copy=False)
 
 
 def to_user(argument: KernelArgument, array: np.ndarray) -> np.ndarray:

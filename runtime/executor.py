@@ -1,40 +1,42 @@
-"""The public API: compile, load, attention."""
+"""The public API: compile and load."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import threading
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from npuc.compiler import driver
-from npuc.compiler.diagnostics import BackendError, InputError, UsageError
+from npuc.compiler.diagnostics import UnsupportedError, UsageError
 from npuc.compiler.files import read_bytes, write_bytes
-from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_user
-from npuc.runtime.backends import BACKENDS, HOST_BACKENDS, Backend, BackendSettings, choose_automatically, open_backend
-from npuc.runtime.kernel_file import DescribedKernel, KernelFile, SourceText, described, is_kernel_file, read_kernel
-from npuc.runtime.statistics import RunReport
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime.backends import HOST_BACKENDS, BackendSettings
+from npuc.runtime.choices import (
+    BACKEND_NAMES,
+    FALLBACK_NAMES,
+    BackendName,
+    EngineName,
+    FallbackName,
+    MachineName,
+    PrecisionName,
+)
+from npuc.runtime.executable import Executable
+from npuc.runtime.kernel_file import DescribedKernel, SourceText, described, is_kernel_file, read_kernel
 
-if TYPE_CHECKING:
-    from npuc.compiler.frontend.attention import Attention
-    from npuc.runtime.trace import Trace
-
-logger = logging.getLogger("npuc")
-
-DEFAULT_FALLBACK = ("reference",)
+DEFAULT_FALLBACK: tuple[FallbackName, ...] = ("reference",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Kernel:
     """A compiled kernel. result: everything the compilation made."""
 
     result: driver.Compiled
+
+    def __repr__(self) -> str:
+        (about,) = self.result.summary["kernels"]
+        shapes = ", ".join(f"{a['name']} {'x'.join(map(str, a['shape']))} {a['dtype']}" for a in about["args"])
+        return f"<npuc.Kernel {about['name']}: {shapes}; {len(self.xclbin):,} bytes>"
 
     @property
     def xclbin(self) -> bytes:
@@ -58,7 +60,7 @@ def compile(  # noqa: A001 (the public name)
     *,
     function: str | None = None,
     columns: int | None = None,
-    precision: str | None = None,
+    precision: PrecisionName | None = None,
     options: Mapping[str, str] | None = None,
     use_cache: bool = True,
 ) -> Kernel:
@@ -81,237 +83,94 @@ def compile(  # noqa: A001 (the public name)
 
 
 def load(
-    source: str | os.PathLike[str] | bytes | Kernel,
+    source: str | os.PathLike[str] | bytes | Kernel | Attention,
     *,
-    backend: str = "auto",
-    fallback: Sequence[str] = DEFAULT_FALLBACK,
+    backend: BackendName = "auto",
+    fallback: Sequence[FallbackName] = DEFAULT_FALLBACK,
     kernel: str | None = None,
     dims: Mapping[str, int] | None = None,
-    machine: str = "phoenix",
+    machine: MachineName = "phoenix",
     max_cycles: int | None = None,
     strict: bool = False,
     trace: bool = False,
-    engine: str | None = None,
+    engine: EngineName | None = None,
     clock: float | None = None,
     short_runs: bool = False,
 ) -> Executable:
-    """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, or a Kernel.
+    """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, a Kernel, or a description.
 
     For 'reference' and 'gpu' a .mlir file is recognised, not compiled: they take what kernels do not support.
 
-    backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator' or 'reference'.
-    fallback: what serves a call, in order, when the backend cannot: of 'gpu', 'reference', 'emulator'; () raises
-    BackendError instead. kernel: which one, of a file that holds several. dims: the
-    sizes that the source leaves open, by name (B, S, Skv). machine, clock (GHz, the machine's own for None),
+    backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator', 'reference' or 'gpu'.
+    fallback: what serves a call, in order, when kernels do not support it or the device fails: of 'gpu', 'reference',
+    'emulator'; () raises UnsupportedError or BackendError instead. kernel: which one, of a file that holds several.
+    dims: the sizes that the source leaves open, by name (B, S, Skv). machine, clock (GHz, the machine's own for None),
     short_runs (assume a cost of short runs in DDR), max_cycles, strict, trace (record a timeline,
     `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
     Raises InputError, UsageError, BackendError.
     """
-    opened = (_described if backend in HOST_BACKENDS else _open)(source, kernel, dims or {})
     settings = BackendSettings(machine, max_cycles, strict, trace, engine, clock, short_runs)
-    return Executable(opened, backend=backend, fallback=fallback, settings=settings)
+    return open_kernel(source, backend, fallback, kernel, dims or {}, settings)
 
 
-Source: TypeAlias = "str | os.PathLike[str] | bytes | Kernel"
+Source: TypeAlias = "str | os.PathLike[str] | bytes | Kernel | Attention"
 
 
-def _described(source: Source, name: str | None, dims: Mapping[str, int]) -> DescribedKernel:
-    """The kernel as far as a host backend needs it: MLIR is recognised only."""
+def open_kernel(
+    source: Source,
+    backend: str,
+    fallback: Sequence[str],
+    kernel: str | None,
+    dims: Mapping[str, int],
+    settings: BackendSettings,
+) -> Executable:
+    """`load`, with the emulator's settings in one value."""
+    if isinstance(fallback, str) or backend not in BACKEND_NAMES or not set(fallback) <= set(FALLBACK_NAMES):
+        raise UsageError(
+            f"backend {backend!r} with fallback {fallback!r} is not possible",
+            remedy=f"backend is one of {', '.join(BACKEND_NAMES)}; fallback a tuple of {', '.join(FALLBACK_NAMES)}",
+        )
+    code = None if backend in HOST_BACKENDS else not set(fallback) & set(HOST_BACKENDS)
+    return Executable(_opened(source, kernel, dims, code), backend=backend, fallback=fallback, settings=settings)
+
+
+def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: bool | None) -> DescribedKernel:
+    """code: whether the kernel must have code; None: it needs none, so MLIR is recognised only. Where it need not, what
+    kernels do not support is described, with the reason."""
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
         data = read_bytes(path)
-        if is_mlir(path, data):
-            attention = driver.recognise_bytes(data, path, name).bound(dims)
-            return described(attention, SourceText(driver.text_of(data, path), path))
-        return read_kernel(data, path, name).closed(dims)
-    return _open(source, name, dims)
-
-
-def _open(source: Source, name: str | None, dims: Mapping[str, int]) -> KernelFile:
-    if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
-        data = read_bytes(path)
-        if is_mlir(path, data):
-            compiled = driver.compile_bytes(data, path, driver.Settings(function=name))
-            kernel = replace(read_kernel(compiled.xclbin, path), source=SourceText(driver.text_of(data, path), path))
-            return kernel.closed(dims)
-        return read_kernel(data, path, name).closed(dims)
+        if not is_mlir(path, data):
+            return read_kernel(data, path, name).closed(dims)
+        kernel = _made(
+            code,
+            lambda: driver.recognise_bytes(data, path, name),
+            lambda: driver.compile_bytes(data, path, driver.Settings(function=name)),
+            path,
+        )
+        return replace(kernel, source=SourceText(driver.text_of(data, path), path)).closed(dims)
+    if isinstance(source, Attention):
+        return _made(code, lambda: source, lambda: driver.compile_description(source)).closed(dims)
     return read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name).closed(dims)
+
+
+def _made(
+    code: bool | None,
+    recognised: Callable[[], Attention],
+    compiled: Callable[[], driver.Compiled],
+    file: str = "<description>",
+) -> DescribedKernel:
+    if code is None:
+        return described(recognised())
+    try:
+        return read_kernel(compiled().xclbin, file)
+    except UnsupportedError as refusal:
+        if code:
+            raise
+        return described(recognised(), refusal=refusal)
 
 
 def is_mlir(path: str, data: bytes) -> bool:
     """Whether a file is MLIR text, by its suffix, else by its first bytes."""
     suffix = os.path.splitext(path)[1]
     return suffix == ".mlir" or (suffix not in (".xclbin", ".npua") and not is_kernel_file(data))
-
-
-_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
-_of_the_parent: list[object] = []
-
-
-class Executable:
-    """A loaded kernel: call it with arrays. Calls from several threads take turns; `stats` is that of the last."""
-
-    def __init__(
-        self, kernel: DescribedKernel, *, backend: str, fallback: Sequence[str], settings: BackendSettings
-    ) -> None:
-        unknown = [name for name in (backend, *fallback) if name not in ("auto", *BACKENDS)] + [
-            name for name in fallback if name in ("auto", "xrt")
-        ]
-        if isinstance(fallback, str) or unknown:
-            raise UsageError(
-                f"backend {backend!r} with fallback {fallback!r} is not possible",
-                remedy=f"backend is one of auto, {', '.join(BACKENDS)}; fallback a tuple of gpu, reference, emulator",
-            )
-        self.kernel = kernel
-        self.notice: str | None = None
-        if backend == "auto":
-            backend, self.notice = choose_automatically()
-            logger.info(self.notice)
-        self._settings = settings
-        self._names = tuple(dict.fromkeys((backend, *fallback)))
-        self._opened: dict[str, Backend] = {}  # those that stand as a load or a whole run left them
-        self._closed = False
-        self._turn = threading.RLock()  # a signal's handler may call while a call waits
-        self.stats: RunReport | None = None
-        self.warnings: list[str] = []
-        self._first_that(self._open)
-        _executables.add(self)
-
-    def __enter__(self) -> Executable:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give the devices back."""
-        self._closed = True
-        while self._opened:
-            self._opened.popitem()[1].close()
-
-    @property
-    def trace(self) -> Trace | None:
-        """The timeline of the last run, where the backend was asked for one: `exe.trace.write("t.json")`."""
-        return self.stats.trace if self.stats is not None else None
-
-    def __call__(self, *arrays: Any, **named: Any) -> np.ndarray:
-        """Run once. Inputs in argument order or by name; returns the output, `stats` tells what it took.
-
-        bf16 inputs are float arrays (rounded to nearest even), ml_dtypes bfloat16, or uint16 bits. A bf16 output is
-        bfloat16 when the first array is, else float32. Raises InputError on a wrong shape or dtype, BackendError.
-        """
-        inputs = self.kernel.inputs
-        if len(arrays) > len(inputs):
-            raise InputError(f"{self.kernel.name} takes {len(inputs)} arrays, got {len(arrays)}")
-        given = {argument.name: array for argument, array in zip(inputs, arrays, strict=False)}
-        twice = given.keys() & named.keys()
-        if twice:
-            raise InputError(f"argument {min(twice)} is given twice")
-        given.update(named)
-        (output,) = self.kernel.outputs
-        result = self.run(given)[output.name]
-        keep = output.dtype == "bf16" and np.asarray(given[inputs[0].name]).dtype == BFLOAT16
-        return result if keep else to_user(output, result)
-
-    def compute(self, attention: Attention, *arrays: Any) -> np.ndarray:
-        """As a call, of another attention of the kernel's class: lengths, limits and scale are parameters of a call."""
-        kernel = self.kernel.computing(attention)
-        given = {argument.name: array for argument, array in zip(kernel.inputs, arrays, strict=True)}
-        (output,) = kernel.outputs
-        return to_user(output, self._run(kernel, given)[output.name]).astype(np.asarray(arrays[0]).dtype)
-
-    def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Run once with inputs by name; outputs by name in device dtypes. `warnings` holds what is odd about it."""
-        return self._run(self.of_call(given), given)
-
-    def _run(self, kernel: DescribedKernel, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        if self._closed:
-            raise BackendError("the kernel was closed")
-        arrays = self._prepare(kernel, given)
-        _ = kernel.attention.lengths
-        self.warnings = [
-            f"argument {name} holds values that are not finite"
-            for name, array in arrays.items()
-            if array.dtype.kind not in "biu" and not np.isfinite(array).all()
-        ]
-        for warning in self.warnings:
-            logger.warning(warning)
-        with self._turn:
-            buffers = self._first_that(lambda name: self._run_on(name, kernel, arrays))
-            assert self.stats is not None
-            self.warnings += self.stats.warnings
-        return {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.outputs}
-
-    def of_call(self, given: Mapping[str, Any]) -> DescribedKernel:
-        """The kernel with the lengths that these inputs show, where it leaves any open."""
-        if not self.kernel.attention.open_dimensions:
-            return self.kernel
-        return self.kernel.of_arrays({name: np.shape(array) for name, array in given.items()})
-
-    def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
-        return self._prepare(self.of_call(given), given)
-
-    def _prepare(self, kernel: DescribedKernel, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        self.require_inputs(given)
-        missing = [a.name for a in kernel.inputs if a.name not in given]
-        if missing:
-            raise InputError(f"argument {', '.join(missing)} of {self.kernel.name} is missing")
-        return {a.name: from_user(a, given[a.name]) for a in kernel.inputs}
-
-    def require_inputs(self, names: Iterable[str]) -> None:
-        """Raises InputError where one of the names is no input's."""
-        known = [a.name for a in self.kernel.inputs]
-        for name in names:
-            if name not in known:
-                raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(known)}")
-
-    def _open(self, name: str) -> None:
-        if name not in self._opened:
-            self._opened[name] = open_backend(name, self.kernel, self._settings)
-
-    def _run_on(self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> list[bytearray]:
-        # Fresh buffers on each try: a backend that failed half way may have written into its own.
-        buffers = [bytearray() for _ in range(kernel.buffer_count)]
-        for argument in kernel.inputs:
-            buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
-        for argument in kernel.outputs:
-            buffers[argument.buffer] = bytearray(argument.nbytes)
-        self._open(name)
-        # Taken out for the run: whatever ends it early, however often, leaves no half-run array for the next call.
-        backend = self._opened.pop(name)
-        try:
-            self.stats = backend.run(buffers, kernel)
-        except BaseException:
-            with contextlib.suppress(BackendError):
-                backend.close()
-            raise
-        self._opened[name] = backend
-        return buffers
-
-    def _first_that(self, act: Any) -> Any:
-        """The result of `act` on the first backend that can, each fallback with a logged reason."""
-        for name, following in zip(self._names, (*self._names[1:], None), strict=True):
-            try:
-                return act(name)
-            except BackendError as error:
-                if following is None:
-                    raise
-                logger.warning("%s cannot serve %s: %s; falling back to %s", name, self.kernel.name, error, following)
-        raise AssertionError("unreachable: there is at least one backend")
-
-    def _after_fork(self) -> None:
-        """Devices are the parent's, which may be in the middle of a run: the child loads afresh and gives none back."""
-        _of_the_parent.append(self._opened)
-        self._opened = {}
-        self._turn = threading.RLock()
-
-
-def _after_fork() -> None:
-    for executable in list(_executables):
-        executable._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from npuc.compiler.diagnostics import InputError, UsageError
+from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import KernelArgument
@@ -36,12 +36,16 @@ class SourceText:
 
 @dataclass(frozen=True)
 class DescribedKernel:
-    """What a kernel computes: enough for the reference. name: as metadata has it. source: None where there is none."""
+    """What a kernel computes: enough for the reference. name: as metadata has it. source: None where there is none.
+
+    refusal: why no code can be made for it, where that was tried.
+    """
 
     name: str
-    arguments: tuple[KernelArgument, ...]
-    attention: Attention
-    source: SourceText | None = field(default=None, kw_only=True)
+    arguments: tuple[KernelArgument, ...] = field(repr=False)
+    attention: Attention = field(repr=False)
+    source: SourceText | None = field(default=None, kw_only=True, repr=False)
+    refusal: UnsupportedError | None = field(default=None, kw_only=True, compare=False)
 
     @property
     def inputs(self) -> tuple[KernelArgument, ...]:
@@ -87,11 +91,11 @@ class KernelFile(DescribedKernel):
     """
 
     entry: str | None
-    metadata: Mapping[str, Any]
+    metadata: Mapping[str, Any] = field(repr=False)
     columns: int
-    control: ControlTemplate
-    pdi: bytes
-    xclbin: bytes | None
+    control: ControlTemplate = field(repr=False)
+    pdi: bytes = field(repr=False)
+    xclbin: bytes | None = field(repr=False)
 
     call: Call | None = None  # what differs from the call that the file's own sequence is for
 
@@ -135,11 +139,12 @@ def dimension_names(argument: KernelArgument) -> tuple[str, ...]:
     return ("B", "H", rows, "Skv" if argument.role == "mask" else "D")[-len(argument.shape) :]
 
 
-def described(attention: Attention, source: SourceText | None = None) -> DescribedKernel:
-    """The kernel that an attention is, without code. Raises InputError where a size is open."""
-    _ = attention.lengths
+def described(
+    attention: Attention, source: SourceText | None = None, refusal: UnsupportedError | None = None
+) -> DescribedKernel:
+    """The kernel that an attention is, without code. refusal: why there is none."""
     arguments = tuple(KernelArgument.from_json(record) for record in argument_records(attention))
-    return DescribedKernel(kernel_name(attention.function), arguments, attention, source=source)
+    return DescribedKernel(kernel_name(attention.function), arguments, attention, source=source, refusal=refusal)
 
 
 def is_kernel_file(data: bytes) -> bool:

@@ -2,7 +2,9 @@
 
 The rules are those of the attn dialect (README, "The attn dialect"): scores = scale * q k^T, then
 softcap * tanh(s / softcap), then the mask (added, or i1 true = keep), then causal and window limits, softmax, times v.
-A query that sees no key gives zeros.
+A query that sees no key gives zeros. Keys and values at positions that a query does not see (limits, false or -inf in
+the mask) take no part in its row, whatever they are; what it sees is computed as IEEE arithmetic has it, infinities and
+NaN included.
 """
 
 from __future__ import annotations
@@ -62,12 +64,29 @@ def _query_blocks(query_length: int, keys: int, group: int) -> Iterator[tuple[in
         yield first, min(first + rows, query_length)
 
 
-def _softmax_times_v(scores: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """scores [G, rows, keys], v [keys, D] -> [G, rows, D]; rows of nothing but -inf give zeros."""
+def _softmax_times_v(scores: np.ndarray, v: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """scores [G, rows, keys], -inf where hidden (which broadcasts to them), v [keys, D] -> [G, rows, D].
+
+    Rows in which all is hidden give zeros.
+    """
     top = scores.max(axis=-1, keepdims=True)
     weights = np.exp(scores - np.where(top == -np.inf, 0, top))
     total = weights.sum(axis=-1, keepdims=True)
-    return (weights @ v) / np.where(total == 0, 1, total)
+    return _weighted_sum(weights, v, hidden) / np.where(total == 0, 1, total)
+
+
+def _weighted_sum(weights: np.ndarray, v: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """weights @ v, in which a weight of zero cancels a hidden infinity or NaN."""
+    odd = np.flatnonzero(~np.isfinite(v).all(axis=-1))
+    if not odd.size:
+        return weights @ v
+    plain = v.copy()
+    plain[odd] = 0
+    result = weights @ plain
+    hidden = np.broadcast_to(hidden, weights.shape)
+    for key in odd:
+        result += np.where(hidden[..., key, None], 0, weights[..., key, None] * v[key])
+    return result
 
 
 def attention(
@@ -103,32 +122,40 @@ def attention(
     visibility = Visibility(rows if query_length is None else query_length, key_length, causal, window, align)
     full_mask = None if mask is None else broadcast_mask(mask, (batch, heads, rows, key_length))
     out = np.zeros((batch, heads, rows, v.shape[3]), dtype)
-    for first, last in _query_blocks(rows, key_length, group):
-        low, high = visibility.limits_at(positions[first:last])
-        start, stop = int(low.min()), int(high.max())
-        if start >= stop:
-            continue
-        key = np.arange(start, stop)
-        hidden = (key < low[:, None]) | (key >= high[:, None])
-        for b in range(batch):
-            for kv in range(kv_heads):
-                members = slice(kv * group, (kv + 1) * group)
-                scores = q[b, members, first:last] @ k[b, kv, start:stop].T
-                scores *= np.asarray(scale, dtype)
-                if softcap is not None:
-                    scores = np.asarray(softcap, dtype) * np.tanh(scores / np.asarray(softcap, dtype))
-                if full_mask is not None:
-                    scores = _apply_mask(scores, full_mask[b, members, first:last, start:stop])
-                if hidden.any():
-                    scores[:, hidden] = -np.inf
-                out[b, members, first:last] = _softmax_times_v(scores, v[b, kv, start:stop])
+    with np.errstate(all="ignore"):
+        for first, last in _query_blocks(rows, key_length, group):
+            low, high = visibility.limits_at(positions[first:last])
+            start, stop = int(low.min()), int(high.max())
+            if start >= stop:
+                continue
+            key = np.arange(start, stop)
+            beyond = (key < low[:, None]) | (key >= high[:, None])
+            for b in range(batch):
+                for kv in range(kv_heads):
+                    members = slice(kv * group, (kv + 1) * group)
+                    scores = q[b, members, first:last] @ k[b, kv, start:stop].T
+                    scores = _capped(scores * np.asarray(scale, dtype), softcap)
+                    hidden = beyond
+                    if full_mask is not None:
+                        scores, masked = _masked(scores, full_mask[b, members, first:last, start:stop])
+                        hidden = beyond | masked
+                    np.copyto(scores, -np.inf, where=hidden)
+                    out[b, members, first:last] = _softmax_times_v(scores, v[b, kv, start:stop], hidden)
     return out
 
 
-def _apply_mask(scores: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _capped(scores: np.ndarray, softcap: float | None) -> np.ndarray:
+    if softcap is None:
+        return scores
+    cap = np.asarray(softcap, scores.dtype)
+    return cap * np.tanh(scores / cap)
+
+
+def _masked(scores: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with what a mask adds to them, and which of them it hides."""
     if mask.dtype == np.bool_:
-        return np.where(mask, scores, -np.inf).astype(scores.dtype, copy=False)
-    return scores + mask.astype(scores.dtype)
+        return scores, ~mask
+    return scores + mask.astype(scores.dtype), mask == -np.inf
 
 
 def broadcast_mask(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

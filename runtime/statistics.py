@@ -26,7 +26,7 @@ class CoreStatistics:
     idle: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """cycles: of the array clock, first operation of the runtime sequence to its last completion; None where the
     backend does not count them. seconds: cycles at the clock when emulated, else measured around the run."""
@@ -40,6 +40,13 @@ class RunReport:
     dma: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = field(default=())
     trace: Trace | None = None
+
+    def __repr__(self) -> str:
+        parts = [self.backend, *(["emulated"] if self.emulated else [])]
+        parts += [f"{self.cycles:,} cycles"] if self.cycles is not None else []
+        parts += [f"{self.seconds * 1e3:.4g} ms"]
+        parts += [f"{len(self.warnings)} warnings"] if self.warnings else []
+        return f"<npuc.RunReport {', '.join(parts)}>"
 
     @property
     def bundles(self) -> int | None:

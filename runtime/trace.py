@@ -40,7 +40,7 @@ class Level:
     value: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """A recorded timeline.  processes, threads: their names.  dropped: events beyond MOST_EVENTS."""
 
@@ -50,6 +50,9 @@ class Trace:
     spans: tuple[Span, ...]
     levels: tuple[Level, ...]
     dropped: int = 0
+
+    def __repr__(self) -> str:
+        return f"<npuc.Trace of {len(self.threads)} units, {len(self.spans) + len(self.levels):,} events>"
 
     def to_json(self) -> dict[str, Any]:
         """The trace-event file's content."""

@@ -22,7 +22,7 @@ from kernel_files import npua_of, xclbin_of
 from npuc import __version__
 from npuc.compiler import cli, frontend
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime.arguments import KernelArgument, draw, round_to_bf16
+from npuc.runtime.arguments import KernelArgument, draw
 from npuc.runtime.backends.reference_backend import ReferenceBackend
 
 SMALL = Attention.make(heads=2, query_length=8, head_dim=4)
@@ -366,12 +366,12 @@ def test_inputs_come_from_npy_npz_and_safetensors_alike(npuc, kernel, tmp_path):
 
 
 def test_a_failed_check_is_exit_1_and_json_says_so(npuc, kernel, monkeypatch):
-    def wrong(self, buffers, kernel):
-        buffers[-1][:] = round_to_bf16(np.full(len(buffers[-1]) // 2, 9.0)).tobytes()
-        return report(self, [*buffers[:-1], bytearray(len(buffers[-1]))], kernel)
+    def wrong(self, arrays, kernel):
+        result, report = compute(self, arrays, kernel)
+        return np.full_like(result, 9.0), report
 
-    report = ReferenceBackend.run
-    monkeypatch.setattr(ReferenceBackend, "run", wrong)
+    compute = ReferenceBackend.compute
+    monkeypatch.setattr(ReferenceBackend, "compute", wrong)
     code, out, err = npuc("run", kernel, "--backend", "reference", "--check", "--json")
     result = json.loads(out)["check"]
     assert (code, result["passed"], result["outside"]) == (1, False, 64) and err.startswith("error: check FAILED")

@@ -68,6 +68,21 @@ def test_dim_gives_what_the_file_left_open(kernel: Path, capsys: pytest.CaptureF
     assert code == 0 and report["check"]["passed"] and report["outputs"]["o"]["shape"] == [1, 4, 17, 20]
 
 
+def test_arrays_in_files_give_what_the_file_left_open(
+    kernel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(8)
+    q, k, v = (random.standard_normal((1, heads, rows, 20)) for heads, rows in ((4, 5), (2, 9), (2, 9)))
+    np.savez(tmp_path / "all.npz", q=q, k=k, v=v)
+    np.save(tmp_path / "short.npy", v[:, :, :8])
+    words = ("run", kernel, "--backend", "emulator", "--input", tmp_path / "all.npz", "--check", "--json")
+    code, out, _ = run(capsys, *words)
+    report = json.loads(out)
+    assert code == 0 and report["check"]["passed"] and report["outputs"]["o"]["shape"] == [1, 4, 5, 20]
+    code, _, err = run(capsys, *words[:-2], "--input", f"v={tmp_path / 'short.npy'}")
+    assert code == 3 and "argument v expects shape [1, 2, 9, 20], got [1, 2, 8, 20]" in err
+
+
 @pytest.mark.parametrize("words,code,told", [
     ((), 3, "B, S, Skv is open"),
     (("--dim", "S=5"), 3, "B, Skv is open"),

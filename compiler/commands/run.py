@@ -11,7 +11,7 @@ import click
 
 from npuc.compiler.diagnostics import BackendError, CheckFailed, UsageError
 from npuc.compiler.outputs import check_outputs
-from npuc.runtime.backends import MACHINES, BackendSettings
+from npuc.runtime.backends import HOST_BACKENDS, MACHINES, BackendSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -130,16 +130,16 @@ def command(
     as_json: bool,
 ) -> None:
     """Run a kernel: .xclbin, .npua (on the emulator), .pdi (with --insts), or .mlir, which is compiled first."""
-    from npuc.runtime.executor import load
+    from npuc.runtime.executor import open_kernel
 
     files = _named(outputs, "--output")
     read = [file, *filter(None, [insts]), *(text.partition("=")[2] or text for text in inputs)]
     written = {f"--output {name}": path for name, path in files.items()}
     check_outputs(read, {**written, "--trace": trace_file, "--json": "-" if as_json else None})
+    settings = BackendSettings(machine, max_cycles, strict, trace_file is not None, engine, clock, short_runs)
     if insts is not None:
         if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
-        settings = BackendSettings(machine, max_cycles, strict, trace_file is not None, engine, clock, short_runs)
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
             keep(foreign.report)
@@ -151,23 +151,7 @@ def command(
     arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
     if trace_file is not None and backend in ("xrt", "reference"):
         raise UsageError(f"--trace records the emulator, not {backend}")
-    with (
-        _traced(trace_file) as keep,
-        load(
-            file,
-            backend=backend,
-            fallback=(),
-            kernel=kernel,
-            dims=sizes_of(dims),
-            machine=machine,
-            max_cycles=max_cycles,
-            strict=strict,
-            trace=trace_file is not None,
-            engine=engine,
-            clock=clock,
-            short_runs=short_runs,
-        ) as executable,
-    ):
+    with _traced(trace_file) as keep, open_kernel(file, backend, (), kernel, sizes_of(dims), settings) as executable:
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)
         _require_outputs(executable, files)
@@ -314,19 +298,19 @@ def _run(
     from npuc.runtime.summary import RunSummary
 
     kernel = executable.of_call(given)
-    raw = executable.run(given)
+    call = executable.serve(given)
+    raw = call.outputs
     outputs = {a.name: to_user(a, raw[a.name]) for a in kernel.outputs}
-    seen = {a.name: to_device(a, given[a.name]) for a in kernel.inputs}
+    on_host = call.report.backend in HOST_BACKENDS  # which takes the arguments as they are given
+    seen = {a.name: given[a.name] if on_host else to_device(a, given[a.name]) for a in kernel.inputs}
     result = None
     if wants_check:
         (output,) = kernel.outputs
         result = check_run(kernel, seen, raw[output.name], seed)
     for name, path in files.items():
         write_array(path, outputs[name])
-    assert executable.stats is not None
     macs = multiply_accumulates(kernel.attention, seen)
-    report, warnings = executable.stats, executable.warnings
-    return RunSummary(kernel.name, kernel.attention, report, outputs, files, macs, result, warnings)
+    return RunSummary(kernel.name, kernel.attention, call.report, outputs, files, macs, result, call.warnings)
 
 
 def _fail_unless_passed(result: CheckResult | None) -> None:

@@ -6,6 +6,7 @@ import click
 
 from npuc.compiler.commands.run import sizes_of
 from npuc.compiler.files import read_bytes, write_bytes
+from npuc.compiler.outputs import check_outputs
 
 
 @click.command("sequence")
@@ -21,5 +22,6 @@ def command(file: str, kernel: str | None, dims: tuple[str, ...], output: str) -
     """
     from npuc.runtime.kernel_file import read_kernel
 
+    check_outputs([file], {"-o": output})
     found = read_kernel(read_bytes(file), file, kernel).closed(sizes_of(dims))
     write_bytes(output, found.sequence())

@@ -2,25 +2,29 @@
 
 Each opens one kernel: devices a KernelFile, what computes on the host (HOST_BACKENDS) a DescribedKernel.
 
-A backend takes the kernel's data buffers, in the order of the runtime sequence, and fills the output ones in place.
+A device takes the kernel's data buffers, in the order of the runtime sequence, and fills the output ones in place; the
+host takes arrays as callers have them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, get_args, runtime_checkable
 
-from npuc.compiler.diagnostics import BackendError, UsageError
+from npuc.compiler.diagnostics import BackendError, UnsupportedError, UsageError
+from npuc.runtime.choices import BackendName, MachineName
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from npuc.runtime.kernel_file import DescribedKernel, KernelFile
     from npuc.runtime.statistics import RunReport
 
 HOST_BACKENDS = ("reference", "gpu")
-BACKENDS = ("xrt", "emulator", "reference", "gpu")
+BACKENDS: tuple[str, ...] = get_args(BackendName)[1:]  # without auto
 # The emulator's machine tables (npuc.runtime.emulator.timing), named here so that --help need not load it.
-MACHINES = ("phoenix", "8945hs", "8700g")
+MACHINES: tuple[str, ...] = get_args(MachineName)
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,29 @@ class BackendSettings:
 
 
 class Backend(Protocol):
-    """One kernel, opened on one device."""
+    """One kernel, opened."""
 
     name: str
+
+    def close(self) -> None:
+        """Give the device back."""
+        ...
+
+
+@runtime_checkable
+class HostBackend(Backend, Protocol):
+    """A kernel that the host computes."""
+
+    def compute(self, arrays: Mapping[str, np.ndarray], kernel: DescribedKernel) -> tuple[np.ndarray, RunReport]:
+        """The output, in any type that holds it, of inputs by name in their interface types.
+
+        kernel: the opened one with its lengths known. Raises BackendError.
+        """
+        ...
+
+
+class DeviceBackend(Backend, Protocol):
+    """A kernel on a device."""
 
     def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
         """Run once the call that `kernel`, the opened one with its lengths known, describes.
@@ -50,13 +74,12 @@ class Backend(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Give the device back."""
-        ...
 
+def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) -> HostBackend | DeviceBackend:
+    """Open `kernel` on the backend of that name.
 
-def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) -> Backend:
-    """Open `kernel` on the backend of that name. Raises BackendError where it is not available."""
+    Raises BackendError where it is not available, UnsupportedError where it does not compute this.
+    """
     if name == "xrt":
         from npuc.runtime.backends.xrt import XrtBackend
 
@@ -81,6 +104,9 @@ def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) 
 def _with_code(name: str, kernel: DescribedKernel) -> KernelFile:
     from npuc.runtime.kernel_file import KernelFile
 
+    if kernel.refusal is not None:
+        refusal = kernel.refusal
+        raise UnsupportedError(refusal.message, place=refusal.place, remedy=refusal.remedy)
     if not isinstance(kernel, KernelFile):
         raise BackendError(f"{name} runs compiled kernels, and {kernel.name} was only recognised")
     return kernel

@@ -1,18 +1,19 @@
-"""PyTorch on a GPU in place of the device, in float32."""
+"""PyTorch on a GPU in place of the device, in as many bits as the values need."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from npuc.compiler.diagnostics import BackendError
+from npuc.compiler.diagnostics import BackendError, UnsupportedError
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime.arguments import from_buffer, to_buffer
+from npuc.runtime.backends.reference_backend import precision_for
 from npuc.runtime.check import visibility
 from npuc.runtime.kernel_file import DescribedKernel
+from npuc.runtime.magnitudes import magnitudes
 from npuc.runtime.statistics import RunReport
 
 
@@ -30,27 +31,29 @@ class GpuBackend:
     name = "gpu"
 
     def __init__(self, kernel: DescribedKernel) -> None:
+        if any(argument.dtype == "i8" for argument in kernel.arguments):
+            raise UnsupportedError("integer tensors are not served by PyTorch")
         self._torch = _torch_with_gpu()
 
-    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
-        """Compute the output buffers from the input buffers; seconds are wall time."""
+    def compute(self, arrays: Mapping[str, np.ndarray], kernel: DescribedKernel) -> tuple[np.ndarray, RunReport]:
+        """The output of inputs by name, both as the interface has them; seconds are wall time."""
         begin = time.perf_counter()
-        arrays = {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.inputs}
         (output,) = kernel.outputs
+        dtype = precision_for(magnitudes(kernel.attention, arrays))
         try:
-            result = self._attention(kernel.attention, arrays)
+            result = self._attention(kernel.attention, arrays, dtype)
         except RuntimeError as error:
             raise BackendError(f"PyTorch failed: {str(error).splitlines()[0]}") from error
-        buffers[output.buffer][:] = to_buffer(output, result.reshape(output.shape))
-        return RunReport(self.name, emulated=False, seconds=time.perf_counter() - begin)
+        seconds = time.perf_counter() - begin
+        return result.reshape(output.shape), RunReport(self.name, emulated=False, seconds=seconds)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _attention(self, rules: Attention, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    def _attention(self, rules: Attention, arrays: Mapping[str, np.ndarray], dtype: Any) -> np.ndarray:
         torch = self._torch
         q, k, v = (
-            torch.from_numpy(arrays[rules.argument(r).name].astype(np.float32).reshape(rules.closed_shape(r))).cuda()
+            torch.from_numpy(arrays[rules.argument(r).name].astype(dtype).reshape(rules.closed_shape(r))).cuda()
             for r in ("q", "k", "v")
         )
         group = rules.heads // rules.kv_heads

@@ -1,6 +1,7 @@
 """npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2).
 
-Public names: compile, load, attention, Attention, Kernel, Executable, and the errors of npuc.compiler.diagnostics.
+Public names: compile, load, attention, last_stats, Attention, Kernel, Executable, RunReport, and the errors of
+npuc.compiler.diagnostics.
 They are imported on first use, for numpy and the compiler take longer to import than `npuc --help` should.
 """
 
@@ -28,16 +29,20 @@ if TYPE_CHECKING:
         UsageError,
     )
     from npuc.compiler.frontend.attention import Attention
-    from npuc.runtime.executor import Executable, Kernel, compile, load
-    from npuc.runtime.on_demand import attention
+    from npuc.runtime.executable import Executable
+    from npuc.runtime.executor import Kernel, compile, load
+    from npuc.runtime.on_demand import attention, last_stats
+    from npuc.runtime.statistics import RunReport
 
 _HOMES = {
     "Attention": "npuc.compiler.frontend.attention",
-    "Executable": "npuc.runtime.executor",
+    "Executable": "npuc.runtime.executable",
     "Kernel": "npuc.runtime.executor",
     "attention": "npuc.runtime.on_demand",
     "compile": "npuc.runtime.executor",
+    "last_stats": "npuc.runtime.on_demand",
     "load": "npuc.runtime.executor",
+    "RunReport": "npuc.runtime.statistics",
     "BackendError": "npuc.compiler.diagnostics",
     "CheckFailed": "npuc.compiler.diagnostics",
     "InputError": "npuc.compiler.diagnostics",
@@ -58,11 +63,13 @@ __all__ = [
     "Kernel",
     "NpucError",
     "ResourceError",
+    "RunReport",
     "UnsupportedError",
     "UsageError",
     "__version__",
     "attention",
     "compile",
+    "last_stats",
     "load",
 ]
 

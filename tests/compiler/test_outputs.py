@@ -52,6 +52,9 @@ OPTIONS: dict[tuple[str, str], Words | None] = {
     ("run", "--alloc"): None,
     ("run", "--insts"): None,
     ("run", "--dim"): None,
+    ("sequence", "-o"): ["sequence", "IN", "-o", "OUT"],
+    ("sequence", "--kernel"): None,
+    ("sequence", "--dim"): None,
 }
 MORE: list[Words] = [
     ["compile", "IN", "--emit", "elf", "-o", "DIR"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from npuc.compiler.emit import xclbin
 from npuc.compiler.emit.cdo import Write
 from npuc.compiler.emit.pdi import write_pdi
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime import arguments, executor, on_demand
+from npuc.runtime import executable
 from npuc.runtime.arguments import KernelArgument, draw, from_user, round_to_bf16
 from npuc.runtime.backends import open_backend
 from npuc.runtime.kernel_file import read_kernel
@@ -63,8 +62,10 @@ class Device:
 @pytest.fixture
 def device(monkeypatch):
     fake = Device()
-    real = executor.open_backend
-    monkeypatch.setattr(executor, "open_backend", lambda name, *rest: fake if name == "emulator" else real(name, *rest))
+    real = executable.open_backend
+    monkeypatch.setattr(
+        executable, "open_backend", lambda name, *rest: fake if name == "emulator" else real(name, *rest)
+    )
     return fake
 
 
@@ -152,14 +153,6 @@ def test_wrong_calls_are_refused_by_name(seed, device):
         exe(q, k, v, q=q)
     with pytest.raises(npuc.InputError, match="takes 3 arrays"):
         exe(q, k, v, v)
-
-
-def test_values_that_are_not_finite_are_warned_of(seed, device, caplog):
-    q, k, v = arrays(seed)
-    k[0, 0, 0, 0] = np.inf
-    exe = npuc.load(xclbin_of(described()), backend="emulator")
-    exe(q, k, v)
-    assert exe.warnings == ["argument k holds values that are not finite"] and exe.warnings[0] in caplog.text
 
 
 # fallback
@@ -265,46 +258,6 @@ def test_compile_takes_files_text_and_descriptions_and_saves(monkeypatch, tmp_pa
     assert (tmp_path / "k.npua").read_bytes() == b"npua"
     with pytest.raises(npuc.UsageError, match="is not saved as"):
         kernel.save(tmp_path / "k.mlir")
-
-
-# npuc.attention
-
-
-def test_attention_compiles_once_a_shape_class(monkeypatch, seed, device):
-    on_demand._loaded.cache_clear()
-    compiled = []
-
-    def compile_description(attention, settings):
-        compiled.append(attention)
-        return SimpleNamespace(xclbin=xclbin_of(attention))
-
-    monkeypatch.setattr(executor.driver, "compile_description", compile_description)
-    q, k, v = arrays(seed, BF16)
-    assert (npuc.attention(q, k, v, backend="emulator") == 1).all()
-    assert npuc.attention(q, k, v, backend="emulator").dtype == BF16
-    assert npuc.attention(*arrays(seed), causal=True, window=3, backend="emulator").dtype == np.float32
-    longer = [np.concatenate([array, array], axis=2) for array in (q, k, v)]
-    assert npuc.attention(*longer, causal=True, scale=0.1, backend="emulator").shape == longer[0].shape
-    assert [(a.open_dimensions, a.argument("q").dtype) for a in compiled] == [
-        (("B", "S", "Skv"), "bf16"),
-        (("B", "S", "Skv"), "f32"),
-    ]
-    on_demand._loaded.cache_clear()
-
-
-def test_attention_that_npu1_cannot_take_falls_back_loudly_or_is_refused(seed, caplog):
-    q, k, v = arrays(seed, shape=(1, 2, 8, 5))
-    with caplog.at_level(logging.WARNING, "npuc"):
-        out = npuc.attention(q, k, v, np.eye(8, dtype=np.float32), softcap=2)
-    expected = reference_attention(q, k, v, np.eye(8, dtype=np.float32), softcap=2)
-    np.testing.assert_allclose(out, expected, atol=1e-5)
-    assert "npu1 cannot take this attention: " in caplog.text
-    with pytest.raises(npuc.InputError):
-        npuc.attention(q, k, v, np.eye(8, dtype=np.float32), fallback=())
-    with pytest.raises(npuc.InputError, match="q is int64"):
-        npuc.attention(q.astype(int), k, v)
-    with pytest.raises(npuc.InputError, match="do not belong together"):
-        npuc.attention(q, k[:, :, :, 1:], v)
 
 
 # the check
@@ -419,13 +372,8 @@ def test_the_gpu_backend_follows_the_reference(rules, mask, seed, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     kernel = npuc.load(xclbin_of(described(heads=4, kv_heads=2, mask=mask, **rules)), backend="reference").kernel
     drawn = draw(kernel.arguments, seed)
-    results = []
-    for name in ("gpu", "reference"):
-        buffers = [arguments.to_buffer(a, drawn[a.name]) for a in kernel.inputs]
-        buffers.append(bytearray(kernel.outputs[0].nbytes))
-        open_backend(name, kernel, None).run(buffers, kernel)
-        results.append(arguments.from_buffer(kernel.outputs[0], buffers[-1]).astype(np.float32))
-    np.testing.assert_allclose(*results, atol=1e-2)
+    results = [open_backend(name, kernel, None).compute(drawn, kernel)[0] for name in ("gpu", "reference")]
+    np.testing.assert_allclose(*results, atol=1e-5)
 
 
 def test_the_gpu_backend_says_when_there_is_none(monkeypatch):

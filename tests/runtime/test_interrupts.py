@@ -18,7 +18,7 @@ from small_kernels import compiled
 
 import npuc
 from npuc.compiler.frontend.attention import Attention
-from npuc.runtime import apart, executor
+from npuc.runtime import apart, executable, executor
 from npuc.runtime.backends.emulator import Emulation
 from npuc.runtime.statistics import RunReport
 
@@ -132,7 +132,7 @@ def test_a_run_that_an_exception_leaves_is_followed_by_a_fresh_load(
 ) -> None:
     log: list[str] = []
     ends: list[BaseException] = []
-    monkeypatch.setattr(executor, "open_backend", lambda *_: Device(log, ends))
+    monkeypatch.setattr(executable, "open_backend", lambda *_: Device(log, ends))
     arrays = [np.ones((1, 2, 8, 4), np.float32)] * 3
     with npuc.load(xclbin_of(SMALL), backend="emulator", fallback=()) as exe:
         exe(*arrays)

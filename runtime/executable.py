@@ -1,0 +1,259 @@
+"""A loaded kernel that can be called, on whichever backend can serve it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from npuc.compiler.diagnostics import BackendError, InputError, UnsupportedError, UsageError
+from npuc.passes.attention.supported import check_supported
+from npuc.runtime import dlpack
+from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_interface, to_user
+from npuc.runtime.backends import (
+    HOST_BACKENDS,
+    BackendSettings,
+    DeviceBackend,
+    HostBackend,
+    choose_automatically,
+    open_backend,
+)
+from npuc.runtime.kernel_file import DescribedKernel
+from npuc.runtime.magnitudes import magnitudes, overflows
+from npuc.runtime.notices import say_once
+from npuc.runtime.statistics import RunReport
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.attention import Attention
+    from npuc.runtime.trace import Trace
+
+T = TypeVar("T")
+EMULATED = "kernels run on the emulator: cycles and times are emulated, not measured"
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    return dlpack.as_numpy(name, value) if dlpack.is_foreign(value) else np.asarray(value)
+
+
+@dataclass(frozen=True)
+class Call:
+    """outputs: by name, in device dtypes. warnings: what was odd about the call."""
+
+    outputs: dict[str, np.ndarray]
+    report: RunReport
+    warnings: tuple[str, ...]
+
+
+_executables: weakref.WeakSet[Executable] = weakref.WeakSet()
+_of_the_parent: list[object] = []
+
+
+class Executable:
+    """A loaded kernel: call it with arrays. Calls from several threads take turns; `stats` is that of the last.
+
+    names: the backends that serve it, in order. notice: which one `auto` means here, and why. warnings: what was odd
+    about the last call.
+    """
+
+    def __init__(
+        self, kernel: DescribedKernel, *, backend: str, fallback: Sequence[str], settings: BackendSettings
+    ) -> None:
+        self.kernel = kernel
+        self.notice: str | None = None
+        if backend == "auto":
+            backend, self.notice = choose_automatically()
+        self.names = tuple(dict.fromkeys((backend, *fallback)))
+        self._settings = settings
+        self._opened: dict[str, HostBackend | DeviceBackend] = {}  # those that stand as a load or a whole run left them
+        self._closed = False
+        self._turn = threading.RLock()  # a signal's handler may call while a call waits
+        self._report: RunReport | None = None
+        self.warnings: list[str] = []
+        self._first_that(self._open)
+        _executables.add(self)
+
+    def __repr__(self) -> str:
+        return f"<npuc.Executable {self.kernel.name} on {', else '.join(self.names)}>"
+
+    def __enter__(self) -> Executable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the devices back."""
+        self._closed = True
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+    @property
+    def stats(self) -> RunReport:
+        """What the last run took. Raises UsageError before the first."""
+        if self._report is None:
+            raise UsageError(f"{self.kernel.name} has not run yet")
+        return self._report
+
+    @property
+    def trace(self) -> Trace:
+        """The timeline of the last run: `exe.trace.write("t.json")`. Raises UsageError where none was recorded."""
+        trace = self.stats.trace
+        if trace is None:
+            raise UsageError("no timeline was recorded", remedy="load with trace=True, on the emulator")
+        return trace
+
+    def __call__(self, *arrays: Any, **named: Any) -> np.ndarray:
+        """Run once. Inputs in argument order or by name; returns the output, `stats` tells what it took.
+
+        bf16 inputs are float arrays (rounded to nearest even), ml_dtypes bfloat16, or uint16 bits, of numpy or of a
+        library that gives them out by DLPack. A bf16 output is bfloat16 when the first array is, else float32. Raises
+        InputError on a wrong shape or dtype, UnsupportedError, BackendError.
+        """
+        inputs = self.kernel.inputs
+        if len(arrays) > len(inputs):
+            raise InputError(f"{self.kernel.name} takes {len(inputs)} arrays, got {len(arrays)}")
+        given = {argument.name: array for argument, array in zip(inputs, arrays, strict=False)}
+        twice = given.keys() & named.keys()
+        if twice:
+            raise InputError(f"argument {min(twice)} is given twice")
+        given = {name: _as_array(name, value) for name, value in {**given, **named}.items()}
+        (output,) = self.kernel.outputs
+        result = self.run(given)[output.name]
+        keep = output.dtype == "bf16" and given[inputs[0].name].dtype == BFLOAT16
+        return result if keep else to_user(output, result)
+
+    def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Run once with inputs by name; outputs by name in device dtypes. `warnings` holds what is odd about it."""
+        return self.call(given).outputs
+
+    def of_call(self, given: Mapping[str, Any]) -> DescribedKernel:
+        """The kernel with the lengths that these inputs show, where it leaves any open."""
+        if not self.kernel.attention.open_dimensions:
+            return self.kernel
+        return self.kernel.of_arrays({name: np.shape(array) for name, array in given.items()})
+
+    def call(self, given: Mapping[str, Any], attention: Attention | None = None) -> Call:
+        """`serve`, and say what is odd about it, and that it is emulated."""
+        call = self.serve(given, attention)
+        if call.report.emulated:
+            say_once(self.notice or EMULATED, "emulation")
+        for warning in call.warnings:
+            say_once(f"{self.kernel.name}: {warning}")
+        return call
+
+    def serve(self, given: Mapping[str, Any], attention: Attention | None = None) -> Call:
+        """Run once with inputs by name.
+
+        attention: another of the kernel's class, as lengths, limits and scale are parameters of a call. Values that
+        kernels cannot represent (npuc.runtime.magnitudes) count as not supported: the reference computes them. Raises
+        as a call does.
+        """
+        if self._closed:
+            raise BackendError("the kernel was closed")
+        kernel = self.of_call(given) if attention is None else self.kernel.computing(attention)
+        arrays = self._prepare(kernel, given)
+        _ = kernel.attention.lengths
+        problem = magnitudes(kernel.attention, arrays).problem
+        with self._turn:
+            outputs, report = self._first_that(lambda name: self._run_on(name, kernel, arrays, problem))
+            odd = [problem] if problem is not None else _overflows(kernel, outputs)
+            self._report, self.warnings = report, [*odd, *report.warnings]
+            return Call(outputs, report, tuple(self.warnings))
+
+    def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
+        return self._prepare(self.of_call(given), given)
+
+    def _prepare(self, kernel: DescribedKernel, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        self.require_inputs(given)
+        missing = [a.name for a in kernel.inputs if a.name not in given]
+        if missing:
+            raise InputError(f"argument {', '.join(missing)} of {kernel.name} is missing")
+        return {a.name: from_user(a, given[a.name]) for a in kernel.inputs}
+
+    def require_inputs(self, names: Iterable[str]) -> None:
+        """Raises InputError where one of the names is no input's."""
+        known = [a.name for a in self.kernel.inputs]
+        for name in names:
+            if name not in known:
+                raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(known)}")
+
+    def _open(self, name: str) -> None:
+        if name not in self._opened:
+            self._opened[name] = open_backend(name, self.kernel, self._settings)
+
+    def _run_on(
+        self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], problem: str | None
+    ) -> tuple[dict[str, np.ndarray], RunReport]:
+        if problem is not None and name != "reference":
+            raise UnsupportedError(problem, remedy="the reference computes it")
+        if name not in HOST_BACKENDS and kernel is not self.kernel:
+            check_supported(kernel.attention)  # its lengths, which the file left open
+        self._open(name)
+        # Taken out for the run: whatever ends it early, however often, leaves no half-run array for the next call.
+        backend = self._opened.pop(name)
+        try:
+            outputs, report = _run(backend, kernel, arrays)
+        except BaseException:
+            with contextlib.suppress(BackendError):
+                backend.close()
+            raise
+        self._opened[name] = backend
+        return outputs, report
+
+    def _first_that(self, act: Callable[[str], T]) -> T:
+        """The result of `act` on the first backend that can, each fallback with a logged reason."""
+        for name, following in zip(self.names, (*self.names[1:], None), strict=True):
+            try:
+                return act(name)
+            except (BackendError, UnsupportedError) as error:
+                if following is None:
+                    raise
+                say_once(f"{name} cannot serve {self.kernel.name}: {error}; falling back to {following}")
+        raise AssertionError("unreachable: there is at least one backend")
+
+    def _after_fork(self) -> None:
+        """Devices are the parent's, which may be in the middle of a run: the child loads afresh and gives none back."""
+        _of_the_parent.append(self._opened)
+        self._opened = {}
+        self._turn = threading.RLock()
+
+
+def _run(
+    backend: HostBackend | DeviceBackend, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], RunReport]:
+    if isinstance(backend, HostBackend):
+        (output,) = kernel.outputs
+        result, report = backend.compute(arrays, kernel)
+        return {output.name: to_interface(output, result)}, report
+    # Fresh buffers on each try: a backend that failed half way may have written into its own.
+    buffers = [bytearray() for _ in range(kernel.buffer_count)]
+    for argument in kernel.inputs:
+        buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
+    for argument in kernel.outputs:
+        buffers[argument.buffer] = bytearray(argument.nbytes)
+    report = backend.run(buffers, kernel)
+    return {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.outputs}, report
+
+
+def _overflows(kernel: DescribedKernel, outputs: Mapping[str, np.ndarray]) -> list[str]:
+    return [
+        f"output {argument.name} overflows: it holds values that are not finite, though all inputs are"
+        for argument in kernel.outputs
+        if overflows(to_user(argument, outputs[argument.name]))
+    ]
+
+
+def _after_fork() -> None:
+    for executable in list(_executables):
+        executable._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
