@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,11 @@ from npuc import __version__
 from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
 from npuc.compiler.plain_text import printable
 
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+COMPLETE_VARIABLE = "_NPUC_COMPLETE"
+"""By this variable of the environment a shell asks for completions; `npuc completion` prints what does."""
 EPILOG = (
     "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
     "or failed; 5 npuc's own fault."
@@ -39,6 +44,7 @@ class LazyGroup(click.Group):
         "lint": ("npuc.compiler.commands.lint", "Report what the exposed pipeline would get wrong in programs."),
         "isa": ("npuc.compiler.commands.isa", "Say what the tables hold of an instruction."),
         "doctor": ("npuc.compiler.commands.doctor", "Say what this machine lacks to run on an NPU."),
+        "completion": ("npuc.compiler.commands.completion", "Print the script for completion in a shell."),
         "version": ("npuc.compiler.commands.version", "Print the version."),
     }
 
@@ -50,7 +56,19 @@ class LazyGroup(click.Group):
             return None
         import importlib
 
-        return importlib.import_module(self.commands_by_name[cmd_name][0]).command
+        command: click.Command = importlib.import_module(self.commands_by_name[cmd_name][0]).command
+        if COMPLETE_VARIABLE in os.environ:
+            for parameter in command.params:  # texts that an option or argument takes are mostly names of files
+                parameter.type = click.Path() if parameter.type is click.STRING else parameter.type
+        return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without loading them, and the options of npuc itself."""
+        from click.shell_completion import CompletionItem
+
+        commands = [(name, text) for name, (_, text) in self.commands_by_name.items() if name.startswith(incomplete)]
+        items = [CompletionItem(name, help=text) for name, text in commands]
+        return [*items, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -60,12 +78,15 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     epilog=EPILOG,
-    no_args_is_help=False,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="npuc", message="%(prog)s %(version)s")
-def group() -> None:
+@click.pass_context
+def group(context: click.Context) -> None:
     """Attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2)."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(group, {}, "npuc", COMPLETE_VARIABLE, instruction))
     with _Interrupts() as interrupts:
         code = _exit_code(words)
         if interrupts.came and code == 0:  # in a finaliser, say, which Python lets end as if nothing had been

@@ -71,6 +71,40 @@ def test_help_imports_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
+def test_npuc_alone_shows_its_help(npuc):
+    code, out, err = npuc()
+    assert (code, err) == (0, "") and out == npuc("--help")[1] and "\n  compile " in out
+
+
+def test_the_package_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "npuc", "version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"npuc {__version__}\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_that_asks_npuc(npuc, shell):
+    code, out, err = npuc("completion", shell)
+    assert (code, err) == (0, "") and f"_NPUC_COMPLETE={shell}_complete" in out
+
+
+def completions(words: str, monkeypatch, capsys) -> list[tuple[str, str]]:
+    """(kind, text) of what a shell is offered behind the words."""
+    monkeypatch.setenv("_NPUC_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - (not words.endswith(" "))))
+    with pytest.raises(SystemExit) as end:
+        cli.main([])
+    assert end.value.code == 0
+    return [tuple(line.split(",", 1)) for line in capsys.readouterr().out.split()]
+
+
+def test_commands_options_choices_and_files_are_completed(monkeypatch, capsys):
+    assert completions("npuc di", monkeypatch, capsys) == [("plain", "disasm"), ("plain", "diff")][::-1]
+    assert ("plain", "--machine") in completions("npuc run --ma", monkeypatch, capsys)
+    assert ("plain", "8700g") in completions("npuc run --machine 8", monkeypatch, capsys)
+    assert completions("npuc inspect k.", monkeypatch, capsys) == [("file", "k.")]
+
+
 @pytest.mark.parametrize("words", [["--version"], ["version"]])
 def test_the_version_is_printed(npuc, words):
     assert npuc(*words) == (0, f"npuc {__version__}\n", "")
@@ -79,7 +113,7 @@ def test_the_version_is_printed(npuc, words):
 @pytest.mark.parametrize(
     "words",
     [
-        [],
+        ["--frob"],
         ["frobnicate"],
         ["compile"],
         ["compile", "a.mlir", "--columns", "5"],

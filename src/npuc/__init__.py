@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 
 # In a source tree the three packages are symbolic links, which zip archives and some clones turn into text files.
 if not os.path.isdir(os.path.join(os.path.dirname(__file__), "compiler")):
-    raise ImportError("this source tree has no symbolic links (src/npuc/compiler): install it with pip, or clone with links")
+    raise ImportError(
+        "this source tree has no symbolic links (src/npuc/compiler): install it with pip, or clone with links"
+    )
 
 if TYPE_CHECKING:
     from npuc.compiler.diagnostics import (
