@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.formats import KNOWN, detect
 from npuc.compiler.inspect.diff.array_image import compare_cdos, compare_pdis
 from npuc.compiler.inspect.diff.container import compare_xclbins, section_names
 from npuc.compiler.inspect.diff.executable import compare_elfs
+from npuc.compiler.inspect.diff.ignored import ignoring
 from npuc.compiler.inspect.diff.kernel_data import compare_npuas
 from npuc.compiler.inspect.diff.operations import compare_txns
 from npuc.compiler.inspect.diff.other_files import (
@@ -43,11 +45,12 @@ _COMPARERS: dict[str, Comparer] = {
 UNKNOWN = "unknown"
 
 
-def compare(a: bytes, b: bytes, names: tuple[str, str] = ("a", "b")) -> Report:
-    """Everything that differs between two files; `names` is what they are called.
+def compare(a: bytes, b: bytes, names: tuple[str, str] = ("a", "b"), ignore: Sequence[str] = ()) -> Report:
+    """Everything that differs between two files; `names` is what they are called.  ignore: of `ignored.KINDS`, what is
+    told but does not count.
 
-    Identical means that no byte differs.  Raises InputError when neither file is of a known format, or both are of the
-    same one and neither can be read.
+    Identical means that no byte differs but for what is ignored and what follows from that.  Raises InputError when
+    neither file is of a known format, or both are of the same one and neither can be read.
     """
     formats = [_format(data) for data in (a, b)]
     sides = [
@@ -57,15 +60,18 @@ def compare(a: bytes, b: bytes, names: tuple[str, str] = ("a", "b")) -> Report:
     if formats == [UNKNOWN, UNKNOWN]:
         raise InputError(f"is none of {KNOWN}, nor is the other file", place=names[0])
     if a == b:
-        return Report(sides[0], sides[1], True, tuple(Section(name) for name in _section_names(a, formats[0])))
+        return Report(
+            sides[0], sides[1], True, tuple(Section(name) for name in _section_names(a, formats[0])), tuple(ignore)
+        )
     if formats[0] != formats[1]:
         other = Difference("format", before=formats[0], after=formats[1])
         sections: tuple[Section, ...] = (Section("file", (other, *derived(compare_bytes(a, b)))),)
     else:
         sections = _compare(formats[0], a, b, names)
-    sections = with_a_cause(sections)
+    sections = with_a_cause(ignoring(sections, ignore))
     assert any(section.differences for section in sections)
-    return Report(sides[0], sides[1], False, sections)
+    count = sum(section.count for section in sections)
+    return Report(sides[0], sides[1], count == 0, sections, tuple(ignore))
 
 
 def _format(data: bytes) -> str:

@@ -50,11 +50,11 @@ def _page(report: Report) -> Iterator[str]:
 
 
 def _section(section: Section) -> Iterator[str]:
-    own = gathered([difference for difference in section.differences if not difference.derived])
-    follow = [difference for difference in section.differences if difference.derived]
+    own = gathered([difference for difference in section.differences if difference.counts])
+    follow = [difference for difference in section.differences if not difference.counts]
     heading = f"{section.name}: {counted(section.count, 'difference')}" if own else section.name
     heading += f" ({section.note})" if section.note else ""
-    more = f' <span class="dim">{len(follow)} that follow from others</span>' if follow else ""
+    more = f' <span class="dim">{len(follow)} that follow from others or are ignored</span>' if follow else ""
     yield f"<details{' open' if 0 < len(own) <= 50 else ''}><summary>{_text(heading)}{more}</summary><ul>"
     for difference in [*own, *follow][:MOST]:
         yield from _difference(difference)
@@ -65,10 +65,11 @@ def _section(section: Section) -> Iterator[str]:
 
 def _difference(difference: Difference) -> Iterator[str]:
     text = f"<code>{_text(difference_text(difference))}</code>"
-    yield f'<li class="dim">{text} (follows)</li>' if difference.derived else f"<li>{text}"
+    why = "ignored" if difference.ignored else "follows"
+    yield f"<li>{text}" if difference.counts else f'<li class="dim">{text} ({why})</li>'
     if difference.lines:
         yield "<pre>" + "\n".join(map(_line, difference.lines)) + "</pre>"
-    if not difference.derived:
+    if difference.counts:
         yield "</li>"
 
 

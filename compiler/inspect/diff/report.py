@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 CHANGED, ADDED, REMOVED, REORDERED = "changed", "added", "removed", "reordered"
-IDENTICAL, DERIVED = "identical", "derived"
+IDENTICAL, DERIVED, IGNORED = "identical", "derived", "ignored"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Difference:
     place: what differs, by its full name, e.g. `core(0,2).DMA_BD3_5 Lock_Acq_Value` or `attention.scale`.
     change: 'changed', 'added', 'removed' or 'reordered'.  before, after: JSON values; None on the side without one.
     note: what a reader should know besides.  derived: it follows from other differences (a length, offset, checksum or
-    hash that is right in both files).  lines: a text diff, each line beginning with ' ', '-', '+' or '@'.
+    hash that is right in both files).  ignored: it was asked not to count.  lines: a text diff, each line beginning
+    with ' ', '-', '+' or '@'.
     """
 
     place: str
@@ -27,11 +28,17 @@ class Difference:
     note: str = ""
     derived: bool = False
     lines: tuple[str, ...] = ()
+    ignored: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one that neither follows from others nor is ignored."""
+        return not (self.derived or self.ignored)
 
     def to_json(self) -> dict[str, Any]:
-        """place, change, before, after; note, derived and lines where they say something."""
+        """place, change, before, after; note, derived, lines and ignored where they say something."""
         told: dict[str, Any] = {"place": self.place, "change": self.change, "before": self.before, "after": self.after}
-        more = {"note": self.note, "derived": self.derived, "lines": list(self.lines)}
+        more = {"note": self.note, "derived": self.derived, "lines": list(self.lines), "ignored": self.ignored}
         return {**told, **{name: value for name, value in more.items() if value}}
 
 
@@ -49,20 +56,21 @@ class Section:
 
     @property
     def status(self) -> str:
-        """'identical', 'changed', 'added', 'removed', 'reordered', or 'derived' when all follows from elsewhere."""
+        """'identical', 'changed', 'added', 'removed', 'reordered', 'derived' when all follows from elsewhere, or
+        'ignored' when that or what is ignored is all there is."""
         if self.given_status:
             return self.given_status
-        own = [difference for difference in self.differences if not difference.derived]
+        own = [difference for difference in self.differences if difference.counts]
         if not self.differences:
             return IDENTICAL
         if not own:
-            return DERIVED
+            return IGNORED if any(difference.ignored for difference in self.differences) else DERIVED
         return REORDERED if all(difference.change == REORDERED for difference in own) else CHANGED
 
     @property
     def count(self) -> int:
-        """Differences that do not follow from others."""
-        return sum(not difference.derived for difference in self.differences)
+        """Differences that neither follow from others nor are ignored."""
+        return sum(difference.counts for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
         """name, status, differences; note where there is one."""
@@ -82,23 +90,31 @@ class Side:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole comparison.  `identical` is about bytes: not a single one differs."""
+    """A whole comparison.  identical: no byte differs but for what is ignored.  ignored: the kinds that were to be."""
 
     a: Side
     b: Side
     identical: bool
     sections: tuple[Section, ...]
+    ignored: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
-        """Differences that do not follow from others."""
+        """Differences that neither follow from others nor are ignored."""
         return sum(section.count for section in self.sections)
 
+    @property
+    def left_out(self) -> int:
+        """Differences that are ignored."""
+        return sum(difference.ignored for section in self.sections for difference in section.differences)
+
     def to_json(self) -> dict[str, Any]:
-        """identical, differences (their number), a, b, sections."""
+        """identical, differences (their number), ignored (what was to be, and how many were), a, b, sections."""
         sides = {name: vars(side) for name, side in (("a", self.a), ("b", self.b))}
         sections = [section.to_json() for section in self.sections]
-        return {"identical": self.identical, "differences": self.count, **sides, "sections": sections}
+        ignored = {"kinds": list(self.ignored), "differences": self.left_out}
+        told = {"identical": self.identical, "differences": self.count, "ignored": ignored}
+        return {**told, **sides, "sections": sections}
 
 
 def only_in(first: bool, place: str, what: Any, note: str = "") -> Difference:
@@ -115,7 +131,7 @@ def derived(differences: Iterable[Difference]) -> tuple[Difference, ...]:
 
 def with_a_cause(sections: Sequence[Section]) -> tuple[Section, ...]:
     """The sections as they are; but where every difference is derived, none follows from another: all count."""
-    if any(section.count for section in sections):
+    if any(difference.ignored or difference.counts for section in sections for difference in section.differences):
         return tuple(sections)
     return tuple(
         replace(section, differences=tuple(replace(d, derived=False) for d in section.differences))

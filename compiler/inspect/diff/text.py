@@ -70,14 +70,19 @@ def counted(number: int, what: str) -> str:
 def summary(report: Report) -> Iterator[str]:
     """The lines that come first."""
     a, b = report.a, report.b
+    ignored = f"{' and '.join(report.ignored)} ignored: {counted(report.left_out, 'difference')}"
+    if report.identical and report.left_out:
+        yield f"{a.file} and {b.file} are identical but for what is ignored ({ignored})"
+        return
     if report.identical:
         yield f"{a.file} and {b.file} are identical: {a.format}, {a.bytes:,} bytes, sha256 {a.sha256[:16]}..."
         return
     changed = [section for section in report.sections if section.count]
-    follow = sum(len(section.differences) for section in report.sections) - report.count
+    follow = sum(d.derived and not d.ignored for section in report.sections for d in section.differences)
     more = f"; {follow} more {'follows' if follow == 1 else 'follow'} from {'it' if report.count == 1 else 'them'}"
     sections = f"{len(changed)} of {counted(len(report.sections), 'section')}"
-    yield f"{a.file} and {b.file} differ: {counted(report.count, 'difference')} in {sections}{more if follow else ''}"
+    more = (more if follow else "") + (f"; {ignored}" if report.left_out else "")
+    yield f"{a.file} and {b.file} differ: {counted(report.count, 'difference')} in {sections}{more}"
     for name, side in (("a", a), ("b", b)):
         yield f"  {name}  {side.format}, {side.bytes:,} bytes, sha256 {side.sha256[:16]}..."
     shown = changed if len(changed) <= _MOST_SECTIONS else changed[: _MOST_SECTIONS - 1]
@@ -97,7 +102,10 @@ def render(report: Report, limit: int = 20) -> str:
     for section in report.sections:
         if section.count:
             lines += ["", section.name, *_section(section, limit)]
-    follow = [f"{section.name}: {d.place}" for section in report.sections for d in section.differences if d.derived]
+    told = [(section, d) for section in report.sections for d in section.differences]
+    if report.left_out:
+        lines += ["", f"ignored: {'; '.join(f'{section.name}: {d.place}' for section, d in told if d.ignored)}"]
+    follow = [f"{section.name}: {d.place}" for section, d in told if d.derived and not d.ignored]
     if follow and not report.identical:
         shown = follow if limit == 0 else follow[:limit]
         more = f", {len(follow) - len(shown):,} more" if len(shown) < len(follow) else ""
@@ -106,7 +114,7 @@ def render(report: Report, limit: int = 20) -> str:
 
 
 def _section(section: Section, limit: int) -> Iterator[str]:
-    differences = gathered([difference for difference in section.differences if not difference.derived])
+    differences = gathered([difference for difference in section.differences if difference.counts])
     shown = differences if limit == 0 else differences[:limit]
     for difference in shown:
         yield f"  {difference_text(difference)}"
