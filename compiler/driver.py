@@ -183,6 +183,8 @@ def _cached(
 
 
 def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Settings, source: str | None) -> cache.Entry:
+    from npuc.passes.pipeline import compile_attention
+
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
     wanted = settings.print_ir_after
@@ -198,15 +200,9 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
     watch = after_pass if settings.dump_folder or wanted else None
     attention = recognise(watch)
     until = LAST_PASS.get(settings.stage, "xclbin")
-    if until is None:
-        entry = cache.Entry(_attention_files(attention), _attention_summary(attention))
-    else:
-        from npuc.passes.pipeline import compile_attention
-
-        options = Options(settings.columns, settings.precision, dict(settings.options), watch)
-        kernel = compile_attention(attention, options, until, source)
-        whole = until == "xclbin"
-        entry = cache.Entry(_files(kernel, whole), _summary(kernel, whole))
+    options = Options(settings.columns, settings.precision, dict(settings.options), watch)
+    kernel = compile_attention(attention, options, until, source)
+    entry = cache.Entry(_files(kernel, until), _summary(kernel, until))
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes, settings.inputs)
     return entry
@@ -220,19 +216,15 @@ def _require_pass(name: str) -> None:
         raise UsageError(f"there is no pass {name!r} to print after", remedy=f"one of {', '.join(known)}")
 
 
-def _attention_files(attention: Attention) -> dict[str, bytes]:
+def _files(kernel: CompiledKernel, until: str | None) -> dict[str, bytes]:
+    """The files of a compilation that ended with the pass `until`."""
     from npuc.compiler.frontend.print_attn import to_attn_module
 
-    return {"attn.mlir": to_attn_module(attention).encode()}
-
-
-def _files(kernel: CompiledKernel, whole: bool) -> dict[str, bytes]:
-    """The files of a compilation that went through, or (not `whole`) that ended with the plan."""
-    files = _attention_files(kernel.attention) | {
-        "plan.txt": (kernel.plan.describe().rstrip() + "\n").encode(),
-        "plan.json": (json.dumps(kernel.plan.to_json(), indent=2, sort_keys=True) + "\n").encode(),
-    }
-    return files | _binaries(kernel) if whole else files
+    files = {"attn.mlir": to_attn_module(kernel.attention).encode()}
+    if until is not None:
+        files["plan.txt"] = (kernel.plan.describe().rstrip() + "\n").encode()
+        files["plan.json"] = (json.dumps(kernel.plan.to_json(), indent=2, sort_keys=True) + "\n").encode()
+    return files | _binaries(kernel) if until == "xclbin" else files
 
 
 def _binaries(kernel: CompiledKernel) -> dict[str, bytes]:
@@ -253,25 +245,18 @@ def _binaries(kernel: CompiledKernel) -> dict[str, bytes]:
     return files
 
 
-def _attention_summary(attention: Attention) -> dict[str, Any]:
-    """What `compile --json` reports; null for what a stage does not make."""
+def _summary(kernel: CompiledKernel, until: str | None) -> dict[str, Any]:
+    """What `compile --json` reports; null for what is not made yet."""
     keys = ("name", "dtype", "shape", "direction")
-    arguments = [{key: record[key] for key in keys} for record in argument_records(attention)]
-    name = kernel_name(attention.function)
+    arguments = [{key: record[key] for key in keys} for record in argument_records(kernel.attention)]
+    name = kernel_name(kernel.attention.function)
+    whole = until == "xclbin"
     return {
-        "kernels": [{"name": name, "args": arguments, "attention": attention.to_json()}],
-        "cores": None,
-        "program_bytes_max": None,
-        "plan": None,
+        "kernels": [{"name": name, "args": arguments, "attention": kernel.attention.to_json()}],
+        "cores": len(kernel.programs) if whole else None,
+        "program_bytes_max": max(len(program.code) for program in kernel.programs.values()) if whole else None,
+        "plan": None if until is None else kernel.plan.to_json(),
     }
-
-
-def _summary(kernel: CompiledKernel, whole: bool) -> dict[str, Any]:
-    summary = _attention_summary(kernel.attention) | {"plan": kernel.plan.to_json()}
-    if whole:
-        summary["cores"] = len(kernel.programs)
-        summary["program_bytes_max"] = max(len(program.code) for program in kernel.programs.values())
-    return summary
 
 
 def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]], inputs: Sequence[str]) -> None:

@@ -68,9 +68,9 @@ class Pass:
 
 
 def compile_attention(
-    attention: Attention, options: Options, until: str = "xclbin", source: str | None = None
+    attention: Attention, options: Options, until: str | None = "xclbin", source: str | None = None
 ) -> CompiledKernel:
-    """Run PIPELINE, up to and with the pass `until`; source: the text that the attention was recognised in.
+    """Run PIPELINE, up to and with the pass `until` (None: no pass); source: the text that the attention stands in.
 
     Raises UnsupportedError for what no kernel computes, UsageError for options no pass knows, ResourceError for what
     does not fit the array.
@@ -91,8 +91,10 @@ def compile_attention(
     return kernel
 
 
-def passes_until(name: str) -> tuple[Pass, ...]:
-    """PIPELINE up to and with the pass of that name."""
+def passes_until(name: str | None) -> tuple[Pass, ...]:
+    """PIPELINE up to and with the pass of that name; nothing of it for None."""
+    if name is None:
+        return ()
     return PIPELINE[: 1 + [step.name for step in PIPELINE].index(name)]
 
 

@@ -39,6 +39,13 @@ def test_the_attn_stage_takes_what_no_kernel_computes(npuc, source: str) -> None
     assert code == 3 and err.startswith(f"error: {source}:2:") and "is not supported" in err
 
 
+def test_options_count_for_the_attn_stage_too(npuc, source: str) -> None:
+    code, out, _ = npuc("compile", source, "--emit", "attn", "--precision", "int8")
+    assert code == 0 and 'precision = "int8"' in out
+    code, _, err = npuc("compile", source, "--emit", "attn", "--option", "nothing=1")
+    assert code == 2 and "option 'nothing' is unknown" in err
+
+
 def test_the_reference_takes_what_no_kernel_computes(npuc, source: str) -> None:
     code, out, err = npuc("run", source, "--backend", "reference", "--check", "--json")
     report = json.loads(out)
