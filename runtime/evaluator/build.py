@@ -21,6 +21,7 @@ from npuc.runtime.evaluator.nodes import Elementwise, Failed, Given, Node, Origi
 
 DEEPEST_CALL = 64
 MOST_ITERATIONS = 1 << 14  # of a loop that is unrolled
+MOST_OPERATIONS = 1 << 18  # with loops unrolled and calls in line: minutes of building
 
 Rule = Callable[["Builder", Any], "list[Node]"]
 
@@ -34,6 +35,7 @@ class Builder:
         self._functions = functions
         self._resource = resource
         self._depth = 0
+        self._operations = 0
 
     def origin(self, operation: Any) -> Origin:
         return Origin(operation.name, place_of(operation.location, self.file))
@@ -49,6 +51,11 @@ class Builder:
         """The operands of a block's terminator."""
         self.values.update(zip(block.arguments, arguments, strict=True))
         operations = [operation.operation for operation in block.operations]
+        self._operations += len(operations)
+        if self._operations > MOST_OPERATIONS:
+            raise self.origin(operations[-1]).error(
+                f"with loops and calls there are over {MOST_OPERATIONS:,} operations"
+            )
         for operation in operations[:-1]:
             self.values.update(zip(operation.results, self._results(operation), strict=True))
         return self.operands(operations[-1])

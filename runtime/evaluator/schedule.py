@@ -17,8 +17,8 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.runtime.evaluator.nodes import Node, Request
 from npuc.runtime.evaluator.regions import Region, count, everything, halves, lengths, put
 
-# Bytes one part should take, so that its arrays stay in the caches, more or less; and may take.
-PART_BYTES = 24 << 20
+# Bytes one part should take, and may take. Smaller parts repeat more of what all of them need, larger ones gain little.
+PART_BYTES = 128 << 20
 MOST_BYTES = 1 << 30
 # How much more work two halves may be than the whole, for the sake of PART_BYTES.
 MOST_REPEATED = 1.25
@@ -93,28 +93,34 @@ def run(tasks: Sequence[Task]) -> np.ndarray:
     return results[len(tasks) - 1]
 
 
-def evaluate(node: Node, region: Region | None = None) -> np.ndarray:
-    """A part of a node (None: all of it), cut as small as memory asks. Raises InputError, ResourceError."""
+# How parts of a node were cut, by their shape: the axis, None for parts that stay whole.
+Cuts = dict[tuple[int, ...], "int | None"]
+
+
+def evaluate(node: Node, region: Region | None = None, cuts: Cuts | None = None) -> np.ndarray:
+    """A part of a node (None: all of it), cut as small as memory asks.
+
+    cuts: what is known of the node's parts from other calls, added to. Raises InputError, ResourceError.
+    """
     region = everything(node.shape) if region is None else region
     out = np.empty(lengths(region), node.type.dtype)
     if count(region):
-        for part, tasks in _parts(node, region):
+        for part, tasks in _parts(node, region, {} if cuts is None else cuts):
             put(out, region, part, run(tasks))
     return out
 
 
-def _parts(node: Node, region: Region) -> Iterator[tuple[Region, list[Task]]]:
+def _parts(node: Node, region: Region, cuts: Cuts) -> Iterator[tuple[Region, list[Task]]]:
     """The region in parts, each with its tasks. Parts of one shape are cut alike."""
-    decided: dict[tuple[int, ...], int | None] = {}
     waiting = [region]
     while waiting:
         part = waiting.pop()
         shape = lengths(part)
         tasks = None
-        if shape not in decided:
+        if shape not in cuts:
             tasks = tasks_of(node, part)
-            decided[shape] = _cut(node, part, tasks)
-        axis = decided[shape]
+            cuts[shape] = _cut(node, part, tasks)
+        axis = cuts[shape]
         if axis is None:
             yield part, tasks or tasks_of(node, part)
         else:

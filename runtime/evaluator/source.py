@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,15 +21,16 @@ class Source:
     """What a function returns, not yet computed."""
 
     results: tuple[Node, ...]
+    _cuts: dict[int, schedule.Cuts] = field(default_factory=dict, repr=False)
 
     def whole(self, result: int = 0) -> np.ndarray:
         """A result, floats in float64. Raises InputError at an operation without a rule or a defined result."""
-        return schedule.evaluate(self.results[result])
+        return schedule.evaluate(self.results[result], None, self._cuts.setdefault(result, {}))
 
     def part(self, indices: Sequence[Sequence[int] | range | np.ndarray], result: int = 0) -> np.ndarray:
         """The part of a result at the product of index sets, one a dimension, each ascending."""
         region: Region = tuple(_indices(i) for i in indices)
-        return schedule.evaluate(self.results[result], region)
+        return schedule.evaluate(self.results[result], region, self._cuts.setdefault(result, {}))
 
 
 def _indices(indices: Sequence[int] | range | np.ndarray) -> Indices:

@@ -296,6 +296,18 @@ def test_what_has_no_result_is_refused(operations: list[str], says: str) -> None
     assert says in refusal(body(operations, f"%a: {TYPE}", "tensor<1x3x4xf32>"), A).message
 
 
+def test_a_loop_of_loops_that_would_take_hours_is_refused() -> None:
+    def loop(inner: str, name: str) -> str:
+        return (
+            f"%{name} = scf.for %i{name} = %c0 to %many step %c1 iter_args(%x{name} = %a) -> ({TYPE}) {{\n{inner}\n"
+            f"scf.yield %{'a' if not inner else inner.split(' ')[0][1:]} : {TYPE} }}"
+        )
+
+    constants = [f"%{n} = arith.constant {v} : index" for n, v in (("c0", 0), ("c1", 1), ("many", 9000))]
+    text = body([*constants, loop(loop("", "s"), "r")], f"%a: {TYPE}", TYPE)
+    assert "operations" in refusal(text, A).message
+
+
 def test_storage_that_a_part_does_not_need_may_stay_unwritten() -> None:
     text = body(
         [
