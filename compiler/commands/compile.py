@@ -69,7 +69,7 @@ def command(
         function=function,
         columns=columns,
         precision=precision,
-        options=_key_values(options),
+        options=key_values(options),
         use_cache=not no_cache,
         dump_folder=dump_dir,
         inputs=(source,),
@@ -101,7 +101,8 @@ def _stage_and_output(source: str, output: str | None, stage: str | None, as_jso
     return stage, output
 
 
-def _key_values(options: tuple[str, ...]) -> dict[str, str]:
+def key_values(options: tuple[str, ...]) -> dict[str, str]:
+    """Choices of passes from `--option KEY=VALUE`. Raises UsageError."""
     chosen = {}
     for option in options:
         key, separator, value = option.partition("=")

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import ResourceError, UsageError
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention import memory
-from npuc.passes.attention.call import call_of, with_default_sizes
-from npuc.passes.attention.cost import estimate
-from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
+from npuc.passes.attention.call import Call, call_of, with_default_sizes
+from npuc.passes.attention.cost import Tiles, estimate
+from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
 if TYPE_CHECKING:
@@ -21,22 +22,50 @@ WIDE_HEAD = 192
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
-OPTION_KEYS = ("query_block",)
+OPTION_KEYS = ("query_block", "group_columns")
+
+
+# Rows of queries of a head for which K and V are read once, where there are so many.
+REUSED_ROWS = 256
 
 
 def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
-    Raises UnsupportedError for shapes the array does not run, UsageError for impossible options, ResourceError when no
-    allowed tile fits the memories.
+    Columns share K and V where that reads them once for REUSED_ROWS queries of a head, or all it has.  Open lengths are
+    planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
     """
     attention = with_default_sizes(attention)
-    best = min(
-        (_rank(attention, query_block, columns), query_block, columns)
+    call = call_of(attention)
+    choices = [
+        Tiles(padded_head(attention.head_dim), query_block, _key_block(attention), columns, group_columns)
         for query_block in _query_blocks(attention, options)
         for columns in _column_counts(options)
-    )
-    return _plan(attention, best[1], best[2])
+        for group_columns in _group_sizes(columns, options)
+    ]
+    best = min(choices, key=lambda tiles: _rank(tiles, call))
+    return _plan(best, call)
+
+
+def _group_sizes(columns: int, options: Options) -> list[int]:
+    possible = [size for size in (1, 2, 4) if columns % size == 0]
+    wanted = options.options.get("group_columns")
+    if wanted is None:
+        return possible
+    if not wanted.isdecimal() or int(wanted) not in possible:
+        raise UsageError(f"group_columns={wanted}: possible are {', '.join(map(str, possible))}")
+    return [int(wanted)]
+
+
+def _work(tiles: Tiles, call: Call) -> Work:
+    return Work(call, tiles.rows, tiles.key_block, tiles.groups)
+
+
+def _rank(tiles: Tiles, call: Call) -> tuple[bool, int, int, int, int]:
+    cost = estimate(tiles, _work(tiles, call))
+    rereads = tiles.rows < min(REUSED_ROWS, call.query_length)
+    # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
+    return rereads, cost.total + cost.dispatch // 16, -tiles.query_block, tiles.columns, tiles.group_columns
 
 
 def padded_head(head_dim: int) -> int:
@@ -76,37 +105,22 @@ def _column_counts(options: Options) -> list[int]:
     return [options.columns]
 
 
-def _item_count(attention: Attention, query_block: int) -> int:
-    return attention.lengths.batch * attention.heads * -(-attention.lengths.query // (CORES_PER_COLUMN * query_block))
-
-
-def _rank(attention: Attention, query_block: int, columns: int) -> tuple[int, int, int]:
-    items = _item_count(attention, query_block)
-    blocks = -(-attention.lengths.key // _key_block(attention))
-    sizes = (padded_head(attention.head_dim), query_block, _key_block(attention))
-    cost = estimate(*sizes, blocks, items, columns)
-    # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
-    return (-(-items // columns) * cost.item + cost.sequence // 16, -query_block, columns)
-
-
-def _plan(attention: Attention, query_block: int, columns: int) -> Plan:
-    items = _item_count(attention, query_block)
-    sizes = (padded_head(attention.head_dim), query_block, _key_block(attention))
-    blocks = -(-attention.lengths.key // sizes[2])
+def _plan(tiles: Tiles, call: Call) -> Plan:
+    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block)
     core_locks, core_initial = memory.core_locks()
     memtile_locks, memtile_initial = memory.memtile_locks()
     return Plan(
-        head_dim=sizes[0],
-        query_block=query_block,
-        key_block=sizes[2],
-        columns=columns,
-        group_columns=1,
+        head_dim=tiles.head_dim,
+        query_block=tiles.query_block,
+        key_block=tiles.key_block,
+        columns=tiles.columns,
+        group_columns=tiles.group_columns,
         core_buffers=memory.core_memory(*sizes),
         core_locks=core_locks,
         core_lock_initial=core_initial,
         memtile_buffers=memory.memtile_memory(*sizes),
         memtile_locks=memtile_locks,
         memtile_lock_initial=memtile_initial,
-        call=call_of(attention),
-        estimate=estimate(*sizes, blocks, items, columns),
+        call=call,
+        estimate=estimate(tiles, _work(tiles, call)),
     )

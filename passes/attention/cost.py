@@ -1,34 +1,110 @@
-"""Cycles of a plan, by a small model: enough to compare tile sizes and column counts, not to predict a run.
+"""Cycles of a plan for a call, by a model of six terms: compute, streams, DDR, dispatch, start-up and drain.
 
-Bases: peak rates of facts/schedule/peak.md; stream and sequence figures of the machine table in the design page.
+Costs of the machine stand in facts/silicon (as `runtime/emulator/timing.py` has them); those of the core program were
+fitted to emulated runs of single columns (head sizes 8 to 256, 8 to 64 queries a core).
 """
 
 from __future__ import annotations
 
-from npuc.passes.attention.plan import CORES_PER_COLUMN, Estimate
+from dataclasses import dataclass
 
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate
+from npuc.passes.attention.work import Work
+
+# The core program.
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
-SOFTMAX_PER_VECTOR = 14  # cycles for 32 scores beyond what hides behind the MACs (worked out for both head sizes)
-BLOCK_OVERHEAD = 60  # lock hand-over, loop ramps
-FINISH_PER_VECTOR = 8  # normalise and round 16 outputs
-DESCRIPTOR_SWITCH = 2  # two descriptors a block
+BLOCK_FIXED = 165  # lock hand-over, ramps of the loops
+BLOCK_VECTOR = 32.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
+BLOCK_MAC = 1.29  # bundles for one of MACs
+ITEM_ROW = 67.0  # a query of an item, beside its blocks: Q turned, sums divided, first references
+ITEM_OUTPUT = 0.83  # and each of its outputs
+PARTIAL_BLOCK = 6.0  # 32 scores of a block that is hidden in part
+
+# The machine.
+WORD_CYCLES = 1.05  # a shim channel
+DESCRIPTOR_SWITCH = 2
+DDR_BYTES = 26.0  # a cycle, all channels, each way
 SHIM_START = 747
-SEQUENCE_PER_ITEM = 4 * (203 + 100) + 3 * 100  # four descriptors with their patches, three pushes
-SEQUENCE_PER_CORE = 300  # two parameters and the start lock
+WRITE, BLOCK_WRITE, PATCH = 100, 203, 100
+PARAMETERS = 307 + WRITE  # a block write of 16 words and the start lock
+PUSH_GAP = 2850
 COMPLETION = 8000  # data to the sequence's knowledge of it
+DESCRIPTORS, QUEUE = 16, 4  # of a shim, of a channel
 
 
-def estimate(head_dim: int, query_block: int, key_block: int, key_blocks: int, items: int, columns: int) -> Estimate:
-    """Estimate for `items` work items dealt out evenly to `columns` columns."""
-    macs = 2 * query_block * key_block * head_dim
-    vectors = query_block * key_block // 32
-    compute = macs // MACS_PER_CYCLE + vectors * SOFTMAX_PER_VECTOR + BLOCK_OVERHEAD
-    stream = key_block * head_dim + DESCRIPTOR_SWITCH  # K and V, one word a cycle
-    finish = query_block * head_dim // 16 * FINISH_PER_VECTOR
-    query_words = CORES_PER_COLUMN * query_block * head_dim // 2
-    item = key_blocks * max(compute, stream) + finish
-    column_items = -(-items // columns)
-    sequence = items * SEQUENCE_PER_ITEM + columns * CORES_PER_COLUMN * SEQUENCE_PER_CORE
-    start = SHIM_START + min(columns, items) * (SEQUENCE_PER_ITEM + CORES_PER_COLUMN * SEQUENCE_PER_CORE)
-    total = start + 2 * query_words + max(column_items * item, sequence) + COMPLETION
-    return Estimate(compute, stream, item, sequence, total)
+@dataclass(frozen=True)
+class Tiles:
+    """What of a plan the costs depend on."""
+
+    head_dim: int
+    query_block: int
+    key_block: int
+    columns: int
+    group_columns: int
+
+    @property
+    def rows(self) -> int:
+        return self.group_columns * CORES_PER_COLUMN * self.query_block
+
+    @property
+    def groups(self) -> int:
+        return self.columns // self.group_columns
+
+
+def block_cycles(tiles: Tiles) -> int:
+    """One key block on one core."""
+    macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
+    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * BLOCK_VECTOR + BLOCK_FIXED)
+
+
+def stream_cycles(tiles: Tiles) -> int:
+    """K and V of one key block on their channel."""
+    return round(WORD_CYCLES * tiles.key_block * tiles.head_dim) + DESCRIPTOR_SWITCH
+
+
+def item_cycles(tiles: Tiles) -> int:
+    """What an item costs a core beside its blocks."""
+    return round(tiles.query_block * (ITEM_ROW + tiles.head_dim * ITEM_OUTPUT))
+
+
+def estimate(tiles: Tiles, work: Work) -> Estimate:
+    """Estimate for the items of a call."""
+    call, heads = work.call, work.call.heads_in_all
+    blocks = [end - first for first, end in (work.blocks(work.base(r)) for r in reversed(range(work.rounds)))]
+    tail = bool(call.key_length % tiles.key_block)
+    short = call.query_length < tiles.rows
+    compute, stream = block_cycles(tiles), stream_cycles(tiles)
+    tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+    transfer = SHIM_START + round(WORD_CYCLES * tile_words)
+    pushes = -(-max(blocks) // 64) + (1 if tail else 0)
+    descriptors = 2 * pushes + (2 if tail else 0) + (4 if short else 2)
+    alone = 2 * descriptors > DESCRIPTORS or 2 * pushes > QUEUE  # one item under way at a time
+    limited = call.diagonal < call.query_length or tail
+    masked = round(PARTIAL_BLOCK * tiles.query_block * tiles.key_block / 32) if limited else 0
+    fixed = item_cycles(tiles) + masked + (COMPLETION + transfer if alone else 0)
+    busiest = work.count(0)
+    lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
+    live = sum(lengths)
+    core, streams = live * compute + busiest * fixed, live * stream
+    column = sum(max(n * compute + fixed, n * stream) for n in lengths)
+    all_blocks = heads * sum(blocks)
+    moved = all_blocks * 2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES
+    ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / DDR_BYTES)
+    per_item = tiles.group_columns * (descriptors - 2 * pushes) + 2 * pushes
+    dispatch = work.items * (per_item * (BLOCK_WRITE + PATCH) + (pushes + 2) * WRITE)
+    dispatch += busiest * (pushes - 1) * PUSH_GAP
+    start = SHIM_START + tiles.columns * (3 * (BLOCK_WRITE + PATCH + WRITE) + CORES_PER_COLUMN * PARAMETERS)
+    start += round(WORD_CYCLES * tile_words) // CORES_PER_COLUMN
+    drain = tile_words + COMPLETION
+    terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}
+    total = start + max(column, ddr, dispatch) + drain
+    return Estimate(
+        compute_per_block=compute,
+        stream_per_block=stream,
+        item=fixed,
+        start=start,
+        drain=drain,
+        total=total,
+        binds=max(terms, key=lambda name: terms[name]),
+        **terms,
+    )

@@ -35,18 +35,22 @@ class Buffer(NamedTuple):
 class Estimate:
     """Cycles the cost model expects.
 
-    block: one key block on one core, the larger of compute and streams; item: one work item; total: the whole run.
+    compute_per_block, stream_per_block: one key block on one core, and on its channel.  item: what a work item costs
+    beside its blocks.  compute, streams: of the busiest column; ddr, dispatch: of the whole run; start, drain: before
+    the first block and after the last.  total: the run.  binds: the largest of compute, streams, ddr and dispatch.
     """
 
     compute_per_block: int
     stream_per_block: int
     item: int
-    sequence: int
+    compute: int
+    streams: int
+    ddr: int
+    dispatch: int
+    start: int
+    drain: int
     total: int
-
-    @property
-    def block(self) -> int:
-        return max(self.compute_per_block, self.stream_per_block)
+    binds: str
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,13 @@ class Plan:
         lines.append(_lock_line("core", self.core_locks, self.core_lock_initial))
         lines.append(_lock_line("memtile", self.memtile_locks, self.memtile_lock_initial))
         cost = self.estimate
-        lines.append(
-            f"estimate   {cost.compute_per_block} cycles of compute and {cost.stream_per_block} of streams a block, "
-            f"{cost.item} an item, {cost.total} in all"
-        )
+        lines += [
+            f"block      {cost.compute_per_block:,} cycles of compute, {cost.stream_per_block:,} of streams; "
+            f"an item {cost.item:,} more",
+            f"run        compute {cost.compute:,}, streams {cost.streams:,}, DDR {cost.ddr:,}, dispatch "
+            f"{cost.dispatch:,}, start-up {cost.start:,}, drain {cost.drain:,}",
+            f"predicted  {cost.total:,} cycles, bound by {cost.binds}",
+        ]
         return "\n".join(lines) + "\n"
 
 

@@ -10,9 +10,11 @@ import pytest
 from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.passes.attention import memory
+from npuc.passes.attention.call import NO_DIAGONAL, Call
 from npuc.passes.attention.choose import make_plan
-from npuc.passes.attention.cost import estimate
+from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.plan import Buffer, Plan
+from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
 CASES = [
@@ -88,9 +90,17 @@ def test_query_block_asked_for_is_used() -> None:
     assert planned(options={"query_block": "16"}, heads=8, query_length=256, head_dim=64).query_block == 16
 
 
-def test_one_item_a_column_is_no_reason_for_a_fourth_column() -> None:
-    plan = planned(options={"query_block": "64"}, heads=2, query_length=256, head_dim=64)
-    assert plan.columns == 2
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_keys_and_values_are_read_once_for_256_queries_of_a_head(head_dim: int) -> None:
+    for queries in (64, 256, 1000):
+        plan = planned(heads=8, query_length=queries, head_dim=head_dim)
+        assert plan.rows_per_item >= min(256, queries)
+
+
+def test_groups_asked_for_are_used() -> None:
+    assert planned(options={"group_columns": "1"}, heads=8, query_length=1024, head_dim=128).group_columns == 1
+    with pytest.raises(UsageError, match="group_columns=3: possible are 1, 2, 4"):
+        planned(columns=4, options={"group_columns": "3"}, heads=8, query_length=1024, head_dim=128)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +139,10 @@ def test_a_plan_is_json_and_text() -> None:
 
 
 def test_cost_grows_with_keys_and_shrinks_with_columns() -> None:
-    base = estimate(64, 64, 32, key_blocks=32, items=8, columns=1)
-    assert estimate(64, 64, 32, key_blocks=64, items=8, columns=1).total > base.total
-    assert estimate(64, 64, 32, key_blocks=32, items=8, columns=4).total < base.total
+    def cost(keys: int, columns: int, diagonal: int = NO_DIAGONAL) -> int:
+        tiles = Tiles(64, 64, 32, columns, 1)
+        call = Call(1, 8, 8, 1024, keys, 1.0, diagonal=diagonal)
+        return estimate(tiles, Work(call, tiles.rows, 32, tiles.groups)).total
+
+    assert cost(2048, 1) > cost(1024, 1) > cost(1024, 4)
+    assert cost(1024, 1, diagonal=0) < 0.75 * cost(1024, 1)

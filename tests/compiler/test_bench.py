@@ -1,0 +1,35 @@
+"""npuc bench: its cases, and the report of one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from npuc.compiler import cli
+from npuc.compiler.bench_cases import CASES
+from npuc.passes.attention.supported import check_supported
+
+
+def bench(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["bench", *words])
+    out, err = capsys.readouterr()
+    return int(end.value.code or 0), out, err
+
+
+def test_cases_have_names_of_their_own_and_kernels_compute_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+    for case in CASES:
+        check_supported(case.attention)
+    code, out, _ = bench(capsys, "--list")
+    assert code == 0 and len(out.splitlines()) == len(CASES)
+    assert bench(capsys, "no-such-case")[0] == 2
+
+
+def test_a_case_is_reported_with_prediction_and_what_binds(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = bench(capsys, "example", "--json")
+    (result,) = json.loads(out)["cases"]
+    assert code == 0 and result["binds"] in ("compute", "streams", "ddr", "dispatch")
+    assert 0.8 <= result["predicted"] / result["cycles"] <= 1.2
+    assert result["plain"] > result["cycles"] and 0 < result["utilization"] < 1
