@@ -92,7 +92,7 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / DDR_BYTES)
     per_item = tiles.group_columns * (descriptors - 2 * pushes) + 2 * pushes
     dispatch = work.items * (per_item * (BLOCK_WRITE + PATCH) + (pushes + 2) * WRITE)
-    dispatch += busiest * (pushes - 1) * PUSH_GAP
+    dispatch += busiest * (max(pushes, 2 if short else 1) - 1) * PUSH_GAP
     start = SHIM_START + tiles.columns * (3 * (BLOCK_WRITE + PATCH + WRITE) + CORES_PER_COLUMN * PARAMETERS)
     start += round(WORD_CYCLES * tile_words) // CORES_PER_COLUMN
     drain = tile_words + COMPLETION

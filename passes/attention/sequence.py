@@ -9,7 +9,7 @@ Neither rewrites a descriptor before the token of its last task, or one that com
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -90,10 +90,8 @@ class _Part:
     item: Item
     member: int
     flight: _Flight = field(default_factory=_Flight)
-    output: list[Task] = field(default_factory=list)
-    queries: list[Task] = field(default_factory=list)
-    keys_values: deque[Task] = field(default_factory=deque)
-    sent: int = 0  # tasks of K and V
+    tasks: dict[Channel, deque[Task]] = field(default_factory=dict)
+    sent: Counter[Channel] = field(default_factory=Counter)
 
 
 class _Sequence:
@@ -135,62 +133,58 @@ class _Sequence:
         """One item of every group.
 
         At first Q and K of all columns are sent for, then the cores get their parameters, and outputs, which come last,
-        are made ready.  Later a column is served as soon as its turn comes.
+        are made ready.  Later a column is served as soon as its turn comes.  Further tasks of a channel come after the
+        first ones of all columns, as pushes to a channel keep their distance.
         """
         parts = [
             _Part(column, item, member) for group, item in items for member, column in enumerate(self._members(group))
         ]
+        for part in parts:
+            self._begin(part)
+            if not first:
+                for channel in part.tasks:
+                    self._send_next(part, channel)
         if first:
             for part in parts:
-                self._begin(part)
-                self._send_queries(part)
+                self._send_next(part, QUERIES)
             for part in parts:
-                self._send_next_keys(part)
+                self._send_next(part, KEYS_VALUES)
             for column in self.columns:
                 self._start_cores(column)
             for part in parts:
-                self._take_output(part)
-        else:
-            for part in parts:
-                self._begin(part)
-                self._take_output(part)
-                self._send_queries(part)
-                self._send_next_keys(part)
-        while parts:  # further tasks after the first ones of all columns, as pushes to a channel keep their distance
-            parts = [part for part in parts if part.keys_values]
-            for part in parts:
-                self._send_next_keys(part)
+                self._send_next(part, OUTPUT)
+        while any(tasks for part in parts for tasks in part.tasks.values()):
+            for channel in (QUERIES, OUTPUT, KEYS_VALUES):
+                for part in parts:
+                    self._send_next(part, channel)
 
     def _begin(self, part: _Part) -> None:
         """Wait until the column holds the item's tasks, or has nothing else under way."""
         column, transfers = part.column, self.transfers
-        part.output = transfers.output(part.item, part.member)
-        part.queries = transfers.queries(part.item, part.member)
-        part.keys_values = deque(transfers.keys_values(part.item) if part.member == 0 else ())
-        while column.flights and not column.holds(
-            {OUTPUT: part.output, QUERIES: part.queries, KEYS_VALUES: part.keys_values}
-        ):
+        part.tasks = {
+            OUTPUT: deque(transfers.output(part.item, part.member)),
+            QUERIES: deque(transfers.queries(part.item, part.member)),
+            KEYS_VALUES: deque(transfers.keys_values(part.item) if part.member == 0 else ()),
+        }
+        while column.flights and not column.holds(part.tasks):
             self._retire(column)
         column.flights.append(part.flight)
 
-    def _take_output(self, part: _Part) -> None:
-        for number, task in enumerate(part.output, 1):
-            self._push(part.column, part.flight, OUTPUT, task, token=number == len(part.output))
+    def _send_next(self, part: _Part, channel: Channel) -> None:
+        """The item's next task of a channel, if there is one: when the queue is full, after the token of its oldest.
 
-    def _send_queries(self, part: _Part) -> None:
-        for task in part.queries:
-            self._push(part.column, part.flight, QUERIES, task)
-
-    def _send_next_keys(self, part: _Part) -> None:
-        """The next task of K and V, if there is one: when the queue is full, after the token of its oldest."""
-        if not part.keys_values:
+        Tokens are given by the last task of the output, and by tasks of K and V that one beyond the queue waits for.
+        """
+        tasks = part.tasks[channel]
+        if not tasks:
             return
         depth = geometry.CHANNEL_QUEUE_DEPTH
-        if part.sent >= depth:
-            self._done(part.column, part.flight, KEYS_VALUES)
-        task = part.keys_values.popleft()
-        self._push(part.column, part.flight, KEYS_VALUES, task, token=len(part.keys_values) >= depth)
-        part.sent += 1
+        if part.sent[channel] >= depth:
+            self._done(part.column, part.flight, channel)
+        task = tasks.popleft()
+        token = not tasks if channel == OUTPUT else len(tasks) >= depth
+        self._push(part.column, part.flight, channel, task, token)
+        part.sent[channel] += 1
 
     def _push(self, column: _Column, flight: _Flight, channel: Channel, task: Task, token: bool = False) -> None:
         """Descriptors of a task, chained, and its push."""
