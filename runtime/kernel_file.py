@@ -113,6 +113,8 @@ class KernelFile(DescribedKernel):
         for name in IMAGE:
             if getattr(attention, name) != getattr(self.attention, name):
                 raise InputError(f"{name} belongs to the compiled kernel", remedy="compile another")
+        if (attention.softcap is None) != (self.attention.softcap is None):
+            raise InputError("whether there is a softcap belongs to the compiled kernel", remedy="compile another")
         kernel = super().computing(attention)
         return replace(kernel, call=None if attention.open_dimensions else call_of(attention))
 

@@ -146,6 +146,7 @@ def _class_of(attention: Attention) -> Attention:
     batch = None if len(attention.argument("q").shape) == 4 else 1
     sizes: dict[str, Any] = {"batch": batch, "query_length": None, "key_length": None}
     limits: dict[str, Any] = {"causal": False, "window": None, "align": "top-left", "scale": 1.0}
+    limits["softcap"] = None if attention.softcap is None else 1.0
     return replace(attention, arguments=arguments, **sizes, **limits)
 
 
