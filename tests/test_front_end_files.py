@@ -20,6 +20,8 @@ RUN = (
     "sdpa_b1h1s256d128_f32",
     "sdpa_b1h8s256d64_f32",
     "sdpa_cross_b1h4s128sk256d64_f32",
+    "sdpa_b1h4s256d64_bf16.stablehlo",
+    "sdpa_b1h2s128d64_f32.tosa",
 )
 COMPILE = ("sdpa_b1h8s1024d64_bf16", "sdpa_b1h8s1024d64_f16", "sdpa_nodecomp_b1h8s256d128_bf16")
 

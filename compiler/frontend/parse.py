@@ -23,8 +23,9 @@ def parse(text: str | bytes, file: str) -> Any:
     """The `ir.Module` of MLIR text, verified, TOSA, StableHLO and torch lowered; `file` names it in messages.
 
     It is read in another process first, so no text ends or hangs this one. It lives in its own context (`with
-    module.context:` for what needs one). Raises InputError (file:line:col) for what is not MLIR, and for what is more
-    than attention needs: regions nested more than 64 deep, and the like.
+    module.context:` for what needs one), and its operations only as long as it is held. Raises InputError
+    (file:line:col) for what is not MLIR, and for what is more than attention needs: regions nested more than 64 deep,
+    and the like.
     """
     data = _utf8(text, file)
     if not data.strip():

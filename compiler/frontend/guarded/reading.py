@@ -47,7 +47,7 @@ def read(text: bytes, note: Callable[[str], None]) -> Outcome:
             buffer = io.BytesIO()
             module.operation.write_bytecode(buffer)
             begin("reading")
-            deep = rehearse(ir.Module.parse(buffer.getvalue()))
+            deep = rehearse(ir.Module.parse(buffer.getvalue()), escapes=b"\\" in text)
         return deep or Read(buffer.getvalue())
     except ir.MLIRError as error:
         return _refusal(error, stage[0])
@@ -71,15 +71,19 @@ def parses(text: bytes) -> Refused:
     return Refused("")
 
 
-def rehearse(module: Any) -> Refused | None:
-    """Read of every operation what a caller may read, and print it; a refusal where regions nest too deeply."""
+def rehearse(module: Any, escapes: bool) -> Refused | None:
+    """Read of every operation what a caller may read, and print it; a refusal where regions nest too deeply.
+
+    escapes: whether the text has any, without which its strings are as much UTF-8 as itself.
+    """
     waiting = [(module.operation, 0)]
     while waiting:
         operation, depth = waiting.pop()
         if depth > MOST_NESTED:
             message = f"{operation.name}: regions nest more than {MOST_NESTED} deep"
             return _placed(message, place_of(operation.location, TEXT), "outline the inner ones into functions")
-        _read_all(operation)
+        if escapes:
+            _read_all(operation)
         if len(operation.regions):
             waiting += [(inner, depth + 1) for inner in _inside(operation)]
     module.operation.get_asm(large_elements_limit=16, large_resource_limit=16, enable_debug_info=True)
