@@ -17,6 +17,7 @@ import click
 from npuc import __version__
 from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
 from npuc.compiler.plain_text import printable
+from npuc.compiler.progress_line import progress_line
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -138,7 +139,7 @@ def _interrupted() -> int:
 def _exit_code(words: list[str]) -> int:
     try:
         # Not group.main: it ends a broken pipe with exit code 1, which here means that a check failed.
-        with group.make_context("npuc", list(words)) as context:
+        with group.make_context("npuc", list(words)) as context, progress_line(words):
             group.invoke(context)
         sys.stdout.flush()
         return 0

@@ -13,6 +13,7 @@ from npuc.compiler.diagnostics import UsageError
 from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
 from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.compiler.interface import INSTANCE, argument_records, kernel_name
+from npuc.compiler.progress import long_work
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import Tile, configure, core_tiles
 from npuc.passes.attention import choose
@@ -84,10 +85,13 @@ def compile_attention(
     if options.precision is not None:
         attention = replace(attention, precision=options.precision)
     kernel = CompiledKernel(attention, options, source)
-    for step in passes_until(until):
-        step.run(kernel)
-        if options.print_ir_after is not None:
-            options.print_ir_after(step.name, step.show(kernel))
+    with long_work() as tell:
+        for step in passes_until(until):
+            if options.print_ir_after is None:
+                tell(f"compiling: {step.name}")
+            step.run(kernel)
+            if options.print_ir_after is not None:
+                options.print_ir_after(step.name, step.show(kernel))
     return kernel
 
 

@@ -54,10 +54,11 @@ def check() -> None:
         raise Stopped
 
 
-def run_apart(act: Callable[[], T]) -> T:
+def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
     """What `act` returns or raises. An exception that a signal's handler raises meanwhile stops it at its next `check`.
 
-    Threads other than the main one hear no signals and do the work themselves.
+    Threads other than the main one hear no signals and do the work themselves. meanwhile: what the waiting thread does
+    whenever it looks up.
     """
     if threading.current_thread() is not threading.main_thread():
         return act()
@@ -66,7 +67,7 @@ def run_apart(act: Callable[[], T]) -> T:
     try:
         _start(thread)
         while not work.ended.wait(GLANCE):
-            pass
+            meanwhile()
     except BaseException:
         work.stop = True
         while thread.is_alive():

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.progress import long_work
 from npuc.runtime import check, evaluator
 from npuc.runtime.judgement import LIMITS, CheckResult, Judge
 from npuc.runtime.kernel_file import DescribedKernel
@@ -51,14 +52,16 @@ def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np
     full = out.reshape(attention.closed_shape("out"))
     left_out, fault = 0, None
     drawn = ROWS_PER_HEAD if attention.lengths.query > ALL_ROWS else None
-    for head in _heads(attention, arrays, seed):
-        reference = (source or recognised)(head.batch, head.head, head.rows)
-        if source is not None and fault is None:
-            fault = _fault(attention, arrays, head, reference, recognised)
-        seen = ~head.hidden
-        left_out += int(head.hidden.sum())
-        compared = full[head.batch, head.head, head.rows[seen]]
-        judge.add(compared, reference[seen], float(np.abs(head.values).mean()))
+    with long_work() as tell:
+        for number, head in enumerate(_heads(attention, arrays, seed), 1):
+            tell(f"checking: head {number} of {attention.lengths.batch * attention.heads}")
+            reference = (source or recognised)(head.batch, head.head, head.rows)
+            if source is not None and fault is None:
+                fault = _fault(attention, arrays, head, reference, recognised)
+            seen = ~head.hidden
+            left_out += int(head.hidden.sum())
+            compared = full[head.batch, head.head, head.rows[seen]]
+            judge.add(compared, reference[seen], float(np.abs(head.values).mean()))
     return judge.result("attention" if source is None else "source", left_out, drawn, fault)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Operation, read_txn
+from npuc.compiler.progress import long_work
 from npuc.runtime.apart import run_apart
 from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.rows import padded, take_back
@@ -34,7 +36,12 @@ class Emulation:
         """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
         record = self._name if self._settings.trace else None
         limit = self._settings.max_cycles
-        statistics = run_apart(lambda: self._device.run(operations, list(buffers), limit, record))
+        device, first, began = self._device, self._device.cycle, time.monotonic()
+        with long_work() as tell:
+            statistics = run_apart(
+                lambda: device.run(operations, list(buffers), limit, record),
+                lambda: tell(f"emulating: {device.cycle - first:,} cycles in {time.monotonic() - began:.0f} s"),
+            )
         return RunReport(
             "emulator",
             emulated=True,

@@ -56,6 +56,11 @@ class Device:
         self._images: list[bytes] = []
         self._held_ahead: frozenset[Leftover] | None = None
 
+    @property
+    def cycle(self) -> int:
+        """The array's clock; other threads may ask while a run goes on."""
+        return self._array.clock.cycle
+
     def load_pdi(self, pdi: bytes) -> None:
         """Execute the image's register writes.  InputError for a malformed image, EmulationError for what it does."""
         self._images.append(pdi)
