@@ -131,7 +131,7 @@ def _refusal(error: Any, stage: str) -> Refused:
         dialect, operation = message.split("`")[1].split("'")[0], message.split("'")[-2]
         message = f"{operation}: operations of the dialect {dialect} are not recognised"
         remedy = LINALG_REMEDY
-    elif stage != PARSING:
+    elif stage.startswith("lowering"):
         message, remedy = f"{stage} to linalg: {message}", LINALG_REMEDY
     return _placed(message, place_of(diagnostic.location, TEXT), remedy)
 
