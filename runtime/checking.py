@@ -20,7 +20,8 @@ from npuc.runtime.kernel_file import DescribedKernel
 
 ROWS_PER_HEAD = 256  # drawn, where there are more than ALL_ROWS
 ALL_ROWS = 2048
-RECOGNITION_ROWS = 24  # of a head, on which what was recognised is compared with the source
+# Rows of a head on which what was recognised is compared with the source: spread evenly, and where the run is worst.
+SPREAD_ROWS, WORST_ROWS = 24, 8
 # float64 results of the same attention differ by what rounding a scale to 2^-21 does to scores, and by little else.
 SCALE_ROUNDING = 2.0**-20
 EXACT = 1e-5
@@ -56,13 +57,19 @@ def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np
         for number, head in enumerate(_heads(attention, arrays, seed), 1):
             tell(f"checking: head {number} of {attention.lengths.batch * attention.heads}")
             reference = (source or recognised)(head.batch, head.head, head.rows)
+            compared = full[head.batch, head.head, head.rows]
             if source is not None and fault is None:
-                fault = _fault(attention, arrays, head, reference, recognised)
+                fault = _fault(attention, arrays, head, reference, compared, recognised)
             seen = ~head.hidden
             left_out += int(head.hidden.sum())
-            compared = full[head.batch, head.head, head.rows[seen]]
-            judge.add(compared, reference[seen], float(np.abs(head.values).mean()))
+            judge.add(compared[seen], reference[seen], _mean_value(head.values))
     return judge.result("attention" if source is None else "source", left_out, drawn, fault)
+
+
+def _mean_value(values: np.ndarray) -> float:
+    """mean |v| of what is finite."""
+    finite = values[np.isfinite(values)]
+    return float(np.abs(finite).mean()) if finite.size else 0.0
 
 
 def _heads(attention: Attention, arrays: Mapping[str, np.ndarray], seed: int) -> Iterator[Head]:
@@ -94,28 +101,55 @@ def _source_rows(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> R
 
 
 def _fault(
-    attention: Attention, arrays: Mapping[str, np.ndarray], head: Head, source: np.ndarray, recognised: Rows
+    attention: Attention,
+    arrays: Mapping[str, np.ndarray],
+    head: Head,
+    source: np.ndarray,
+    out: np.ndarray,
+    recognised: Rows,
 ) -> str | None:
     """How what was recognised differs from the source in some rows of a head; None where it does not."""
-    some = np.unique(np.linspace(0, len(head.rows) - 1, RECOGNITION_ROWS).astype(np.int64))
-    attended = recognised(head.batch, head.head, head.rows[some])
     allowed = _rounding(attention, arrays, head)
+    if not np.isfinite(allowed):
+        return None  # inputs that are not finite: the order of sums decides what comes of them
+    some = _telling_rows(source, out)
+    unit = _unit(attention, head.head)
+    allowed += unit if attention.argument("out").dtype == "i8" else 0.0
+    attended = recognised(head.batch, head.head, head.rows[some]) * unit
     # What a row without keys gives is not defined: nothing, a mean of all values, or no number.
     low, high = head.values.min(axis=0) - allowed, head.values.max(axis=0) + allowed
-    for place, wanted, found in zip(some, source[some], attended, strict=True):
+    for place, wanted, found in zip(some, source[some] * unit, attended, strict=True):
         at = f"[{head.batch}, {head.head}, {head.rows[place]}]"
         if head.hidden[place]:
             hull = np.isnan(wanted) | (wanted == 0) | ((low <= wanted) & (wanted <= high))
             if not hull.all():
                 return f"it hides every key from the row {at}, the source does not"
             continue
-        with np.errstate(invalid="ignore"):
-            same = (wanted == found) | (np.isnan(wanted) & np.isnan(found))
-            apart = np.where(same, 0.0, np.abs(wanted - found))
+        apart = _apart(wanted, found)
         if not (apart <= allowed).all():
-            largest = float(np.where(np.isnan(apart), np.inf, apart).max())
-            return f"in float64 they differ by {largest:.3g} in the row {at}, where {allowed:.2g} is allowed"
+            return f"in float64 they differ by {apart.max():.3g} in the row {at}, where {allowed:.2g} is allowed"
     return None
+
+
+def _telling_rows(source: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Places of rows: some spread evenly, and those in which the run is farthest from the source."""
+    spread = np.linspace(0, len(source) - 1, SPREAD_ROWS).astype(np.int64)
+    worst = np.argsort(_apart(source, out.astype(np.float64)).max(axis=1), kind="stable")[-WORST_ROWS:]
+    return np.unique(np.concatenate([spread, worst]))
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distances of elements; infinite where only one is a number."""
+    with np.errstate(invalid="ignore"):
+        distances = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+    return np.where(np.isnan(distances), np.inf, distances)
+
+
+def _unit(attention: Attention, head: int) -> float:
+    """What one unit of the result stands for."""
+    if attention.argument("out").dtype != "i8" or attention.o_scale is None:
+        return 1.0
+    return attention.o_scale[head if len(attention.o_scale) > 1 else 0]
 
 
 def _rounding(attention: Attention, arrays: Mapping[str, np.ndarray], head: Head) -> float:

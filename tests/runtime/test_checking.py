@@ -141,6 +141,33 @@ def test_q_and_k_exchanged_is_named_as_such(seed: int) -> None:
     assert not result.passed and result.recognition is not None
 
 
+def test_a_fault_in_one_row_is_found_where_the_run_is_worst(seed: int) -> None:
+    """The source overwrites one row of P with zeros; the recognised attention, and so the kernel, do not."""
+    kernel = kernel_of("attention_torch.mlir")
+    overwritten = """%zeroed = linalg.generic {indexing_maps = [affine_map<(h, j) -> (h, 77, j)>],
+        iterator_types = ["parallel", "parallel"]} outs(%p_heads : tensor<2x128x128xf32>) {
+    ^bb0(%out: f32):
+      linalg.yield %zero : f32
+    } -> tensor<2x128x128xf32>
+    """
+    assert kernel.source is not None
+    text = kernel.source.text.replace("%v_heads = ", overwritten + "%v_heads = ")
+    text = text.replace("ins(%p_heads,", "ins(%zeroed,")
+    kernel = replace(kernel, source=SourceText(text, "overwritten.mlir"))
+    arrays = arrays_of(kernel, seed)
+    result = checking.check_run(kernel, arrays, check.expected(kernel.attention, arrays), seed)
+    assert not result.passed and result.recognition is not None and "[0, 0, 77]" in result.recognition
+
+
+def test_inputs_that_are_not_finite_blame_nobody(seed: int) -> None:
+    kernel = kernel_of("attention_torch.mlir")
+    arrays = arrays_of(kernel, seed)
+    arrays["v"][0, 0, 5, 3] = np.nan
+    arrays["v"][0, 1, 5, 3] = np.inf
+    result = checking.check_run(kernel, arrays, check.expected(kernel.attention, arrays), seed)
+    assert result.passed and result.recognition is None
+
+
 def test_a_kernel_that_is_wrong_is_not_blamed_on_recognition(seed: int) -> None:
     kernel = kernel_of("attention_torch.mlir")
     arrays = arrays_of(kernel, seed)
