@@ -17,18 +17,14 @@ from typing import TYPE_CHECKING, Any
 from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, forwarded_parts, is_scalar, vector_place
-from npuc.runtime.emulator.semantics import Address, effect, scalar
+from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar
+from npuc.runtime.emulator.semantics import Address, effect
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.core import Core
 
 WHEEL = 16
 """Cycles a result can be under way: more than the last stage of any instruction (11)."""
-
-# Moves between registers and memory that only save and restore, for strict mode.
-_PLAIN_STORE = re.compile(r"v?st(\.[23]d)?(\.128)?")
-_PLAIN_LOAD = re.compile(r"(lda|vld[ab])(\.[23]d)?")
 
 _PSEUDO_READS = {
     "pc.return": "core.return_address(pc)",
@@ -39,7 +35,7 @@ _PSEUDO_READS = {
 # What a stream read took is there in the stage after its issue: `Core.request_stream_read`.
 _STREAM_READS = {
     "stream.word": "core.stream.word",
-    "stream.polled": "core.stream.word",
+    "stream.polled": "core.polled_word(pc)",
     "stream.last": "int(core.stream.last)",
     "stream.success": "int(core.stream.success)",
 }
@@ -84,17 +80,12 @@ class _Chain:
             "v": core.lanes,
             "pc": pc,
             "origin": origin,
-            "f": core.effect_function(self.effect, self.operands),
+            "f": core.effect_function(self.effect, self.operands, pc),
             "stores": core.stores,
             "load": core.load,
             "load_word": core.load_word,
-            "DL": core.defined_landings,
-            "check": core.check_defined,
+            "DL": core.write_landings,
         }
-        self.saves: str | None = None  # strict: the operand that is only saved or copied, whether ever written or not
-        self.saved = "True"  # strict: the variable that says whether it was
-        self.restores: tuple[str, ...] = ()  # strict: the operands that a plain load restores
-        self.copies: tuple[str, ...] = ()  # strict: the operands that get a copy of what `saves` names
         self.stages: dict[int, list[str]] = {1: []}
         self.variables: list[tuple[int, str]] = []  # stage in which it is set, name
 
@@ -123,7 +114,8 @@ class _Chain:
                 raise EmulationError(
                     f"the value of {part} is not modelled: facts/semantics does not say when its bits are set"
                 )
-            slot = f"R[{self.bind('i', SCALAR_INDEX[part])}]"
+            index = self.bind("i", SCALAR_INDEX[part])
+            slot = f"core.scalar({index}, pc)" if self.core.strict else f"R[{index}]"
             if part == "srCarry":
                 slot = f"v.known({slot}, {self.bind('k', _CARRY)})"
             terms.append(f"({slot} << {32 * position})" if position else slot)
@@ -133,17 +125,13 @@ class _Chain:
         """Reads an operand's register in its own stage; the variable that holds the value."""
         parts = target.parts(register)
         stage, bypass = self.when[operand, parts[0], False]
-        forwarded = not is_scalar(register) and bypass is not None and bypass == bypass_of(register)
-        seen = forwarded_parts(parts) if forwarded else parts
-        if self.core.strict and operand == self.saves:
-            self.saved = self.assign(stage, f"core.all_defined({self.bind('p', seen)})")
-        elif self.core.strict:
-            self.line(stage, f"check({self.bind('p', seen)}, pc)")
         if is_scalar(register):
             return self.assign(stage, self._scalar(register))
-        offset, size = vector_place(register)
-        buffer = self.core.registers.bypassed if forwarded else self.core.registers.plain
-        return self.assign(stage, f"{self.bind('x', buffer[offset : offset + size])}.copy()")
+        forwarded = bypass is not None and bypass == bypass_of(register)
+        place = self.bind("x", self.core.registers.place(register, forwarded))
+        if self.core.strict:
+            return self.assign(stage, f"core.vector({place}, {self.bind('k', register)}, pc)")
+        return self.assign(stage, f"{place}.copy()")
 
     def input(self, name: str) -> str:
         """The variable or constant for an input of the effect."""
@@ -155,7 +143,7 @@ class _Chain:
             return self.assign(2, _STREAM_READS[name])
         if name == "cascade.word":
             stage, _ = self.when["crSCDEn", "crSCDEn", False]
-            self.line(stage, f"core.request_cascade_read({self.read('crSCDEn', 'crSCDEn')})")
+            self.line(stage, f"core.request_cascade_read({self.read('crSCDEn', 'crSCDEn')}, pc)")
             return self.assign(stage + 1, "core.cascade")
         if name.startswith(_WIDTH_OF):
             return self.bind("k", target.width(self.operands[name[len(_WIDTH_OF) :]]))
@@ -170,20 +158,12 @@ class _Chain:
         assert delay >= 0, (self.instruction, register)
         when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
         if self.core.strict:
-            known = (
-                "core.loaded_defined" if operand in self.restores else self.saved if operand in self.copies else "True"
-            )
-            self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc, {known}))")
-            if not is_scalar(register):  # those who read what is forwarded see it as early as the value
-                sooner = bypass is not None and bypass == bypass_of(register)
-                seen = f"(t + {delay - sooner}) & {WHEEL - 1}"
-                self.line(stage, f"DL[{seen}].append(({self.bind('p', forwarded_parts(parts))}, pc, {known}))")
+            self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
             return
-        offset, size = vector_place(register)
-        plain = self.bind("x", self.core.registers.plain[offset : offset + size])
-        bypassed = self.bind("x", self.core.registers.bypassed[offset : offset + size])
+        plain = self.bind("x", self.core.registers.place(register, False))
+        bypassed = self.bind("x", self.core.registers.place(register, True))
         if bypass is not None and bypass == bypass_of(register):
             assert delay >= 1, (self.instruction, register)
             early = f"(t + {delay - 1}) & {WHEEL - 1}"
@@ -239,18 +219,11 @@ class _Chain:
         """Lays out the stages of the instruction."""
         narrowed = self._narrowed()
         access, form = self.effect.access, self.effect.address_update
-        if self.core.strict and self._is_copy():
-            self.saves = self.effect.inputs[0]
-            self.copies = tuple(name for name in self.effect.outputs if name in self.operands)
         place = self.address(form) if form else None
+        if place and access and self.core.strict:
+            place = self.assign(1, f"core.certain({place}, 'the address of an access', pc)")
         memory: Sequence[int] = self.instruction.memory.stages if access else ()
         inputs: list[str] = []
-        if access and self.core.strict:
-            self.line(memory[0], "core.accessing = pc")
-            if _PLAIN_STORE.fullmatch(self.instruction.mnemonic):
-                self.saves = self.effect.inputs[0]
-            elif _PLAIN_LOAD.fullmatch(self.instruction.mnemonic):
-                self.restores = self.effect.outputs
         if access and access.kind != "gather":
             if access.kind.startswith("register"):
                 self.line(1, f"core.touch_register(t + {memory[0] - 1})")
@@ -259,10 +232,8 @@ class _Chain:
         if access and access.kind == "register load":
             inputs.append(self.assign(memory[0], f"core.load_register({place})"))
         elif access and access.kind == "load":
-            call = f"load_word({place}, {access.bytes})" if access.bytes <= 4 else f"load({place}, {access.bytes}, pc)"
-            inputs.append(self.assign(memory[0], call))
-            if self.core.strict and not self.restores:
-                self.line(memory[0], "core.check_loaded()")
+            load = "load_word" if access.bytes <= 4 else "load"
+            inputs.append(self.assign(memory[0], f"{load}({place}, {access.bytes}, pc)"))
         inputs += [self.input(name) for name in self.effect.inputs]
         stage = max([set_in for set_in, _ in self.variables], default=1)
         call = f"f({', '.join(['v', *inputs])})"
@@ -272,19 +243,17 @@ class _Chain:
             if access is not None or self.effect.inputs or self.effect.outputs:
                 self._results(stage, call)
         elif access.kind == "gather":
-            addresses = self.assign(stage, call)
+            addresses = self.assign(stage, f"core.certain_all({call}, pc)" if self.core.strict else call)
             self.line(stage, f"core.touch_gather({addresses}, t + {memory[0] - stage})")
-            fetched = self.assign(memory[0], f"core.gather({addresses})")
+            fetched = self.assign(memory[0], f"core.gather({addresses}, pc)")
             self._write_outputs(memory[0], self.effect.outputs, [fetched])
         elif access.kind == "register store":
-            self.line(memory[0], f"core.store_register({place}, {self.assign(stage, call)})")
+            self.line(memory[0], f"core.store_register({place}, {self.assign(stage, call)}, pc)")
         elif access.kind == "store":
-            value = self._certain(stage, self.assign(stage, call), 1)[0]
-            if self.core.strict:
-                self.line(memory[0], f"core.save({place}, {access.bytes}, {self.saved})")
+            value = self._checked(stage, self.assign(stage, call), 1)[0]
             self.line(memory[0], f"stores.append(({place}, {access.bytes}, {value}, pc))")
         else:  # a sub-word store reads the word that holds its bytes and writes it back later
-            word = self.assign(memory[0], f"core.load_around({place}, {access.bytes})")
+            word = self.assign(memory[0], f"core.load_around({place}, {access.bytes}, pc)")
             value = self.assign(max(stage, memory[0]), f"core.merge({word}, {place}, {access.bytes}, {call})")
             self.line(memory[1], f"stores.append(({place} & 0xFFFFC, 4, {value}, pc))")
 
@@ -305,40 +274,30 @@ class _Chain:
             "facts/semantics/vector_misc.md section 1 does not describe it"
         )
 
-    def _is_copy(self) -> bool:
-        """Whether the instruction copies a register: a move, or the addition of 0, as start-up code has it."""
-        if self.effect.function in (scalar.move, scalar.move_vector):
-            return not isinstance(self.operands.get(self.effect.inputs[0], ""), int)
-        return (
-            self.instruction.mnemonic in ("add", "add.nc")
-            and len(self.effect.inputs) == 2
-            and self.operands.get(self.effect.inputs[1]) == 0
-        )
-
     def _results(self, stage: int, call: str) -> None:
         outputs = self.effect.outputs
         if not outputs:
             return
-        results = self._certain(stage, self.assign(stage, call), len(outputs))
+        results = self._checked(stage, self.assign(stage, call), len(outputs))
         if outputs[0] == "lock.acquire":
-            self.line(stage, f"core.request_lock({', '.join(results)})")
+            self.line(stage, f"core.request_lock({', '.join(results)}, pc)")
         elif outputs[0] == "stream.out":
-            self.line(stage, f"core.request_stream_write({', '.join(results)})")
+            self.line(stage, f"core.request_stream_write({', '.join(results)}, pc)")
             if "srMS0" in self.instruction.implicit_defs:
                 self.write(stage + 1, "srMS0", "srMS0", self.assign(stage + 1, "int(core.accepted)"))
         elif outputs[0] == "cascade.out":
-            self.line(stage, f"core.request_cascade_write({', '.join(results)})")
+            self.line(stage, f"core.request_cascade_write({', '.join(results)}, pc)")
         elif outputs[-1] == "core.event":
             self.line(stage, f"core.raise_event({results[0]})")
         elif outputs[-1] == "core.done":
             self.line(stage, "core.finish()")
         else:
             if outputs[-1] == "pc.target":
-                self.line(stage, f"core.branch({results[-2]}, {results[-1]})")
+                self.line(stage, f"core.branch({results[-2]}, {results[-1]}, pc)")
                 outputs, results = outputs[:-2], results[:-2]
             self._write_outputs(stage, outputs, results)
 
-    def _certain(self, stage: int, result: str, count: int) -> list[str]:
+    def _checked(self, stage: int, result: str, count: int) -> list[str]:
         """The `count` results of the effect, and what becomes of the doubt about them."""
         doubt = self.effect.doubt
         if doubt is None:

@@ -48,7 +48,7 @@ class Array:
         self.columns, self.machine, self.strict = columns, machine, strict
         # Physical number of column 0, as packet headers and core ids show it (device_npu1.md, last section).
         self.first_column = geometry.FIRST_COLUMN if columns <= geometry.COLUMNS else 0
-        self.core_class = core_class(engine, strict)
+        self.core_class = core_class(engine)
         self.clock = Clock()
         self.host = HostMemory()
         self.warnings: list[str] = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from npuc.runtime.emulator.semantics.definedness import PartialBytes
+
 ACCUMULATOR_CONTROL = 0x36060  # facts/platform/device_npu1.md
 INPUT_SIDES = ("north", "west")
 OUTPUT_SIDES = ("south", "east")
@@ -36,17 +38,17 @@ class CascadeQueue:
 
     def __init__(self, hop: int) -> None:
         self._hop = hop
-        self._entries: deque[tuple[int, bytes]] = deque()
+        self._entries: deque[tuple[int, bytes | PartialBytes]] = deque()
         self._waiting: dict[str, list[Callable[[], None]]] = {"entry": [], "room": []}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def entries(self) -> list[tuple[int, bytes]]:
+    def entries(self) -> list[tuple[int, bytes | PartialBytes]]:
         """The cycles at which entries can be read, and the entries."""
         return list(self._entries)
 
-    def put(self, data: bytes, cycle: int) -> bool:
+    def put(self, data: bytes | PartialBytes, cycle: int) -> bool:
         """Adds 64 bytes written at `cycle`; False when there is no room."""
         if len(self._entries) >= DEPTH:
             return False
@@ -54,7 +56,7 @@ class CascadeQueue:
         self._wake("entry")
         return True
 
-    def take(self, cycle: int) -> bytes | None:
+    def take(self, cycle: int) -> bytes | PartialBytes | None:
         """The oldest entry, when it has arrived."""
         if not self._entries or self._entries[0][0] > cycle:
             return None

@@ -13,7 +13,6 @@ is kept (facts/schedule/aie2_hazards.md). In each cycle
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +22,13 @@ from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL, compile_action
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
+from npuc.runtime.emulator.core_strict import DEFINED, Report, StrictChecks
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
-from npuc.runtime.emulator.register_file import LC, LE, LS, SP, RegisterFile, part_of
+from npuc.runtime.emulator.register_file import LC, LE, LS, SP, RegisterFile, TrackedFile
 from npuc.runtime.emulator.semantics import NUMPY, Doubt, Effect
+from npuc.runtime.emulator.semantics.definedness import Origin, Partial, PartialBytes
 from npuc.runtime.emulator.semantics.multiply import SIGNS
-from npuc.runtime.emulator.stack import growth
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
@@ -53,21 +53,14 @@ _TRANSFER_IN_SLOTS = (
 __all__ = ["OWN_MEMORY", "PROGRAM_BYTES", "Core", "Report"]
 
 
-@dataclass(frozen=True)
-class Report:
-    """What strict mode found: byte address of the bundle, array cycle, one line of text."""
-
-    address: int
-    cycle: int
-    text: str
-
-
 class _Issue(NamedTuple):
-    """A bundle made ready: the address after it, the actions of its instructions, whether it multiplies."""
+    """A bundle made ready: the address after it, the actions of its instructions, whether it multiplies, whether it
+    stores less than a word."""
 
     following: int
     actions: tuple[Callable[[int], None], ...]
     multiplies: bool
+    part_word: bool
 
 
 def multiplies(bundle: Bundle) -> bool:
@@ -75,7 +68,12 @@ def multiplies(bundle: Bundle) -> bool:
     return vector is not None and SIGNS.get(vector.instruction.mnemonic.removesuffix(".f"), (0, 0, 0))[1] != 0
 
 
-class Core(MemoryAccess):
+def stores_part_of_a_word(bundle: Bundle) -> bool:
+    memory = [each.instruction.memory for each in bundle.instructions]
+    return any(each is not None and each.kind == "load+store" for each in memory)
+
+
+class Core(StrictChecks, MemoryAccess):
     """One core with its program memory and registers.
 
     program_memory: 16,384 bytes, read when a bundle first issues; call `program_changed` after writing to it.
@@ -92,12 +90,12 @@ class Core(MemoryAccess):
         name: str = "core",
         place: tuple[int, int] = (0, 0),
     ) -> None:
-        super().__init__(data_memory, strict, name)
+        StrictChecks.__init__(self)
+        MemoryAccess.__init__(self, data_memory, strict, name)
         self.program_memory = program_memory
-        self.lanes = NUMPY
+        self.lanes: Any = DEFINED if strict else NUMPY
         self.place = place
-        self.registers = RegisterFile()
-        self.reports: list[Report] = []
+        self.registers: Any = TrackedFile() if strict else RegisterFile()
         self.events: list[tuple[int, int]] = []  # cycle and number of event instructions, for the array to take
         self.stops: frozenset[int] = frozenset()  # addresses of bundles before which the core halts
         self.halt_next = False  # halt before whatever bundle is next
@@ -107,14 +105,11 @@ class Core(MemoryAccess):
         self.scalar_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.vector_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
         self.bypass_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
-        self.defined_landings: list[list[Any]] = [[] for _ in range(WHEEL)]
+        self.write_landings: list[list[Any]] = [[] for _ in range(WHEEL)]  # strict: which registers, by which bundle
         self.requests: list[Callable[[int], Request]] = []  # made in this cycle, oldest first; each is given its cycle
         self._issues: dict[int, _Issue] = {}
-        self._reported: set[tuple[int, str]] = set()
         self.warnings: list[Report] = []  # for the array to take
         self._warned: set[str] = set()
-        # Strict: what a stack that takes these bytes overwrites, in words; the array says it.
-        self.overwritten: Callable[[int, int], str | None] = lambda first, end: None
         self.reset()
 
     # state
@@ -140,13 +135,13 @@ class Core(MemoryAccess):
         # What the last requests got, taken by the instructions in the cycle after.
         self.stream = StreamAnswer(0, False, False)
         self.accepted = True
-        self.cascade = np.zeros(64, dtype=np.uint8)
+        self.cascade: Any = np.zeros(64, dtype=np.uint8)
         for wheel in (
             self.late,
             self.scalar_landings,
             self.vector_landings,
             self.bypass_landings,
-            self.defined_landings,
+            self.write_landings,
         ):
             for entries in wheel:
                 entries.clear()
@@ -156,12 +151,6 @@ class Core(MemoryAccess):
     def program_changed(self) -> None:
         """Forgets decoded bundles; to be called after a write to program memory."""
         self._issues.clear()
-
-    def report(self, address: int, text: str) -> None:
-        """Notes a finding of strict mode, once per place and text."""
-        if (address, text) not in self._reported:
-            self._reported.add((address, text))
-            self.reports.append(Report(address, self.cycle, text))
 
     def warn(self, address: int, kind: str, text: str) -> None:
         """Notes what the machine survives in the bundle at that address, the first of each kind."""
@@ -186,7 +175,8 @@ class Core(MemoryAccess):
             compile_action(self, each.instruction, each.operands, pc, (pc, position))
             for position, each in enumerate(bundle.instructions)
         )
-        issue = _Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
+        made = tuple(each for each in actions if each)
+        issue = _Issue(pc + bundle.size, made, multiplies(bundle), stores_part_of_a_word(bundle))
         self._issues[pc] = issue
         return issue
 
@@ -198,13 +188,14 @@ class Core(MemoryAccess):
 
     # what actions ask of the core
 
-    @staticmethod
-    def effect_function(effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:
-        """What computes the effect of an instruction with these operands."""
-        return effect.function
+    def effect_function(self, effect: Effect, operands: Mapping[str, Any], pc: int) -> Callable[..., Any]:
+        """What computes the effect of an instruction with these operands, in the bundle at pc."""
+        return self.tracked_effect(effect, pc) if self.strict else effect.function
 
-    def doubt(self, doubtful: int, what: Doubt, pc: int) -> None:
+    def doubt(self, doubtful: Any, what: Doubt, pc: int) -> None:
         """Whether the facts leave open what the instruction of the bundle at pc gives: an error or a warning."""
+        if isinstance(doubtful, Partial):
+            doubtful = doubtful.value & ~doubtful.undefined
         if not doubtful:
             return
         if what.refused:
@@ -214,12 +205,14 @@ class Core(MemoryAccess):
         else:
             self.warn(pc, what.text, what.text)
 
-    def branch(self, taken: int, target: int) -> None:
+    def branch(self, taken: Any, target: Any, pc: int) -> None:
         """A control transfer issues."""
         if self.strict:
             if self._time <= self._slots_end:
-                self.report(self.pc, _TRANSFER_IN_SLOTS)
+                self.report(pc, _TRANSFER_IN_SLOTS)
             self._slots_end = self._time + DELAY_SLOTS
+            taken = self.certain(taken, "whether a branch is taken", pc)
+            target = self.certain(target, "the target of a branch", pc) if taken else 0
         if self._branch_delay and taken:
             raise EmulationError(_TRANSFER_IN_SLOTS)
         if taken:
@@ -228,8 +221,13 @@ class Core(MemoryAccess):
             self._branch_delay = DELAY_SLOTS + 1
             self._branch_target = target
 
-    def request_lock(self, acquire: int, number: int, value: int, enabled: int) -> None:
+    def request_lock(self, acquire: int, number: Any, value: Any, enabled: Any, pc: int) -> None:
         """A lock instruction issues; it meets the lock unit in stage 2 (facts/schedule/aie2_hazards.md section 7)."""
+        if self.strict:
+            enabled = self.certain(enabled, "whether a lock is used", pc)
+            if enabled:
+                number = self.certain(number, "which lock is used", pc)
+                value = self.certain(value, "the value of a lock", pc)
         if enabled:
             self.requests.append(lambda cycle: LockRequest(cycle, number, value, bool(acquire)))
 
@@ -237,12 +235,24 @@ class Core(MemoryAccess):
         """A stream read issues; the word is there in stage 2 (assumed; it lands in stage 7)."""
         self.requests.append(lambda cycle: StreamRead(cycle, blocking))
 
-    def request_stream_write(self, word: int, last: int, blocking: int) -> None:
+    def polled_word(self, pc: int) -> Any:
+        """The word of a stream read that does not wait: 0 where there was none (assumed)."""
+        if self.strict and not self.stream.success:
+            origin = Origin(self.name, pc, "reads a stream without a word")
+            return Partial(self.stream.word, 0xFFFFFFFF, origin)
+        return self.stream.word
+
+    def request_stream_write(self, word: Any, last: Any, blocking: int, pc: int) -> None:
         """A stream write issues; it meets the port in stage 2 (facts/schedule/aie2_hazards.md section 7)."""
+        if self.strict:
+            word = self.certain(word, "a word for the stream", pc)
+            last = self.certain(last, "whether a word for the stream is the last", pc)
         self.requests.append(lambda cycle: StreamWrite(cycle, word, bool(last), bool(blocking)))
 
-    def request_cascade_read(self, enabled: int) -> None:
+    def request_cascade_read(self, enabled: Any, pc: int) -> None:
         """A cascade read is in stage 5, where it looks at crSCDEn; the data are there in stage 6 (assumed)."""
+        if self.strict:
+            enabled = self.certain(enabled, "crSCDEn of a cascade read", pc)
         if enabled != 1:
             raise EmulationError(
                 f"a cascade read while crSCDEn is {enabled}: what it gives is not in facts/semantics",
@@ -250,22 +260,31 @@ class Core(MemoryAccess):
             )
         self.requests.append(CascadeRead)
 
-    def request_cascade_write(self, data: np.ndarray, enabled: int) -> None:
+    def request_cascade_write(self, data: Any, enabled: Any, pc: int) -> None:
         """A cascade write issues; it meets the link in stage 2 (assumed)."""
+        if self.strict:
+            enabled = self.certain(enabled, "crMCDEn of a cascade write", pc)
         if enabled != 1:
             raise EmulationError(
                 f"a cascade write while crMCDEn is {enabled}: what it does is not in facts/semantics",
                 remedy="set crMCDEn to 1 first",
             )
-        content = data.tobytes()
+        content = (
+            PartialBytes(data.value.tobytes(), data.undefined.tobytes(), data.origin)
+            if isinstance(data, Partial)
+            else data.tobytes()
+        )
         self.requests.append(lambda cycle: CascadeWrite(cycle, content))
 
-    def answer(self, got: StreamAnswer | bool | bytes | None) -> None:
+    def answer(self, got: StreamAnswer | bool | bytes | PartialBytes | None) -> None:
         """What the last request got, see `suspension`; to be called before the core runs on."""
         if isinstance(got, StreamAnswer):
             self.stream = got
         elif isinstance(got, bool):
             self.accepted = got
+        elif isinstance(got, PartialBytes):
+            value, undefined = (np.frombuffer(each, dtype=np.uint8) for each in got[:2])
+            self.cascade = Partial(value, undefined, got.origin)
         elif got is not None:
             self.cascade = np.frombuffer(got, dtype=np.uint8)
 
@@ -277,30 +296,7 @@ class Core(MemoryAccess):
         """`done` issues."""
         self.finished = True
 
-    def all_defined(self, parts: tuple[str, ...]) -> bool:
-        """Strict: whether all these parts were ever written."""
-        return self.registers.defined.issuperset(parts)
-
-    def check_defined(self, parts: tuple[str, ...], pc: int) -> None:
-        """Strict: reports parts that are read and were never written."""
-        unwritten = [part for part in parts if part not in self.registers.defined]
-        if unwritten:
-            self.report(pc, f"reads {' '.join(map(part_of, unwritten))}, never written")
-
     # a cycle's end
-
-    def _land_defined(self, slot: int) -> None:
-        landed: set[str] = set()
-        for parts, pc, known in self.defined_landings[slot]:
-            twice = landed.intersection(parts)
-            if twice:
-                self.report(pc, f"two writes of {' '.join(sorted(twice))} land in the same cycle")
-            landed.update(part for part in parts if part == part_of(part))
-            if known:
-                self.registers.defined.update(parts)
-            else:
-                self.registers.defined.difference_update(parts)
-        self.defined_landings[slot].clear()
 
     def _end_cycle(self, slot: int) -> int:
         """Memory and registers at the end of a cycle; the stall cycles it costs."""
@@ -312,7 +308,10 @@ class Core(MemoryAccess):
                 stall = self._bank_stall()
             self.accesses.clear()
         entries = self.scalar_landings[slot]
-        if entries:
+        if self.strict:
+            self.report_landings(self.write_landings[slot])
+            self.land_scalars(entries)
+        elif entries:
             scalar = self.registers.scalar
             for index, value in entries:
                 scalar[index] = value
@@ -323,19 +322,9 @@ class Core(MemoryAccess):
                 for place, value in entries:
                     place[...] = value
                 entries.clear()
-        if self.strict:
-            self._land_defined(slot)
-            if self.registers.scalar[SP] != self.stack:
-                self._stack_moved(self.registers.scalar[SP])
+        if self.strict and self.registers.scalar[SP] != self.stack:
+            self.stack_moved(self.registers.scalar[SP])
         return stall
-
-    def _stack_moved(self, now: int) -> None:
-        """Strict: sp has another value than in the cycle before."""
-        first, end = growth(self.stack, now)
-        self.stack = now
-        text = self.overwritten(first, end) if end > first else None
-        if text is not None:
-            self.report(self.pc, text)
 
     # running
 
@@ -418,10 +407,13 @@ class Core(MemoryAccess):
         self.stall_memory += stall
         self.cycle += 1 + stall
         self.pc = issue.following
-        if pc == registers[LE] and registers[LC] > 0:
-            registers[LC] -= 1
-            if registers[LC]:
-                self.pc = registers[LS]
+        if pc == registers[LE]:
+            if self.strict:
+                self.check_loop_end(pc, issue.following, issue.part_word)
+            if registers[LC] > 0:
+                registers[LC] -= 1
+                if registers[LC]:
+                    self.pc = registers[LS]
         if self._branch_delay:
             self._branch_delay -= 1
             if not self._branch_delay:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.semantics import UNALIGNED
+from npuc.runtime.emulator.semantics.definedness import Origin, Partial, split
 
 OWN_MEMORY = 0x70000
 # The 64 KiB windows of the data address space, by address bits 16 and up (facts/platform/device_npu1.md).
@@ -42,7 +43,7 @@ class MemoryAccess:
     (`south`, `west`, `north`), those that exist; `bus`: the tile's registers, or None; both set by whoever builds the
     array. `accesses`: (address - OWN_MEMORY, bytes) of this cycle; `stores`: (address, bytes, value, bundle) of this
     cycle; `shared`: the pipeline times at which something is touched that others may change, and whether that is
-    registers. strict: call `report`.
+    registers. strict: bytes that were never defined are kept, see `core_strict.py`.
     """
 
     def __init__(self, data_memory: DataMemory, strict: bool, name: str) -> None:
@@ -54,13 +55,14 @@ class MemoryAccess:
         self.stores: list[Any] = []
         self.accesses: list[tuple[int, int]] = []
         self.shared: dict[int, bool] = {}
-        self.accessing = 0  # address of the bundle whose load takes place, for reports
-        self.saved: set[int] = set()  # strict: addresses of words that hold registers never written, saved there
-        self.loaded_defined = True  # strict: whether the last load had none of them
 
-    def report(self, address: int, text: str) -> None:
-        """Notes a finding of strict mode about the bundle at that address."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # what a core adds (core_strict.py)
+
+        def report(self, address: int, text: str) -> None: ...
+
+        def certain(self, value: Any, what: str, pc: int) -> Any: ...
+
+        def stored(self, memory: DataMemory, offset: int, size: int, value: Any, pc: int) -> Any: ...
 
     def warn(self, address: int, kind: str, text: str) -> None:
         """Notes what the machine survives in the bundle at that address, the first of each kind."""
@@ -98,25 +100,7 @@ class MemoryAccess:
         memory.shared = True
         return memory, address & 0xFFFF
 
-    def _loaded(self, memory: DataMemory, offset: int, address: int, size: int) -> None:
-        self.loaded_defined = not self.saved or self.saved.isdisjoint(range(address & ~3, address + size, 4))
-        if memory.written is not None and not memory.written[offset : offset + size].all():
-            self.report(self.accessing, f"loads {size} bytes at {address:#x}, memory never written")
-
-    def save(self, address: int, size: int, known: bool) -> None:
-        """Strict: a store takes place, of a register that was written or of one that was not (it is only saved)."""
-        words = range(address & ~3, address + size, 4)
-        if not known:
-            self.saved.update(words)
-        elif self.saved:
-            self.saved.difference_update(words)
-
-    def check_loaded(self) -> None:
-        """Strict: reports that a load which computes found a register never written."""
-        if not self.loaded_defined:
-            self.report(self.accessing, "loads what was saved of a register never written")
-
-    def load(self, address: int, size: int, pc: int) -> np.ndarray:
+    def load(self, address: int, size: int, pc: int) -> Any:
         """A vector from data memory, for the bundle at pc; the low bits of an address that is not aligned are ignored
         (facts/platform/device_npu1.md, last section)."""
         if address & (size - 1):
@@ -128,24 +112,35 @@ class MemoryAccess:
             else:
                 self.warn(pc, UNALIGNED, text)
             address &= -size
-        return self._bytes(address, size)
+        return self._bytes(address, size, pc)
 
-    def _bytes(self, address: int, size: int) -> np.ndarray:
+    def _bytes(self, address: int, size: int, pc: int) -> Any:
         memory, offset = self._locate(address, size)
-        if self.strict:
-            self._loaded(memory, offset, address, size)
-        return memory.data[offset : offset + size].copy()
+        data = memory.data[offset : offset + size].copy()
+        written = memory.written
+        if written is None or written[offset : offset + size].all():
+            return data
+        origin = memory.origin(offset, size)
+        if origin is None:
+            origin = Origin(self.name, pc, f"loads {size} bytes at {address:#x}, {memory.why()}")
+        undefined = np.where(written[offset : offset + size], 0, 0xFF).astype(np.uint8)
+        return Partial(data, undefined, origin)
 
-    def load_word(self, address: int, size: int) -> int:
-        """1, 2 or 4 bytes from data memory as an unsigned number."""
-        return int.from_bytes(self._bytes(address, size).tobytes(), "little")
+    def _number(self, data: Any) -> Any:
+        """Bytes as an unsigned number."""
+        if isinstance(data, Partial):
+            return Partial(self._number(data.value), self._number(data.undefined), data.origin)
+        return int.from_bytes(data.tobytes(), "little")
 
-    def load_around(self, address: int, size: int) -> int:
+    def load_word(self, address: int, size: int, pc: int) -> Any:
+        """1, 2 or 4 bytes from data memory as an unsigned number, for the bundle at pc."""
+        return self._number(self._bytes(address, size, pc))
+
+    def load_around(self, address: int, size: int, pc: int) -> Any:
         """The aligned word that holds 1 or 2 bytes, for a sub-word store."""
         if address & (size - 1):
             raise EmulationError(_unaligned(address, size))
-        memory, offset = self._locate(address & 0xFFFFC, 4)
-        return int.from_bytes(memory.data[offset : offset + 4].tobytes(), "little")
+        return self.load_word(address & 0xFFFFC, 4, pc)
 
     def _bus_offset(self, address: int) -> tuple[TileBus, int]:
         if self.bus is None:
@@ -161,29 +156,36 @@ class MemoryAccess:
         bus, offset = self._bus_offset(address)
         return bus.read(offset)
 
-    def store_register(self, address: int, value: int) -> None:
+    def store_register(self, address: int, value: Any, pc: int) -> None:
         """Sets a register of the tile, by st.tm."""
         bus, offset = self._bus_offset(address)
-        bus.write(offset, value)
+        bus.write(offset, self.certain(value, "a register of the tile", pc) if self.strict else value)
 
     @staticmethod
-    def merge(word: int, address: int, size: int, value: int) -> int:
+    def merge(word: Any, address: int, size: int, value: Any) -> Any:
         """The word with the addressed 1 or 2 bytes replaced."""
         shift = 8 * (address & 3)
         mask = ((1 << 8 * size) - 1) << shift
         return (word & ~mask) | ((value << shift) & mask)
 
-    def gather(self, addresses: list[int]) -> np.ndarray:
-        """Four fetches of 8 bytes. What lies past the end of a 16-byte half is not known: zeros, strict reports it."""
-        result = np.zeros(32, dtype=np.uint8)
+    def gather(self, addresses: list[int], pc: int) -> Any:
+        """Four fetches of 8 bytes. What lies past the end of a 16-byte half is not known: 0, undefined if strict."""
+        result, undefined = np.zeros((2, 32), dtype=np.uint8)
+        origin = None
         for lane, address in enumerate(addresses):
-            start = address & 15
-            memory, offset = self._locate(address & 0xFFFF0, 16)
-            piece = memory.data[offset + start : offset + min(start + 8, 16)]
-            if self.strict and start > 8:
-                self.report(self.accessing, f"a gather at {address & 0xFFFFF:#x} reads past the end of a 16-byte half")
-            result[8 * lane : 8 * lane + piece.size] = piece
-        return result
+            start, place = address & 15, slice(8 * lane, 8 * lane + 8)
+            half = self._bytes(address & 0xFFFF0, 16, pc)
+            bytes_, bits = split(half)
+            piece = bytes_[start : start + 8]
+            result[place][: piece.size] = piece
+            if bits is not None:
+                undefined[place][: piece.size] = bits[start : start + 8]
+                origin = half.origin
+            if start > 8:
+                undefined[place][piece.size :] = 0xFF
+                text = f"gathers at {address & 0xFFFFF:#x} from beyond the end of a 16-byte half"
+                origin = origin or Origin(self.name, pc, text)
+        return Partial(result, undefined, origin) if self.strict and undefined.any() else result
 
     def _store(self) -> None:
         """Writes the stores of this cycle."""
@@ -195,7 +197,9 @@ class MemoryAccess:
                 if any(first < place + size and place < first + count for first, count in loads):
                     self.report(pc, f"a load and this store meet at {address:#x} in one cycle")
             if memory.written is not None:
-                memory.written[offset : offset + size] = True
+                value = self.stored(memory, offset, size, value, pc)
+            else:
+                value = split(value)[0]
             if isinstance(value, int):
                 memory.data[offset : offset + size] = np.frombuffer(
                     (value & ((1 << 8 * size) - 1)).to_bytes(size, "little"), dtype=np.uint8

@@ -241,7 +241,11 @@ class CoreUnit:
         cycle = clock.cycle
         limit = cycle + self._slice()
         while True:
-            suspension = self.core.run(cycle, limit)
+            try:
+                suspension = self.core.run(cycle, limit)
+            except EmulationError:
+                self._check_reports()  # what strict mode found before is more likely the cause
+                raise
             self._pass_on()
             if not isinstance(suspension, SharedAccess) or suspension.registers:
                 break

@@ -17,6 +17,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.descriptor import Descriptor, interpret
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.locks import Locks
+from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.emulator.waits import Wait
 
@@ -44,11 +45,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Window:
-    """Where a descriptor's words lie: words[base + offset].  written: in strict mode, which bytes ever were."""
+    """Where a descriptor's words lie: words[base + offset].  memory: of the tile, None for the host's."""
 
     words: np.ndarray
     base: int
-    written: np.ndarray | None
+    memory: DataMemory | None
+
+    @property
+    def written(self) -> np.ndarray | None:
+        """In strict mode, which bytes are defined."""
+        return self.memory.written if self.memory is not None else None
 
 
 class Channel:
@@ -287,7 +293,7 @@ class Channel:
             memory = self._neighbour(view, f"address {4 * descriptor.base:#x}").memory or memory
         if base + reach >= memory.size // 4:
             raise EmulationError(f"{who} leaves {memory.name}: words {base:#x}..{base + reach:#x}")
-        return Window(memory.words, base, memory.written)
+        return Window(memory.words, base, memory)
 
     # diagnosis
 

@@ -156,13 +156,17 @@ class Sender(Channel, Supply):
         return words
 
     def _check_written(self, run: Run, places: np.ndarray) -> None:
-        """Strict: memory that is sent was written before."""
-        assert run.window.written is not None
-        missing = places[~run.window.written.reshape(-1, 4)[places].all(axis=1)]
+        """Strict: memory that is sent was written before, with defined values."""
+        memory = run.window.memory
+        assert memory is not None and memory.written is not None
+        missing = places[~memory.written.reshape(-1, 4)[places].all(axis=1)]
         if missing.size:
+            first = 4 * int(missing[0])
+            origin = memory.origin(first, 4)
+            what = memory.why() if origin is None else "memory that holds undefined bits"
             raise EmulationError(
-                f"{self.name}, descriptor {run.number}, sends {missing.size} words of memory never "
-                f"written, the first at {4 * int(missing[0]):#x}"
+                f"{self.name}, descriptor {run.number}, sends {missing.size} words of {what}, the first at {first:#x}"
+                + ("" if origin is None else f": {origin}")
             )
 
     def ends_packet(self) -> bool:

@@ -26,11 +26,11 @@ def chosen(engine: str | None) -> str:
     return name
 
 
-def core_class(engine: str | None, strict: bool) -> type[Core]:
-    """The class of cores. Strict mode is the interpreter's; so is a machine for which LLVM has no code generator."""
+def core_class(engine: str | None) -> type[Core]:
+    """The class of cores. A machine for which LLVM has no code generator has the interpreter's."""
     from npuc.runtime.emulator.core import Core
 
-    if chosen(engine) == "interpreter" or strict:
+    if chosen(engine) == "interpreter":
         return Core
     try:
         from npuc.runtime.emulator.native.engine import NativeCore

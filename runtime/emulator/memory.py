@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.semantics.definedness import Origin
 
 
 class DataMemory:
     """A tile's data memory: `data`, numpy uint8 of `size` bytes, and its view `words`, uint32.
 
     Zero after reset (an assumption of the machine table). `name` is what errors call it. `written`: in strict mode,
-    which bytes were ever written. `shared`: a neighbouring core has accessed it.
+    which bytes are defined; `origins`: why those of a word (by its offset) are not, where a core stored them so.
+    `origins_kept`: whether what is undefined without an origin was never written. `shared`: a neighbouring core has
+    accessed it.
     """
 
     def __init__(self, size: int = 65536, name: str = "data memory") -> None:
@@ -20,6 +23,8 @@ class DataMemory:
         self.data = np.zeros(size, dtype=np.uint8)
         self.words = self.data.view(np.uint32)
         self.written: np.ndarray | None = None
+        self.origins: dict[int, Origin] = {}
+        self.origins_kept = True
         self.shared = False
 
     def check(self, address: int, count: int) -> None:
@@ -40,6 +45,16 @@ class DataMemory:
         self.data[address : address + len(data)] = np.frombuffer(data, dtype=np.uint8)
         if self.written is not None:
             self.written[address : address + len(data)] = True
+
+    def origin(self, offset: int, size: int) -> Origin | None:
+        """Why the first undefined byte of these is; None: it was never written."""
+        assert self.written is not None
+        first = offset + int(np.argmin(self.written[offset : offset + size]))
+        return self.origins.get(first & ~3)
+
+    def why(self) -> str:
+        """What undefined bytes without an origin are."""
+        return "memory never written" if self.origins_kept else "memory never written or with undefined bits"
 
     def store_words(self, places: np.ndarray, words: np.ndarray) -> None:
         """Scatter 32-bit words to word addresses, which the caller has checked."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from npuc.runtime.emulator.semantics.definedness import PartialBytes
+
 
 @dataclass(frozen=True)
 class LockRequest:
@@ -62,7 +64,7 @@ class StreamAnswer:
 
 @dataclass(frozen=True)
 class CascadeRead:
-    """512 bits are wanted from the cascade input. Answer: 64 bytes."""
+    """512 bits are wanted from the cascade input. Answer: 64 bytes, in strict mode perhaps with undefined bits."""
 
     cycle: int
 
@@ -72,7 +74,7 @@ class CascadeWrite:
     """512 bits (64 bytes) are offered to the cascade output. No answer is needed."""
 
     cycle: int
-    data: bytes
+    data: bytes | PartialBytes
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def prepared(engine: str, lines: list[str], registers: dict[str, Any]) -> Core:
     memory = DataMemory()
     random = np.random.default_rng(1)
     memory.data.view(np.uint16)[:] = random.integers(0x3E00, 0x4000, memory.size // 2)
-    core = core_class(engine, False)(machine_code("\n".join(lines)), memory)
+    core = core_class(engine)(machine_code("\n".join(lines)), memory)
     for name, value in registers.items():
         core.registers.write(name, value)
     return core

@@ -427,9 +427,23 @@ def access_to_a_neighbour_that_does_not_exist(design):
     run_core(design, before="movxm p2, #0x40000\nnop\nnop\nlda r5, [p2, #0]\n" + "nop\n" * 8)
 
 
-@broken("memory never written", names=("core(0,2)",), strict=True)
-def core_reads_memory_that_was_never_written(design):
-    run_core(design, before="movxm p2, #0x70200\nnop\nnop\nlda r5, [p2, #0]\n" + "nop\n" * 8)
+@broken("loads 4 bytes at 0x70200, memory never written", names=("core(0,2)",), strict=True)
+def core_decides_on_memory_that_was_never_written(design):
+    run_core(
+        design, before="movxm p2, #0x70200\nnop\nnop\nlda r5, [p2, #0]\n" + "nop\n" * 8 + "jz r5, #run\n" + "nop\n" * 5
+    )
+
+
+@broken(
+    "MM2S 0 of core(0,2), descriptor 1", "sends 32 words of memory that holds undefined bits", "reads r20", strict=True
+)
+def core_stores_what_it_never_defined(design):
+    run_core(design, load="add r2, r20, r4")
+
+
+@broken("MM2S 0 of core(0,2), descriptor 1", "sends 1 words of memory never written", "0x407c", strict=True)
+def core_leaves_out_a_word(design):
+    run_core(design, words=WORDS - 1)
 
 
 @broken("a control transfer in the delay slots of another", names=("core(0,2)",))

@@ -34,7 +34,7 @@ def loaded(text: str, **registers: int) -> Core:
     code = assemble(text).code
     program = bytearray(16384)
     program[: len(code)] = code
-    core = core_class(ENGINE, False)(program, DataMemory())
+    core = core_class(ENGINE)(program, DataMemory())
     for name, value in registers.items():
         core.registers.write(name, value)
     return core

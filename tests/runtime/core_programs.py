@@ -80,7 +80,7 @@ class Bench:
         core = self._cores.get(text)
         if core is None:
             code = machine_code(text if self.engine == "interpreter" else text + "\n" * 15 + "done")
-            core = self._cores[text] = core_class(self.engine, False)(code, DataMemory())
+            core = self._cores[text] = core_class(self.engine)(code, DataMemory())
         return core
 
     def run(self, text: str, registers: Mapping[str, Any], memory: bytes = b"") -> Core:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
-from npuc.runtime.emulator.register_file import SCALAR_INDEX
+from npuc.runtime.emulator.register_file import SCALAR_INDEX, VECTOR_BYTES
 from npuc.runtime.emulator.semantics import missing
 from npuc.runtime.emulator.semantics.multiply import GEOMETRIES
 from npuc.runtime.emulator.suspension import Done, Limit, LockRequest
@@ -296,12 +297,36 @@ def _word(random: np.random.Generator, floating: bool) -> int:
     return word
 
 
+class Undefined:
+    """Which bits of registers and memory are undefined when strict cores start: some vectors, data registers, bytes."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        much = float(random.choice([0, 0.1, 0.4]))
+        self.vectors = np.repeat(np.where(random.random(VECTOR_BYTES // 4) < much, 0xFF, 0), 4).astype(np.uint8)
+        self.vectors &= np.where(random.random(VECTOR_BYTES) < 0.1, random.integers(0, 256, VECTOR_BYTES), 0xFF).astype(
+            np.uint8
+        )
+        kept = {name for names in _WORDS.values() for name in names}
+        self.scalars = {
+            name: int(random.choice([0xFFFFFFFF, 0xFF, 0xFFFF0000, int(random.integers(1, 1 << 32))]))
+            for name in target.R[:16]
+            if name not in kept and random.random() < much
+        }
+        self.memory = random.random(65536) < much / 4
+
+    def load(self, core: Core) -> None:
+        file = core.registers
+        file.undefined_scalar[:] = [self.scalars.get(name, 0) for name in SCALAR_INDEX]
+        for bits in file.undefined:
+            bits[:] = self.vectors
+        core.data_memory.written[:] = ~self.memory
+        core.data_memory.origins.clear()
+
+
 class State:
     """Registers and memory from which both engines start."""
 
     def __init__(self, random: np.random.Generator, modes: np.random.Generator) -> None:
-        from npuc.runtime.emulator.register_file import VECTOR_BYTES
-
         self.vectors = _vector_data(random, VECTOR_BYTES)
         self.memory = _vector_data(random, 65536)
         self.scalars = {
@@ -323,10 +348,13 @@ class State:
         }
         self.scalars |= {name: int(modes.integers(2)) for name in target.CONTROL if name.endswith("Sign")}
         self.scalars |= {name: _word(modes, floating) for floating, names in _WORDS.items() for name in names}
+        self.undefined = Undefined(random)
 
     def load(self, core: Core) -> None:
         core.reset()
         core.data_memory.data[:] = self.memory
+        if core.strict:
+            self.undefined.load(core)
         for name, value in self.scalars.items():
             core.registers.scalar[SCALAR_INDEX[name]] = value
         core.registers.plain[:] = self.vectors
@@ -336,8 +364,17 @@ class State:
 # runs
 
 
-def core_with(engine: str, code: bytearray) -> Core:
-    return core_class(engine, False)(code, DataMemory())
+def core_with(engine: str, code: bytearray, strict: bool = False) -> Core:
+    memory = DataMemory()
+    if strict:
+        memory.written = np.ones(memory.size, dtype=bool)
+    return core_class(engine)(code, memory, strict)
+
+
+def _finding(text: str) -> str:
+    """A report without the origin of what was undefined, which native code does not keep."""
+    decision = re.search(r"(?:^|: )([^:]*) depends on", text)
+    return decision[1] if decision else text
 
 
 def run(core: Core, limit: int, slices: int = 0) -> list[Any]:
@@ -359,19 +396,34 @@ def run(core: Core, limit: int, slices: int = 0) -> list[Any]:
                 cycle += 1 + suspension.number % 3
     except EmulationError as error:
         seen.append(str(error))
+    findings: dict[tuple[int, str], int] = {}
+    for report in core.reports:
+        findings.setdefault((report.address, _finding(report.text)), report.cycle)
+    seen += findings.items()
     return [*seen, core.cycle, core.pc, core.bundles, core.mac_bundles, core.stall_memory, core.finished]
 
 
 def difference(a: Core, b: Core) -> str | None:
     """The first register or memory byte in which two cores differ."""
     for name, index in SCALAR_INDEX.items():
-        x, y = a.registers.scalar[index], b.registers.scalar[index]
+        x, y = (
+            (each.registers.scalar[index], each.strict and each.registers.undefined_scalar[index]) for each in (a, b)
+        )
         if x != y:
             return f"{name}: {x} and {y}"
     for what, x, y in (
         ("vector registers", a.registers.plain, b.registers.plain),
         ("bypassed registers", a.registers.bypassed, b.registers.bypassed),
         ("memory", a.data_memory.data, b.data_memory.data),
+        *(
+            (
+                ("undefined bits of vector registers", a.registers.undefined[0], b.registers.undefined[0]),
+                ("undefined bits of bypassed registers", a.registers.undefined[1], b.registers.undefined[1]),
+                ("defined bytes of memory", a.data_memory.written, b.data_memory.written),
+            )
+            if a.strict
+            else ()
+        ),
     ):
         if (x != y).any():
             places = np.flatnonzero(x != y)
@@ -382,9 +434,9 @@ def difference(a: Core, b: Core) -> str | None:
 class Pair:
     """One program on both engines. executed: bundles; operations: instructions of straight-line code."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, strict: bool = False) -> None:
         self.program = program
-        self.cores = [core_with(engine, program.code) for engine in ENGINES]
+        self.cores = [core_with(engine, program.code, strict) for engine in ENGINES]
         self.executed = self.operations = 0
 
     def compare(self, state: State, limit: int, slices: int = 0) -> str | None:
@@ -392,6 +444,8 @@ class Pair:
         seen = []
         for core in self.cores:
             state.load(core)
+            core.reports.clear()
+            core._reported.clear()
             seen.append(run(core, limit, slices))
         bundles = self.cores[0].bundles
         self.executed += bundles

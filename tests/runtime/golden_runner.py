@@ -88,7 +88,7 @@ class Machine:
             program = bytearray.fromhex("0100") * 8192
             program[: len(code)] = code
             program[2 * _FLIGHT + 32 : 2 * _FLIGHT + 32 + len(_DONE)] = _DONE
-            self.cores[code] = core_class(self.engine, False)(program, self.memory)
+            self.cores[code] = core_class(self.engine)(program, self.memory)
         core = self.core = self.cores[code]
         core.reset()
         for name, value in registers.items():

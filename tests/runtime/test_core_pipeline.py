@@ -548,10 +548,14 @@ def test_an_instruction_without_semantics_is_an_error_when_reached() -> None:
         ready(program([("VLDB_COMPR_POP", ("wl0", "p0"))]), {"p0": OWN_MEMORY}).run(0, 10)
 
 
-def test_strict_mode_reports_registers_never_written() -> None:
-    core = ready(program([("ADD", ("r1", "r2", "r3"))]), {"r2": 1}, strict=True)
+def test_strict_mode_reports_registers_never_written_where_they_decide() -> None:
+    core = ready(program([("ADD", ("r1", "r2", "r3"))], [("JNZ", ("r1", 0x100))]), {"r2": 1}, strict=True)
     core.run(0, 10)
-    assert [(report.address, report.text) for report in core.reports] == [(0, "reads r3, never written")]
+    (report,) = core.reports
+    assert report.address == 16 and report.text.startswith(
+        "whether a branch is taken depends on what was never defined"
+    )
+    assert report.text.endswith("core, bundle 0x0, reads r3, never written")
 
 
 def test_strict_mode_reports_two_writes_that_land_together() -> None:

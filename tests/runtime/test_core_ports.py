@@ -224,6 +224,23 @@ def test_cascade_entries_arrive_in_order_and_none_is_lost() -> None:
     assert [int(unit.core.registers.read(f"x{i}")[0]) for i in range(8)] == list(range(1, 9))
 
 
+@pytest.mark.parametrize("lane", [0, 9])
+def test_undefined_lanes_pass_the_cascade_and_are_refused_where_they_decide(lane: int) -> None:
+    cores = Cores(1, strict=True)
+    writer, reader = cascade_pair(cores, "south")
+    cores.load(*writer, "vmov MCD, x1\n.\ndone", wl1=bytes(32))
+    use = "vmov x1, SCD\n.\nvextract.s32 r1, x1, r17\n\n\nrel #48, r1\n.\ndone"
+    unit = cores.load(*reader, use, r17=lane)
+    if lane == 0:
+        cores.run()
+        assert unit.done_at is not None
+        return
+    with pytest.raises(
+        EmulationError, match=r"the value of a lock .*: core\(0,3\), bundle 0x0, reads wh1, never written"
+    ):
+        cores.run()
+
+
 @pytest.mark.parametrize(("text", "message"), [("vmov MCD, x1", "crMCDEn is 0"), ("vmov x1, SCD", "crSCDEn is 0")])
 def test_a_cascade_that_is_not_enabled_is_named(text: str, message: str) -> None:
     cores = Cores(1)

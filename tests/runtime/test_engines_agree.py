@@ -15,7 +15,6 @@ from engine_programs import Flow, Pair, Program, State, core_with, difference, r
 
 from npuc.passes.machine.codegen import generate
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
-from npuc.runtime.emulator.engines import core_class
 from npuc.runtime.emulator.native import blocks, program
 from npuc.runtime.emulator.suspension import LockRequest
 
@@ -196,6 +195,39 @@ def test_stores_and_scalar_loads_that_are_not_aligned_are_refused() -> None:
             assert "is not aligned: facts/schedule/aie2_hazards.md section 3 does not say what it does" in error
 
 
-def test_strict_mode_is_the_interpreter_s() -> None:
-    assert core_class("native", True) is Core and core_class("interpreter", False) is Core
-    assert core_class("native", False) is not Core
+# strict mode
+
+
+@pytest.mark.parametrize("enough", [0, 1 << 40], ids=["all is tracked", "nothing is tracked"])
+def test_random_instructions_leave_the_same_undefined_on_both_engines(
+    enough: int, seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(program, "ENOUGH", enough)
+    monkeypatch.setattr(program, "OFTEN", 1)
+    random = np.random.default_rng(seed)
+    bundles = native = 0
+    for number in range(5):
+        pair = Pair(straight_line(random, int(random.integers(4, 30))), strict=True)
+        for repeat in range(12):
+            found = pair.compare(State(random, np.random.default_rng([seed, number])), 2000)
+            assert found is None, f"seed {seed}, program {number}, run {repeat}: {found}"
+        bundles += pair.executed
+        native += pair.cores[1].native_bundles  # type: ignore[attr-defined]
+    assert native > (0.1 if enough else 0.3) * bundles
+    assert not caplog.records, "the translator failed"
+
+
+@pytest.mark.parametrize("enough", [0, 1 << 40], ids=["all is tracked", "nothing is tracked"])
+def test_random_control_flow_leaves_the_same_undefined_on_both_engines(
+    enough: int, seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(program, "ENOUGH", enough)
+    monkeypatch.setattr(program, "OFTEN", 1)
+    random = np.random.default_rng(seed)
+    for number in range(4):
+        pair = Pair(Flow(random).program(), strict=True)
+        for repeat in range(3):
+            slices = int(random.choice([0, 0, 100]))
+            found = pair.compare(State(random, np.random.default_rng([seed, number])), 20_000, slices)
+            assert found is None, f"seed {seed}, program {number}, run {repeat}, slices of {slices}: {found}"
+    assert not caplog.records, "the translator failed"

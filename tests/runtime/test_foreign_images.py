@@ -1,7 +1,7 @@
 """Public image kernels with their sequences against numpy models: every pixel equal.
 
-NPUC_FOREIGN names a folder with NAME.xclbin, NAME.seq and (but for denoise) NAME.json of color_threshold_v1_720p,
-color_threshold_v2_720p, edge_detect_720p, denoise_task_parallel_720p and denoise_data_parallel_720p
+NPUC_FOREIGN names a folder with NAME.xclbin, NAME.seq and (but for denoise) NAME.json of color_detect, edge_detect,
+color_threshold_v1, color_threshold_v2, denoise_task_parallel and denoise_data_parallel, each _720p and _1080p
 (AMDResearch/Riallto, npu/lib/applications/binaries); without it the tests skip.  The models say
 what the compiled programs compute; where these differ from the published sources, the comment names the instruction.
 """
@@ -26,7 +26,7 @@ from npuc.runtime.foreign import ForeignKernel, read_foreign
 
 pytestmark = pytest.mark.slow
 
-HEIGHT, WIDTH = 720, 1280
+SIZES = {"720p": (720, 1280), "1080p": (1080, 1920)}
 Parameters = dict[tuple[int, int], list[int]]  # tile -> words written to its memory, in order
 
 
@@ -39,11 +39,17 @@ def kernel_of(name: str) -> tuple[ForeignKernel, dict]:
     return kernel, json.loads(description.read_bytes()) if description.is_file() else {}
 
 
+@pytest.fixture(params=SIZES)
+def size(request) -> str:
+    return request.param
+
+
 @pytest.fixture
-def image(seed) -> np.ndarray:
+def image(size, seed) -> np.ndarray:
     """Gradients, and noise in the middle."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    picture = np.stack([x * 255 // WIDTH, y * 255 // HEIGHT, (x + y) % 256, np.full((HEIGHT, WIDTH), 255)], -1)
+    height, width = SIZES[size]
+    y, x = np.mgrid[0:height, 0:width]
+    picture = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256, np.full((height, width), 255)], -1)
     picture[200:400, 300:600, :3] = np.random.default_rng(seed).integers(0, 256, (200, 300, 3))
     return picture.astype(np.uint8)
 
@@ -89,7 +95,7 @@ def parameters(kernel: ForeignKernel) -> Parameters:
 
 
 def run(device: Device, kernel: ForeignKernel, image: np.ndarray, channels: int = 4) -> np.ndarray:
-    buffers = [bytearray(image.tobytes()), bytearray(HEIGHT * WIDTH * channels)]
+    buffers = [bytearray(image.tobytes()), bytearray(image.size // 4 * channels)]
     begin = time.process_time()
     statistics = device.run(kernel.operations, buffers)
     seconds = time.process_time() - begin
@@ -144,12 +150,13 @@ def filtered(lines: np.ndarray, weights: Sequence[int]) -> np.ndarray:
     wl5` at 0x2fac of core (0,3), when x5 has been shifted by `vshift x5, x0, x5, r25` at 0x2f9c already; the published
     source does the same.
     """
+    height, width = lines.shape
     kernel = np.array([weight >> 8 for weight in weights]).astype(np.int8).astype(int).reshape(3, 3)
     padded = np.pad(lines, 1, mode="edge")
-    left, center, right = (padded[:, first : first + WIDTH].copy() for first in range(3))
-    late = np.arange(64, WIDTH, 32)
+    left, center, right = (padded[:, first : first + width].copy() for first in range(3))
+    late = np.arange(64, width, 32)
     left[:, late] = padded[:, late - 1]
-    total = sum(kernel[y, x] * side[y : y + HEIGHT] for y in range(3) for x, side in enumerate((left, center, right)))
+    total = sum(kernel[y, x] * side[y : y + height] for y in range(3) for x, side in enumerate((left, center, right)))
     return np.clip(total >> 4, 0, 255).astype(np.uint8)
 
 
@@ -168,18 +175,42 @@ def denoised(image: np.ndarray, values: Sequence[int]) -> np.ndarray:
     """
     lines = gray(image)
     padded = np.pad(lines, ((0, 0), (1, 1)), mode="edge")
-    median = np.sort(np.stack([padded[:, first : first + WIDTH] for first in range(3)]), axis=0)[1]
+    median = np.sort(np.stack([padded[:, first : first + lines.shape[1]] for first in range(3)]), axis=0)[1]
     alpha, beta, gamma, limit, kind, maximum = values
     assert maximum == 255
     total = np.clip((alpha * lines + beta * median + gamma) >> 14, 0, 255)
     return threshold(total.astype(np.uint8), limit, kind)
 
 
+def hue(image: np.ndarray) -> np.ndarray:
+    """Half of the hue in 510 steps, rounded up: 85 * difference / range, the quotient of 85 * 512 by a table of 256
+    entries, nine bits of fraction; the largest channel decides, green before red before blue."""
+    r, g, b = (image[..., i].astype(int) for i in range(3))
+    top = np.maximum(np.maximum(r, g), b)
+    spread = top - np.minimum(np.minimum(r, g), b)
+    inverse = 85 * 512 // np.maximum(spread, 1)
+
+    def sector(start: int, above: np.ndarray, below: np.ndarray) -> np.ndarray:
+        return ((start * 512 + (above - below) * inverse) >> 10) & 255
+
+    found = np.where(top == r, sector(1, g, b), sector(341, r, g))
+    found = np.where(top == g, sector(171, b, r), found)
+    return np.where(spread == 0, 0, found).astype(np.uint8)
+
+
+def detected(image: np.ndarray, found: Parameters) -> np.ndarray:
+    """The pixels whose hue is in one of two ranges above the lower and up to the upper limit; the others black."""
+    hues = hue(image)
+    ranges = [threshold(threshold(hues, upper, 3), lower, 1) for upper, lower in (found[0, 3], found[0, 4])]
+    inside = ranges[0] | ranges[1]
+    return np.stack([inside, inside, inside, np.full_like(inside, 255)], -1) & image
+
+
 # --- tests --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("useful", [False, True], ids=["place holders", "parameters"])
-@pytest.mark.parametrize("name", ["color_threshold_v1_720p", "color_threshold_v2_720p"])
-def test_color_threshold_gives_the_image_of_the_model(name, useful, image):
-    kernel, description = kernel_of(name)
+@pytest.mark.parametrize("name", ["color_threshold_v1", "color_threshold_v2"])
+def test_color_threshold_gives_the_image_of_the_model(name, useful, size, image):
+    kernel, description = kernel_of(f"{name}_{size}")
     if useful:
         kernel = with_parameters(kernel, description)
     found = parameters(kernel)
@@ -188,10 +219,20 @@ def test_color_threshold_gives_the_image_of_the_model(name, useful, image):
 
 
 @pytest.mark.parametrize("useful", [False, True], ids=["place holders", "parameters"])
-def test_edge_detect_gives_the_image_of_the_model(useful, image):
+def test_color_detect_gives_the_image_of_the_model(useful, size, image):
+    kernel, description = kernel_of(f"color_detect_{size}")
+    if useful:
+        kernel = with_parameters(kernel, description)
+    expected = detected(image, parameters(kernel))
+    assert not useful or 0.1 < (expected[..., :3] > 0).any(-1).mean() < 0.9
+    assert np.array_equal(run(boot(kernel), kernel, image), expected.ravel())
+
+
+@pytest.mark.parametrize("useful", [False, True], ids=["place holders", "parameters"])
+def test_edge_detect_gives_the_image_of_the_model(useful, size, image):
     """Core (0,3) loads its nine weights at 0x146..0x16c, before its first acquire: when the image is loaded and at the
     end of a run, not after the sequence has written them.  So a run filters with the weights of the one before it."""
-    kernel, description = kernel_of("edge_detect_720p")
+    kernel, description = kernel_of(f"edge_detect_{size}")
     if useful:
         kernel = with_parameters(kernel, description)
     found = parameters(kernel)
@@ -200,8 +241,8 @@ def test_edge_detect_gives_the_image_of_the_model(useful, image):
         assert np.array_equal(run(device, kernel, image), edges(image, found, weights).ravel())
 
 
-def test_denoise_by_tasks_gives_the_image_of_the_model(image):
-    kernel, _ = kernel_of("denoise_task_parallel_720p")
+def test_denoise_by_tasks_gives_the_image_of_the_model(size, image):
+    kernel, _ = kernel_of(f"denoise_task_parallel_{size}")
     found = parameters(kernel)
     expected = denoised(image, found[0, 4] + found[0, 5])
     assert len(np.unique(expected)) == 2
@@ -209,9 +250,9 @@ def test_denoise_by_tasks_gives_the_image_of_the_model(image):
 
 
 @pytest.mark.parametrize("kind", [None, 4], ids=["as it is", "kind 4"])
-def test_denoise_by_data_gives_the_image_of_the_model(kind, image):
+def test_denoise_by_data_gives_the_image_of_the_model(kind, size, image):
     """As it is all pixels are 0: its kind 3 does what 4 should (see threshold)."""
-    kernel, _ = kernel_of("denoise_data_parallel_720p")
+    kernel, _ = kernel_of(f"denoise_data_parallel_{size}")
     kernel = kernel if kind is None else with_value(kernel, 4, kind)
     expected = denoised(image, parameters(kernel)[0, 2])
     assert len(np.unique(expected)) > 200 or kind is None

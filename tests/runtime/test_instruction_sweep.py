@@ -54,13 +54,15 @@ def random_operands(random: np.random.Generator, instruction: Any) -> tuple[Any,
     raise AssertionError(f"no operands of {instruction.name} encode")
 
 
-def random_core(random: np.random.Generator, instruction: Any, operands: tuple[Any, ...]) -> Core:
+def random_core(random: np.random.Generator, instruction: Any, operands: tuple[Any, ...], strict: bool = False) -> Core:
     """A core with random registers, modes that are known, and pointers into the middle of its memory."""
     code = bytearray.fromhex("0100") * 8192
     code[:16] = encode_bundle({instruction.slot: (instruction, operands)}, 16)
     memory = DataMemory()
     memory.data[:] = random.integers(0, 256, memory.size, dtype=np.uint8)
-    core = Core(code, memory)
+    if strict:
+        memory.written = np.ones(memory.size, dtype=bool)
+    core = Core(code, memory, strict)
     core.bus = _Registers()
     core.neighbours = {"north": DataMemory(), "west": DataMemory()}
     file = core.registers

@@ -158,13 +158,13 @@ def test_processes_at_once_share_one_cache(tmp_path: Path) -> None:
 
 def test_the_engine_is_chosen_by_name_then_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(engines.VARIABLE, raising=False)
-    assert engines.core_class(None, False) is NativeCore
+    assert engines.core_class(None) is NativeCore
     monkeypatch.setenv(engines.VARIABLE, "interpreter")
-    assert engines.core_class(None, False) is Core
-    assert engines.core_class("native", False) is NativeCore
+    assert engines.core_class(None) is Core
+    assert engines.core_class("native") is NativeCore
     monkeypatch.setenv(engines.VARIABLE, "turbo")
     with pytest.raises(UsageError, match="'turbo' is unknown"):
-        engines.core_class(None, False)
+        engines.core_class(None)
 
 
 @pytest.mark.parametrize("translations", [0, 1, 2])
@@ -194,7 +194,7 @@ def test_where_translation_fails_the_interpreter_goes_on(
                 return translate(*arguments)  # type: ignore[operator]
 
             monkeypatch.setattr(modules, "translate", failing)
-        core = engines.core_class(engine, False)(machine_code(text), DataMemory())
+        core = engines.core_class(engine)(machine_code(text), DataMemory())
         core.registers.write("r4", 3)
         first = core.run(0, 1000)
         last = core.run(first.cycle + 2, 1000)

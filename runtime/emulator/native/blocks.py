@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 from npuc.runtime.emulator.actions import WHEEL
+from npuc.runtime.emulator.core_strict import loses_part_words
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import banks, calls, effects, layout
 from npuc.runtime.emulator.native.ir import (
     Emitter,
-    Lanes,
     NeedsConstant,
     Scalar,
     Untranslatable,
@@ -27,7 +27,7 @@ from npuc.runtime.emulator.native.ir import (
     scalar,
     writing,
 )
-from npuc.runtime.emulator.native.pipeline import Pipeline, describe, store, waiting_place
+from npuc.runtime.emulator.native.pipeline import Pipeline, describe, waiting_place
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
 from npuc.runtime.emulator.register_file import LC, LE, LS
@@ -42,11 +42,13 @@ hardware loop becomes active whose registers are not known."""
 
 
 class Issue(NamedTuple):
-    """A bundle: address after it, actions on a symbolic core, whether it multiplies."""
+    """A bundle: address after it, actions on a symbolic core, whether it multiplies, whether it stores less than a
+    word."""
 
     following: int
     actions: tuple[Callable[[int], None], ...]
     multiplies: bool
+    part_word: bool
 
 
 class Exit(NamedTuple):
@@ -108,6 +110,7 @@ class BlockWriter:
         self.out = Emitter()
         self.pipeline = Pipeline(core, self._stage)
         self.pc, self.delay, self.target, self.loop = shape.pc, shape.delay, shape.target, shape.loop
+        self.slots = shape.slots
         self.time = 0
         self.bundles = self.mac_bundles = self.worst_stall = 0
         self.longest = 0  # cycles before the last bundle, at most
@@ -132,9 +135,8 @@ class BlockWriter:
         return self.out.value(f"add i64 {text}, {self.stall}") if self.stall else text
 
     def _shape(self, where: tuple[int, int, int | None], loop: Any, described: tuple[Any, ...]) -> Shape:
-        if loop.active or loop.fresh:
-            return Shape(*where, loop._replace(fresh=True), *described)
-        return Shape(*where, UNKNOWN_LOOP, *described)
+        known = loop._replace(fresh=True) if loop.active or loop.fresh else UNKNOWN_LOOP
+        return Shape(*where, known, *described)._replace(slots=self.slots)
 
     def _end(self) -> tuple[Any, ...]:
         """Brings the state up to the present cycle; what is under way."""
@@ -214,8 +216,8 @@ class BlockWriter:
         out = self.out
         mark, label = len(out.lines), out.label
         self.saved = self.pipeline.save()
-        known, functions = dict(self.core.registers.scalar.known), dict(self.functions)
-        wrong, loop = len(self.wrong), self.loop
+        known, functions = self.core.save(), dict(self.functions)
+        wrong, loop, slots = len(self.wrong), self.loop, self.slots
         counts = (self.bundles, self.mac_bundles, self.stall, self.worst_stall, self.time)
         try:
             more = self._bundle()
@@ -225,10 +227,10 @@ class BlockWriter:
             if not isinstance(problem, (Untranslatable, NeedsConstant, EmulationError, _Unknown)):
                 log.warning("the bundle at %#x is interpreted: the translator fails on it", self.pc, exc_info=True)
             del out.lines[mark:], self.wrong[wrong:]
-            out.label, self.loop, self.functions = label, loop, functions
+            out.label, self.loop, self.functions, self.slots = label, loop, functions, slots
             self.bundles, self.mac_bundles, self.stall, self.worst_stall, self.time = counts
             self.pipeline.restore(self.saved)
-            self.core.registers.scalar.known = known
+            self.core.restore(known)
             kind = LOOP if isinstance(problem, _Unknown) else INTERPRET
             self._leave(
                 kind,
@@ -248,7 +250,10 @@ class BlockWriter:
         issue = self.fetch(self.pc)
         for action in issue.actions:
             action(self.time)
+        loads = list(core.accesses)
         places = [core.locate(address, size) for address, size, _, _ in core.stores]
+        core.check_meetings(loads, places)
+        core.check_landings(slot)
         stall = banks.stall(core.accesses) if len(core.accesses) > 1 else None
         self._check_branches()
         self._check()
@@ -265,6 +270,8 @@ class BlockWriter:
     def _check_branches(self) -> None:
         if len(self.core.branches) > 1:
             raise Untranslatable("two control transfers in one bundle")
+        if self.slots and self.core.branches:
+            raise Untranslatable("a control transfer in delay slots")
         for taken, target in self.core.branches:
             if self.delay:
                 if isinstance(taken, int) and taken:
@@ -288,16 +295,15 @@ class BlockWriter:
     def _land(self, slot: int) -> None:
         core = self.core
         for index, value in core.scalar_landings[slot]:
-            core.registers.scalar[index] = value
+            core.land_scalar(index, value)
             if index in (LC, LS, LE):
                 self._loop_register(index, value)
         core.scalar_landings[slot].clear()
         for wheel in (core.vector_landings, core.bypass_landings):
             for place, value in wheel[slot]:
-                if not isinstance(value, Lanes) or value.count != place.size:
-                    raise Untranslatable("a result of another width than its register")
-                store(value, place.offset)
+                core.land_vector(place, value)
             wheel[slot].clear()
+        core.write_landings[slot].clear()
         self.pipeline.keep()
 
     # control
@@ -323,6 +329,8 @@ class BlockWriter:
 
     def _advance(self, issue: Issue) -> bool:
         loop_end = self.loop.active and self.pc == self.loop.end
+        if self.core.strict:
+            self.slots = DELAY_SLOTS if self.core.branches else max(self.slots - 1, 0)
         decisions = [each for each in self.core.branches if not isinstance(each[0], int)]
         waits = [each for each in self.core.locks if not (isinstance(each[3], int) and not each[3])]
         if len(decisions) + loop_end + len(waits) > 1:
@@ -368,6 +376,8 @@ class BlockWriter:
         self.core.registers.scalar[LC] = pick(count > 0, count - 1, count)
         described = self._end()
         assert self.loop.start is not None
+        if self.core.strict and issue.part_word and loses_part_words(self.loop.start, issue.following):
+            raise Untranslatable("a sub-word store at the end of a short hardware loop")
         back = self._shape(self._next(delay, target, self.loop.start), self.loop, described)
         left = self._shape(self._next(delay, target, issue.following), UNKNOWN_LOOP, described)
         self._two_ways(again, (LINK, back), (LINK, left))

@@ -7,6 +7,7 @@ from typing import Any
 
 from npuc.runtime.emulator.native import effects
 from npuc.runtime.emulator.native.ir import Emitter, Lanes, Scalar, Untranslatable, i64
+from npuc.runtime.emulator.semantics.definedness import Partial
 
 KEYS = 16
 """Lists of a family: each has the functions for some values of what it decides on.
@@ -20,16 +21,23 @@ HASH = 0x9E3779B97F4A7C15
 
 def call(out: Emitter, family: effects.Family, function: str, arguments: list[Any]) -> Any:
     """The results of a function of the family for these arguments."""
-    texts = ", ".join(f"{effects.type_of(family.arguments[i])} {effects.text_of(arguments[i])}" for i in family.passed)
+    texts = ", ".join(
+        f"{effects.type_of(kind)} {effects.text_of(each)}"
+        for i in family.passed
+        for kind, each in zip(
+            effects.flat(family.arguments[i : i + 1]), effects.passed(arguments[i], family.arguments[i]), strict=True
+        )
+    )
     result = out.value(f"call {family.result_type} {function}({texts}) #1")
-    kinds = family.results
+    kinds = effects.flat(family.results)
     parts = (
         [result]
         if len(kinds) == 1
         else [out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(len(kinds))]
     )
-    values = [Lanes(part, kind, "i8") if kind else Scalar(part) for part, kind in zip(parts, kinds, strict=True)]
-    return values[0] if len(kinds) == 1 else tuple(values)
+    values = iter([Lanes(part, kind, "i8") if kind else Scalar(part) for part, kind in zip(parts, kinds, strict=True)])
+    results = [next(values) if kind >= 0 else Partial(next(values), next(values)) for kind in family.results]
+    return results[0] if len(results) == 1 else tuple(results)
 
 
 def only_function(out: Emitter, table: int) -> str:

@@ -16,17 +16,26 @@ from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native.ir import Emitter, Lanes, NeedsConstant, Scalar, Untranslatable, i64, scalar, writing
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
 from npuc.runtime.emulator.semantics import Effect, effect, missing
+from npuc.runtime.emulator.semantics.definedness import DefinedLanes, Partial, Undecided
 
 INLINE_LINES = 16
 """Effects of at most so many lines are written where they are used."""
 
+DEFINED = DefinedLanes(LANES)
 Kind = int
-"""Of a value: 0 a scalar, else the bytes of a vector."""
+"""Of a value: 0 a scalar, else the bytes of a vector; -1 - that, where it is a Partial, passed as two values."""
 
 
 def kind_of(value: Any) -> Kind:
     """The kind of a symbolic value."""
+    if isinstance(value, Partial):
+        return -1 - kind_of(value.value)
     return value.count * value.bits // 8 if isinstance(value, Lanes) else 0
+
+
+def flat(kinds: Sequence[Kind]) -> list[Kind]:
+    """The kinds of the values that are passed."""
+    return [each for kind in kinds for each in ((kind,) if kind >= 0 else (-1 - kind, -1 - kind))]
 
 
 def type_of(kind: Kind) -> str:
@@ -34,8 +43,19 @@ def type_of(kind: Kind) -> str:
     return f"<{kind} x i8>" if kind else "i64"
 
 
+def passed(value: Any, kind: Kind) -> list[Any]:
+    """A value of that kind as it is passed."""
+    if kind >= 0:
+        return [value]
+    if isinstance(value, Partial):
+        return [value.value, value.undefined]
+    return [value, Lanes("zeroinitializer", -1 - kind, "i8") if kind < -1 else 0]
+
+
 def as_bits(value: Any) -> Any:
     """A result as it is passed on: bits of a vector, a scalar, or the mark of what is not known."""
+    if isinstance(value, Partial):
+        return Partial(as_bits(value.value), as_bits(value.undefined))
     if isinstance(value, Lanes):
         return LANES.bits(value)
     return UNKNOWN if value is None else scalar(value)
@@ -71,6 +91,7 @@ class Family:
     def __init__(self, instruction: str, arguments: tuple[Kind, ...], results: tuple[Kind, ...]) -> None:
         self.name = (instruction, arguments, results)
         self.function = effect(instruction).function
+        self.lanes: Any = DEFINED if any(kind < 0 for kind in arguments) else LANES
         self.arguments, self.results = arguments, results
         self.decides: tuple[int, ...] = ()
         self.inline = False
@@ -78,7 +99,7 @@ class Family:
 
     @property
     def result_type(self) -> str:
-        types = [type_of(kind) for kind in self.results]
+        types = [type_of(kind) for kind in flat(self.results)]
         return types[0] if len(types) == 1 else "{ " + ", ".join(types) + " }"
 
     @property
@@ -91,10 +112,13 @@ class Family:
         while True:
             try:
                 emitter = self._body(known)
-            except NeedsConstant as need:
-                if not need.origins or need.origins & set(known):
+            except (NeedsConstant, Undecided) as need:
+                origins, example = (
+                    (need.origins, need.example) if isinstance(need, NeedsConstant) else (need.value.value.origins, 0)
+                )
+                if not origins or origins & set(known):
                     raise Untranslatable(f"{self.name[0]} decides on what it computes") from None
-                known.update(dict.fromkeys(need.origins, need.example))
+                known.update(dict.fromkeys(origins, example))
                 self.decides = tuple(sorted(known))
             except EmulationError:
                 if not known:
@@ -111,25 +135,30 @@ class Family:
             for i, kind in enumerate(self.arguments):
                 if i in known:
                     arguments.append(known[i])
-                elif kind:
-                    arguments.append(Lanes(f"%a{i}", kind, "i8"))
+                elif kind < 0:
+                    arguments.append(Partial(self._argument("a", i, -1 - kind), self._argument("u", i, -1 - kind)))
                 else:
-                    arguments.append(Scalar(f"%a{i}", frozenset((i,))))
-            self._return(emitter, self.function(LANES, *arguments))
+                    arguments.append(self._argument("a", i, kind))
+            self._return(emitter, self.function(self.lanes, *arguments))
         return emitter
 
+    @staticmethod
+    def _argument(letter: str, position: int, kind: Kind) -> Any:
+        name = f"%{letter}{position}"
+        return Lanes(name, kind, "i8") if kind else Scalar(name, frozenset((position,)))
+
     def _return(self, emitter: Emitter, result: Any) -> None:
-        values = [as_bits(each) for each in (result if len(self.results) > 1 else (result,))]
-        if tuple(map(kind_of, values)) != self.results:
+        results = [as_bits(each) for each in (result if len(self.results) > 1 else (result,))]
+        values = [each for value, kind in zip(results, self.results, strict=True) for each in passed(value, kind)]
+        kinds = flat(self.results)
+        if [kind_of(each) for each in values] != kinds:
             raise Untranslatable(f"{self.name[0]} gives {[kind_of(each) for each in values]} bytes")
         if len(values) == 1:
-            emitter.line(f"ret {type_of(self.results[0])} {text_of(values[0])}")
+            emitter.line(f"ret {type_of(kinds[0])} {text_of(values[0])}")
             return
         whole = "poison"
         for i, value in enumerate(values):
-            whole = emitter.value(
-                f"insertvalue {self.result_type} {whole}, {type_of(self.results[i])} {text_of(value)}, {i}"
-            )
+            whole = emitter.value(f"insertvalue {self.result_type} {whole}, {type_of(kinds[i])} {text_of(value)}, {i}")
         emitter.line(f"ret {self.result_type} {whole}")
 
     def source(self, values: Sequence[int]) -> str:
@@ -139,9 +168,13 @@ class Family:
         """
         try:
             emitter = self._body(dict(zip(self.decides, values, strict=True)))
-        except NeedsConstant as need:
+        except (NeedsConstant, Undecided) as need:
             raise Untranslatable(str(need)) from None
-        arguments = ", ".join(f"{type_of(self.arguments[i])} %a{i}" for i in self.passed)
+        arguments = ", ".join(
+            f"{type_of(kind)} %{letter}{i}"
+            for i in self.passed
+            for kind, letter in zip(flat(self.arguments[i : i + 1]), "au", strict=False)
+        )
         lines = [
             *sorted(emitter.declarations),
             f"define {self.result_type} @effect({arguments}) nounwind {{",

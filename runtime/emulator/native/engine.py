@@ -14,6 +14,7 @@ import numpy as np
 from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core import Core
+from npuc.runtime.emulator.core_strict import settled
 from npuc.runtime.emulator.native import ahead, layout
 from npuc.runtime.emulator.native.blocks import INTERPRET, LIMIT, LOCK, WRONG, Exit
 from npuc.runtime.emulator.native.ir import Untranslatable
@@ -21,8 +22,10 @@ from npuc.runtime.emulator.native.lanes import UNKNOWN
 from npuc.runtime.emulator.native.program import Program, program_of
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Loop, Shape
 from npuc.runtime.emulator.native.state import StateBuffer
-from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX
+from npuc.runtime.emulator.native.strict import CHUNK, Met
+from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX, SP, TrackedPlace
 from npuc.runtime.emulator.semantics import WARNINGS
+from npuc.runtime.emulator.semantics.definedness import Partial
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
 
 PATIENCE, AFTER_LIMIT = 16, 64
@@ -36,6 +39,15 @@ two forms of state, as those of a core that works in a neighbour's memory, that 
 calls are interpreted. Calls that end at lock requests do not change the form."""
 _CARRY = SCALAR_INDEX["srCarry"]
 _MASK = (1 << 64) - 1
+_FILES = (layout.PLAIN, layout.BYPASSED)
+_NO_STACK = (1 << 20, 0)
+
+
+def _partial(value: Any) -> bool:
+    """Whether there is a Partial in it."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_partial, value))
+    return isinstance(value, Partial)
 
 
 class NativeCore(Core):
@@ -54,13 +66,54 @@ class NativeCore(Core):
         self.taken_over = 0  # runs that another thread had made before their turn
         self.runs_long = False
         self.native_bundles = 0  # of all bundles since the core was made, those that native code executed
+        self._met: list[Met] = []  # strict: where the present bundle found undefined bits
+        self._stack_seen = _NO_STACK
         super().__init__(*arguments, **options)
+        if self.strict and self.data_memory.written is None:
+            self.data_memory.written = np.ones(self.data_memory.size, dtype=bool)
         self._memory = int(self.data_memory.data.ctypes.data)
 
     @property
     def refused(self) -> Counter[str]:
         """Why bundles of the present program were interpreted, and how often each."""
         return self._program.refused if self._program is not None else Counter()
+
+    # strict: what is told of the interpreted bundles
+
+    def scalar(self, index: int, pc: int) -> Any:
+        value = super().scalar(index, pc)
+        if isinstance(value, Partial):
+            self._met.append(("scalars", index))
+        return value
+
+    def vector(self, place: TrackedPlace, register: str, pc: int) -> Any:
+        value = super().vector(place, register, pc)
+        if isinstance(value, Partial):
+            chunks = np.flatnonzero(value.undefined.reshape(-1, CHUNK).any(axis=1)) + place.offset // CHUNK
+            self._met += [("chunks", int(each)) for each in chunks]
+        return value
+
+    def _bytes(self, address: int, size: int, pc: int) -> Any:
+        value = super()._bytes(address, size, pc)
+        if isinstance(value, Partial):
+            self._met.append(("loads", pc))
+        return value
+
+    def stack_moved(self, now: int) -> None:
+        before = self.stack
+        super().stack_moved(now)
+        low, high = self._stack_seen
+        joins = low <= now and before <= high
+        self._stack_seen = (min(low, before), max(high, now)) if joins else (min(before, now), max(before, now))
+
+    def _stepped(self) -> Suspension | None:
+        """An interpreted bundle."""
+        suspension = self._step()
+        if self._met:
+            if self._program is not None and self._program.meet(self._met):
+                self.origins_kept = self.data_memory.origins_kept = False
+            self._met.clear()
+        return suspension
 
     # the two forms of the state
 
@@ -78,6 +131,8 @@ class NativeCore(Core):
             place = self._state[base : base + size]
             place[:] = getattr(file, name)
             setattr(file, name, place)
+        if self.strict:
+            file.undefined = tuple(self._state[layout.UNDEFINED + base :][:size] for base in _FILES)
         self._registers = file
 
     def reset(self) -> None:
@@ -101,6 +156,8 @@ class NativeCore(Core):
         self._shape = self._next_block = None
         file = self._registers
         file.scalar[:] = self._scalars.tolist()
+        if self.strict:
+            self._undefined_from_native(shape)
         if file.scalar[_CARRY] == UNKNOWN:
             file.scalar[_CARRY] = None
         self._branch_delay = shape.delay
@@ -115,6 +172,8 @@ class NativeCore(Core):
                 return int(unsigned[spec[1] // 8])
             if spec[0] == "l":
                 return [value(each) for each in spec[1]]
+            if spec[0] == "p":
+                return settled(Partial(value(spec[1]), value(spec[2])), None)
             if spec[1] not in arrays:
                 arrays[spec[1]] = state[spec[1] : spec[1] + spec[2]].copy()
             return arrays[spec[1]]
@@ -130,7 +189,29 @@ class NativeCore(Core):
                 self.scalar_landings[slot].append((index, None if index == _CARRY and landing == UNKNOWN else landing))
             for wheel, entries in ((self.vector_landings, shape.vector), (self.bypass_landings, shape.bypass)):
                 for offset, size, spec in entries[delay]:
-                    wheel[slot].append((state[offset : offset + size], value(spec)))
+                    wheel[slot].append((self._place_at(offset, size), value(spec)))
+            self.write_landings[slot][:] = shape.writes[delay]
+
+    def _place_at(self, offset: int, size: int) -> Any:
+        """The vector register at an offset of the state buffer."""
+        if not self.strict:
+            return self._state[offset : offset + size]
+        number = int(offset >= layout.BYPASSED)
+        return TrackedPlace(self._registers, number, offset - _FILES[number], size)
+
+    def _undefined_from_native(self, shape: Shape) -> None:
+        """Which bits of the scalars are undefined, and what strict mode keeps beside registers."""
+        file, first = self._registers, layout.UNDEFINED_SCALARS // 8
+        file.undefined_scalar[:] = self._words[first : first + layout.SCALAR_COUNT].tolist()
+        self._slots_end = self._time + shape.slots - 1
+        self.stack = file.scalar[SP]
+
+    def _undefined_to_native(self) -> None:
+        first = layout.UNDEFINED_SCALARS // 8
+        self._words[first : first + layout.SCALAR_COUNT] = self._registers.undefined_scalar
+        written = self.data_memory.written
+        assert written is not None
+        self._words[layout.WRITTEN // 8] = int(written.ctypes.data)
 
     def _stage(self, origin: tuple[int, int], name: str) -> Any:
         issue = self._issues.get(origin[0]) or self._prepare(origin[0])
@@ -148,6 +229,8 @@ class NativeCore(Core):
                 return ("c", None)
             if isinstance(value, list):
                 return ("l", tuple(map(described, value)))
+            if isinstance(value, Partial):
+                return ("p", described(value.value), described(value.undefined))
             key = id(value) if isinstance(value, np.ndarray) else -1 - len(order)
             number, _ = order.setdefault(key, (len(order), value))
             if number >= layout.UNDER_WAY_SLOTS:
@@ -166,14 +249,12 @@ class NativeCore(Core):
         scalar = tuple(tuple((index, described(value)) for index, value in self.scalar_landings[slot]) for slot in turn)
         vector, bypass = (
             tuple(
-                tuple(
-                    (place.ctypes.data - self._buffer.address, place.size, described(value))
-                    for place, value in wheel[slot]
-                )
+                tuple((self._offset(place), place.size, described(value)) for place, value in wheel[slot])
                 for slot in turn
             )
             for wheel in (self.vector_landings, self.bypass_landings)
         )
+        writes = tuple(tuple(self.write_landings[slot]) for slot in turn)
         registers = self._registers.scalar
         loop = Loop(registers[LS], registers[LE], True, True) if registers[LC] > 0 else UNKNOWN_LOOP
         shape = Shape(
@@ -185,8 +266,16 @@ class NativeCore(Core):
             scalar,
             vector,
             bypass,
+            writes,
+            max(0, self._slots_end - self._time + 1) if self.strict else 0,
         )
         return shape, [value for _, value in order.values()]
+
+    def _offset(self, place: Any) -> int:
+        """Where a vector register lies in the state buffer."""
+        if self.strict:
+            return _FILES[place.number] + place.offset
+        return int(place.ctypes.data) - self._buffer.address
 
     def _to_native(self, shape: Shape, values: list[Any]) -> None:
         for number, value in enumerate(values):
@@ -200,7 +289,9 @@ class NativeCore(Core):
         if scalars[_CARRY] is None:
             scalars = [UNKNOWN if value is None else value for value in scalars]
         self._scalars[:] = scalars
-        for wheel in (self.late, self.scalar_landings, self.vector_landings, self.bypass_landings):
+        if self.strict:
+            self._undefined_to_native()
+        for wheel in (self.write_landings, self.late, self.scalar_landings, self.vector_landings, self.bypass_landings):
             for entries in wheel:
                 entries.clear()
         self._shape = shape
@@ -214,7 +305,8 @@ class NativeCore(Core):
         return suspension
 
     def _run_on(self, limit: int) -> Suspension:
-        if self.strict or self.finished:
+        self._stack_seen = _NO_STACK  # the array may have changed what is beside it
+        if self.finished:
             return super()._run(limit)
         if self._pause:
             return self._interpret(limit)
@@ -224,7 +316,7 @@ class NativeCore(Core):
             self._pause = PAUSE if short and self._changes > SAMPLE // 2 else 0
             self._calls, self._counted, self._changes = 0, self.bundles, 0
         if self._program is None:
-            self._program = program_of(bytes(self.program_memory))
+            self._program = program_of(bytes(self.program_memory), self.strict)
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
             self._to_interpreter()
         patience = 0
@@ -234,7 +326,7 @@ class NativeCore(Core):
         while self.cycle < limit:
             check()
             if self._shape is None and (patience == INTERPRETED or not self._enter(patience <= 0)):
-                suspension = self._step()
+                suspension = self._stepped()
                 patience -= patience != INTERPRETED
             else:
                 suspension, patience = self._run_native(limit)
@@ -265,6 +357,8 @@ class NativeCore(Core):
             return False
         if not translate and self.pc not in self._program.starts:
             return False
+        if self.strict and not self._may_be_native():
+            return False
         try:
             shape, values = self._present_shape()
             block = self._program.blocks.get(shape)
@@ -277,6 +371,19 @@ class NativeCore(Core):
         self._to_native(shape, values)
         self._next_block = block
         return True
+
+    def _may_be_native(self) -> bool:
+        """Strict: native code takes loop registers as defined, and undefined bits only once it tracks them."""
+        if any(self._registers.undefined_scalar[index] for index in (LC, LS, LE)):
+            return False
+        assert self._program is not None
+        if self._program.tracks:
+            self.origins_kept = self.data_memory.origins_kept = False
+            return True
+        return not any(_partial(entry) for wheel in self._wheels() for entries in wheel for entry in entries)
+
+    def _wheels(self) -> tuple[list[list[Any]], ...]:
+        return self.late, self.scalar_landings, self.vector_landings, self.bypass_landings
 
     def _run_native(self, limit: int) -> tuple[Suspension | None, int]:
         """Native code from the present shape on; a suspension, or how many bundles to interpret before translating."""
@@ -321,7 +428,7 @@ class NativeCore(Core):
             assert self._program is not None
             self._program.refuse(way_out.reason)
         self._to_interpreter()
-        return self._step(), 0 if kind == INTERPRET else PATIENCE
+        return self._stepped(), 0 if kind == INTERPRET else PATIENCE
 
     def _executed(self, program: Program, limit: int) -> tuple[int, int]:
         self._prepare_words(self.cycle, limit)
@@ -331,6 +438,8 @@ class NativeCore(Core):
         words = self._words
         words[layout.CYCLE // 8], words[layout.LIMIT // 8] = cycle, limit
         words[layout.TIMER_ORIGIN // 8] = self.timer_origin
+        if self.strict:
+            words[layout.STACK_LOW // 8], words[layout.STACK_HIGH // 8] = self._stack_seen
         words[layout.BUNDLES // 8] = words[layout.MAC_BUNDLES // 8] = 0
 
     # on another thread
@@ -341,7 +450,7 @@ class NativeCore(Core):
         Nothing is changed; the results are taken over by that call, if nothing else has changed the core or its memory.
         """
         program, block = self._program, self._next_block
-        stopping = self.stops or self.halt_next or self._pause
+        stopping = self.stops or self.halt_next or self._pause or self.strict
         if self._ahead is not None or program is None or block is None or stopping or ahead.threads() < 2:
             return
         self._prepare_words(cycle, limit)

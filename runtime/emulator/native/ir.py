@@ -2,13 +2,16 @@
 
 A `Scalar` is an i64: all that the semantics compute with scalars fits the ring of 64-bit numbers, compared signed. A
 `Bool` is an i1. `Lanes` are a vector; a bit vector is `Lanes` of 8 bits, as in the numpy interpretation, whose rules
-for mixed types hold (a mask widens to the other operand, Python ints take the other operand's type).
+for mixed types hold (a mask widens to the other operand, Python ints take the other operand's type). A `Partial` of two
+such values leaves operations with them to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from npuc.runtime.emulator.semantics.definedness import Partial
 
 MASK64 = (1 << 64) - 1
 
@@ -101,7 +104,9 @@ class Bool:
         self.ref, self.origins = ref, origins
 
     def _binary(self, op: str, other: Any) -> Bool:
-        if isinstance(other, bool):
+        if isinstance(other, Partial):
+            return NotImplemented
+        if isinstance(other, int):
             text, origins = ("true" if other else "false"), self.origins
         else:
             text, origins = other.ref, self.origins | other.origins
@@ -113,11 +118,21 @@ class Bool:
     def __or__(self, other: Any) -> Bool:
         return self._binary("or", other)
 
+    def __xor__(self, other: Any) -> Bool:
+        return self._binary("xor", other)
+
     def __eq__(self, other: Any) -> Bool:  # type: ignore[override]
         return self._binary("icmp eq", other)
 
+    def __ne__(self, other: Any) -> Bool:  # type: ignore[override]
+        return self._binary("icmp ne", other)
+
     def __invert__(self) -> Bool:
         return self._binary("xor", True)
+
+    def number(self) -> Scalar:
+        """1 or 0."""
+        return Scalar(current().value(f"zext i1 {self.ref} to i64"), self.origins)
 
 
 class _Value:
@@ -158,6 +173,8 @@ class Scalar(_Value):
         self.origins = origins
 
     def _binary(self, op: str, other: Any, swapped: bool = False) -> Scalar:
+        if isinstance(other, Partial):
+            return NotImplemented
         if isinstance(other, int):
             text, origins = _number(int(other)), self.origins
         else:
@@ -167,7 +184,7 @@ class Scalar(_Value):
         return Scalar(current().value(f"{op} i64 {left}, {right}"), origins)
 
     def __add__(self, other: Any) -> Scalar:
-        return self if other == 0 and isinstance(other, int) else self._binary("add", other)
+        return self if isinstance(other, int) and other == 0 else self._binary("add", other)
 
     __radd__ = __add__
 
@@ -216,6 +233,8 @@ class Scalar(_Value):
         return self._binary("xor", -1)
 
     def _compare(self, predicate: str, other: Any) -> Bool:
+        if isinstance(other, Partial):
+            return NotImplemented
         result = self._binary(f"icmp {predicate}", other)
         return Bool(result.ref, result.origins)
 
@@ -244,7 +263,7 @@ class Scalar(_Value):
 def scalar(value: Any) -> Any:
     """A Bool as a Scalar of 0 or 1; ints and Scalars as they are."""
     if isinstance(value, Bool):
-        return Scalar(current().value(f"zext i1 {value.ref} to i64"), value.origins)
+        return value.number()
     return int(value) if isinstance(value, bool) else value
 
 
@@ -354,6 +373,8 @@ class Lanes(_Value):
         )
 
     def _binary(self, integer: str, floating: str | None, other: Any, swapped: bool = False) -> Lanes:
+        if isinstance(other, Partial):
+            return NotImplemented
         own, text = self.operand(other)
         op = floating if own.kind == "double" else integer
         if op is None:
@@ -412,6 +433,8 @@ class Lanes(_Value):
         )
 
     def _compare(self, predicate: str, floating: str, other: Any) -> Lanes:
+        if isinstance(other, Partial):
+            return NotImplemented
         own, text = self.operand(other)
         if own.kind == "double":
             op = f"fcmp {floating}"

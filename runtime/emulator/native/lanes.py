@@ -78,6 +78,10 @@ class IRLanes:
         return Lanes("zeroinitializer", width // 8, "i8")
 
     @staticmethod
+    def unknown(width: int) -> Lanes:
+        return IRLanes.zeros(width)
+
+    @staticmethod
     def concat(low: Lanes, high: Lanes) -> Lanes:
         size = max(low.count, high.count)
         padded = [

@@ -17,6 +17,9 @@ at which the timer was 0; stall cycles of the block so far."""
 UNWARNED = _CONTROL + 8 * 16
 """For each kind of warning (semantics.WARNINGS) a word: all ones until the core has warned, 0 from then on."""
 
+WRITTEN, STACK_LOW, STACK_HIGH = (_CONTROL + 8 * i for i in range(32, 35))
+"""Strict mode: the address of the map of defined bytes of data memory; where the stack may move unseen."""
+
 PLAIN = 4096
 """Vector registers, and their bypassed copy (register_file.py)."""
 BYPASSED = PLAIN + 2048
@@ -29,6 +32,12 @@ UNDER_WAY_SLOTS = 128
 SCRATCH = UNDER_WAY + SLOT * UNDER_WAY_SLOTS
 """Values under way inside a block."""
 SCRATCH_SLOTS = 160
-STATE_BYTES = SCRATCH + SLOT * SCRATCH_SLOTS
+SCRATCH_END = SCRATCH + SLOT * SCRATCH_SLOTS
 
-assert SCALARS + 8 * SCALAR_COUNT <= _CONTROL and VECTOR_BYTES <= BYPASSED - PLAIN
+UNDEFINED_SCALARS = SCRATCH_END
+"""Strict mode: the undefined bits of scalar registers, by SCALAR_INDEX."""
+UNDEFINED = UNDEFINED_SCALARS + 2048 - PLAIN
+"""From a byte of a vector register to its undefined bits."""
+STATE_BYTES = PLAIN + UNDEFINED + 4096
+
+assert SCALARS + 8 * SCALAR_COUNT <= _CONTROL and VECTOR_BYTES <= BYPASSED - PLAIN and SCRATCH_END % 64 == 0

@@ -10,6 +10,7 @@ from npuc.runtime.emulator.native import layout
 from npuc.runtime.emulator.native.ir import Lanes, Scalar, Untranslatable, current
 from npuc.runtime.emulator.native.shape import Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore, alignment, pointer
+from npuc.runtime.emulator.semantics.definedness import Partial
 
 Wheels = tuple[list[list[Any]], ...]
 
@@ -29,6 +30,7 @@ class Pipeline:
     def __init__(self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any]) -> None:
         self.core, self.stage_of = core, stage_of
         self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
+        self.writes = core.write_landings
         self._waiting: list[Any] = []  # values that wait in the state buffer since the block's entry
         self._kept: dict[int, Any] = {}  # values in the wheels whose `slot` holds them, by identity
 
@@ -36,12 +38,13 @@ class Pipeline:
 
     def enter(self, shape: Shape) -> None:
         """Fills the wheels with what is under way."""
-        for wheel in self.wheels:
+        for wheel in (*self.wheels, self.writes):
             for entries in wheel:
                 entries.clear()
         core = self.core
         seen: dict[tuple[Any, ...], Any] = {}
         for delay in range(WHEEL):
+            self.writes[delay].extend(shape.writes[delay])
             for origin, stage, values in shape.late[delay]:
                 core.late[delay].append(
                     (self.stage_of(origin, stage), tuple(self._value(each, seen) for each in values))
@@ -60,6 +63,8 @@ class Pipeline:
             return spec[1]
         if spec[0] == "l":
             return [self._value(each, seen) for each in spec[1]]
+        if spec[0] == "p":
+            return Partial(self._value(spec[1], seen), self._value(spec[2], seen))
         if spec not in seen:
             offset, place = spec[1], pointer(spec[1])
             if spec[0] == "s":
@@ -81,7 +86,7 @@ class Pipeline:
     def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
         """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
         return (
-            tuple([list(entries) for entries in wheel] for wheel in self.wheels),
+            tuple([list(entries) for entries in wheel] for wheel in (*self.wheels, self.writes)),
             [value for value in self._waiting if not value.loaded],
             self._kept,
         )
@@ -89,7 +94,7 @@ class Pipeline:
     def restore(self, saved: tuple[Wheels, list[Any], dict[int, Any]]) -> None:
         """Back to what `save` gave; code written since is dropped."""
         self._kept = saved[2]
-        for wheel, entries in zip(self.wheels, saved[0], strict=True):
+        for wheel, entries in zip((*self.wheels, self.writes), saved[0], strict=True):
             wheel[:] = entries
         for value in saved[1]:
             value.forget()
@@ -101,11 +106,7 @@ class Pipeline:
         for wheel in self.wheels:
             for entries in wheel:
                 for _, values in entries:
-                    for value in values if isinstance(values, (tuple, list)) else (values,):
-                        if isinstance(value, list):
-                            yield from value
-                        else:
-                            yield value
+                    yield from _single(values)
 
     def keep(self) -> None:
         """Stores new values under way in the scratch area, where ways out find them.
@@ -135,13 +136,25 @@ class Pipeline:
                 order[id(value)] = (value, layout.UNDER_WAY + layout.SLOT * len(order))
             return order[id(value)][1]
 
-        described = describe(self.wheels, time, place)
+        described = describe((*self.wheels, self.writes), time, place)
         moved = [(value, slot) for value, slot in order.values() if value.slot != slot]
         for value, _ in moved:
             value.ref  # noqa: B018 (loads what still waits, before its slot is taken)
         for value, slot in moved:
             store(value, slot)
         return described
+
+
+def _single(values: Any) -> Iterator[Any]:
+    """The values in a list of them, however deep, and the two of a Partial."""
+    if isinstance(values, (tuple, list)):
+        for value in values:
+            yield from _single(value)
+    elif isinstance(values, Partial):
+        yield values.value
+        yield values.undefined
+    else:
+        yield values
 
 
 def waiting_place(value: Any) -> int:
@@ -151,14 +164,16 @@ def waiting_place(value: Any) -> int:
 
 
 def describe(wheels: Wheels, time: int, place: Callable[[Any], int]) -> tuple[Any, ...]:
-    """late, scalar, vector and bypass of the shape whose first cycle is `time`; place: where a value waits."""
-    late, scalar, *landings = wheels
+    """late, scalar, vector, bypass and writes of the shape whose first cycle is `time`; place: where a value waits."""
+    late, scalar, *landings, writes = wheels
 
     def value_of(value: Any) -> tuple[Any, ...]:
         if value is None or isinstance(value, int):
             return ("c", value)
         if isinstance(value, list):
             return ("l", tuple(map(value_of, value)))
+        if isinstance(value, Partial):
+            return ("p", value_of(value.value), value_of(value.undefined))
         return ("s", place(value)) if isinstance(value, Scalar) else ("v", place(value), value.count)
 
     turn = [(time + delay) & (WHEEL - 1) for delay in range(WHEEL)]
@@ -175,4 +190,4 @@ def describe(wheels: Wheels, time: int, place: Callable[[Any], int]) -> tuple[An
         )
         for wheel in landings
     )
-    return (stages, scalars, *vectors)
+    return (stages, scalars, *vectors, tuple(tuple(writes[slot]) for slot in turn))

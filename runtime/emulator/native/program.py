@@ -10,14 +10,14 @@ import os
 import threading
 import weakref
 from collections import ChainMap, Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import compile_action
-from npuc.runtime.emulator.core import multiplies
+from npuc.runtime.emulator.core import multiplies, stores_part_of_a_word
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import blocks, layout, machine, modules
 from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, Exit, Issue
@@ -25,13 +25,17 @@ from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
 from npuc.runtime.emulator.native.shape import Loop, Shape
 from npuc.runtime.emulator.native.state import StateBuffer
+from npuc.runtime.emulator.native.strict import Met, StrictSymbolicCore, Tracking
 from npuc.runtime.emulator.native.symbolic import SymbolicCore
 from npuc.runtime.emulator.register_file import LE, LS
 
 log = logging.getLogger("npuc.emulator.native")
 
+ENOUGH = 512
+"""Undefined bits met in interpreted bundles before some of them are tracked; four times as many each time."""
 OFTEN = 32
-"""How often the way to a limit is interpreted before code for it is written."""
+"""How often the way to a limit is interpreted before code for it is written, or undefined bits are met at one place
+before they are tracked there."""
 _BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _MASK = (1 << 64) - 1
 _translating = threading.RLock()
@@ -41,8 +45,8 @@ _translating = threading.RLock()
 class Program:
     """The translated code of one program, shared by all cores that hold it."""
 
-    def __init__(self, memory: bytes, digest: str) -> None:
-        self.memory, self.digest = memory, digest
+    def __init__(self, memory: bytes, digest: str, strict: bool) -> None:
+        self.memory, self.digest, self.strict = memory, digest, strict
         self.blocks: dict[Shape, Any] = {}
         self.starts: set[int] = set()  # addresses at which blocks start
         self._steps: dict[Shape, Any] = {}
@@ -52,7 +56,9 @@ class Program:
         self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
         self._stranded = itertools.count(-1, -1)  # places of exits that no code has
         self.refused: Counter[str] = Counter()
-        self._core = SymbolicCore(self._return_address)
+        self._core: SymbolicCore = (StrictSymbolicCore if strict else SymbolicCore)(self._return_address)
+        self._grown = 0  # how often what is tracked became more
+        self._met: Counter[Met] = Counter()  # where undefined bits were met since then
         self._issues: dict[int, Issue] = {}
         self._modules: dict[int, modules.Loaded] = {}  # by the place of their families
         self._linking: dict[int, modules.Loaded] = {}  # by the places of their exits
@@ -79,7 +85,8 @@ class Program:
                 compile_action(core, each.instruction, each.operands, pc, (pc, position))
                 for position, each in enumerate(bundle.instructions)
             )
-            self._issues[pc] = Issue(pc + bundle.size, tuple(each for each in actions if each), multiplies(bundle))
+            made = tuple(each for each in actions if each)
+            self._issues[pc] = Issue(pc + bundle.size, made, multiplies(bundle), stores_part_of_a_word(bundle))
         return self._issues[pc]
 
     def block(self, shape: Shape) -> Any:
@@ -101,7 +108,7 @@ class Program:
 
     def _translate(self, shape: Shape, into: dict[Shape, Any], known: Mapping[Shape, Any], most: int) -> None:
         try:
-            code = modules.translate(shape, self._core, self._fetch, known, most, self.digest)
+            code = modules.translate(shape, self._core, self._fetch, known, most, self._name())
             loaded = modules.Loaded(code, self._resolver)
         except Exception as problem:  # whatever LLVM may say: the interpreter can do without
             log.warning("the program at %#x is interpreted: its translation fails", shape.pc, exc_info=True)
@@ -119,6 +126,36 @@ class Program:
             into.setdefault(each, _BLOCK(address))
             if most > 1:
                 self.starts.add(each.pc)
+
+    def _name(self) -> str:
+        """What its code is named by."""
+        return (
+            f"{self.digest} {self._core.tracking.name()}" if isinstance(self._core, StrictSymbolicCore) else self.digest
+        )
+
+    @property
+    def tracks(self) -> bool:
+        """Strict: whether code keeps undefined bits."""
+        return self._grown > 0
+
+    def meet(self, found: Sequence[Met]) -> bool:
+        """Strict: a bundle was interpreted that read undefined bits there. Where that is often they are tracked, and
+        all code is written anew; what runs may go on in the old. Whether that happened."""
+        core = self._core
+        assert isinstance(core, StrictSymbolicCore)
+        self._met.update(found)
+        if sum(self._met.values()) < ENOUGH << 2 * self._grown:
+            return False
+        with _translating:
+            often = Tracking.of(each for each, count in self._met.items() if count >= OFTEN)
+            self._met.clear()
+            tracking = core.tracking.with_more(often)
+            if tracking == core.tracking:
+                return False
+            core.tracking, self._grown = tracking, self._grown + 1
+            self.blocks, self._steps, self.starts = {}, {}, set()
+        log.info("undefined bits are tracked from now on at %s", tracking.name())
+        return True
 
     def _link(self, place: int, block: Any) -> None:
         self._linking[place].link(place, ctypes.cast(block, ctypes.c_void_p))
@@ -203,16 +240,16 @@ class Program:
         return None
 
 
-_programs: weakref.WeakValueDictionary[str, Program] = weakref.WeakValueDictionary()
+_programs: weakref.WeakValueDictionary[tuple[str, bool], Program] = weakref.WeakValueDictionary()
 
 
-def program_of(memory: bytes) -> Program:
-    """The program with these bytes."""
-    digest = hashlib.sha256(memory).hexdigest()
+def program_of(memory: bytes, strict: bool) -> Program:
+    """The program with these bytes, for cores in strict mode or not."""
+    key = hashlib.sha256(memory).hexdigest(), strict
     with _translating:
-        program = _programs.get(digest)
+        program = _programs.get(key)
         if program is None:
-            program = _programs[digest] = Program(memory, digest)
+            program = _programs[key] = Program(memory, *key)
         return program
 
 

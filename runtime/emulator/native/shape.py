@@ -1,7 +1,8 @@
 """What a core has under way between two bundles, without the values: the key of a translated block.
 
 A value is described by `("c", number)` when it is known (None: not known to anybody), `("s", offset)` and
-`("v", offset, bytes)` when it waits in the state buffer, `("l", (...))` for a list of values.
+`("v", offset, bytes)` when it waits in the state buffer, `("l", (...))` for a list of values, `("p", value, value)` for
+one with its undefined bits.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class Shape(NamedTuple):
 
     delay: delay slots still to come, plus 1; target: where they lead, None when the state buffer holds it.
     late: stages of earlier instructions as ((address, position), stage, values); scalar: landings as (index, value);
-    vector, bypass: landings as (offset in the state, bytes, value).
+    vector, bypass: landings as (offset in the state, bytes, value). In strict mode, writes: landings as (register
+    parts, address of the bundle); slots: delay slots still to come of the last transfer, taken or not.
     """
 
     pc: int
@@ -46,11 +48,13 @@ class Shape(NamedTuple):
     scalar: tuple[tuple[Any, ...], ...]
     vector: tuple[tuple[Any, ...], ...]
     bypass: tuple[tuple[Any, ...], ...]
+    writes: tuple[tuple[Any, ...], ...] = EMPTY_WHEEL
+    slots: int = 0
 
     @property
     def empty(self) -> bool:
         """Whether nothing is under way."""
-        return not self.delay and self[4:] == (EMPTY_WHEEL,) * 4
+        return not self.delay and self[4:9] == (EMPTY_WHEEL,) * 5
 
     def plain(self) -> tuple[Any, ...]:
         """As plain tuples."""

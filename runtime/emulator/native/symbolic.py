@@ -58,20 +58,14 @@ class Place:
         return Lanes(current().value(text), self.size, "i8")
 
 
-class _Buffer:
-    """A vector register buffer: slices of it are places."""
-
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    def __getitem__(self, part: slice) -> Place:
-        return Place(self.base + part.start, part.stop - part.start)
-
-
 class _Registers:
     def __init__(self) -> None:
         self.scalar = _Scalars()
-        self.plain, self.bypassed = _Buffer(layout.PLAIN), _Buffer(layout.BYPASSED)
+
+    @staticmethod
+    def place(register: str, bypassed: bool) -> Place:
+        offset, size = vector_place(register)
+        return Place((layout.BYPASSED if bypassed else layout.PLAIN) + offset, size)
 
 
 def wheel() -> list[list[Any]]:
@@ -88,7 +82,7 @@ class SymbolicCore:
     def __init__(self, return_address: Callable[[int], int]) -> None:
         self.registers = _Registers()
         self.late, self.scalar_landings, self.vector_landings, self.bypass_landings = (wheel() for _ in range(4))
-        self.defined_landings = wheel()
+        self.write_landings = wheel()
         self.stores: list[Any] = []
         self.return_address = return_address
         self.call_family: Callable[[effects.Family, list[Any]], Any] = _no_call
@@ -106,6 +100,29 @@ class SymbolicCore:
         for size in (16, 32):
             low = out.value(f"and i64 {unwarned}, {size - 1}")
             out.line(f"%wrong{size} = or i64 {low}, {~0xFFFF}")
+
+    def save(self) -> Any:
+        """What is known in the block up to here, to go back to."""
+        return dict(self.registers.scalar.known)
+
+    def restore(self, saved: Any) -> None:
+        self.registers.scalar.known = saved
+
+    def land_scalar(self, index: int, value: Any) -> None:
+        """A result reaches its register."""
+        self.registers.scalar[index] = value
+
+    def land_vector(self, place: Place, value: Any) -> None:
+        if not isinstance(value, Lanes) or value.count != place.size:
+            raise Untranslatable("a result of another width than its register")
+        text = f"{value.type} {value.ref}, ptr {pointer(place.offset)}, align {alignment(place.offset)}"
+        current().line(f"store {text}")
+
+    def check_landings(self, slot: int) -> None:
+        """What strict mode wants of the results that land in a cycle."""
+
+    def check_meetings(self, loads: list[tuple[Any, int]], places: list[Scalar | int]) -> None:
+        """What strict mode wants of the loads and stores of a cycle."""
 
     def start_cycle(self) -> None:
         """Nothing asked for yet. wrong: i64 values that must be 0, or the interpreter has to take the cycle."""
@@ -125,10 +142,7 @@ class SymbolicCore:
     def timer_origin(self) -> Scalar:
         return Scalar(current().value(f"load i64, ptr {pointer(layout.TIMER_ORIGIN)}, align 8"))
 
-    def check_defined(self, parts: tuple[str, ...], pc: int) -> None:
-        raise Untranslatable("strict mode")
-
-    def branch(self, taken: Any, target: Any) -> None:
+    def branch(self, taken: Any, target: Any, pc: int) -> None:
         self.branches.append((scalar(taken), target))
 
     def doubt(self, doubtful: Any, what: Doubt, pc: int) -> None:
@@ -138,7 +152,7 @@ class SymbolicCore:
             doubtful = doubtful & Scalar(current().value(text))
         self.wrong.append(i64(doubtful))
 
-    def request_lock(self, acquire: Any, number: Any, value: Any, enabled: Any) -> None:
+    def request_lock(self, acquire: Any, number: Any, value: Any, enabled: Any, pc: int) -> None:
         self.locks.append((acquire, number, value, enabled))
 
     def require(self, condition: Bool) -> None:
@@ -173,30 +187,40 @@ class SymbolicCore:
     def _at(self, place: Scalar | int) -> str:
         return current().value(f"getelementptr i8, ptr %m, i64 {i64(place)}")
 
-    def load(self, address: Any, size: int, pc: int) -> Lanes:
+    def located_load(self, address: Any, size: int) -> tuple[Scalar | int, Lanes]:
+        """Where a vector is loaded from, and the vector."""
         place = self.locate(address, size, Scalar(f"%wrong{size}"))
         text = f"load <{size} x i8>, ptr {self._at(place)}, align {min(size, 16)}"
-        return Lanes(current().value(text), size, "i8")
+        return place, Lanes(current().value(text), size, "i8")
 
-    def load_word(self, address: Any, size: int) -> Scalar:
-        return self._word(self.locate(address, size), size)
+    def load(self, address: Any, size: int, pc: int) -> Any:
+        return self.located_load(address, size)[1]
 
-    def _word(self, place: Scalar | int, size: int) -> Scalar:
+    def load_word(self, address: Any, size: int, pc: int) -> Any:
+        return self._word(self.locate(address, size), size, pc)
+
+    def _word(self, place: Scalar | int, size: int, pc: int) -> Any:
         out = current()
         text = out.value(f"load i{8 * size}, ptr {self._at(place)}, align {size}")
         return Scalar(out.value(f"zext i{8 * size} {text} to i64"))
 
-    def load_around(self, address: Any, size: int) -> Scalar:
+    def load_around(self, address: Any, size: int, pc: int) -> Any:
         if size > 1:
             self.wrong.append(i64(scalar(address) & (size - 1)))
-        return self._word(self.locate(address & 0xFFFFC, 4), 4)
+        return self._word(self.locate(address & 0xFFFFC, 4), 4, pc)
 
-    def gather(self, addresses: list[Any]) -> Lanes:
+    def gather(self, addresses: list[Any], pc: int) -> Any:
+        places = [self.locate(address & 0xFFFF0, 16) for address in addresses]
+        return self.gathered(places, [scalar(address & 15) for address in addresses], "%m")
+
+    @staticmethod
+    def gathered(places: list[Scalar | int], starts: list[Any], base: str) -> Lanes:
+        """Four fetches of 8 bytes from their halves of 16; past the end of a half 0."""
         out, whole = current(), "poison"
-        for lane, address in enumerate(addresses):
-            place = self.locate(address & 0xFFFF0, 16)
-            row = out.value(f"load i128, ptr {self._at(place)}, align 16")
-            shift = out.value(f"zext i64 {i64((address & 15) * 8)} to i128")
+        for lane, (place, start) in enumerate(zip(places, starts, strict=True)):
+            at = out.value(f"getelementptr i8, ptr {base}, i64 {i64(place)}")
+            row = out.value(f"load i128, ptr {at}, align 16")
+            shift = out.value(f"zext i64 {i64(start * 8)} to i128")
             piece = out.value(f"trunc i128 {out.value(f'lshr i128 {row}, {shift}')} to i64")
             whole = out.value(f"insertelement <4 x i64> {whole}, i64 {piece}, i64 {lane}")
         return LANES.bits(Lanes(whole, 4, "i64"))
@@ -219,13 +243,9 @@ class SymbolicCore:
 
     # effects
 
-    def effect_function(self, effect: Effect, operands: Mapping[str, Any]) -> Callable[..., Any]:
+    def effect_function(self, effect: Effect, operands: Mapping[str, Any], pc: int) -> Callable[..., Any]:
         """Computes an effect on symbolic values: in place, or by a function of its family."""
-        results = tuple(self._result_kind(each, operands) for each in effect.outputs)
-        if effect.access is not None and effect.access.kind in ("store", "load+store"):
-            results = (effect.access.bytes if effect.access.bytes > 4 else 0,)
-        if effect.doubt is not None:
-            results = (*results, 0)
+        results = self.result_kinds(effect, operands)
 
         def compute(lanes: Any, *arguments: Any) -> Any:
             kinds = tuple(map(effects.kind_of, arguments))
@@ -234,15 +254,22 @@ class SymbolicCore:
             if not any(kinds):
                 written = len(current().lines)
                 try:
-                    return _passed_on(effect.function(lanes, *arguments), results)
+                    return passed_on(effect.function(lanes, *arguments), results)
                 except NeedsConstant:
                     del current().lines[written:]
             family = effects.family(effect, kinds, results)
             if family.inline:
-                return _passed_on(effect.function(lanes, *arguments), results)
+                return passed_on(effect.function(lanes, *arguments), results)
             return self.call_family(family, list(arguments))
 
         return compute
+
+    def result_kinds(self, effect: Effect, operands: Mapping[str, Any]) -> tuple[effects.Kind, ...]:
+        """The kinds of what the effect's function gives."""
+        results = tuple(self._result_kind(each, operands) for each in effect.outputs)
+        if effect.access is not None and effect.access.kind in ("store", "load+store"):
+            results = (effect.access.bytes if effect.access.bytes > 4 else 0,)
+        return results if effect.doubt is None else (*results, 0)
 
     @staticmethod
     def _result_kind(output: str, operands: Mapping[str, Any]) -> effects.Kind:
@@ -252,7 +279,7 @@ class SymbolicCore:
         return vector_place(register)[1]
 
 
-def _passed_on(result: Any, results: tuple[effects.Kind, ...]) -> Any:
+def passed_on(result: Any, results: tuple[effects.Kind, ...]) -> Any:
     """What an effect gave, vectors as bits."""
     if not any(results):
         return result

@@ -98,6 +98,11 @@ class NumpyLanes:
         return np.zeros(width // 8, dtype=np.uint8)
 
     @staticmethod
+    def unknown(width: int) -> np.ndarray:
+        """A bit vector whose bits no fact tells: 0, undefined in strict mode."""
+        return NumpyLanes.zeros(width)
+
+    @staticmethod
     def concat(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """The bit vector of low, then high."""
         return np.concatenate((low, high))

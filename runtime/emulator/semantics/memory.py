@@ -49,10 +49,10 @@ def load_vector(v: Any, bits: Any) -> Any:
     return bits
 
 
-@rule(rf"vld[ab]{_DIMENSIONS}\.128", access="load", bytes=16)
+@rule(rf"vld[ab]{_DIMENSIONS}\.128", access="load", bytes=16, unknown=True)
 def load_half_vector(v: Any, bits: Any) -> Any:
-    """What the upper half of the register holds then is in no fact sheet: assumed 0."""
-    return v.concat(bits, v.zeros(128))
+    """What the upper half of the register holds then is in no fact sheet."""
+    return v.concat(bits, v.unknown(128))
 
 
 @rule(rf"st{_DIMENSIONS}", syntax=r"\$src", access="store", bytes=16)

@@ -76,6 +76,7 @@ class Effect:
     """What one instruction does: outputs = function(v, *inputs); see the module text for the order.
 
     doubt: where set, the function gives one value more, whether the facts leave open what it gave, and this says what.
+    unknown: bits of a result are of no fact sheet, whatever the inputs (`unknown` of the lanes).
     """
 
     function: Callable[..., Any]
@@ -84,6 +85,7 @@ class Effect:
     access: Access | None = None
     address_update: Address | None = None
     doubt: Doubt | None = None
+    unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Rule:
     access: str | None
     bytes: int
     doubt: Doubt | None
+    unknown: bool
 
 
 RULES: list[Rule] = []
@@ -111,11 +114,12 @@ def rule(
     bytes: int = 0,
     doubt: str = "",
     refused: bool = False,
+    unknown: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Declares the decorated function to be the effect of every instruction whose mnemonic matches `pattern` whole
     and whose syntax contains `syntax`. `reads`, `writes`: further registers, blank separated; implicit registers that
-    an instruction does not have are dropped (the sign registers of forms without a dynamic sign). `doubt`, `refused`:
-    as in `Effect` and `Doubt`."""
+    an instruction does not have are dropped (the sign registers of forms without a dynamic sign). `doubt`, `refused`,
+    `unknown`: as in `Effect` and `Doubt`."""
 
     if doubt and not refused and doubt not in WARNINGS:
         WARNINGS.append(doubt)
@@ -131,6 +135,7 @@ def rule(
                 access,
                 bytes,
                 Doubt(doubt, refused) if doubt else None,
+                unknown,
             )
         )
         return function
@@ -173,7 +178,9 @@ def _expand(each: Rule, match: re.Match[str], instruction: Any) -> Effect:
     extra = [name for name in each.reads if name in known or not name.startswith("cr")]
     access = Access(each.access, each.bytes, address) if each.access else None
     function = partial(each.function, **groups) if groups else each.function
-    return Effect(function, tuple(inputs + extra), tuple(outputs) + each.writes, access, address, each.doubt)
+    return Effect(
+        function, tuple(inputs + extra), tuple(outputs) + each.writes, access, address, each.doubt, each.unknown
+    )
 
 
 def effect(name: str) -> Effect:
