@@ -14,6 +14,7 @@ from npuc.runtime.emulator.cascade import input_side, output_side
 from npuc.runtime.emulator.lock_providers import (
     descriptors_releasing,
     endless,
+    given_by_sequence,
     lock_providers,
     receivers_without_a_task,
     sequence_writes,
@@ -29,6 +30,7 @@ from npuc.runtime.emulator.wait_graph import (
     LOOPING,
     OFF,
     RUNNING,
+    SPENT,
     WAITING,
     Diagnosis,
     Resource,
@@ -182,6 +184,9 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
     missing = None
     if not providers:
         missing = "nothing releases it"
+        if given_by_sequence(controller, tile, lock):
+            missing = "the sequence has set it and does not set it again"
+            return Resource("lock", text, {**state, SPENT: True}, missing=missing)
         idle = receivers_without_a_task(array, tile)
         unused = descriptors_releasing(tile, lock)
         if unused and idle:

@@ -189,6 +189,14 @@ def sequence_writes(controller: Controller, address: int) -> int | None:
     return None
 
 
+def given_by_sequence(controller: Controller, tile: Tile, lock: int) -> bool:
+    """Whether the sequence has written the lock, and does not do so again."""
+    address = geometry.tile_address(tile.column, tile.row, geometry.lock_offset(tile.kind, lock))
+    done = controller.operations[: controller.position]
+    given = any(isinstance(o, (txn.Write, txn.MaskWrite)) and o.address == address for o in done)
+    return given and sequence_writes(controller, address) is None
+
+
 def lock_providers(array: Array, controller: Controller, tile: Tile, lock: int, who: str) -> tuple[str, ...]:
     """Names of all that could raise the lock; who: the unit that waits for it, which does not."""
     names = list(channels_releasing(array, tile, lock))

@@ -13,6 +13,7 @@ from typing import Any
 
 # Why a unit that is asked for something does not give it.
 WAITING, IDLE, FINISHED, OFF, LOOPING, RUNNING = "waiting", "idle", "finished", "off", "looping", "running"
+SPENT = "given_by_sequence"  # in the state of a resource: the sequence has given it, and it is used up
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,16 @@ def why(units: Mapping[str, Unit], start: str) -> Cause:
 
 
 def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
-    """A sender that has no more to send is the root only where a receiver behind it is left half done.
+    """A sender that has no more to send, or a core that has done all it was asked to, is no root by itself.
 
-    Where all receivers up to some later one are between descriptors, what was sent has gone through, and that later
-    one's descriptor is longer than what was sent.
+    The root lies with the first receiver behind it that is left half done.  Where others between the two are between
+    descriptors, what was sent has gone through, and that receiver's descriptor is longer than what was sent.
     """
     last = units[cause.path[-1]]
     if last.kind == "port" and len(cause.path) > 1:
         return replace(cause, root=f"{units[cause.path[-2]].line}; {last.line}")
-    if last.status != IDLE or not last.state.get("tasks_done"):
+    spent = any(resource.state.get(SPENT) for resource in last.waits)
+    if not spent and (last.status != IDLE or not last.state.get("tasks_done")):
         return cause
     for place in reversed(range(len(cause.path) - 1)):
         unit = units[cause.path[place]]
