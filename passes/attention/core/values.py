@@ -28,8 +28,7 @@ def accumulate_values(k: Context, values: Reg) -> None:
                 tile = b.x("p_key_by_query")
                 k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
                 b.op("VSHUFFLE", p[g][s], tile, tile, mode)
-        v_low, v_high = k.pointer_from(values, "p_v_low"), k.pointer_from(values, "p_v_high")
-        b.op("PADDB_ldb_ptr_inc_nrm_imm", v_high, HALF)
+        v = k.pointer_from(values, "p_v")  # one for both halves: they lie in one bank and must not go together
         load, store = [], []
         for g in range(2):
             load.append(k.pointer_from(outputs, f"p_o{g}_load"))
@@ -45,19 +44,12 @@ def accumulate_values(k: Context, values: Reg) -> None:
                 k.b.op(
                     "VLDA_dmw_lda_w_ag_pstm_nrm_imm",
                     tile.lo,
-                    v_low,
-                    TILE,
+                    v,
+                    HALF,
                     region="v",
                     alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",),
                 )
-                k.b.op(
-                    "VLDB_dmw_ldb_ag_pstm_nrm_imm",
-                    tile.hi,
-                    v_high,
-                    TILE,
-                    region="v",
-                    alternatives=("VLDA_dmw_lda_w_ag_pstm_nrm_imm",),
-                )
+                k.b.op("VLDB_dmw_ldb_ag_pstm_nrm_imm", tile.hi, v, HALF, region="v")
                 for g in range(2):
                     b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])
             for g in range(2):
