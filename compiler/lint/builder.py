@@ -11,6 +11,10 @@ from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import LINE, Code, Edge, Flow, Node, Transfer, transfer
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
 
+_ENTERED = -1
+"""All that is entered from nowhere is one function: its callers are not there to be told apart, and code that many such
+places lead into is followed once."""
+
 
 @dataclass
 class _Leads:
@@ -30,7 +34,7 @@ class Builder:
         self.code = code
         self.findings = findings
         self.flow = Flow(code)
-        self.near: list[list[int]] = []  # predecessors with calls stepped over
+        self.near: list[dict[int, None]] = []  # predecessors with calls stepped over
         self.indirect: dict[int, str] = {}  # nodes that jump through a register that is not resolved
         self.loop_writers: list[int] = []
         self.targets: list[tuple[int, int]] = []  # (address of a branch, where it goes)
@@ -57,7 +61,7 @@ class Builder:
             self.flow.nodes.append(Node(address, bundle, effects(bundle), branch, slot))
             if self.flow.nodes[found].effects.loop_registers:
                 self.loop_writers.append(found)
-            self.near.append([])
+            self.near.append({})
             self._places.setdefault(address, []).append(found)
         return found
 
@@ -166,14 +170,17 @@ class Builder:
         except DecodeError:
             return False
         (self.flow.at_reset if reset else self.flow.unknown).add(number)
-        self._function(number)
+        self._function(number, number if reset else _ENTERED)
         return True
 
-    def _function(self, entry: int) -> None:
-        if entry not in self._reach:
-            self._reach[entry] = set()
-            self._exits[entry] = set()
-            self._work.append((entry, entry))
+    def _function(self, entry: int, name: int | None = None) -> None:
+        """Follow what begins at a node; name: what it is known by, where not by that node."""
+        function = entry if name is None else name
+        if function not in self._reach:
+            self._reach[function] = set()
+            self._exits[function] = set()
+        if entry not in self._reach[function]:
+            self._work.append((function, entry))
 
     def grow(self) -> None:
         """Follow everything that is known."""
@@ -216,8 +223,7 @@ class Builder:
         return following in self._behind(call)
 
     def _near(self, number: int, following: int) -> None:
-        if number not in self.near[following]:
-            self.near[following].append(number)
+        self.near[following][number] = None
 
     def _come_back(self, function: int, call: int, vague: bool) -> None:
         """Go on behind a call."""

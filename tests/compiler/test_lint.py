@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from conftest import REPOSITORY
@@ -13,10 +14,11 @@ from lint_programs import assemble, lint
 
 from npuc.compiler import cli
 from npuc.compiler.asm.products import assemble_to
-from npuc.compiler.asm.programs import read_programs
+from npuc.compiler.asm.programs import CoreProgram, read_programs
 from npuc.compiler.emit import cdo, elf, pdi, xclbin
 from npuc.compiler.emit.elf_object import ObjectFile, Section, write_object
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.lint.builder import Builder
 from npuc.compiler.lint.findings import KINDS
 from npuc.compiler.lint.lint import lint_program
 from npuc.passes.options import Options
@@ -261,6 +263,23 @@ def test_a_function_that_only_its_symbol_reaches_may_read_arguments() -> None:
     (linked,) = read_programs(elf.write_elf(image))
     report = lint_program(linked)
     assert (report.findings, report.unreached) == ((), 0)
+
+
+def test_code_that_many_unreached_places_lead_into_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    followed = 0
+    spread = Builder._spread
+
+    def counted(*arguments: Any) -> None:
+        nonlocal followed
+        followed += 1
+        spread(*arguments)
+
+    monkeypatch.setattr(Builder, "_spread", counted)
+    lines = 60
+    text = f"end: j #end\nnop 5\nshared: nop {lines}\nlast: j #last\nnop 5\n" + "j #shared\nnop 5\n" * lines
+    report = lint_program(CoreProgram(None, None, 0, assemble(text).code))
+    assert not report.errors and report.unreached > 7 * lines
+    assert followed < 3 * report.bundles
 
 
 # ---- robustness
