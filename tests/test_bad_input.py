@@ -253,7 +253,7 @@ def with_metadata(**changes: object) -> bytes:
     ("changes", "says"),
     [
         ({"kernel": "a\x1b[2J"}, "name is not printable"),
-        ({"columns": 3}, "metadata says 3 columns, the xclbin 2"),
+        ({"columns": 3}, "metadata says 3 columns, the xclbin 1"),
         ({"arguments": []}, "arguments are not those of its attention"),
         ({"attention": {}}, "not a description of an attention"),
     ],

@@ -55,6 +55,7 @@ def generate(program: Program) -> CoreProgram:
     for one that is not well formed.
     """
     emission, registers, attempts = _schedule(program)
+    _end_on_a_line(emission)
     addresses = bundle_addresses(emission)
     if addresses[-1] > PROGRAM_MEMORY:
         largest = max(emission.loops, key=lambda loop: loop.schedule.stages * loop.schedule.interval, default=None)
@@ -66,6 +67,13 @@ def generate(program: Program) -> CoreProgram:
     symbols = tuple(sorted({(addresses[position], name) for position, name in emission.symbols}))
     looped = [loop for loop in emission.loops if loop.looped]
     return CoreProgram(code, bundles, symbols, len(looped), _statistics(emission, addresses, attempts))
+
+
+def _end_on_a_line(emission: Emission) -> None:
+    """Program loads are multiples of 16 bytes: the last bundles are widened, so that nothing but code is loaded."""
+    if not emission.bundles or emission.bundles[-1]:
+        emission.bundles.append({})
+    emission.aligned.add(len(emission.bundles))
 
 
 def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:

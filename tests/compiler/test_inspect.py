@@ -46,7 +46,7 @@ KEYS = {
     "pdi": {"image_name", "transformed", "missing_bytes", "generation", "commands", "tiles"},
     "cdo": {"commands", "tiles"},
     "txn": {"version", "generation", "device", "columns", "rows", "counts", "operations"},
-    "npua": {"version", "metadata", "control", "programs", "pdi_sha256", "pdi"},
+    "npua": {"version", "metadata", "control", "programs", "pdi_sha256", "pdi", "source"},
     "elf": {"generation", "entry", "program_bytes", "data", "symbols"},
 }
 
@@ -196,7 +196,7 @@ def test_a_file_for_a_wider_device_is_shown_and_not_run(npuc, tmp_path):
     path.write_bytes(data)
     assert described(npuc, path)["partition"]["columns"] == 8
     code, _, err = npuc("run", path, "--backend", "emulator")
-    assert code == 3 and "metadata says 2 columns, the xclbin 8" in err
+    assert code == 3 and "metadata says 1 columns, the xclbin 8" in err
     (tmp_path / "empty.txn").write_bytes(txn.write_txn([], 8))
     code, _, err = npuc("run", path, "--insts", tmp_path / "empty.txn")
     assert code == 3 and "8 columns, npu1 has 5" in err

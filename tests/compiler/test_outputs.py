@@ -35,6 +35,7 @@ Words = list[str]
 # What takes free text, by command: the words of a call in which IN is an input and OUT the output, or DIR the output's
 # folder where IN has the name of a file that is written there; None where the option names no output.
 OPTIONS: dict[tuple[str, str], Words | None] = {
+    ("bench", "--option"): None,
     ("asm", "-o"): ["asm", "IN", "-o", "OUT", "--format", "o"],
     ("compile", "-o"): ["compile", "IN", "-o", "OUT", "--emit", "attn"],
     ("compile", "--dump-dir"): ["compile", "IN", "--emit", "plan", "--dump-dir", "DIR"],
