@@ -81,15 +81,15 @@ def encoded(bundle: Bundle, change: Callable[[str, tuple[Any, ...]], tuple[Any, 
 
 
 def with_inserted_nop(code: bytes, address: int) -> bytes:
-    """The program with a two-byte nop in front of the bundle at `address`, and every code address moved along."""
+    """The program with a four-byte nop in front of the bundle at `address`, and every code address moved along."""
 
     def moved(value: int) -> int:
-        return value + 2 if value >= address else value
+        return value + 4 if value >= address else value
 
     result = bytearray()
     for bundle in decode_program(code):
         if bundle.address == address:
-            result += encode_bundle({}, 2)
+            result += encode_bundle({}, 4)
         changed = {}
         for slot, d in bundle.slots.items():
             is_code = d.instruction.has_delay_slots or {"ls", "le"} & set(d.operands)
