@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from small_kernels import compiled
 
+from npuc.compiler import driver
+from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.progress import listened_to_by, long_work
 from npuc.runtime.apart import run_apart
 
@@ -90,10 +91,11 @@ def test_what_is_no_terminal_gets_no_line() -> None:
 
 def test_a_run_says_how_far_it_is(tmp_path: Path) -> None:
     kernel = tmp_path / "k.xclbin"
-    kernel.write_bytes(compiled(heads=2).xclbin)
+    described = Attention.make(heads=2, query_length=64, head_dim=64)
+    kernel.write_bytes(driver.compile_description(described, driver.Settings(use_cache=False)).xclbin)
     words = ["run", str(kernel), "--backend", "emulator", "--check"]
     code, out, err = on_a_terminal([sys.executable, "-m", "npuc", *words], NPUC_CACHE_DIR=str(tmp_path))
-    assert code == 0 and out.startswith("kernel ")
+    assert code == 0 and out.startswith("kernel "), out + err
     assert "emulating: " in err and " cycles in " in err and "checking: head 2 of 2" in err
     assert err.rstrip("\r\n ").endswith(("\x1b[2K", "\x1b[?25h", "\x1b[1A", "\r"))
 
