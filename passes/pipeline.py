@@ -18,9 +18,11 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.configure import Tile, configure, core_tiles
 from npuc.passes.attention import choose
 from npuc.passes.attention import core as attention_kernel
+from npuc.passes.attention.call import with_default_sizes
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import STYLES, contiguous_operands, sequence
+from npuc.passes.attention.sequence import STYLES, sequence
 from npuc.passes.attention.supported import check_supported
+from npuc.passes.attention.transfers import whole_arguments
 from npuc.passes.machine import codegen
 from npuc.passes.machine.printer import format_program
 from npuc.passes.options import Options
@@ -147,7 +149,9 @@ def _pdi(kernel: CompiledKernel) -> None:
 def _sequence(kernel: CompiledKernel) -> None:
     numbers = {role: index for index, argument in enumerate(kernel.attention.arguments) for role in argument.roles}
     plan = kernel.plan
-    operands = contiguous_operands(plan, plan.call, numbers)
+    known = with_default_sizes(kernel.attention)
+    shape = None if known.mask is None else [int(size or 1) for size in known.argument("mask").shape]
+    operands = whole_arguments(plan, plan.call, numbers, shape)
     stream = sequence(plan, plan.call, operands, kernel.options.options.get("sequence", STYLES[0]))
     kernel.control = npua.ControlTemplate(plan.columns, txn.read_txn(stream).operations)
 

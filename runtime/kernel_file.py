@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from npuc.compiler.emit.npua import ControlTemplate, Npua
     from npuc.passes.attention.call import Call
+    from npuc.passes.attention.masks import MaskCopy
     from npuc.passes.attention.plan import Plan
 
 # What of an attention belongs to an array image; the rest are parameters of a call.
@@ -109,12 +110,15 @@ class KernelFile(DescribedKernel):
     def computing(self, attention: Attention) -> KernelFile:
         """As DescribedKernel's; the sequence is then one of that call. Raises InputError for another class."""
         from npuc.passes.attention.call import call_of
+        from npuc.passes.attention.masks import mask_parts
 
         for name in IMAGE:
             if getattr(attention, name) != getattr(self.attention, name):
                 raise InputError(f"{name} belongs to the compiled kernel", remedy="compile another")
         if (attention.softcap is None) != (self.attention.softcap is None):
             raise InputError("whether there is a softcap belongs to the compiled kernel", remedy="compile another")
+        if mask_parts(attention) != mask_parts(self.attention):
+            raise InputError("the mask's element type belongs to the compiled kernel", remedy="compile another")
         kernel = super().computing(attention)
         return replace(kernel, call=None if attention.open_dimensions else call_of(attention))
 
@@ -123,11 +127,27 @@ class KernelFile(DescribedKernel):
         if self.call is None:
             _ = self.attention.lengths
             return bytes(self.control.instantiate({}))
-        from npuc.passes.attention.sequence import contiguous_operands, sequence
+        from npuc.passes.attention.sequence import sequence
+        from npuc.passes.attention.transfers import whole_arguments
 
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
-        operands = contiguous_operands(self.plan, self.call, numbers)
+        mask = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
+        operands = whole_arguments(self.plan, self.call, numbers, mask)
         return sequence(self.plan, self.call, operands, self.metadata.get("sequence", "default"))
+
+    @property
+    def mask_copy(self) -> MaskCopy:
+        """What the device has of the call's mask. Raises InputError where a length is open."""
+        from npuc.passes.attention.call import call_of
+        from npuc.passes.attention.masks import mask_copy
+
+        shape = next(argument.shape for argument in self.arguments if argument.role == "mask")
+        return mask_copy(self.plan, call_of(self.attention), shape)
+
+    @property
+    def rows_held(self) -> int:
+        """Rows that Q and the output have on the device at least."""
+        return self.plan.rows_per_item if self.attention.mask is not None else 0
 
     @property
     def padded_head(self) -> int:

@@ -15,6 +15,7 @@ from npuc.passes.array.descriptors import (
     packed_tiles,
     ring,
 )
+from npuc.passes.attention.memory import rows_stream
 from npuc.passes.attention.plan import CORES_PER_COLUMN, WORD_BYTES, Plan
 
 # Tiles of the core's matrix multiply (4x8 by 8x4, bf16), as words a row: facts/semantics/vmac.md.
@@ -29,7 +30,7 @@ FIRST_CORE_CHANNEL = 2  # memory tile: MM2S 2 + c sends Q to core c, S2MM 2 + c 
 
 
 def core_program(plan: Plan) -> DmaProgram:
-    """S2MM 0: k0 v0 k1 v1; S2MM 1: q; MM2S 0: the finished o."""
+    """S2MM 0: k0 v0 k1 v1; S2MM 1: q, or m0 m1 where there is a mask; MM2S 0: the finished o."""
     buffers, locks = plan.core_buffers, plan.core_locks
     key_words, query_words = plan.key_bytes // WORD_BYTES, plan.query_bytes // WORD_BYTES
 
@@ -40,12 +41,16 @@ def core_program(plan: Plan) -> DmaProgram:
 
     names = ("k0", "v0", "k1", "v1")
     key_values = ring([received(number, name, key_words, name[0]) for number, name in enumerate(names)])
-    query = ring([received(4, "q", query_words, "q")])
+    if plan.mask_parts:
+        mask_words = plan.mask_bytes // WORD_BYTES
+        query = ring([received(4, "m0", mask_words, "m"), received(5, "m1", mask_words, "m")])
+    else:
+        query = ring([received(4, "q", query_words, "q")])
     output = ring(
         [
             Descriptor(
                 "core",
-                5,
+                4 + len(query),
                 buffers["o"].address,
                 query_words,
                 acquire=(locks["o_full"], -1),
@@ -56,7 +61,7 @@ def core_program(plan: Plan) -> DmaProgram:
     starts = (
         ChannelStart("s2mm", KEY_VALUE_CHANNEL, 0),
         ChannelStart("s2mm", QUERY_CHANNEL, 4),
-        ChannelStart("mm2s", 0, 5),
+        ChannelStart("mm2s", 0, output[0].number),
     )
     return DmaProgram("core", (*key_values, *query, *output), starts)
 
@@ -109,17 +114,20 @@ def memtile_program(plan: Plan) -> DmaProgram:
     # A core reads the two halves of a key block through its two load ports: half by half, then dimension by dimension.
     keys = packed_tiles(plan.key_block, rows, plan.key_block // 2, LEFT_TILE[1])
     values = packed_tile_columns(plan.key_block, rows, *RIGHT_TILE)
-    queries = packed_tiles(plan.query_block, rows, *LEFT_TILE)
+    stream = rows_stream(plan.mask_parts)
+    blocks = packed_tiles(plan.query_block, plan.key_block // 2 if plan.mask_parts else rows, *LEFT_TILE)
     outputs = packed_tiles(plan.query_block, rows, *RESULT_TILE)
     builder = _MemtileBuilder(plan)
     names = ("k0", "v0", "k1", "v1")
     builder.ring("s2mm", KEY_VALUE_CHANNEL, [(name, name[0], ()) for name in names])
     builder.ring("mm2s", KEY_VALUE_CHANNEL, [(name, name[0], keys if name[0] == "k" else values) for name in names])
     halves_of_cores = [(half, core) for half in range(2) for core in range(CORES_PER_COLUMN)]
-    builder.ring("s2mm", QUERY_CHANNEL, [(f"q{core}.{half}", f"q{core}", ()) for half, core in halves_of_cores])
+    builder.ring(
+        "s2mm", QUERY_CHANNEL, [(f"{stream}{core}.{half}", f"{stream}{core}", ()) for half, core in halves_of_cores]
+    )
     builder.ring("mm2s", OUTPUT_CHANNEL, [(f"o{core}.{half}", f"o{core}", ()) for half, core in halves_of_cores])
     for core in range(CORES_PER_COLUMN):
         channel = FIRST_CORE_CHANNEL + core
-        builder.ring("mm2s", channel, [(f"q{core}.{half}", f"q{core}", queries) for half in range(2)])
+        builder.ring("mm2s", channel, [(f"{stream}{core}.{half}", f"{stream}{core}", blocks) for half in range(2)])
         builder.ring("s2mm", channel, [(f"o{core}.{half}", f"o{core}", outputs) for half in range(2)])
     return DmaProgram("memtile", tuple(builder.descriptors), tuple(builder.starts))

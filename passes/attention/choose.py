@@ -9,6 +9,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention import memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
+from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
@@ -38,7 +39,7 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     attention = with_default_sizes(attention)
     call = call_of(attention)
     choices = [
-        Tiles(padded_head(attention.head_dim), query_block, _key_block(attention), columns, group_columns)
+        Tiles(_head(attention), query_block, _key_block(attention), columns, group_columns, mask_parts(attention))
         for query_block in _query_blocks(attention, options)
         for columns in _column_counts(options)
         for group_columns in _group_sizes(columns, options)
@@ -69,8 +70,14 @@ def _rank(tiles: Tiles, call: Call) -> tuple[bool, int, int, int, int]:
 
 
 def padded_head(head_dim: int) -> int:
-    """The head size that the array computes with."""
+    """The next size that tiles of the matrix unit have."""
     return -(-head_dim // HEAD_UNIT) * HEAD_UNIT
+
+
+def _head(attention: Attention) -> int:
+    """The head size that the array computes with; with a mask Q travels in blocks as wide as those of keys."""
+    padded = padded_head(attention.head_dim)
+    return padded if attention.mask is None else max(padded, _key_block(attention))
 
 
 def _key_block(attention: Attention) -> int:
@@ -88,7 +95,7 @@ def _query_blocks(attention: Attention, options: Options) -> list[int]:
     fitting, refusal = [], None
     for size in possible:
         try:
-            memory.core_memory(padded_head(attention.head_dim), size, _key_block(attention))
+            memory.core_memory(_head(attention), size, _key_block(attention), mask_parts(attention))
             fitting.append(size)
         except ResourceError as error:
             refusal = error
@@ -106,15 +113,16 @@ def _column_counts(options: Options) -> list[int]:
 
 
 def _plan(tiles: Tiles, call: Call) -> Plan:
-    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block)
-    core_locks, core_initial = memory.core_locks()
-    memtile_locks, memtile_initial = memory.memtile_locks()
+    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts)
+    core_locks, core_initial = memory.core_locks(tiles.mask_parts)
+    memtile_locks, memtile_initial = memory.memtile_locks(tiles.mask_parts)
     return Plan(
         head_dim=tiles.head_dim,
         query_block=tiles.query_block,
         key_block=tiles.key_block,
         columns=tiles.columns,
         group_columns=tiles.group_columns,
+        mask_parts=tiles.mask_parts,
         core_buffers=memory.core_memory(*sizes),
         core_locks=core_locks,
         core_lock_initial=core_initial,

@@ -19,6 +19,7 @@ BLOCK_MAC = 1.29  # bundles for one of MACs
 ITEM_ROW = 67.0  # a query of an item, beside its blocks: Q turned, sums divided, first references
 ITEM_OUTPUT = 0.83  # and each of its outputs
 PARTIAL_BLOCK = 6.0  # 32 scores of a block that is hidden in part
+MASK_PART = 8.0  # 32 scores with one part of a mask
 
 # The machine.
 WORD_CYCLES = 1.05  # a shim channel
@@ -41,6 +42,7 @@ class Tiles:
     key_block: int
     columns: int
     group_columns: int
+    mask_parts: int = 0
 
     @property
     def rows(self) -> int:
@@ -54,12 +56,19 @@ class Tiles:
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * BLOCK_VECTOR + BLOCK_FIXED)
+    per_score = BLOCK_VECTOR + tiles.mask_parts * MASK_PART
+    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * per_score + BLOCK_FIXED)
 
 
 def stream_cycles(tiles: Tiles) -> int:
-    """K and V of one key block on their channel."""
-    return round(WORD_CYCLES * tiles.key_block * tiles.head_dim) + DESCRIPTOR_SWITCH
+    """K and V of one key block on their channel, or the mask on its."""
+    words = max(tiles.key_block * tiles.head_dim, mask_bytes(tiles) // WORD_BYTES)
+    return round(WORD_CYCLES * words) + DESCRIPTOR_SWITCH
+
+
+def mask_bytes(tiles: Tiles) -> int:
+    """The mask of a key block and the rows of one column."""
+    return CORES_PER_COLUMN * tiles.query_block * tiles.key_block * tiles.mask_parts * ELEMENT_BYTES
 
 
 def item_cycles(tiles: Tiles) -> int:
@@ -88,7 +97,9 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     core, streams = live * compute + busiest * fixed, live * stream
     column = sum(max(n * compute + fixed, n * stream) for n in lengths)
     all_blocks = heads * sum(blocks)
-    moved = all_blocks * 2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES
+    moved = all_blocks * (
+        2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES + tiles.group_columns * mask_bytes(tiles)
+    )
     ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / DDR_BYTES)
     per_item = tiles.group_columns * (descriptors - 2 * pushes) + 2 * pushes
     dispatch = work.items * (per_item * (BLOCK_WRITE + PATCH) + (pushes + 2) * WRITE)

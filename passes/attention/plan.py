@@ -58,7 +58,9 @@ class Plan:
     """Tiles and places of one kernel, whatever the lengths of a call.
 
     query_block, key_block: rows of Q a core holds, rows of K and V it takes at a time.  group_columns: neighbouring
-    columns that share one stream of K and V.  call: what it was planned for, and runs without being told otherwise.
+    columns that share one stream of K and V.  mask_parts: bf16 numbers to an element of the mask operand, 0 where there
+    is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  call: what it
+    was planned for, and runs without being told otherwise.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
     """
@@ -68,6 +70,7 @@ class Plan:
     key_block: int
     columns: int
     group_columns: int
+    mask_parts: int
     core_buffers: Mapping[str, Buffer]
     core_locks: Mapping[str, int]
     core_lock_initial: Mapping[str, int]
@@ -107,6 +110,17 @@ class Plan:
         return self.key_block * self.head_dim * ELEMENT_BYTES
 
     @property
+    def query_chunks(self) -> int:
+        """Blocks of the mask's shape in which Q travels, where there is a mask: chunk c holds the columns from
+        min(c * key_block, head_dim - key_block) on."""
+        return -(-self.head_dim // self.key_block)
+
+    @property
+    def mask_bytes(self) -> int:
+        """One part of the mask for one core's rows and a key block."""
+        return self.query_block * self.key_block * ELEMENT_BYTES
+
+    @property
     def cores(self) -> int:
         return self.columns * CORES_PER_COLUMN
 
@@ -136,6 +150,8 @@ class Plan:
             sizes = (plan.head_dim, plan.query_block, plan.key_block, plan.columns, plan.group_columns)
             if not all(isinstance(size, int) and 0 < size <= 1 << 16 for size in sizes):
                 raise ValueError("a size is not a positive number")
+            if plan.mask_parts not in (0, 1, 2) or (plan.mask_parts and plan.head_dim < plan.key_block):
+                raise ValueError(f"{plan.mask_parts} parts of a mask, with head size {plan.head_dim}")
             if plan.columns % plan.group_columns or plan.columns > COLUMNS:
                 raise ValueError(f"{plan.columns} columns in groups of {plan.group_columns}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -149,7 +165,8 @@ class Plan:
         lines = [
             f"attention  batch {call.batch}, heads {call.heads} ({call.kv_heads} of K and V), "
             f"{call.query_length} queries, {call.key_length} keys, head size {self.head_dim}",
-            f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {work.key_blocks} blocks",
+            f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {work.key_blocks} blocks"
+            + (f", a mask in {self.mask_parts} parts" if self.mask_parts else ""),
             f"array      {self.columns} columns, {self.cores} cores, K and V shared by {self.group_columns}, "
             f"work items per group {per_group}",
         ]

@@ -21,7 +21,7 @@ from npuc.passes.array.flows import SHIM_KEY_VALUE_CHANNEL, SHIM_OUTPUT_CHANNEL,
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
-from npuc.passes.attention.transfers import Operands, Piece, Task, Transfers, contiguous, one_by_one
+from npuc.passes.attention.transfers import Operands, Task, Transfers, one_by_one
 from npuc.passes.attention.work import Item, Work
 
 STYLES = ("default", "plain")
@@ -35,19 +35,6 @@ def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default")
     """The TXN of a call.  ResourceError for strides or key lengths that descriptors and queues cannot serve."""
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
     return (_Plain if style == "plain" else _Sequence)(plan, work, operands).build()
-
-
-def contiguous_operands(plan: Plan, call: Call, numbers: Mapping[str, int]) -> Operands:
-    """All tensors whole arguments in row-major order; numbers: role -> argument."""
-    words = plan.row_words
-    queries = (call.batch, call.heads, call.query_length, words)
-    keys = (call.batch, call.kv_heads, call.key_length, words)
-    return Operands(
-        contiguous(numbers["q"], *queries),
-        contiguous(numbers["k"], *keys),
-        contiguous(numbers["v"], *keys),
-        contiguous(numbers["out"], *queries),
-    )
 
 
 class _Flight:
@@ -229,42 +216,56 @@ class _Plain(_Sequence):
         if first:
             for column in self.columns:
                 self._start_cores(column)
-        for channel, make in (
-            (QUERIES, self.transfers.queries),
-            (KEYS_VALUES, lambda item, member: self.transfers.keys_values(item) if member == 0 else []),
-            (OUTPUT, self.transfers.output),
-        ):
-            waiting = deque(
-                (column, _Flight(), deque(one_by_one(make(item, member))))
-                for group, item in items
-                for member, column in enumerate(self._members(group))
-            )
-            while waiting:
-                column, flight, left = waiting.popleft()
-                under_way = len(flight.tasks[channel])
-                if left and under_way < geometry.CHANNEL_QUEUE_DEPTH:
-                    self._push(column, flight, channel, left.popleft(), token=True)
-                elif under_way:
-                    self._done(column, flight, channel)
-                else:
-                    continue
-                waiting.append((column, flight, left))
+        masked = self.plan.mask_parts > 0
+        parts = [(column, item, member) for group, item in items for member, column in enumerate(self._members(group))]
+        flights = [_Flight() for _ in parts]
+        pending: dict[Channel, list[deque[Task]]] = {
+            QUERIES: [deque(one_by_one(self.transfers.queries(item, member))) for _, item, member in parts],
+            KEYS_VALUES: [
+                deque(one_by_one(self.transfers.keys_values(item) if member == 0 else [])) for _, item, member in parts
+            ],
+            OUTPUT: [deque(one_by_one(self.transfers.output(item, member))) for _, item, member in parts],
+        }
+        # The last task of a masked item's own rows is its mask, which goes out along with keys and values.
+        masks = [tasks.pop() for tasks in pending[QUERIES]] if masked else []
+        columns = [column for column, _, _ in parts]
+        self._run(columns, flights, QUERIES, pending[QUERIES])
+        for column, flight, task in zip(columns, flights, masks, strict=False):
+            self._push(column, flight, QUERIES, task, token=True)
+        self._run(columns, flights, KEYS_VALUES, pending[KEYS_VALUES])
+        self._run(columns, flights, QUERIES, [deque() for _ in parts])
+        self._run(columns, flights, OUTPUT, pending[OUTPUT])
+
+    def _run(
+        self, columns: Sequence[_Column], flights: Sequence[_Flight], channel: Channel, tasks: Sequence[deque[Task]]
+    ) -> None:
+        """Push these tasks, column by column in turn, and wait for them and those pushed before."""
+        waiting = deque(zip(columns, flights, tasks, strict=True))
+        while waiting:
+            column, flight, left = waiting.popleft()
+            under_way = len(flight.tasks[channel])
+            if left and under_way < geometry.CHANNEL_QUEUE_DEPTH:
+                self._push(column, flight, channel, left.popleft(), token=True)
+            elif under_way:
+                self._done(column, flight, channel)
+            else:
+                continue
+            waiting.append((column, flight, left))
 
 
 @lru_cache(maxsize=4096)
 def _shim_words(
-    words: int, row: int, stride: int, iterations: int, step: int, following: int | None
+    words: int, row: int, stride: int, iterations: int, step: int, rows: int, block: int, following: int | None
 ) -> tuple[int, ...]:
     """Register words of a shim descriptor; its address is patched in."""
     fields = {"length": words, "valid": 1, "ax_cache": geometry.SHIM_AX_CACHE}
     fields["burst"] = len(geometry.SHIM_BURST_BYTES) - 1
     if row:
         fields |= {"d0_wrap": row, "d1_step": stride - 1}
+    if rows:
+        fields |= {"d1_wrap": rows, "d2_step": block - 1}
     if iterations > 1:
         fields |= {"iteration_wrap": iterations - 1, "iteration_step": step - 1}
     if following is not None:
         fields |= {"use_next": 1, "next_bd": following}
     return tuple(geometry.pack_bd("shim", **fields))
-
-
-__all__ = ["OUTPUT", "STYLES", "Piece", "contiguous_operands", "sequence"]

@@ -1,18 +1,20 @@
 """What the shims move for one work item: tasks of buffer descriptors, in 32-bit words and bytes of the caller's arrays.
 
 Nothing outside the caller's arrays is read or written, and no word too many is sent: where an item has fewer rows than
-its tile, the last row is sent (and its result written) again; where the last key block has fewer keys than a block,
-other rows of the same head fill it, which the cores hide.
+its tile, the last row is sent (and its result written) again (with a mask Q and O are padded copies then); where the
+last key block has fewer keys than a block, other rows of the same head fill it, which the cores hide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
-from npuc.passes.attention.plan import CORES_PER_COLUMN, WORD_BYTES, Plan
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.masks import mask_copy, queries_held
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
 from npuc.passes.attention.work import Item, Work
 
 # The iteration field of a descriptor has 6 bits, so one task moves so many blocks of K and V at most.
@@ -42,17 +44,20 @@ class Operand:
 
 @dataclass(frozen=True)
 class Operands:
-    """Where a call's tensors lie."""
+    """Where a call's tensors lie.  mask: its copy (`masks`); mask_per_query: its rows are those of the queries."""
 
     q: Operand
     k: Operand
     v: Operand
     o: Operand
+    mask: Operand | None = None
+    mask_per_query: bool = False
 
 
 class Piece(NamedTuple):
     """One descriptor: `words` words of `argument` from byte `offset` on, `row` of them in a row if not 0 (rows `stride`
-    words apart); each of `iterations` runs moves on by `step` words."""
+    words apart), after every `rows` rows, if not 0, from `block` words further on than before; each of `iterations`
+    runs moves on by `step` words."""
 
     argument: int
     offset: int
@@ -61,6 +66,8 @@ class Piece(NamedTuple):
     stride: int = 0
     iterations: int = 1
     step: int = 1
+    rows: int = 0
+    block: int = 1
 
 
 class Task(NamedTuple):
@@ -75,6 +82,29 @@ def contiguous(argument: int, batch: int, heads: int, length: int, row_words: in
     return Operand(argument, 0, heads * length * row_words, length * row_words, row_words)
 
 
+def whole_arguments(
+    plan: Plan, call: Call, numbers: Mapping[str, int], mask_shape: Sequence[int] | None = None
+) -> Operands:
+    """All tensors whole arguments in row-major order; numbers: role -> argument; mask_shape: as the caller has it."""
+    words = plan.row_words
+    queries = (call.batch, call.heads, queries_held(plan, call), words)
+    keys = (call.batch, call.kv_heads, call.key_length, words)
+    mask, per_query = None, False
+    if mask_shape is not None:
+        copy = mask_copy(plan, call, mask_shape)
+        head = copy.rows * copy.row_words
+        alone = (copy.heads * head if copy.batch > 1 else 0, head if copy.heads > 1 else 0)
+        mask, per_query = Operand(numbers["mask"], 0, *alone, copy.row_words), copy.per_query
+    return Operands(
+        contiguous(numbers["q"], *queries),
+        contiguous(numbers["k"], *keys),
+        contiguous(numbers["v"], *keys),
+        contiguous(numbers["out"], *queries),
+        mask,
+        per_query,
+    )
+
+
 def check_strides(plan: Plan, operands: Operands) -> None:
     """ResourceError when a step does not fit a descriptor; such arrays are copied first."""
     for name, operand, rows in (
@@ -82,6 +112,7 @@ def check_strides(plan: Plan, operands: Operands) -> None:
         ("K", operands.k, plan.key_block),
         ("V", operands.v, plan.key_block),
         ("O", operands.o, 1),
+        *([("the mask", operands.mask, 1)] if operands.mask is not None else []),
     ):
         if not 0 < operand.row * rows <= LONGEST_STEP:
             raise ResourceError(
@@ -97,20 +128,46 @@ class Transfers:
         self.plan, self.work, self.operands = plan, work, operands
         self.row_words = plan.row_words
         self.column_rows = CORES_PER_COLUMN * plan.query_block
+        self.queries_held = queries_held(plan, work.call)
 
     def output(self, item: Item, column: int) -> list[Task]:
         """O of the rows of an item that the `column`-th column of its group has."""
         return self._rows(self.operands.o, item, column)
 
     def queries(self, item: Item, column: int) -> list[Task]:
-        """Q of these rows."""
-        return self._rows(self.operands.q, item, column)
+        """Q of these rows; with a mask, block by block of columns, and then the mask of the item's key blocks."""
+        if self.operands.mask is None:
+            return self._rows(self.operands.q, item, column)
+        first = item.base + column * self.column_rows
+        return [Task((*self._chunks(item, first), self._mask(self.operands.mask, item, column)))]
+
+    def _chunks(self, item: Item, first: int) -> Iterator[Piece]:
+        """The columns of Q's rows in blocks as wide as those of the mask; the last may overlap the one before."""
+        plan, q = self.plan, self.operands.q
+        offset = q.place(*divmod(item.head, self.work.call.heads), first)
+        width = plan.key_block * ELEMENT_BYTES // WORD_BYTES
+        whole, rest = divmod(self.row_words, width)
+        block = self.column_rows * width
+        yield Piece(q.argument, offset, whole * block, width, q.row, rows=self.column_rows, block=width)
+        if rest:
+            yield Piece(q.argument, offset + WORD_BYTES * (self.row_words - width), block, width, q.row)
+
+    def _mask(self, mask: Operand, item: Item, column: int) -> Piece:
+        """All parts of the key blocks of an item."""
+        plan = self.plan
+        batch, head = divmod(item.head, self.work.call.heads)
+        first = item.base + column * self.column_rows if self.operands.mask_per_query else 0
+        width = plan.key_block * ELEMENT_BYTES // WORD_BYTES
+        begin, blocks = plan.mask_parts * item.first, plan.mask_parts * (item.end - item.first)
+        offset = mask.place(batch, head, first) + WORD_BYTES * width * begin
+        words = blocks * self.column_rows * width
+        return Piece(mask.argument, offset, words, width, mask.row, rows=self.column_rows, block=width)
 
     def _rows(self, operand: Operand, item: Item, column: int) -> list[Task]:
         call = self.work.call
         batch, head = divmod(item.head, call.heads)
         first = item.base + column * self.column_rows
-        valid = max(0, min(self.column_rows, call.query_length - first))
+        valid = max(0, min(self.column_rows, self.queries_held - first))
         repeated = self.column_rows - valid
         tasks = []
         if repeated and valid == 1:

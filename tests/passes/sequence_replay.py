@@ -143,7 +143,12 @@ class Replay:
         items = sum(len(task.words) for task in shim.tasks[OUTPUT] if task.done) // tile
         group, member = divmod(column, plan.group_columns)
         blocks = sum(item.end - item.first for item in list(self.work.of_group(group))[:items])
-        taken = {QUERIES: items * tile, KEYS_VALUES: 2 * blocks * plan.key_block * plan.row_words if member == 0 else 0}
+        if plan.mask_parts:
+            block = 2 * plan.query_block * plan.key_block
+            own = (items * plan.query_chunks + plan.mask_parts * blocks) * block
+        else:
+            own = items * tile
+        taken = {QUERIES: own, KEYS_VALUES: 2 * blocks * plan.key_block * plan.row_words if member == 0 else 0}
         for channel, words in taken.items():
             for task in shim.tasks[channel]:
                 words -= len(task.words)

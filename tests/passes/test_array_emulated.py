@@ -15,7 +15,8 @@ from npuc.passes.array.configure import configure, core_tiles
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import STYLES, contiguous_operands, sequence
+from npuc.passes.attention.sequence import STYLES, sequence
+from npuc.passes.attention.transfers import whole_arguments
 from npuc.passes.machine import codegen
 from npuc.passes.options import Options
 
@@ -72,7 +73,7 @@ def booted(plan: Plan) -> Any:
 
 def check_run(emulated: Any, plan: Plan, call: Call, style: str, random: np.random.Generator) -> None:
     """One call on random words: every output word right, nothing written around the output."""
-    operands = contiguous_operands(plan, call, {"q": 0, "k": 1, "v": 2, "out": 3})
+    operands = whole_arguments(plan, call, {"q": 0, "k": 1, "v": 2, "out": 3})
     guard = 4096
     operands = replace(operands, o=replace(operands.o, offset=guard))
     words = txn.read_txn(sequence(plan, call, operands, style)).operations

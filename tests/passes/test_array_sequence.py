@@ -17,21 +17,22 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.masks import mask_copy
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, contiguous_operands, sequence
-from npuc.passes.attention.transfers import Operand, Operands
+from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, sequence
+from npuc.passes.attention.transfers import Operand, Operands, whole_arguments
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
-Q, K, V, OUT = range(4)
+Q, K, V, OUT, MASK = range(5)
 ROLES = {"q": Q, "k": K, "v": V, "out": OUT}
 LENGTHS = (1, 2, 15, 16, 17, 31, 33, 63, 65, 127, 129, 255, 257)
 SEEDS = range(30)
 
 
-def planned(columns: int, group_columns: int, head_dim: int, query_block: int) -> Plan:
+def planned(columns: int, group_columns: int, head_dim: int, query_block: int, **attributes: str) -> Plan:
     options = Options(columns=columns, options={"query_block": str(query_block)})
-    plan = make_plan(Attention.make(heads=1, query_length=64, head_dim=head_dim), options)
+    plan = make_plan(Attention.make(heads=1, query_length=64, head_dim=head_dim, **attributes), options)  # type: ignore[arg-type]
     return replace(plan, group_columns=group_columns)
 
 
@@ -52,7 +53,7 @@ def random_case(seed: int) -> tuple[Plan, Call, Operands]:
         diagonal=generator.choice((NO_DIAGONAL, 0, keys - queries)),
         window=generator.choice((NO_WINDOW, 40)),
     )
-    operands = contiguous_operands(plan, call, ROLES)
+    operands = whole_arguments(plan, call, ROLES)
     if generator.random() < 0.5:
         operands = Operands(*(strided(plan, call, getattr(operands, name), name) for name in "qkvo"))
     return plan, call, operands
@@ -115,6 +116,61 @@ def check_keys_values(plan: Plan, work: Work, operands: Operands, moved: np.ndar
     assert not blocks
 
 
+MASKS = (dict(mask="keep"), dict(mask="add"), dict(mask="add", dtype="f32"))
+
+
+def masked_case(seed: int) -> tuple[Plan, Call, Operands, tuple[int, ...]]:
+    generator = random.Random(seed)
+    print("seed", seed)
+    columns, group = generator.choice(((1, 1), (2, 1), (2, 2), (4, 2)))
+    head_dim, query_block = generator.choice(((8, 32), (40, 16), (64, 32), (80, 8), (128, 16), (208, 8)))
+    plan = planned(columns, group, head_dim, query_block, **generator.choice(MASKS))
+    queries, keys = generator.choice(LENGTHS), generator.choice(LENGTHS)
+    limits = dict(diagonal=generator.choice((NO_DIAGONAL, 0)), window=generator.choice((NO_WINDOW, 40)))
+    call = Call(generator.randint(1, 2), 4, 2, queries, keys, 1.0, **limits)
+    shape = tuple(generator.choice((1, size)) for size in (call.batch, call.heads, queries, keys))
+    shape = shape[generator.randint(0, 3) :]
+    return plan, call, whole_arguments(plan, call, ROLES | {"mask": MASK}, shape), shape
+
+
+@pytest.mark.parametrize("style", ["default", "plain"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_queries_and_every_needed_block_of_the_mask_come_once_for_every_row(seed: int, style: str) -> None:
+    """Q's columns in blocks, the last one moved up to end with them, then all parts of the item's key blocks."""
+    plan, call, operands, shape = masked_case(seed)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, operands, style))
+    assert operands.mask is not None
+    width, tile = plan.key_block // 2, 4 * plan.query_block
+    batches, heads, mask_rows, _ = (1,) * (4 - len(shape)) + shape
+    copy_rows = max(call.query_length, plan.rows_per_item) if mask_rows > 1 else tile
+    row_words = -(-call.key_length // plan.key_block) * plan.mask_parts * width
+    held = max(call.query_length, plan.rows_per_item)
+    starts = [min(chunk * width, plan.row_words - width) for chunk in range(plan.query_chunks)]
+    assert starts[-1] + width == plan.row_words
+    for column in range(plan.columns):
+        group, member = divmod(column, plan.group_columns)
+        expected = []
+        for item in work.of_group(group):
+            batch, head = divmod(item.head, call.heads)
+            first = item.base + member * tile
+            places = (np.arange(first, first + tile) + held * item.head) * plan.row_words
+            assert first + tile <= held
+            expected += [(Q, places[:, None] + start + np.arange(width)) for start in starts]
+            mask_head = (batch if batches > 1 else 0) * heads + (head if heads > 1 else 0)
+            first = first if mask_rows > 1 else 0
+            assert first + tile <= copy_rows
+            places = (np.arange(first, first + tile) + copy_rows * mask_head) * row_words
+            for part in range(item.first * plan.mask_parts, item.end * plan.mask_parts):
+                expected.append((MASK, places[:, None] + part * width + np.arange(width)))
+        words = [np.stack([np.full(place.size, argument), place.ravel()], axis=1) for argument, place in expected]
+        moved = replay.words(column, QUERIES)
+        assert np.array_equal(moved, np.concatenate(words) if words else np.zeros((0, 2)))
+        check_keys_values(plan, work, operands, replay.words(column, KEYS_VALUES), group if member == 0 else None)
+    copy = mask_copy(plan, call, shape)
+    assert copy.shape == (batches, heads, copy_rows, row_words // width // plan.mask_parts, plan.mask_parts, 2 * width)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_each_core_gets_its_parameters_and_one_start(seed: int) -> None:
     plan, call, operands = random_case(seed)
@@ -141,7 +197,7 @@ def test_the_plain_style_needs_no_chain_iteration_or_repeat(seed: int) -> None:
 def test_long_keys_pass_through_the_queue_by_waiting_for_its_oldest_task(keys: int) -> None:
     plan = planned(1, 1, 8, 8)
     call = Call(1, 2, 1, 40, keys, 1.0)
-    operands = contiguous_operands(plan, call, ROLES)
+    operands = whole_arguments(plan, call, ROLES)
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
     replay = Replay(plan, work, sequence(plan, call, operands))
     check_keys_values(plan, work, operands, replay.words(0, KEYS_VALUES), 0)
@@ -151,7 +207,7 @@ def test_two_items_are_under_way_where_queues_and_descriptors_hold_them() -> Non
     plan = planned(1, 1, 64, 32)
     for keys in (256, 250):
         call = Call(1, 8, 8, 128, keys, 1.0)
-        operations = txn.read_txn(sequence(plan, call, contiguous_operands(plan, call, ROLES))).operations
+        operations = txn.read_txn(sequence(plan, call, whole_arguments(plan, call, ROLES))).operations
         pushes = [o for o in operations if isinstance(o, txn.Sync) or getattr(o, "value", 0) >> 31]
         assert [type(o) for o in pushes[:3]] == [txn.Write, txn.Write, txn.Sync if keys == 250 else txn.Write]
 
@@ -164,7 +220,7 @@ def test_the_same_call_gives_the_same_bytes() -> None:
 def test_a_new_length_of_512_items_takes_some_milliseconds() -> None:
     plan = planned(4, 1, 128, 32)
     call = Call(1, 32, 16, 2048, 2048, 1.0, diagonal=0)
-    operands = contiguous_operands(plan, call, ROLES)
+    operands = whole_arguments(plan, call, ROLES)
     took = []
     for _ in range(5):
         before = time.process_time()
@@ -177,7 +233,7 @@ def test_a_new_length_of_512_items_takes_some_milliseconds() -> None:
 def test_strides_beyond_a_descriptor_are_a_resource_error() -> None:
     plan = planned(1, 1, 64, 32)
     call = Call(1, 1, 1, 64, 64, 1.0)
-    operands = contiguous_operands(plan, call, ROLES)
+    operands = whole_arguments(plan, call, ROLES)
     wide = replace(operands, k=replace(operands.k, row=40_000))
     with pytest.raises(ResourceError, match="rows of K lie 40000 words apart"):
         sequence(plan, call, wide)

@@ -1,0 +1,51 @@
+"""The copy of a mask that the array reads: where it lies is said in `passes/attention/masks.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.masks import HIDDEN_BITS, HIDES, MaskCopy
+from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
+
+
+def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
+    """The copy of a mask, boolean (true = keep) or added, of any shape that broadcasts to the call's scores.
+
+    Raises UnsupportedError where it is larger than an argument may be.
+    """
+    if copy.nbytes > LARGEST_ARGUMENT:
+        raise UnsupportedError(
+            f"the mask's copy on the device takes {copy.nbytes:,} bytes, an argument {LARGEST_ARGUMENT:,} at most",
+            remedy="give a mask that heads or batch share, or use the reference backend",
+        )
+    sizes = (1,) * (4 - mask.ndim) + mask.shape
+    copied = np.empty(copy.shape, np.uint16)
+    for batch, heads in enumerate(mask.reshape(sizes)):
+        for head, rows in enumerate(heads):
+            if copy.per_query:
+                rows = np.pad(rows, ((0, copy.rows - len(rows)), (0, 0)), mode="edge")
+            _fill(copied[batch, head], copy, rows)
+    return bytearray(copied.tobytes())
+
+
+def _fill(copied: np.ndarray, copy: MaskCopy, rows: np.ndarray) -> None:
+    """[rows, blocks, parts, key_block] from [rows or 1, keys or 1]."""
+    for part, (bits, beyond) in enumerate(zip(_parts(rows, copy.parts), (HIDDEN_BITS, 0), strict=False)):
+        keys = np.full((len(rows), copy.blocks * copy.key_block), beyond, np.uint16)
+        keys[:, : copy.keys] = bits
+        copied[:, :, part] = keys.reshape(len(rows), copy.blocks, copy.key_block)
+
+
+def _parts(rows: np.ndarray, parts: int) -> list[np.ndarray]:
+    """bf16 bits whose sum is the mask, `HIDDEN_BITS` and zeros where it hides a key."""
+    if rows.dtype == np.bool_:
+        return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][:parts]
+    hidden = rows <= HIDES
+    rest = np.where(hidden, 0, rows).astype(np.float32)
+    found = []
+    for part in range(parts):
+        high = round_to_bf16(rest)
+        rest = rest - high.astype(np.float32)
+        found.append(np.where(hidden, np.uint16(0 if part else HIDDEN_BITS), high.view(np.uint16)))
+    return found
