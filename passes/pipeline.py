@@ -15,12 +15,14 @@ from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.compiler.interface import INSTANCE, argument_records, kernel_name
 from npuc.compiler.progress import long_work
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.configure import Tile, configure, core_tiles
+from npuc.passes.array.configure import configure
+from npuc.passes.array.design import Place
 from npuc.passes.attention import choose
 from npuc.passes.attention import core as attention_kernel
 from npuc.passes.attention.call import with_default_sizes
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import STYLES, sequence
+from npuc.passes.attention.streams import make_design
 from npuc.passes.attention.supported import check_supported
 from npuc.passes.attention.transfers import whole_arguments
 from npuc.passes.machine import codegen
@@ -47,8 +49,8 @@ class CompiledKernel:
     source: str | None = None
     plan: Plan = field(init=False)
     kernel: attention_kernel.KernelProgram = field(init=False)
-    programs: dict[Tile, codegen.CoreProgram] = field(init=False)
-    elfs: dict[Tile, bytes] = field(init=False)
+    programs: dict[Place, codegen.CoreProgram] = field(init=False)
+    elfs: dict[Place, bytes] = field(init=False)
     commands: Sequence[cdo.Command] = field(init=False)
     cdo: bytes = field(init=False)
     pdi: bytes = field(init=False)
@@ -119,7 +121,7 @@ def _kernel(kernel: CompiledKernel) -> None:
 def _codegen(kernel: CompiledKernel) -> None:
     """All cores run the same program: what differs between them comes through their streams."""
     program = codegen.generate(kernel.kernel.program)
-    kernel.programs = {tile: program for tile in core_tiles(kernel.plan)}
+    kernel.programs = {tile: program for tile in make_design(kernel.plan).tiles}
 
 
 def _core_image(kernel: CompiledKernel, program: codegen.CoreProgram) -> elf.CoreImage:
@@ -138,7 +140,8 @@ def _elf(kernel: CompiledKernel) -> None:
 
 
 def _configure(kernel: CompiledKernel) -> None:
-    kernel.commands = configure(kernel.plan, {tile: elf.read_elf(data) for tile, data in kernel.elfs.items()})
+    images = {tile: elf.read_elf(data) for tile, data in kernel.elfs.items()}
+    kernel.commands = configure(make_design(kernel.plan, images))
     kernel.cdo = cdo.write_cdo(kernel.commands)
 
 

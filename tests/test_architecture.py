@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiler.interface": {"compiler.frontend", ERRORS},
     # compilation
     "passes.machine": {"compiler.target", "compiler.asm", ERRORS},
+    "passes.array": {"compiler.target", "compiler.emit", ERRORS},
     # what runs
     "runtime.reference": {ERRORS},
     "runtime.arguments": {ERRORS},

@@ -1,4 +1,4 @@
-"""Plan and core programs -> the register writes that set up the array.
+"""A design -> the register writes that set up the array.
 
 Order as compilers for the array write it (facts/platform/pdi_cdo.md section 4): core programs, then locks, descriptors,
 channels and streams, then core enables.
@@ -7,7 +7,7 @@ channels and streams, then core enables.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit import cdo
@@ -15,11 +15,12 @@ from npuc.compiler.emit.elf import CoreImage
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.descriptors import DmaProgram
-from npuc.passes.array.flows import SHIM_OUTPUT_CHANNEL, kernel_flows, token_route
+from npuc.passes.array.design import Design, Place
+from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
+from npuc.passes.array.flows import design_flows, token_route
 from npuc.passes.array.router import Connection, PacketConnection, route
-from npuc.passes.attention.plan import Plan
+from npuc.passes.array.target import Target
 
-Tile = tuple[int, int]
 CHANNEL_RESET = 1 << geometry.CHANNEL_RESET_BIT
 PACKET_ID_MASK = 0x1F
 PROGRAM_LOAD_BYTES = 16  # loads of public files are multiples of this (facts/platform/pdi_cdo.md, last section)
@@ -27,48 +28,38 @@ PROGRAM_LOAD_BYTES = 16  # loads of public files are multiples of this (facts/pl
 DMA_SELECTED = geometry.SHIM_MUX_DMA
 
 
-def configure(plan: Plan, images: Mapping[Tile, CoreImage]) -> list[cdo.Command]:
-    """All commands; images: (column, row) -> what each core of the plan runs.
-
-    Raises ResourceError for a program beyond the 16 KiB of program memory or a stream without a route.
-    """
-    tiles = sorted(images)
-    assert tiles == core_tiles(plan)
+def configure(design: Design) -> list[cdo.Command]:
+    """All commands.  Raises ResourceError for a program beyond program memory or a stream without a route."""
+    target, columns = design.target, range(design.columns)
     commands: list[cdo.Command] = [cdo.Nop()]
-    for tile in tiles:
-        commands += _load_core(tile, images[tile])
-    for tile in tiles:
-        commands += _reset_core(tile)
-    for column in range(plan.columns):  # what an earlier configuration left there (facts/platform/pdi_cdo.md)
+    for tile in design.tiles:
+        commands += _load_core(tile, design.programs[tile], target)
+    for tile in design.tiles:
+        commands += _reset_core(tile, target)
+    for column in columns:  # what an earlier configuration left there (facts/platform/pdi_cdo.md)
         for value in (CHANNEL_RESET, 0):
             commands += _channel_resets((column, geometry.MEMTILE_ROW), value)
-    commands += _initial_locks(plan)
-    core, memtile = dma.core_program(plan), dma.memtile_program(plan)
-    for column in range(plan.columns):
+    commands += _initial_locks(design)
+    core, memtile = dma.core_program(design), dma.memtile_program(design)
+    for column in columns:
         commands += _dma((column, geometry.MEMTILE_ROW), memtile)
-        for row in geometry.CORE_ROWS:
+        for row in target.core_rows:
             commands += _dma((column, row), core)
-    commands += circuits(route(kernel_flows(plan.columns, plan.group_columns), plan.columns))
-    for column in range(plan.columns):
+    commands += circuits(route(design_flows(design), design.columns))
+    for column in columns:
         commands += packets(token_route(column))
         commands += _shim_ports(column)
-    for column, row in tiles:
+    for column, row in design.tiles:
         control = geometry.tile_address(column, row, geometry.CORE_CONTROL)
         commands.append(cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, geometry.CORE_CONTROL_ENABLE))
     return commands
 
 
-def core_tiles(plan: Plan) -> list[Tile]:
-    """(column, row) of every core the plan uses, in order."""
-    return [(column, row) for column in range(plan.columns) for row in geometry.CORE_ROWS]
-
-
-def _load_core(tile: Tile, image: CoreImage) -> Iterator[cdo.Command]:
+def _load_core(tile: Place, image: CoreImage, target: Target) -> Iterator[cdo.Command]:
     """Stop the core and its DMA, load program and data, let the DMA go."""
-    if len(image.program) > geometry.PROGRAM_MEMORY_SIZE:
+    if len(image.program) > target.program_memory:
         raise ResourceError(
-            f"program of core {tile} has {len(image.program):,} bytes, "
-            f"program memory holds {geometry.PROGRAM_MEMORY_SIZE:,}"
+            f"program of core {tile} has {len(image.program):,} bytes, program memory holds {target.program_memory:,}"
         )
     control = geometry.tile_address(*tile, geometry.CORE_CONTROL)
     yield cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, 0)
@@ -77,7 +68,7 @@ def _load_core(tile: Tile, image: CoreImage) -> Iterator[cdo.Command]:
     yield cdo.DmaWrite(geometry.tile_address(*tile, geometry.PROGRAM_MEMORY_OFFSET), _words(program))
     for segment in image.data:
         offset = segment.address - geometry.CORE_VIEW_OWN
-        assert 0 <= offset and offset + len(segment.data) <= geometry.CORE_MEMORY_SIZE
+        assert 0 <= offset and offset + len(segment.data) <= target.core_memory
         yield cdo.DmaWrite(geometry.tile_address(*tile, offset), _words(segment.data))
     yield from _channel_resets(tile, 0)
 
@@ -87,7 +78,7 @@ def _words(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(padded) // 4}I", padded)
 
 
-def _channel_resets(tile: Tile, value: int) -> Iterator[cdo.Command]:
+def _channel_resets(tile: Place, value: int) -> Iterator[cdo.Command]:
     kind = geometry.tile_kind(tile[1])
     for direction in ("mm2s", "s2mm"):
         for channel in range(geometry.CHANNEL_COUNT[kind]):
@@ -95,28 +86,27 @@ def _channel_resets(tile: Tile, value: int) -> Iterator[cdo.Command]:
             yield cdo.MaskWrite(geometry.tile_address(*tile, offset), CHANNEL_RESET, value)
 
 
-def _reset_core(tile: Tile) -> Iterator[cdo.Command]:
+def _reset_core(tile: Place, target: Target) -> Iterator[cdo.Command]:
     control = geometry.tile_address(*tile, geometry.CORE_CONTROL)
     for value in (geometry.CORE_CONTROL_RESET, 0):
         yield cdo.MaskWrite(control, geometry.CORE_CONTROL_RESET, value)
-    for lock in range(geometry.LOCK_COUNT["core"]):
+    for lock in range(target.core_locks):
         yield cdo.Write(geometry.tile_address(*tile, geometry.lock_offset("core", lock)), 0)
 
 
-def _initial_locks(plan: Plan) -> Iterator[cdo.Command]:
+def _initial_locks(design: Design) -> Iterator[cdo.Command]:
     """Memory tiles get every lock they use, cores (cleared by their reset) those that do not start at 0."""
-    for column in range(plan.columns):
-        for name, lock in plan.memtile_locks.items():
+    for column in range(design.columns):
+        for lock, value in enumerate(design.relay_locks.values()):
             address = geometry.tile_address(column, geometry.MEMTILE_ROW, geometry.lock_offset("memtile", lock))
-            yield cdo.Write(address, plan.memtile_lock_initial[name])
-    for tile in core_tiles(plan):
-        for name, lock in plan.core_locks.items():
-            if plan.core_lock_initial[name]:
-                address = geometry.tile_address(*tile, geometry.lock_offset("core", lock))
-                yield cdo.Write(address, plan.core_lock_initial[name])
+            yield cdo.Write(address, value)
+    for tile in design.tiles:
+        for lock, value in enumerate(design.core_locks.values()):
+            if value:
+                yield cdo.Write(geometry.tile_address(*tile, geometry.lock_offset("core", lock)), value)
 
 
-def _dma(tile: Tile, program: DmaProgram) -> Iterator[cdo.Command]:
+def _dma(tile: Place, program: DmaProgram) -> Iterator[cdo.Command]:
     for descriptor in program.descriptors:
         offset = geometry.bd_offset(program.kind, descriptor.number)
         yield cdo.DmaWrite(geometry.tile_address(*tile, offset), descriptor.pack())

@@ -116,28 +116,3 @@ def ring(descriptors: list[Descriptor]) -> list[Descriptor]:
 def _followed(descriptor: Descriptor, number: int) -> Descriptor:
     values = {name: getattr(descriptor, name) for name in descriptor.__dataclass_fields__}
     return Descriptor(**{**values, "next": number})
-
-
-def packed_tiles(rows: int, row_words: int, tile_rows: int, tile_words: int) -> tuple[Dimension, ...]:
-    """Order of a row-major [rows][row_words] array as tiles of tile_rows x tile_words, tiles row by row.
-
-    Sent: row-major memory -> tile order on the stream (core layout).  Received: tile order -> row-major memory.
-    """
-    assert rows % tile_rows == 0 and row_words % tile_words == 0
-    return (
-        Dimension(tile_words, 1),
-        Dimension(tile_rows, row_words),
-        Dimension(row_words // tile_words, tile_words),
-        Dimension(0, tile_rows * row_words),
-    )
-
-
-def packed_tile_columns(rows: int, row_words: int, tile_rows: int, tile_words: int) -> tuple[Dimension, ...]:
-    """As packed_tiles, tiles column by column."""
-    assert rows % tile_rows == 0 and row_words % tile_words == 0
-    return (
-        Dimension(tile_words, 1),
-        Dimension(tile_rows, row_words),
-        Dimension(rows // tile_rows, tile_rows * row_words),
-        Dimension(0, tile_words),
-    )

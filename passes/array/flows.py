@@ -1,57 +1,76 @@
-"""The streams of the attention kernel in each column."""
+"""The routes of a design's streams through the tiles of each column."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array import dma
+from npuc.passes.array.design import Design
+from npuc.passes.array.fifo import (
+    CORE_OUTPUT_CHANNEL,
+    FIRST_CORE_CHANNEL,
+    OUTPUT_CHANNEL,
+    RECEIVING_CHANNELS,
+    SHIM_OUTPUT_CHANNEL,
+    Fifo,
+)
 from npuc.passes.array.router import Connection, Flow, PacketConnection, Port
 
 SHIM, MEMTILE = geometry.SHIM_ROW, geometry.MEMTILE_ROW
-SHIM_KEY_VALUE_CHANNEL = 0  # MM2S
-SHIM_QUERY_CHANNEL = 1  # MM2S
-SHIM_OUTPUT_CHANNEL = 0  # S2MM
 
 
-def kernel_flows(columns: int, group_columns: int) -> list[Flow]:
-    """All streams of the array: each group of neighbouring columns gets K and V from its first column's shim."""
-    flows = []
-    for column in range(columns):
-        leads = column % group_columns == 0
-        members = range(column, column + group_columns) if leads else ()
-        flows += column_flows(column, members)
+def design_flows(design: Design) -> list[Flow]:
+    """All streams of the array, column by column; one that columns share comes from the first of them."""
+    flows: list[Flow] = []
+    for column in range(design.columns):
+        flows += _from_memory(design, column)
+        flows += _inside(design, column)
     return flows
 
 
-def column_flows(column: int, members: Sequence[int]) -> list[Flow]:
-    """K/V from the shim to the memory tiles of `members`, Q from it, K/V broadcast to the four cores, Q to and O from
-    each, O to the shim."""
+def _named(fifos: Sequence[Fifo]) -> str:
+    return "/".join(fifo.name.upper() for fifo in fifos)
 
-    def shim_sends(channel: int) -> Port:
-        return Port(column, SHIM, "south", geometry.SHIM_MM2S_SLAVE_SOUTH[channel])
 
-    def memtile(channel: int, column: int = column) -> Port:
-        return Port(column, MEMTILE, "dma", channel)
+def _channels(design: Design) -> Iterator[tuple[int, list[Fifo]]]:
+    for channel in RECEIVING_CHANNELS:
+        fifos = design.inputs(channel)
+        if fifos:
+            yield channel, fifos
 
-    cores = list(enumerate(geometry.CORE_ROWS))
-    shim_receives = Port(column, SHIM, "south", geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL])
-    key_values = tuple(Port(column, row, "dma", dma.KEY_VALUE_CHANNEL) for _, row in cores)
-    flows = []
-    if members:
-        shared = tuple(memtile(dma.KEY_VALUE_CHANNEL, member) for member in members)
-        flows.append(Flow("K/V from memory", shim_sends(SHIM_KEY_VALUE_CHANNEL), shared))
-    flows += [
-        Flow("Q from memory", shim_sends(SHIM_QUERY_CHANNEL), (memtile(dma.QUERY_CHANNEL),)),
-        Flow("O to memory", memtile(dma.OUTPUT_CHANNEL), (shim_receives,)),
-        Flow("K/V to cores", memtile(dma.KEY_VALUE_CHANNEL), key_values),
-    ]
-    for core, row in cores:
-        channel = dma.FIRST_CORE_CHANNEL + core
-        query = Port(column, row, "dma", dma.QUERY_CHANNEL)
-        flows.append(Flow(f"Q to core {core}", memtile(channel), (query,)))
-        flows.append(Flow(f"O of core {core}", Port(column, row, "dma", 0), (memtile(channel),)))
-    return flows
+
+def _memtile(column: int, channel: int) -> Port:
+    return Port(column, MEMTILE, "dma", channel)
+
+
+def _from_memory(design: Design, column: int) -> Iterator[Flow]:
+    """Between the shim of a column and memory tiles."""
+    for channel, fifos in _channels(design):
+        width = fifos[0].columns
+        if column % width == 0:
+            source = Port(column, SHIM, "south", geometry.SHIM_MM2S_SLAVE_SOUTH[channel])
+            members = tuple(_memtile(member, channel) for member in range(column, column + width))
+            yield Flow(f"{_named(fifos)} from memory", source, members)
+    for fifo in design.outputs:
+        target = Port(column, SHIM, "south", geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL])
+        yield Flow(f"{_named([fifo])} to memory", _memtile(column, OUTPUT_CHANNEL), (target,))
+
+
+def _inside(design: Design, column: int) -> Iterator[Flow]:
+    """Between the memory tile of a column and its cores."""
+    rows = design.target.core_rows
+    dealt = [(channel, fifos[0]) for channel, fifos in _channels(design) if fifos[0].dealt]
+    for channel, fifos in _channels(design):
+        if not fifos[0].dealt:
+            cores = tuple(Port(column, row, "dma", channel) for row in rows)
+            yield Flow(f"{_named(fifos)} to cores", _memtile(column, channel), cores)
+    for core, row in enumerate(rows):
+        memtile = _memtile(column, FIRST_CORE_CHANNEL + core)
+        for channel, fifo in dealt:
+            yield Flow(f"{_named([fifo])} to core {core}", memtile, (Port(column, row, "dma", channel),))
+        for fifo in design.outputs:
+            source = Port(column, row, "dma", CORE_OUTPUT_CHANNEL)
+            yield Flow(f"{_named([fifo])} of core {core}", source, (memtile,))
 
 
 def token_route(column: int) -> PacketConnection:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError, UsageError
-from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.design import core_locks, relay_buffers, relay_locks
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention import memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.streams import START, streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
@@ -106,16 +109,16 @@ def _query_blocks(attention: Attention, options: Options) -> list[int]:
 
 def _column_counts(options: Options) -> list[int]:
     if options.columns is None:
-        return list(range(1, geometry.COLUMNS + 1))
-    if not 1 <= options.columns <= geometry.COLUMNS:
-        raise UsageError(f"{options.columns} columns: npu1 has 1 to {geometry.COLUMNS} for a kernel")
+        return list(range(1, NPU1.columns + 1))
+    if not 1 <= options.columns <= NPU1.columns:
+        raise UsageError(f"{options.columns} columns: npu1 has 1 to {NPU1.columns} for a kernel")
     return [options.columns]
 
 
 def _plan(tiles: Tiles, call: Call) -> Plan:
     sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts)
-    core_locks, core_initial = memory.core_locks(tiles.mask_parts)
-    memtile_locks, memtile_initial = memory.memtile_locks(tiles.mask_parts)
+    fifos = streams(*sizes)
+    core, memtile = core_locks(fifos, (START,)), relay_locks(fifos, NPU1)
     return Plan(
         head_dim=tiles.head_dim,
         query_block=tiles.query_block,
@@ -124,11 +127,15 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         group_columns=tiles.group_columns,
         mask_parts=tiles.mask_parts,
         core_buffers=memory.core_memory(*sizes),
-        core_locks=core_locks,
-        core_lock_initial=core_initial,
-        memtile_buffers=memory.memtile_memory(*sizes),
-        memtile_locks=memtile_locks,
-        memtile_lock_initial=memtile_initial,
+        core_locks=_numbered(core),
+        core_lock_initial=core,
+        memtile_buffers=relay_buffers(fifos, NPU1),
+        memtile_locks=_numbered(memtile),
+        memtile_lock_initial=memtile,
         call=call,
         estimate=estimate(tiles, _work(tiles, call)),
     )
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}

@@ -1,6 +1,6 @@
 """Cycles of a plan for a call, by a model of six terms: compute, streams, DDR, dispatch, start-up and drain.
 
-Costs of the machine stand in facts/silicon (as `runtime/emulator/timing.py` has them); those of the core program were
+Costs of the machine are the target's; those of the core program were
 fitted to emulated runs of single columns (head sizes 8 to 256, 8 to 64 queries a core).
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from npuc.passes.array.target import NPU1
+from npuc.passes.attention.core.parameters import WORDS
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate
 from npuc.passes.attention.work import Work
 
@@ -21,16 +23,8 @@ ITEM_OUTPUT = 0.83  # and each of its outputs
 PARTIAL_BLOCK = 6.0  # 32 scores of a block that is hidden in part
 MASK_PART = 8.0  # 32 scores with one part of a mask
 
-# The machine.
-WORD_CYCLES = 1.05  # a shim channel
-DESCRIPTOR_SWITCH = 2
-DDR_BYTES = 26.0  # a cycle, all channels, each way
-SHIM_START = 747
-WRITE, BLOCK_WRITE, PATCH = 100, 203, 100
-PARAMETERS = 307 + WRITE  # a block write of 16 words and the start lock
-PUSH_GAP = 2850
-COMPLETION = 8000  # data to the sequence's knowledge of it
-DESCRIPTORS, QUEUE = 16, 4  # of a shim, of a channel
+COSTS = NPU1.costs
+PARAMETERS = COSTS.block_write + (WORDS - COSTS.block_words) * COSTS.block_word + COSTS.write  # and the start lock
 
 
 @dataclass(frozen=True)
@@ -63,7 +57,7 @@ def block_cycles(tiles: Tiles) -> int:
 def stream_cycles(tiles: Tiles) -> int:
     """K and V of one key block on their channel, or the mask on its."""
     words = max(tiles.key_block * tiles.head_dim, mask_bytes(tiles) // WORD_BYTES)
-    return round(WORD_CYCLES * words) + DESCRIPTOR_SWITCH
+    return round(COSTS.word * words) + COSTS.descriptor
 
 
 def mask_bytes(tiles: Tiles) -> int:
@@ -84,13 +78,13 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     short = call.query_length < tiles.rows
     compute, stream = block_cycles(tiles), stream_cycles(tiles)
     tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
-    transfer = SHIM_START + round(WORD_CYCLES * tile_words)
+    transfer = COSTS.shim_start + round(COSTS.word * tile_words)
     pushes = -(-max(blocks) // 64) + (1 if tail else 0)
     descriptors = 2 * pushes + (2 if tail else 0) + (4 if short else 2)
-    alone = 2 * descriptors > DESCRIPTORS or 2 * pushes > QUEUE  # one item under way at a time
+    alone = 2 * descriptors > NPU1.shim_descriptors or 2 * pushes > NPU1.task_queue  # one item under way at a time
     limited = call.diagonal < call.query_length or tail
     masked = round(PARTIAL_BLOCK * tiles.query_block * tiles.key_block / 32) if limited else 0
-    fixed = item_cycles(tiles) + masked + (COMPLETION + transfer if alone else 0)
+    fixed = item_cycles(tiles) + masked + (COSTS.completion + transfer if alone else 0)
     busiest = work.count(0)
     lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
     live = sum(lengths)
@@ -100,13 +94,15 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     moved = all_blocks * (
         2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES + tiles.group_columns * mask_bytes(tiles)
     )
-    ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / DDR_BYTES)
+    ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / COSTS.ddr_bytes)
     per_item = tiles.group_columns * (descriptors - 2 * pushes) + 2 * pushes
-    dispatch = work.items * (per_item * (BLOCK_WRITE + PATCH) + (pushes + 2) * WRITE)
-    dispatch += busiest * (max(pushes, 2 if short else 1) - 1) * PUSH_GAP
-    start = SHIM_START + tiles.columns * (3 * (BLOCK_WRITE + PATCH + WRITE) + CORES_PER_COLUMN * PARAMETERS)
-    start += round(WORD_CYCLES * tile_words) // CORES_PER_COLUMN
-    drain = tile_words + COMPLETION
+    dispatch = work.items * (per_item * (COSTS.block_write + COSTS.patch) + (pushes + 2) * COSTS.write)
+    dispatch += busiest * (max(pushes, 2 if short else 1) - 1) * COSTS.push_gap
+    start = COSTS.shim_start + tiles.columns * (
+        3 * (COSTS.block_write + COSTS.patch + COSTS.write) + CORES_PER_COLUMN * PARAMETERS
+    )
+    start += round(COSTS.word * tile_words) // CORES_PER_COLUMN
+    drain = tile_words + COSTS.completion
     terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}
     total = start + max(column, ddr, dispatch) + drain
     return Estimate(

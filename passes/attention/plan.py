@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.target.npu1.geometry import COLUMNS
+from npuc.passes.array.design import Buffer
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.work import Work
 
-CORES_PER_COLUMN = 4
+CORES_PER_COLUMN = NPU1.cores_per_column
 ELEMENT_BYTES = 2  # bf16 in device memory
 WORD_BYTES = 4
-
-
-class Buffer(NamedTuple):
-    """A range of one tile's data memory, tile-relative."""
-
-    address: int
-    size: int
-
-    @property
-    def end(self) -> int:
-        return self.address + self.size
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,7 @@ class Plan:
                 raise ValueError("a size is not a positive number")
             if plan.mask_parts not in (0, 1, 2) or (plan.mask_parts and plan.head_dim < plan.key_block):
                 raise ValueError(f"{plan.mask_parts} parts of a mask, with head size {plan.head_dim}")
-            if plan.columns % plan.group_columns or plan.columns > COLUMNS:
+            if plan.columns % plan.group_columns or plan.columns > NPU1.columns:
                 raise ValueError(f"{plan.columns} columns in groups of {plan.group_columns}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a plan: {error}") from error

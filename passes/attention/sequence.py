@@ -17,18 +17,19 @@ from functools import lru_cache
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.flows import SHIM_KEY_VALUE_CHANNEL, SHIM_OUTPUT_CHANNEL, SHIM_QUERY_CHANNEL
+from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
+from npuc.passes.attention.streams import KEY_VALUE_CHANNEL, QUERY_CHANNEL, START
 from npuc.passes.attention.transfers import Operands, Task, Transfers, one_by_one
 from npuc.passes.attention.work import Item, Work
 
 STYLES = ("default", "plain")
 Channel = tuple[str, int]
 OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
-QUERIES: Channel = ("mm2s", SHIM_QUERY_CHANNEL)
-KEYS_VALUES: Channel = ("mm2s", SHIM_KEY_VALUE_CHANNEL)
+QUERIES: Channel = ("mm2s", QUERY_CHANNEL)
+KEYS_VALUES: Channel = ("mm2s", KEY_VALUE_CHANNEL)
 
 
 def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default") -> bytes:
@@ -109,7 +110,7 @@ class _Sequence:
         plan = self.plan
         group, member = divmod(column.number, plan.group_columns)
         address = plan.core_buffers["params"].address
-        lock = geometry.lock_offset("core", plan.core_locks["start"])
+        lock = geometry.lock_offset("core", plan.core_locks[START])
         for core, row in enumerate(geometry.CORE_ROWS):
             lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
             words = parameter_words(self.work, group, lane_row)

@@ -12,8 +12,10 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.descriptors import Descriptor, Dimension
+from npuc.passes.array.fifo import FIRST_CORE_CHANNEL
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.streams import KEY_VALUE_CHANNEL, make_design
 from npuc.passes.options import Options
 
 
@@ -43,7 +45,7 @@ def test_shim_descriptor_moves_on_block_by_block() -> None:
 
 def sent(plan: Plan, direction: str, channel: int, number: int, rows: np.ndarray) -> np.ndarray:
     """`rows` through the memory tile's descriptor: gathered (mm2s) or scattered (s2mm)."""
-    descriptor = dma.memtile_program(plan).chain(direction, channel)[number]
+    descriptor = dma.memtile_program(make_design(plan)).chain(direction, channel)[number]
     places = np.fromiter(descriptor.word_addresses(), dtype=np.int64) - descriptor.address // 4
     if direction == "mm2s":
         return rows.ravel()[places]
@@ -55,26 +57,26 @@ def sent(plan: Plan, direction: str, channel: int, number: int, rows: np.ndarray
 def test_cores_receive_keys_values_and_queries_in_the_layouts_they_read(plan: Plan) -> None:
     block = np.arange(plan.key_block * plan.row_words).reshape(plan.key_block, plan.row_words)
     tile = np.arange(plan.query_block * plan.row_words).reshape(plan.query_block, plan.row_words)
-    channel = dma.KEY_VALUE_CHANNEL
+    channel = KEY_VALUE_CHANNEL
     for number, layout in enumerate((key_layout, value_layout, key_layout, value_layout)):
         assert np.array_equal(sent(plan, "mm2s", channel, number, block), layout(block).ravel())
     for core in range(4):
-        assert np.array_equal(sent(plan, "mm2s", dma.FIRST_CORE_CHANNEL + core, 1, tile), query_layout(tile).ravel())
+        assert np.array_equal(sent(plan, "mm2s", FIRST_CORE_CHANNEL + core, 1, tile), query_layout(tile).ravel())
 
 
 def test_finished_tiles_come_out_row_major(plan: Plan) -> None:
     rows = np.arange(plan.query_block * plan.row_words).reshape(plan.query_block, plan.row_words)
     tiles = rows.reshape(plan.query_block // 4, 4, plan.row_words // 2, 2).transpose(0, 2, 1, 3)
     for core in range(4):
-        assert np.array_equal(sent(plan, "s2mm", dma.FIRST_CORE_CHANNEL + core, 0, tiles), rows.ravel())
+        assert np.array_equal(sent(plan, "s2mm", FIRST_CORE_CHANNEL + core, 0, tiles), rows.ravel())
 
 
 @pytest.mark.parametrize("kind", ["core", "memtile"])
 def test_descriptors_stay_inside_their_buffers(plan: Plan, kind: str) -> None:
     program, buffers = (
-        (dma.core_program(plan), plan.core_buffers)
+        (dma.core_program(make_design(plan)), plan.core_buffers)
         if kind == "core"
-        else (dma.memtile_program(plan), plan.memtile_buffers)
+        else (dma.memtile_program(make_design(plan)), plan.memtile_buffers)
     )
     starts = {buffer.address: buffer for buffer in buffers.values()}
     for descriptor in program.descriptors:
@@ -86,14 +88,14 @@ def test_descriptors_stay_inside_their_buffers(plan: Plan, kind: str) -> None:
 
 
 def test_core_receives_leave_the_tile_of_ones_behind_v_alone(plan: Plan) -> None:
-    for descriptor in dma.core_program(plan).descriptors:
+    for descriptor in dma.core_program(make_design(plan)).descriptors:
         for name in ("v0", "v1"):
             if descriptor.address == plan.core_buffers[name].address:
                 assert 4 * descriptor.words == plan.core_buffers[name].size - plan.key_block // 8 * 64
 
 
 def test_channels_use_descriptors_of_their_own_parity_and_no_two_share_one(plan: Plan) -> None:
-    program = dma.memtile_program(plan)
+    program = dma.memtile_program(make_design(plan))
     used = Counter()  # type: Counter[int]
     for start in program.starts:
         chain = program.chain(start.direction, start.channel)
@@ -105,7 +107,7 @@ def test_channels_use_descriptors_of_their_own_parity_and_no_two_share_one(plan:
 
 
 def test_every_memtile_buffer_is_filled_and_emptied_under_the_same_pair_of_locks(plan: Plan) -> None:
-    program = dma.memtile_program(plan)
+    program = dma.memtile_program(make_design(plan))
     for buffer in plan.memtile_buffers.values():
         pair = [d for d in program.descriptors if d.address == buffer.address]
         assert len(pair) == 2
@@ -119,7 +121,7 @@ def test_every_memtile_buffer_is_filled_and_emptied_under_the_same_pair_of_locks
 
 
 def test_an_empty_lock_starts_at_the_number_of_its_buffers(plan: Plan) -> None:
-    program = dma.memtile_program(plan)
+    program = dma.memtile_program(make_design(plan))
     receiving = [d for s in program.starts if s.direction == "s2mm" for d in program.chain(s.direction, s.channel)]
     waits = Counter(d.acquire[0] for d in receiving if d.acquire)
     for name, lock in plan.memtile_locks.items():

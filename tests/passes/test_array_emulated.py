@@ -11,11 +11,12 @@ from stand_in_core import StandIn, expected_output
 
 from npuc.compiler.emit import elf, pdi, txn
 from npuc.compiler.frontend.attention import Attention
-from npuc.passes.array.configure import configure, core_tiles
+from npuc.passes.array.configure import configure
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import STYLES, sequence
+from npuc.passes.attention.streams import make_design
 from npuc.passes.attention.transfers import whole_arguments
 from npuc.passes.machine import codegen
 from npuc.passes.options import Options
@@ -65,7 +66,8 @@ def test_lengths_grow_shrink_and_repeat_on_one_loaded_array(group_columns: int) 
 
 def booted(plan: Plan) -> Any:
     program = codegen.generate(StandIn(plan).program())
-    image = pdi.write_pdi(configure(plan, {tile: elf.CoreImage(program.code) for tile in core_tiles(plan)}))
+    images = {tile: elf.CoreImage(program.code) for tile in make_design(plan).tiles}
+    image = pdi.write_pdi(configure(make_design(plan, images)))
     emulated = device.Device(plan.columns)
     emulated.load_pdi(image)
     return emulated

@@ -9,13 +9,22 @@ from pathlib import Path
 import pytest
 
 from npuc.compiler.diagnostics import ResourceError
+from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.flows import kernel_flows, token_route
+from npuc.passes.array.flows import design_flows, token_route
 from npuc.passes.array.router import Connection, Flow, Port, route
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.streams import make_design
+from npuc.passes.options import Options
 
 FACTS = Path(os.environ.get("NPUC_FACTS", Path(__file__).resolve().parents[2].parent / "shared" / "facts"))
 ENTRY = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "west"), "west": (-1, 0, "east")}
 JSON_NAMES = {"ctrl": "TileControl", "dma": "DMA", "fifo": "FIFO", "core": "Core", "trace": "Trace"}
+
+
+def flows_of(columns: int, group_columns: int) -> list[Flow]:
+    options = Options(columns=columns, options={"group_columns": str(group_columns)})
+    return design_flows(make_design(make_plan(Attention.make(heads=8, query_length=256, head_dim=64), options)))
 
 
 def reached(connections: tuple[Connection, ...], source: Port) -> set[Port]:
@@ -36,7 +45,7 @@ def reached(connections: tuple[Connection, ...], source: Port) -> set[Port]:
 
 @pytest.mark.parametrize("columns,group_columns", [(1, 1), (2, 2), (4, 1), (4, 2), (4, 4)])
 def test_every_flow_reaches_its_ports_and_no_other(columns: int, group_columns: int) -> None:
-    flows = kernel_flows(columns, group_columns)
+    flows = flows_of(columns, group_columns)
     connections = route(flows, columns)
     for flow in flows:
         assert reached(connections, flow.source) == set(flow.destinations), flow.name
@@ -44,7 +53,7 @@ def test_every_flow_reaches_its_ports_and_no_other(columns: int, group_columns: 
 
 @pytest.mark.parametrize("group_columns", [1, 2, 4])
 def test_no_master_port_has_two_sources(group_columns: int) -> None:
-    connections = route(kernel_flows(4, group_columns), 4)
+    connections = route(flows_of(4, group_columns), 4)
     targets = [connection.target for connection in connections] + [token_route(c).connection.target for c in range(4)]
     assert len(set(targets)) == len(targets)
 
@@ -54,7 +63,7 @@ def test_all_connections_are_legal_circuits_of_the_device() -> None:
     if not file.exists():
         pytest.skip(f"{file.name} is not here")
     tiles = json.loads(file.read_text())["tiles"]
-    connections = route(kernel_flows(4, 2), 4)
+    connections = route(flows_of(4, 2), 4)
     for connection in (*connections, *(token_route(column).connection for column in range(4))):
         switch = tiles[connection.kind]["stream_switch"]
         for port, table, index in (

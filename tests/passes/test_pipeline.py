@@ -21,8 +21,9 @@ from npuc.compiler.emit.xclbin import read_xclbin
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import kernel_name
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.configure import configure, core_tiles
+from npuc.passes.array.configure import configure
 from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.streams import make_design
 from npuc.passes.options import Options
 from npuc.passes.pipeline import PIPELINE, CompiledKernel, compile_attention, passes_until
 
@@ -135,7 +136,7 @@ def test_every_core_has_the_program_and_is_enabled_last(
     compiled: tuple[CompiledKernel, list[tuple[str, str]]],
 ) -> None:
     kernel = compiled[0]
-    tiles = core_tiles(kernel.plan)
+    tiles = make_design(kernel.plan).tiles
     assert sorted(kernel.elfs) == sorted(kernel.programs) == tiles
     assert read_elf(kernel.elfs[tiles[0]]).program == kernel.programs[tiles[0]].code
     enables = kernel.commands[-len(tiles) :]
@@ -161,15 +162,15 @@ def test_the_independent_checker_finds_no_violation(
 
 def test_a_program_beyond_program_memory_is_a_resource_error() -> None:
     plan = make_plan(SMALL, Options(columns=1))
-    images = {tile: CoreImage(bytes(16_400)) for tile in core_tiles(plan)}
+    images = {tile: CoreImage(bytes(16_400)) for tile in make_design(plan).tiles}
     with pytest.raises(ResourceError, match="16,400 bytes.*16,384"):
-        configure(plan, images)
+        configure(make_design(plan, images))
 
 
 def test_program_loads_are_multiples_of_16_bytes(compiled: tuple[CompiledKernel, list[tuple[str, str]]]) -> None:
     # facts/platform/pdi_cdo.md, "Habits of public npu1 files worth keeping"
     plan = compiled[0].plan
-    for command in configure(plan, {tile: CoreImage(bytes(20)) for tile in core_tiles(plan)}):
+    for command in configure(make_design(plan, {tile: CoreImage(bytes(20)) for tile in make_design(plan).tiles})):
         if isinstance(command, DmaWrite) and command.address & 0xFFFFF == geometry.PROGRAM_MEMORY_OFFSET:
             assert len(command.words) == 8
 

@@ -9,11 +9,14 @@ import pytest
 
 from npuc.compiler.diagnostics import InputError, ResourceError, UsageError
 from npuc.compiler.frontend.attention import Attention
+from npuc.passes.array.design import relay_buffers
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention import memory
 from npuc.passes.attention.call import NO_DIAGONAL, Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.plan import Buffer, Plan
+from npuc.passes.attention.streams import streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
@@ -40,9 +43,11 @@ TILES = [(64, size) for size in range(8, 65, 8)] + [(128, size) for size in rang
 
 @pytest.mark.parametrize("head_dim,query_block", TILES)
 def test_buffers_are_aligned_and_apart_inside_the_memories(head_dim: int, query_block: int) -> None:
-    for place, limit in ((memory.core_memory, 0x10000), (memory.memtile_memory, 0x80000)):
+    sizes = (head_dim, query_block, 32)
+    memtile = relay_buffers(streams(*sizes, mask_parts=0), NPU1)
+    for places, limit in ((memory.core_memory(*sizes), 0x10000), (memtile, 0x80000)):
         end = 0
-        for buffer in sorted(place(head_dim, query_block, 32).values()):
+        for buffer in sorted(places.values()):
             assert buffer.address % 64 == 0 and buffer.address >= end
             end = buffer.end
         assert end <= limit
@@ -77,7 +82,11 @@ def test_a_tile_beyond_core_memory_names_the_buffer_and_the_option() -> None:
 
 
 def test_lock_ids_are_distinct_and_in_range() -> None:
-    for (ids, initial), limit in ((memory.core_locks(), 16), (memory.memtile_locks(), 64)):
+    plan = planned(heads=1, query_length=64, head_dim=64)
+    for ids, initial, limit in (
+        (plan.core_locks, plan.core_lock_initial, 16),
+        (plan.memtile_locks, plan.memtile_lock_initial, 64),
+    ):
         assert sorted(ids.values()) == list(range(len(ids))) and len(ids) <= limit
         assert set(ids) == set(initial)
 

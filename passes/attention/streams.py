@@ -1,0 +1,73 @@
+"""The streams of the attention kernel, and the layouts in which its cores read and write.
+
+K and V of a key block take turns on one channel, to all cores of the columns that share them.  Each core's own rows
+come on the other: Q, or, where there is a mask, blocks of Q's columns and then of the mask's parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.compiler.emit.elf import CoreImage
+from npuc.passes.array.design import Design, Place
+from npuc.passes.array.fifo import CORES, DEVICE, Fifo
+from npuc.passes.array.target import NPU1
+from npuc.passes.array.tile import Order, Tile
+
+if TYPE_CHECKING:
+    from npuc.passes.attention.plan import Plan
+
+KEY_VALUE_CHANNEL = 0  # of shims (MM2S), memory tiles and cores
+QUERY_CHANNEL = 1
+START = "start"  # the lock that a call raises
+
+# Small tiles of the cores' matrix multiply (4x8 by 8x4, bf16): facts/semantics/vmac.md.
+QUERY_ORDER = Order(4, 8)
+MASK_ORDER = Order(4, 8)
+VALUE_ORDER = Order(8, 4, "cols")
+OUTPUT_ORDER = Order(4, 4)
+ONES_BYTES = 64  # for every 8 keys: a tile of ones behind V, for the row sums
+
+
+def key_order(key_block: int) -> Order:
+    """A core reads the two halves of a key block through its two load ports: half by half, then along the head."""
+    return Order(key_block // 2, 8)
+
+
+def streams(
+    head_dim: int, query_block: int, key_block: int, mask_parts: int, group_columns: int = 1
+) -> tuple[Fifo, ...]:
+    """K, V, the cores' own rows and O.  Raises ResourceError for sizes that have no such layout."""
+    keys = Tile(key_block, head_dim, "bf16", key_order(key_block))
+    values = Tile(key_block, head_dim, "bf16", VALUE_ORDER)
+    if mask_parts:
+        block = Tile(query_block, key_block, "bf16", MASK_ORDER)
+        rows = Fifo("m", block, depth=2, dealt=True, channel=QUERY_CHANNEL)
+    else:
+        block = Tile(query_block, head_dim, "bf16", QUERY_ORDER)
+        rows = Fifo("q", block, depth=1, dealt=True, channel=QUERY_CHANNEL)
+    return (
+        Fifo("k", keys, depth=2, columns=group_columns, channel=KEY_VALUE_CHANNEL),
+        Fifo("v", values, 2, columns=group_columns, channel=KEY_VALUE_CHANNEL, behind=key_block // 8 * ONES_BYTES),
+        rows,
+        Fifo("o", Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), 1, producer=CORES, consumers=DEVICE, dealt=True),
+    )
+
+
+def plan_streams(plan: Plan) -> tuple[Fifo, ...]:
+    """Those of a plan."""
+    return streams(plan.head_dim, plan.query_block, plan.key_block, plan.mask_parts, plan.group_columns)
+
+
+def make_design(plan: Plan, programs: Mapping[Place, CoreImage] | None = None) -> Design:
+    """What a plan and its core programs configure.  Raises ResourceError where the plan contradicts its streams."""
+    design = Design(NPU1, plan.columns, plan_streams(plan), plan.core_buffers, (START,), programs or {})
+    for kind, said, derived in (
+        ("core", plan.core_locks, design.core_locks),
+        ("memory tile", plan.memtile_locks, design.relay_locks),
+    ):
+        if dict(said) != {name: number for number, name in enumerate(derived)}:
+            raise ResourceError(f"the plan's {kind} locks are not those of its streams")
+    return design
