@@ -106,9 +106,11 @@ class _Sequence:
         return self.columns[group * width : (group + 1) * width]
 
     def _start_cores(self, column: _Column) -> None:
-        """Parameters into the cores' memories, then their start locks."""
+        """Parameters into the cores' memories, then their start locks; cores without work of this call sleep on."""
         plan = self.plan
         group, member = divmod(column.number, plan.group_columns)
+        if not self.work.count(group):
+            return
         address = plan.core_buffers["params"].address
         lock = geometry.lock_offset("core", plan.core_locks[START])
         for core, row in enumerate(geometry.CORE_ROWS):
