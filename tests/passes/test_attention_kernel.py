@@ -47,14 +47,14 @@ def plan(head_dim: int, queries: int, keys: int = KEYS) -> SimpleNamespace:
         "v1": block + keys * 8,
         "scores": queries * keys * 4,
         "o": queries // 4 * (head_dim // 4 + 1) * 64,
-        "state": queries // 4 * 192,
+        "state": queries // 4 * 128,
     }
     buffers, end = {}, 0
     for name, size in sizes.items():
         buffers[name] = Buffer(end, size)
         end += size
     return SimpleNamespace(
-        query_block=queries, key_block=keys, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS
+        query_block=queries, key_block=keys, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS, mask_parts=0
     )
 
 

@@ -24,8 +24,7 @@ ONE = None  # in place of a Half: 1.0
 # name -> (16 lanes, 16 lanes)
 CALL_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
     "threshold": (Half(Word.INVERSE_REST, 1),) * 2,
-    "refine_above": (Half(Word.REFINE, 0),) * 2,
-    "refine_below": (Half(Word.REFINE, 1),) * 2,
+    "refine": (Half(Word.REFINE, 0),) * 2,
     "split": (ONE, Half(Word.FACTOR_REST, 1)),
     "factor_high": (Half(Word.FACTOR, 0),) * 2,
     "factor_middle": (Half(Word.FACTOR, 1),) * 2,
@@ -44,11 +43,12 @@ SOFTCAP_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
     "narrow": (Half(Word.INVERSE, 0),) * 2,
 }
 
+MASK_CONSTANTS: dict[str, tuple[Half | None, Half]] = {"mask_unit": (Half(Word.REFINE, 1), Half(Word.FLAGS, 1))}
+
 # Capped scores are in base 2: what CALL_CONSTANTS says of them no longer depends on the call.
 CAPPED: dict[str, bytes] = {
     "threshold": bf16_pair(REBASE_THRESHOLD, REBASE_THRESHOLD),
-    "refine_above": bf16_pair(REFINE_BEYOND, REFINE_BEYOND),
-    "refine_below": bf16_pair(-REFINE_BEYOND, -REFINE_BEYOND),
+    "refine": bf16_pair(REFINE_BEYOND, REFINE_BEYOND),
     "split": bf16_pair(1.0, 0.0),
     "factor_high": bf16_pair(1.0, 1.0),
     "factor_middle": bf16_pair(0.0, 0.0),
@@ -61,7 +61,8 @@ CAPPED: dict[str, bytes] = {
 
 def prepare_call(k: Context) -> None:
     """Fills the places of what depends on the call."""
-    for name, halves in (SOFTCAP_CONSTANTS if k.shape.softcap else CALL_CONSTANTS).items():
+    wanted = SOFTCAP_CONSTANTS if k.shape.softcap else CALL_CONSTANTS
+    for name, halves in {**wanted, **(MASK_CONSTANTS if k.shape.mask_parts else {})}.items():
         offset = k.pool.slot(name)
         for place, half in enumerate(halves):
             k.b.op(

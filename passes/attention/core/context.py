@@ -22,6 +22,8 @@ ELEMENTWISE = 0x03C
 
 # vshuffle modes (facts/semantics/vector_misc.md section 1).
 SHUFFLE_EVEN_16 = 2
+SHUFFLE_LOW_HALVES = 10
+SHUFFLE_HIGH_HALVES = 11
 SHUFFLE_8X4_TO_4X8 = 28
 SHUFFLE_4X8_TO_8X4 = 29
 SHUFFLE_TRANSPOSE_4X4_32 = 34
@@ -30,7 +32,8 @@ SHUFFLE_TRANSPOSE_4X4_32 = 34
 @dataclass(frozen=True)
 class Shape:
     """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item;
-    how probabilities are made (`mantissas`), and whether scores are capped first (`softcap`)."""
+    how probabilities are made (`mantissas`), whether scores are capped first (`softcap`), and how many bf16 parts the
+    numbers of a mask have that are added to them (0: no mask)."""
 
     queries: int
     keys: int
@@ -38,6 +41,17 @@ class Shape:
     item_rows: int
     recipe: str = "balanced"
     softcap: bool = False
+    mask_parts: int = 0
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether something comes between Q K^T and what is subtracted from it: the reference is subtracted then."""
+        return self.softcap or bool(self.mask_parts)
+
+    @property
+    def query_chunks(self) -> int:
+        """Blocks as wide as a block of keys in which Q comes, where masks do; the last may overlap the one before."""
+        return -(-self.head_dim // self.keys)
 
     @property
     def groups(self) -> int:

@@ -33,8 +33,8 @@ class Word(IntEnum):
     FACTOR_REST = 11  # third part; -(rest / first part), for scores in two parts
     INVERSE = 12  # -1 / (|scale| * log2 e), first and second part
     INVERSE_REST = 13  # third part; scores beyond which the reference moves
-    REFINE = 14  # scores beyond which the maximum is refined
-    FLAGS = 15  # of Q's bits
+    REFINE = 14  # scores beyond which the maximum is refined; what a mask's numbers count, first part
+    FLAGS = 15  # of Q's bits; what a mask's numbers count, second part
     # The core's own.
     POSITION = 16  # number of the item in its round
     ROUND = 17
@@ -122,11 +122,14 @@ def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
         )
     inner, outer = factors_of(scale, softcap)
     limit = min(NARROW_TESTED * 2.0**16 / inner, LARGEST_BF16)
-    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, 0, _flags(scale))
+    unit = bf16_split(math.log2(math.e), 2)  # capped scores are in base 2
+    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, *_last_words(scale, 0.0, unit))
 
 
-def _flags(scale: float) -> int:
-    return (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
+def _last_words(scale: float, refine: float, unit: tuple[float, ...]) -> tuple[int, int]:
+    """REFINE and FLAGS.  unit: of a mask's numbers, in the unit of the scores."""
+    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
+    return _pair(refine, unit[0]), flags | bf16_bits(unit[1]) << 16
 
 
 def _in_two(factor: float) -> int:
@@ -156,8 +159,7 @@ def scale_words(scale: float) -> tuple[int, ...]:
         _pair(third, -rest / first),
         _pair(inverse[0], inverse[1]),
         _pair(inverse[2], threshold),
-        _pair(refine, -refine),
-        _flags(scale),
+        *_last_words(scale, refine, bf16_split(math.log2(math.e) / factor, 2)),
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from npuc.passes.attention.core.adjust import Adjustment, Reference, Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import prepare_call
 from npuc.passes.attention.core.context import (
     CORE_MEMORY,
@@ -21,15 +22,16 @@ from npuc.passes.attention.core.context import (
     Shape,
 )
 from npuc.passes.attention.core.items import begin_item, classify, first_item
+from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.probabilities import exponentiate
-from npuc.passes.attention.core.query import clear_accumulators, transpose_queries
+from npuc.passes.attention.core.query import clear_accumulators, transpose_chunk, transpose_queries
 from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
 from npuc.passes.attention.core.softcap import cap_scores
 from npuc.passes.attention.core.values import accumulate_values
-from npuc.passes.attention.core.visibility import hide_scores
+from npuc.passes.attention.core.visibility import Limits
 from npuc.passes.machine.ir import Builder, Program, Reg
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ class KernelProgram:
 
 def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> KernelProgram:
     """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`; softcap: calls give one."""
-    shape = Shape(plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item, recipe, softcap)
+    sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
+    shape = Shape(*sizes, recipe, softcap, plan.mask_parts)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
@@ -94,6 +97,9 @@ def _prepare(k: Context) -> None:
         ("unseen", 0),
     ):
         k.registers[name] = k.scalar(value, name)
+    if k.shape.mask_parts:
+        k.registers["masks"] = k.scalar(k.address("m0"), "masks")
+        k.registers["masks_sum"] = k.scalar(k.address("m0") + k.address("m1"), "masks_sum")
     k.registers["pool"] = k.pointer("constants", name="p_constants")
 
 
@@ -101,9 +107,7 @@ def _work_item(k: Context) -> None:
     b = k.b
     with b.source("rows and keys of the item"):
         begin_item(k)
-    k.acquire("q_full")
-    with b.source("Q tiles transposed"):
-        transpose_queries(k)
+    _queries(k)
     k.acquire("o_empty")
     with b.source("O, sums and references cleared"):
         clear_accumulators(k)
@@ -112,13 +116,39 @@ def _work_item(k: Context) -> None:
     with b.counted_loop(blocks, "block"):
         _key_block(k, first_key, not_first)
         with b.source("next block"):
-            for name in ("keys", "values"):
-                b.op("SUB", k.registers[name], k.registers[f"{name}_sum"], k.registers[name])
+            for ring in ("keys", "values"):
+                _advance(k, ring)
             b.op("ADD_add_r_ri", first_key, first_key, k.shape.keys)
-    k.release("q_empty")
+    if not k.shape.mask_parts:
+        k.release("q_empty")
     with b.source("O divided by the sums"):
         normalise(k)
     k.release("o_full")
+
+
+def _queries(k: Context) -> None:
+    """Q, as a whole or in chunks on the ring of the mask blocks."""
+    b, shape = k.b, k.shape
+    if not shape.mask_parts:
+        k.acquire("q_full")
+        with b.source("Q tiles transposed"):
+            transpose_queries(k)
+        return
+    chunks, place = k.scalar(shape.query_chunks, "q_chunks"), k.scalar(0, "q_place")
+    chunk_bytes, last = shape.keys // 8 * TILE, (shape.depth_steps - shape.keys // 8) * TILE
+    with b.counted_loop(chunks, "q_chunks"):
+        k.acquire("m_full")
+        with b.source("Q tiles transposed"):
+            transpose_chunk(k, k.registers["masks"], place)
+            following = k.minimum(k.sum(place, chunk_bytes), k.scalar(last, "q_last"))
+            b.op("MOV_mv_scl", place, following)
+            _advance(k, "masks")
+        k.release("m_empty")
+
+
+def _advance(k: Context, ring: str) -> None:
+    """The register of that name to the other one of two buffers."""
+    k.b.op("SUB", k.registers[ring], k.registers[f"{ring}_sum"], k.registers[ring])
 
 
 def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
@@ -128,10 +158,11 @@ def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
         seen = b.r("seen")
         b.op("EQZ", seen, hidden)
     with b.if_nonzero(hidden), b.source("block that no row sees"):
-        k.acquire("k_full")
-        k.release("k_empty")
-        k.acquire("v_full")
-        k.release("v_empty")
+        for ring in ("k", *"m" * k.shape.mask_parts, "v"):
+            k.acquire(f"{ring}_full")
+            k.release(f"{ring}_empty")
+        if k.shape.mask_parts % 2:
+            _advance(k, "masks")
     with b.if_nonzero(seen):
         _seen_block(k, first_key, partial, not_first)
 
@@ -145,13 +176,16 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     if k.shape.softcap:
         with b.source("scores capped"):
             cap_scores(k)
+    if k.shape.adjusted:
+        _adjust(k, first_key, partial)
     moved, special = b.r("must_rebase"), b.r("special")
     with b.source("hidden scores, and scores that outgrow the reference"):
         b.op("OR", moved, keep["flag"], keep["unseen"])
         b.op("OR", special, moved, partial)
     with b.if_nonzero(special):
-        with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            hide_scores(k, first_key)
+        if not k.shape.adjusted:
+            with b.if_nonzero(partial), b.source("scores of hidden keys"):
+                adjust_scores(k, [Limits(k, first_key)])
         with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
             rebase(k, not_first)
     with b.source("probabilities: P = 2^(factor U)"):
@@ -161,3 +195,21 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     with b.source("values: O += P V"):
         accumulate_values(k, keep["values"])
     k.release("v_empty")
+
+
+def _adjust(k: Context, first_key: Reg, partial: Reg) -> None:
+    """Scores that have no reference yet: mask and reference, and in blocks that are seen in part the limits."""
+    b, registers = k.b, k.registers
+    parts = []
+    for _ in range(k.shape.mask_parts):
+        k.acquire("m_full")
+        parts.append(k.sum(registers["masks"], 0, "mask"))
+        _advance(k, "masks")
+    whole = b.r("whole")
+    b.op("EQZ", whole, partial)
+    for condition, limits in ((whole, False), (partial, True)):
+        with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
+            walk: list[Adjustment] = [Mask(k, parts) if parts else Reference(k), Threshold(k)]
+            adjust_scores(k, [*walk, Limits(k, first_key)] if limits else walk)
+    for _ in range(k.shape.mask_parts):
+        k.release("m_empty")

@@ -13,21 +13,48 @@ from npuc.passes.machine.ir import Reg
 SIGN_BITS = 0x80008000  # of two bf16 numbers; adding them changes nothing else
 UNSEEN = 0x7F000000
 """In place of the exponent: this query has seen no key yet, so that the reference may move down as well as up."""
-STATE_BYTES = 3 * TILE  # of a group: reference (negated, raw score units), reference (base 2), block maximum
+STATE_BYTES = 2 * TILE  # of a group: reference (negated, raw score units), reference (base 2)
 STATE_REFERENCE = 0
 STATE_EXPONENT = TILE
-STATE_MAXIMUM = 2 * TILE
 
 
 def transpose_queries(k: Context) -> None:
     """Every Q tile in place, 4x8 -> 8x4; signs changed where the scale is negative, zero where it is 0."""
-    kept, sign = _sign(k)
+    turn = _Turn(k)
     load, store = k.pointer("q", name="p_q_load"), k.pointer("q", name="p_q_store")
     with k.b.hardware_loop(k.shape.groups * k.shape.depth_steps, "transpose_q"):
+        turn.tile(load, "q", store)
+
+
+def transpose_chunk(k: Context, chunk: Reg, place: Reg) -> None:
+    """The same for a chunk of Q at the address `chunk`, to columns of Q that begin `place` bytes into each group."""
+    turn, shape = _Turn(k), k.shape
+    tiles = shape.keys // 8
+    load, store = k.pointer_from(chunk, "p_chunk"), k.b.p("p_q_store")
+    k.b.op("MOV_mv_scl", store, k.sum(place, k.scalar(k.address("q"), "q_address")))
+    beside = k.b.m("q_beside")
+    k.b.constant(beside, TILE * (shape.depth_steps - tiles))
+    groups = k.scalar(shape.groups, "chunk_groups")
+    with k.b.counted_loop(groups, "chunk_groups"):
+        for _ in range(tiles):
+            turn.tile(load, "mask", store)
+        k.b.op("PADDA_lda_ptr_inc_idx", store, beside)
+
+
+class _Turn:
+    """Constants first, then tile by tile."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.kept, self.sign = _sign(k)
+
+    def tile(self, load: Reg, source: str, store: Reg) -> None:
+        """The tile at `load`, in the buffer or ring `source`; both pointers move on."""
+        k = self.k
         tile, masked, signed, turned = (k.b.x(f"q_{name}") for name in ("tile", "masked", "signed", "turned"))
-        k.load_x(tile, load, "q", carried=False)
-        k.b.op("VBAND", masked, tile, kept)
-        k.b.op("VADD_16", signed, masked, sign)
+        k.load_x(tile, load, source, carried=False)
+        k.b.op("VBAND", masked, tile, self.kept)
+        k.b.op("VADD_16", signed, masked, self.sign)
         k.b.op("VSHUFFLE", turned, signed, signed, k.registers["mode_4x8_to_8x4"])
         k.store_x(turned, store, "q", carried=False)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from npuc.passes.attention.core.adjust import HIDDEN
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import (
     SHUFFLE_EVEN_16,
@@ -22,12 +23,12 @@ from npuc.passes.attention.core.context import (
     u32x16,
 )
 from npuc.passes.attention.core.probabilities import MAGIC_23
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_MAXIMUM, STATE_REFERENCE, UNSEEN
-from npuc.passes.attention.core.visibility import HIDDEN, LOWEST_BF16_PAIR
+from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_REFERENCE, UNSEEN
 from npuc.passes.machine.ir import Reg
 
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
 MANTISSA_BITS = 23
+LOWEST_BF16_PAIR = 0xFF7FFF7F  # the most negative finite bf16, twice
 ANY = 0x80000000  # the least signed number: no floor under a maximum
 
 
@@ -53,7 +54,7 @@ def rebase(k: Context, not_first: Reg) -> None:
 def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     """Update one group's reference; returns the shift (base 2) and the change of the negated raw reference."""
     b = k.b
-    fp32 = _block_maximum(k, state, scores)
+    fp32 = _block_maximum(k, scores)
     old_exponent, unseen = _old_exponent(k, state)
     maximum, hidden = _bounded(k, fp32, unseen)
     b.barrier()  # here and below: few registers at a time
@@ -107,21 +108,41 @@ def _bounded(k: Context, maximum: Reg, unseen: Reg) -> tuple[Reg, Reg]:
     return result, hidden
 
 
-def _block_maximum(k: Context, state: Reg, scores: Reg) -> Reg:
-    """Maximum over all keys of the block in fp32, in every lane of its query."""
+def _block_maximum(k: Context, scores: Reg) -> Reg:
+    """Maximum over all keys of the block in fp32, in every lane of its query: a bf16 number, and where that is coarse
+    twice the bf16 maximum of what the scores exceed it by, 24 bits in all."""
     b = k.b
-    rough = b.x("maximum")
-    k.load_at(rough, state, STATE_MAXIMUM, "maximum")
-    _spread_maximum(k, rough)
-    maximum = b.bm("maximum_fp32")
-    b.op("VCONV_FP32_BF16", maximum, rough.lo)
-    above, below, huge = b.r("above"), b.r("below"), b.r("huge")
-    b.op("VGE_BF16", above, rough, call_x(k, "refine_above"))
-    b.op("VLT_BF16", below, rough, call_x(k, "refine_below"))
-    b.op("OR", huge, above, below)
+    maximum, magnitude, huge = b.bm("maximum_fp32"), b.x("maximum_magnitude"), b.r("huge")
+    k.move(maximum, k.zero_x("no_maximum"))
+    rough = _raise_maximum(k, maximum, scores)
+    b.op("VBAND", magnitude, rough, k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits"))
+    b.op("VGE_BF16", huge, magnitude, call_x(k, "refine"))
     with b.if_nonzero(huge):
-        _refine(k, maximum, scores)
+        passes = k.scalar(2, "refine_passes")
+        with b.counted_loop(passes, "refine"):
+            _raise_maximum(k, maximum, scores)
     return maximum
+
+
+def _raise_maximum(k: Context, maximum: Reg, scores: Reg) -> Reg:
+    """maximum += the bf16 maximum of what the scores exceed it by, which is returned."""
+    b = k.b
+    load = k.pointer_from(scores, "p_maximum")
+    excess, largest = b.x("excess"), b.x("largest")
+    lowest = k.scalar(LOWEST_BF16_PAIR, "lowest_bf16")
+    b.op("VBCST_32", excess, lowest)
+    b.op("VBCST_32", largest, lowest)
+    with b.hardware_loop(k.shape.key_tiles, "maximum_tiles"):
+        u, rest = b.bm("u"), b.bm("u_rest")
+        k.load_bm(u, load, "scores", carried=False)
+        k.subtract(rest, u, maximum)
+        k.to_bf16(excess.lo, rest)
+        b.op("VMAX_LT_BF16", largest, b.r("mask"), largest, excess)
+    _spread_maximum(k, largest)
+    step = b.bm("maximum_step")
+    b.op("VCONV_FP32_BF16", step, largest.lo)
+    k.add(maximum, maximum, step)
+    return largest
 
 
 def _spread_maximum(k: Context, x: Reg) -> None:
@@ -130,29 +151,6 @@ def _spread_maximum(k: Context, x: Reg) -> None:
         turned = k.b.x("maximum_turned")
         k.b.op("VSHIFT", turned, x, x, k.scalar(distance, f"rotate_{distance}"))
         k.b.op("VMAX_LT_BF16", x, k.b.r("mask"), x, turned)
-
-
-def _refine(k: Context, maximum: Reg, scores: Reg) -> None:
-    """Twice adds the bf16 maximum of what the scores exceed `maximum` by: 24 bits after that."""
-    b = k.b
-    passes = k.scalar(2, "refine_passes")
-    with b.counted_loop(passes, "refine"):
-        load = b.p("p_refine")
-        b.op("MOV_mv_scl", load, scores)
-        excess, largest = b.x("excess"), b.x("largest")
-        lowest = k.scalar(LOWEST_BF16_PAIR, "lowest_bf16")
-        b.op("VBCST_32", excess, lowest)
-        b.op("VBCST_32", largest, lowest)
-        with b.hardware_loop(k.shape.key_tiles, "refine_tiles"):
-            u, rest = b.bm("u"), b.bm("u_rest")
-            k.load_bm(u, load, "scores", carried=False)
-            k.subtract(rest, u, maximum)
-            k.to_bf16(excess.lo, rest)
-            b.op("VMAX_LT_BF16", largest, b.r("mask"), largest, excess)
-        _spread_maximum(k, largest)
-        step = b.bm("maximum_step")
-        b.op("VCONV_FP32_BF16", step, largest.lo)
-        k.add(maximum, maximum, step)
 
 
 def _times(k: Context, value: Reg, factor: str) -> Reg:

@@ -1,15 +1,15 @@
-"""U = K Q^T - reference for one block of keys, its maximum per query, and whether the reference must move.
+"""U = K Q^T - reference for one block of keys, and whether the reference must move.
 
 Eight queries at a time: two groups against the eight key tiles of the block are sixteen accumulator chains, so every
 K tile loaded serves two multiplications and the MAC slot is the limit.  The chains start from the negated reference,
-which makes the subtraction free.  The two halves of the key tiles come through different load ports.
+which makes the subtraction free; or from zero, where the scores are adjusted before it is subtracted.  The two halves of the key tiles come through different load ports.
 """
 
 from __future__ import annotations
 
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, TILE, Context, u32x16
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_MAXIMUM, STATE_REFERENCE
+from npuc.passes.attention.core.query import STATE_BYTES, STATE_REFERENCE
 from npuc.passes.machine.ir import Reg
 
 GROUPS = 2
@@ -18,7 +18,7 @@ GROUPS = 2
 def compute_scores(k: Context, keys: Reg) -> None:
     """Scores of the block of keys at `keys`; sets the register `flag` when one exceeds the limit.
 
-    With a softcap: scores without reference, in magnitude against the limit of the polynomial.
+    With a softcap the limit is that of the polynomial, and counts for magnitudes; with a mask there is none yet.
     """
     b, shape = k.b, k.shape
     upper = b.r("keys_upper")
@@ -27,28 +27,36 @@ def compute_scores(k: Context, keys: Reg) -> None:
     b.constant(queries, k.address("q"))
     b.constant(state, k.address("state"))
     scores = k.pointer("scores", name="p_scores")
-    threshold = call_x(k, "narrow" if shape.softcap else "threshold")
-    b.constant(k.registers["flag"], 0)
+    limit = None
+    if shape.softcap or not shape.adjusted:
+        limit = call_x(k, "narrow" if shape.softcap else "threshold")
+        b.constant(k.registers["flag"], 0)
     pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
     with b.counted_loop(pairs, "score_pairs"):
         tiles = _start(k, state)
         _multiply(k, tiles, keys, upper, queries)
         for group in range(GROUPS):
-            _store_and_test(k, tiles[group], scores, state, threshold)
+            for tile in tiles[group]:
+                k.store_bm(tile, scores, "scores")
+            if limit is not None:
+                _test(k, tiles[group], limit)
 
 
 def _start(k: Context, state: Reg) -> list[list[Reg]]:
-    """Accumulators of both groups, each holding its group's negated reference."""
+    """Accumulators of both groups, each holding its group's negated reference or zero."""
     tiles = [[k.b.bm(f"u{g}_{i}") for i in range(k.shape.key_tiles)] for g in range(GROUPS)]
+    if k.shape.adjusted:
+        zero = k.zero_x("no_reference")
+        for tile in (*tiles[0], *tiles[1]):
+            k.move(tile, zero)
+        return tiles
     p = k.pointer_from(state, "p_reference")
     k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_REFERENCE)
     for group in tiles:
-        if k.shape.softcap:
-            k.move(group[0], k.zero_x("no_reference"))
-        else:
-            k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
+        k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
         for tile in group[1:]:
             k.move(tile, group[0])
+    k.b.op("ADD", state, state, k.scalar(GROUPS * STATE_BYTES, "state_bytes"))
     return tiles
 
 
@@ -74,10 +82,9 @@ def _multiply(k: Context, tiles: list[list[Reg]], keys: Reg, upper: Reg, queries
                     b.op("VMAC_F_vmac_bm_core_dense", accumulator, accumulator, key, query[g], k.registers["matmul"])
 
 
-def _store_and_test(k: Context, tiles: list[Reg], scores: Reg, state: Reg, threshold: Reg) -> None:
+def _test(k: Context, tiles: list[Reg], limit: Reg) -> None:
+    """flag |= whether a score of a group exceeds the limit."""
     b = k.b
-    for tile in tiles:
-        k.store_bm(tile, scores, "scores")
     level = []
     magnitude_bits = k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits") if k.shape.softcap else None
     for low, high in zip(tiles[0::2], tiles[1::2], strict=True):
@@ -97,9 +104,5 @@ def _store_and_test(k: Context, tiles: list[Reg], scores: Reg, state: Reg, thres
             joined.append(larger)
         level = joined
     exceeds = b.r("exceeds")
-    b.op("VGE_BF16", exceeds, level[0], threshold)
+    b.op("VGE_BF16", exceeds, level[0], limit)
     b.op("OR", k.registers["flag"], k.registers["flag"], exceeds)
-    p = k.pointer_from(state, "p_maximum")
-    b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_MAXIMUM)
-    k.store_x(level[0], p, "maximum")
-    b.op("ADD", state, state, k.scalar(STATE_BYTES, "state_bytes"))

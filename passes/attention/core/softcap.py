@@ -1,4 +1,4 @@
-"""Scores capped: U -> softcap * tanh(scale * U / softcap) in base 2, less the reference.
+"""Scores capped: U -> softcap * tanh(scale * U / softcap) in base 2.
 
 With X = scale U / (2 softcap), tanh(2 X) = 2 X - X w h(w), w = X^2: the first term in fp32, the second, where |X| is
 below NARROW, in 16-bit fixed point with h of degree five (own fit: largest error of the product 4.8e-5; with the
@@ -18,8 +18,6 @@ from npuc.passes.attention.core.context import HALF, Context, bf16_pair, f32x16,
 from npuc.passes.attention.core.mantissas import CubicInParts
 from npuc.passes.attention.core.parameters import NARROW, bf16_split
 from npuc.passes.attention.core.probabilities import Powers
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_MAXIMUM
-from npuc.passes.attention.core.visibility import LOWEST_BF16_PAIR
 from npuc.passes.machine.ir import Reg
 
 # h, lowest power first; fraction bits of each.
@@ -44,7 +42,7 @@ class _Constants:
 
 
 def cap_scores(k: Context) -> None:
-    """All scores of the block; `flag` says that one is beyond NARROW and, after it, that one outgrows the reference."""
+    """All scores of the block; `flag` says that one is beyond NARROW."""
     b, flag = k.b, k.registers["flag"]
     wide, narrow = b.r("wide"), b.r("all_narrow")
     b.op("NEZ", wide, flag)
@@ -53,7 +51,6 @@ def cap_scores(k: Context) -> None:
         _cap(k)
     with b.if_nonzero(wide):
         _cap_wide(k)
-    _subtract_reference(k)
 
 
 def _constants(k: Context) -> _Constants:
@@ -199,30 +196,3 @@ def _wide(k: Context, xs: list[Reg], narrow: list[Reg]) -> list[Reg]:
         k.move(tanh, chosen)
         tanhs.append(tanh)
     return tanhs
-
-
-def _subtract_reference(k: Context) -> None:
-    """Scores less the reference; the block's maxima, and whether one outgrows it, as `scores` finds them otherwise."""
-    b, shape = k.b, k.shape
-    load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
-    state, maxima = k.pointer("state", name="p_reference"), k.pointer("state", STATE_MAXIMUM, name="p_maxima")
-    threshold = call_x(k, "threshold")
-    b.constant(k.registers["flag"], 0)
-    groups = k.scalar(shape.groups, "capped_groups")
-    with b.counted_loop(groups, "capped_groups"):
-        reference, rounded, largest = b.bm("reference"), b.x("rounded"), b.x("largest")
-        k.load_bm(reference, state, "state", step=STATE_BYTES - HALF)
-        lowest = k.scalar(LOWEST_BF16_PAIR, "lowest_bf16")
-        b.op("VBCST_32", rounded, lowest)
-        b.op("VBCST_32", largest, lowest)
-        with b.hardware_loop(shape.key_tiles, "capped_tiles"):
-            u, moved = b.bm("u"), b.bm("u_moved")
-            k.load_bm(u, load, "scores", carried=False)
-            k.add(moved, u, reference)
-            k.store_bm(moved, store, "scores", carried=False)
-            k.to_bf16(rounded.lo, moved)
-            b.op("VMAX_LT_BF16", largest, b.r("mask"), largest, rounded)
-        exceeds = b.r("exceeds")
-        b.op("VGE_BF16", exceeds, largest, threshold)
-        b.op("OR", k.registers["flag"], k.registers["flag"], exceeds)
-        k.store_x(largest, maxima, "maximum", step=STATE_BYTES - HALF)
