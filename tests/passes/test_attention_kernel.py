@@ -31,11 +31,14 @@ LOCKS = {
     "o_empty": 6,
     "o_full": 7,
     "start": 8,
+    "m_empty": 9,
+    "m_full": 10,
 }
+HIDES = 0xFF00  # in the first part of a mask's number
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def plan(head_dim: int, queries: int, keys: int = KEYS) -> SimpleNamespace:
+def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0) -> SimpleNamespace:
     block = keys * head_dim * 2
     sizes = {
         "params": PARAMETER_BYTES,
@@ -49,12 +52,19 @@ def plan(head_dim: int, queries: int, keys: int = KEYS) -> SimpleNamespace:
         "o": queries // 4 * (head_dim // 4 + 1) * 64,
         "state": queries // 4 * 128,
     }
+    if mask_parts:
+        sizes |= {"m0": queries * keys * 2, "m1": queries * keys * 2}
     buffers, end = {}, 0
     for name, size in sizes.items():
         buffers[name] = Buffer(end, size)
         end += size
     return SimpleNamespace(
-        query_block=queries, key_block=keys, head_dim=head_dim, core_buffers=buffers, core_locks=LOCKS, mask_parts=0
+        query_block=queries,
+        key_block=keys,
+        head_dim=head_dim,
+        core_buffers=buffers,
+        core_locks=LOCKS,
+        mask_parts=mask_parts,
     )
 
 
@@ -64,18 +74,41 @@ class Streams:
     q [N, S, D], k and v [N, Skv, D]: of all heads.  Rows of blocks beyond the last key are rows of the same head.
     """
 
-    def __init__(self, shape: SimpleNamespace, work: Work, lane_row: int, memory: np.ndarray, arrays: Arrays) -> None:
+    def __init__(
+        self,
+        shape: SimpleNamespace,
+        work: Work,
+        lane_row: int,
+        memory: np.ndarray,
+        arrays: Arrays,
+        mask: np.ndarray | None,
+    ) -> None:
         self.plan, self.work, self.lane_row, self.memory = shape, work, lane_row, memory
         self.q, self.k, self.v = arrays
+        self.mask = mask
         self.items = list(work.of_group(0))
         self.blocks = {"k": self._blocks(), "v": self._blocks()}
-        self.parity = {"k": 0, "v": 0}
+        self.rows_and_masks = self._rows_and_masks()
+        self.parity = {"k": 0, "v": 0, "m": 0}
         self.taken = self.finished = 0
         self.started = False
         self.output = np.full(self.q.shape, np.nan)
 
     def _blocks(self) -> Iterator[tuple[int, int]]:
         return ((item.head, block) for item in self.items for block in range(item.first, item.end))
+
+    def _rows_and_masks(self) -> Iterator[np.ndarray]:
+        """Blocks of Q's columns and of the mask, as the stream that is theirs brings them."""
+        keys, dim = self.plan.key_block, self.plan.head_dim
+        for item in self.items:
+            rows = self.rows(item)
+            for chunk in range(-(-dim // keys)):
+                first = min(chunk * keys, dim - keys)
+                yield self.q[item.head][rows][:, first : first + keys]
+            for block in range(item.first, item.end):
+                columns = np.arange(block * keys, (block + 1) * keys)
+                some = self.mask[item.head][rows][:, columns % self.mask.shape[2]]
+                yield from in_parts(some, self.plan.mask_parts)
 
     def put(self, name: str, array: np.ndarray) -> None:
         data = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
@@ -98,6 +131,10 @@ class Streams:
             item = self.items[self.taken]
             self.taken += 1
             self.put("q", self.q[item.head][self.rows(item)].reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
+        elif name == "m_full":
+            rows = next(self.rows_and_masks)
+            self.put(f"m{self.parity['m'] % 2}", rows.reshape(-1, 4, keys // 8, 8).transpose(0, 2, 1, 3))
+            self.parity["m"] += 1
         elif name == "k_full":
             place, rows = self._next("k", self.k)
             self.put(place, rows.reshape(2, keys // 2, dim // 8, 8).transpose(0, 2, 1, 3))
@@ -120,43 +157,63 @@ class Streams:
         return place, rows[head // (len(self.q) // len(rows))][keys % rows.shape[1]]
 
 
+def in_parts(mask: np.ndarray, parts: int) -> list[np.ndarray]:
+    """bf16 numbers whose sum a mask's numbers are; what hides, in the first alone."""
+    hidden = np.isneginf(mask)
+    pieces = []
+    rest = np.where(hidden, 0, mask).astype(np.float32)
+    for _ in range(parts):
+        pieces.append(rest.astype(ml_dtypes.bfloat16))
+        rest = rest - pieces[-1].astype(np.float32)
+    pieces[0].view(np.uint16)[hidden] = HIDES
+    return pieces
+
+
 def visible(call: Call) -> np.ndarray:
     """[S, Skv], from the meaning of the limits alone."""
     i, j = np.mgrid[: call.query_length, : call.key_length]
     return (j <= i + call.diagonal) & (j > i + call.diagonal - call.window)
 
 
-def attention(call: Call, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+def attention(call: Call, q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray | float = 0.0) -> np.ndarray:
     """float64; zero for queries that see nothing."""
     q, k, v = (a.astype(np.float64) for a in (q, k, v))
     k, v = (np.repeat(a, len(q) // len(a), axis=0) for a in (k, v))
     scores = q @ k.swapaxes(1, 2) * call.scale
     if call.softcap:
         scores = call.softcap * np.tanh(scores / call.softcap)
-    scores = np.where(visible(call), scores, -np.inf)
+    scores = np.where(visible(call), scores + mask, -np.inf)
     top = scores.max(axis=2, keepdims=True)
     p = np.exp(scores - np.where(np.isfinite(top), top, 0))
     return p @ v / np.maximum(p.sum(axis=2, keepdims=True), 1e-300)
 
 
-def run_call(call: Call, arrays: Arrays, shape: SimpleNamespace, lanes: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """What `lanes` cores make of a call, each on its own, and the reference."""
+def run_call(
+    call: Call,
+    arrays: Arrays,
+    shape: SimpleNamespace,
+    lanes: int = 1,
+    mask: np.ndarray | None = None,
+    recipe: str = "fast",
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `lanes` cores make of a call, each on its own, and the reference; mask: [heads, S, Skv]."""
     q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
     shape.rows_per_item = lanes * shape.query_block
-    kernel = build(shape, softcap=bool(call.softcap))
+    kernel = build(shape, recipe, softcap=bool(call.softcap))
     out = np.full(q.shape, np.nan)
     for lane in range(lanes):
         work = Work(call, shape.rows_per_item, shape.key_block, 1)
         memory = np.random.default_rng(lane).integers(0, 256, 65536, np.uint8)  # what nobody wrote
         for offset, data in kernel.data:
             memory[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
-        streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v))
+        streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v), mask)
         with np.errstate(all="ignore"):
             Sequential(memory, streams).run(kernel.program)
         assert streams.finished == len(streams.items)
         assert not any(list(blocks) for blocks in streams.blocks.values())
+        assert not shape.mask_parts or not list(streams.rows_and_masks)
         out = np.where(np.isnan(streams.output), out, streams.output)
-    return out, attention(call, q, k, v)
+    return out, attention(call, q, k, v, 0.0 if mask is None else mask.astype(np.float64))
 
 
 def run(arrays: Arrays, scale: float) -> tuple[np.ndarray, np.ndarray]:
@@ -305,3 +362,85 @@ def test_hidden_values_of_any_size_take_no_part() -> None:
 def test_a_scale_beyond_the_number_range_is_refused(scale: float) -> None:
     with pytest.raises(UnsupportedError, match="scale"):
         scale_words(scale)
+
+
+def keep(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """What is hidden at random, all of a row now and then."""
+    mask = np.where(rng.random(shape) < 0.7, 0.0, -np.inf)
+    mask[:, rng.integers(shape[1])] = -np.inf
+    return mask
+
+
+def biases(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return rng.standard_normal(shape) * 3
+
+
+def padding(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    return np.broadcast_to(np.where(np.arange(shape[2]) < rng.integers(1, shape[2] + 1), 0.0, -np.inf), shape)
+
+
+def large(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Far from zero, and far apart."""
+    return rng.choice([40000.0, 39999.0, 39744.0, -50.0], shape)
+
+
+def all_but_hidden(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Finite numbers that hide nearly all keys, of most rows the first block's too."""
+    mask = np.where(rng.random(shape) < 0.02, 0.0, -9.9e8)
+    mask[..., -1] = 0.0
+    return mask
+
+
+MASKS = [keep, biases, padding, large, all_but_hidden]
+
+
+def rounded(mask: np.ndarray, parts: int) -> np.ndarray:
+    """The mask as its parts hold it."""
+    pieces = in_parts(mask, parts)
+    return np.where(np.isneginf(mask), -np.inf, sum(piece.astype(np.float64) for piece in pieces))
+
+
+@pytest.mark.parametrize("make", MASKS)
+@pytest.mark.parametrize("parts", [1, 2])
+def test_masks(make: Callable[..., np.ndarray], parts: int) -> None:
+    call = Call(1, 2, 1, 21, 70, 0.25)
+    rng = np.random.default_rng(parts)
+    mask = rounded(make(rng, (2, 21, 70)), parts)
+    out, reference = run_call(call, several(rng, call, 40), plan(40, 16, 32, parts), lanes=2, mask=mask)
+    assert_close(out, reference)
+    assert not out[np.isneginf(mask).all(axis=2)].any()
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.3, 1e-5, 30.0])
+@pytest.mark.parametrize("softcap", [0.0, 20.0])
+def test_masks_of_any_scale(scale: float, softcap: float) -> None:
+    call = Call(1, 1, 1, 8, 64, scale, softcap=softcap)
+    rng = np.random.default_rng(7)
+    mask = rounded(biases(rng, (1, 8, 64)), 1)
+    assert_close(*run_call(call, several(rng, call, 32), plan(32, 8, 32, 1), mask=mask))
+
+
+@hypothesis.settings(max_examples=10)
+@hypothesis.given(data=strategies.data())
+def test_any_call_with_a_mask(data: strategies.DataObject) -> None:
+    keys = data.draw(strategies.sampled_from([16, 32]), "key block")
+    dim = keys + 8 * data.draw(strategies.integers(0, 5), "head size beyond it")
+    groups = data.draw(strategies.integers(1, 2), "heads of keys")
+    call = Call(
+        1,
+        groups * data.draw(strategies.integers(1, 2), "group"),
+        groups,
+        data.draw(strategies.integers(1, 30), "queries"),
+        data.draw(strategies.integers(1, 80), "keys"),
+        data.draw(strategies.sampled_from([0.0, -0.3, 0.125]), "scale"),
+        data.draw(strategies.just(NO_DIAGONAL) | strategies.integers(-45, 45), "diagonal"),
+        data.draw(strategies.just(NO_WINDOW) | strategies.integers(1, 45), "window"),
+        softcap=data.draw(strategies.sampled_from([0.0, 5.0]), "softcap"),
+    )
+    parts = data.draw(strategies.sampled_from([1, 2]), "parts")
+    rng = np.random.default_rng(data.draw(strategies.integers(0, 1000), "seed"))
+    make = data.draw(strategies.sampled_from(MASKS), "mask")
+    mask = rounded(make(rng, (call.heads, call.query_length, call.key_length)), parts)
+    recipe = data.draw(strategies.sampled_from(["fast", "accurate"]), "recipe")
+    shape = plan(dim, 8, keys, parts)
+    assert_close(*run_call(call, several(rng, call, dim), shape, lanes=1, mask=mask, recipe=recipe))

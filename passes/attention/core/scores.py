@@ -2,7 +2,8 @@
 
 Eight queries at a time: two groups against the eight key tiles of the block are sixteen accumulator chains, so every
 K tile loaded serves two multiplications and the MAC slot is the limit.  The chains start from the negated reference,
-which makes the subtraction free; or from zero, where the scores are adjusted before it is subtracted.  The two halves of the key tiles come through different load ports.
+which makes the subtraction free; or from zero, where the scores are adjusted before it is subtracted.  The two halves
+of the key tiles come through different load ports.
 """
 
 from __future__ import annotations
