@@ -18,7 +18,9 @@ def _fp32(bits: int) -> float:
 
 
 class Mantissa(Protocol):
-    """Made of (context, how many tiles a pass has)."""
+    """Made of (context, how many tiles a pass has).  stages: passes that may overlap, as far as registers reach."""
+
+    stages: int | None
 
     def __init__(self, k: Context, tiles: int) -> None: ...
 
@@ -30,6 +32,7 @@ class Quadratic:
     """Recipe B in Horner form: C0 + 2 f q with q = (C1 + f C2) / 2, f and q in one register, so that the register times
     itself with halves swapped gives the sum.  Largest error 5.4e-3, rms 2.05e-3."""
 
+    stages = None
     C0, C1, C2 = _fp32(0x3F800E85), _fp32(0x3F340000), _fp32(0x3E740000)
 
     def __init__(self, k: Context, tiles: int) -> None:
@@ -56,6 +59,7 @@ class CubicInParts:
     """Recipe A: 1 + [fh | fl] [h | h] + [fh | f2] [l | q] with q = C2 + fh C3, where f = fh + fl, f2 = fh fh and
     C1 = h + l.  Largest error 3.89e-3, as good as correct rounding."""
 
+    stages = 3
     HIGH, LOW, C3 = _fp32(0x3F310000), _fp32(0x3AEB0000), _fp32(0x3D620000)
     C2 = _fp32(0x3E77CED9)
 

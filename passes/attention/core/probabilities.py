@@ -66,9 +66,10 @@ def exponentiate(k: Context) -> None:
     """All scores of the block to probabilities, tile pair by tile pair."""
     b, shape = k.b, k.shape
     split, factor = call_x(k, "split"), call_x(k, "factor_high")
-    powers = Powers(k, MANTISSAS[shape.recipe])
+    recipe = MANTISSAS[shape.recipe]
+    powers = Powers(k, recipe)
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
-    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities"):
+    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities", max_stages=recipe.stages):
         ts = []
         for _ in range(2):
             u = b.bm("u")

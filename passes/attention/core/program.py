@@ -6,6 +6,7 @@ that one loaded kernel serves any number of calls with any lengths.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ from npuc.passes.attention.core.probabilities import exponentiate
 from npuc.passes.attention.core.query import clear_accumulators, transpose_chunk, transpose_queries
 from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
-from npuc.passes.attention.core.softcap import cap_scores
+from npuc.passes.attention.core.softcap import cap_any_scores, cap_scores
 from npuc.passes.attention.core.values import accumulate_values
 from npuc.passes.attention.core.visibility import Limits
 from npuc.passes.machine.ir import Builder, Program, Reg
@@ -172,22 +173,11 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     k.acquire("k_full")
     with b.source("scores: U = K Q^T - reference"):
         compute_scores(k, keep["keys"])
-    k.release("k_empty")
-    if k.shape.softcap:
-        with b.source("scores capped"):
-            cap_scores(k)
-    if k.shape.adjusted:
-        _adjust(k, first_key, partial)
-    moved, special = b.r("must_rebase"), b.r("special")
-    with b.source("hidden scores, and scores that outgrow the reference"):
-        b.op("OR", moved, keep["flag"], keep["unseen"])
-        b.op("OR", special, moved, partial)
-    with b.if_nonzero(special):
-        if not k.shape.adjusted:
-            with b.if_nonzero(partial), b.source("scores of hidden keys"):
-                adjust_scores(k, [Limits(k, first_key)])
-        with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
-            rebase(k, not_first)
+    if k.shape.mask_parts:
+        _masked_block(k, first_key, partial, not_first)
+    else:
+        k.release("k_empty")
+        _plain_block(k, first_key, partial, not_first)
     with b.source("probabilities: P = 2^(factor U)"):
         b.constant(not_first, 1)
         exponentiate(k)
@@ -197,19 +187,59 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     k.release("v_empty")
 
 
-def _adjust(k: Context, first_key: Reg, partial: Reg) -> None:
-    """Scores that have no reference yet: mask and reference, and in blocks that are seen in part the limits."""
-    b, registers = k.b, k.registers
+def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    """Scores capped, hidden and less a reference that none of them outgrows."""
+    b, keep = k.b, k.registers
+    if k.shape.softcap:
+        with b.source("scores capped"):
+            cap_scores(k)
+        _walk(k, partial, lambda limits: [Reference(k), Threshold(k), *limits], first_key)
+    moved, special = b.r("must_rebase"), b.r("special")
+    with b.source("hidden scores, and scores that outgrow the reference"):
+        b.op("OR", moved, keep["flag"], keep["unseen"])
+        b.op("OR", special, moved, partial)
+    with b.if_nonzero(special):
+        if not k.shape.softcap:
+            with b.if_nonzero(partial), b.source("scores of hidden keys"):
+                adjust_scores(k, [Limits(k, first_key)])
+        with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
+            rebase(k, not_first)
+
+
+def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    """The same with a mask.  Where the reference moves, scores are made anew: masks may be so large that a score
+    is lost beside them, until the reference has come near."""
+    b, keep = k.b, k.registers
+    if k.shape.softcap:
+        with b.source("scores capped"):
+            cap_scores(k)
     parts = []
     for _ in range(k.shape.mask_parts):
         k.acquire("m_full")
-        parts.append(k.sum(registers["masks"], 0, "mask"))
+        parts.append(k.sum(keep["masks"], 0, "mask"))
         _advance(k, "masks")
-    whole = b.r("whole")
-    b.op("EQZ", whole, partial)
-    for condition, limits in ((whole, False), (partial, True)):
-        with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
-            walk: list[Adjustment] = [Mask(k, parts) if parts else Reference(k), Threshold(k)]
-            adjust_scores(k, [*walk, Limits(k, first_key)] if limits else walk)
+    _walk(k, partial, lambda limits: [Mask(k, parts), Threshold(k), *limits], first_key)
+    moved = b.r("must_rebase")
+    b.op("OR", moved, keep["flag"], keep["unseen"])
+    with b.if_nonzero(moved):
+        with b.source("reference moved where scores outgrow it"):
+            rebase(k, not_first)
+            compute_scores(k, keep["keys"])
+            if k.shape.softcap:
+                cap_any_scores(k)
+            adjust_scores(k, [Mask(k, parts), Limits(k, first_key)])
+    k.release("k_empty")
     for _ in range(k.shape.mask_parts):
         k.release("m_empty")
+
+
+def _walk(
+    k: Context, partial: Reg, adjustments: Callable[[list[Adjustment]], list[Adjustment]], first_key: Reg
+) -> None:
+    """Over the scores of the block, with limits where it is seen in part only."""
+    b = k.b
+    whole = b.r("whole")
+    b.op("EQZ", whole, partial)
+    for condition in (whole, partial):
+        with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
+            adjust_scores(k, adjustments([Limits(k, first_key)] if condition is partial else []))

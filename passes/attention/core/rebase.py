@@ -33,7 +33,10 @@ ANY = 0x80000000  # the least signed number: no floor under a maximum
 
 
 def rebase(k: Context, not_first: Reg) -> None:
-    """not_first: O holds earlier blocks.  Sets the register `unseen` when a query has still seen no key."""
+    """not_first: O holds earlier blocks.  Sets the register `unseen` when a query has still seen no key.
+
+    Scores with a mask stay as they were: their sum lost what is small beside the change, and they are made anew.
+    """
     b, shape = k.b, k.shape
     state = k.pointer("state", name="p_state")
     scores = k.pointer("scores", name="p_scores")
@@ -43,12 +46,19 @@ def rebase(k: Context, not_first: Reg) -> None:
     with b.counted_loop(groups, "rebase"):
         shift, change = _move_reference(k, state, scores)
         b.op("PADDA_lda_ptr_inc_idx_imm", state, STATE_BYTES)
-        _shift_scores(k, scores, change)
+        if shape.mask_parts:
+            b.op("PADDA_lda_ptr_inc_idx", scores, _m(k, shape.key_tiles * TILE, "score_group"))
+        else:
+            _shift_scores(k, scores, change)
         with b.if_nonzero(not_first):
             _rescale(k, outputs, shift)
-        skip = b.m("o_group")
-        b.constant(skip, shape.output_tiles * TILE)
-        b.op("PADDA_lda_ptr_inc_idx", outputs, skip)
+        b.op("PADDA_lda_ptr_inc_idx", outputs, _m(k, shape.output_tiles * TILE, "o_group"))
+
+
+def _m(k: Context, step: int, name: str) -> Reg:
+    m = k.b.m(name)
+    k.b.constant(m, step)
+    return m
 
 
 def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:

@@ -50,7 +50,7 @@ def cap_scores(k: Context) -> None:
     with b.if_nonzero(narrow):
         _cap(k)
     with b.if_nonzero(wide):
-        _cap_wide(k)
+        cap_any_scores(k)
 
 
 def _constants(k: Context) -> _Constants:
@@ -91,7 +91,7 @@ def _cap(k: Context) -> None:
         _store(k, _narrow(k, c, xs), store)
 
 
-def _cap_wide(k: Context) -> None:
+def cap_any_scores(k: Context) -> None:
     """Every pair of tiles, whatever X: seldom, so that few registers count more than time."""
     b, shape = k.b, k.shape
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_capped")
