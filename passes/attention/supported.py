@@ -87,11 +87,6 @@ def _anything(a: Attention) -> Iterator[Problem]:
     yield from ()
 
 
-def _masks(a: Attention) -> Iterator[Problem]:
-    if a.mask is not None:
-        yield "a mask is not supported", ON_THE_REFERENCE
-
-
 def _scale(a: Attention) -> Iterator[Problem]:
     if not representable(a.scale, a.softcap or 0.0):
         cap = f" with softcap {a.softcap:g}" if a.softcap else ""
@@ -119,7 +114,7 @@ RULES: tuple[Rule, ...] = (
     Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch; `?` where a call gives them", _lengths),
     Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
     Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
-    Rule("masks", "none", _masks),
+    Rule("masks", "boolean and added ones of any shape that broadcasts; f32 and f16 with 16 bits", _anything),
     Rule("softcap", "any that with the scale stays within the range of the factors", _anything),
     Rule("recipe", ", ".join(RECIPES), _recipe),
 )

@@ -40,8 +40,6 @@ def test_the_readme_has_the_table_that_the_rules_print() -> None:
         ({"key_length": 8193}, "key length 8193 is above 8192"),
         ({"scale": 1e-30}, "scale 1e-30"),
         ({"softcap": 1e-30}, "softcap 1e-30"),
-        ({"mask": "keep"}, "mask"),
-        ({"mask": "add"}, "mask"),
         ({"precision": "int8"}, "precision int8"),
         ({"dtype": "i8", "precision": "int8", "o_scale": (0.5,)}, "element type i8 of q"),
     ],
