@@ -7,7 +7,7 @@ start), `power` in it.  Errors are those of the fact sheet, relative to the exac
 from __future__ import annotations
 
 import struct
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from npuc.passes.attention.core.context import HALF, Context, bf16_bits, bf16_pair, f32x16
 from npuc.passes.machine.ir import Operand, Reg
@@ -20,7 +20,7 @@ def _fp32(bits: int) -> float:
 class Mantissa(Protocol):
     """Made of (context, how many tiles a pass has).  stages: passes that may overlap, as far as registers reach."""
 
-    stages: int | None
+    stages: ClassVar[int | None]
 
     def __init__(self, k: Context, tiles: int) -> None: ...
 
@@ -32,7 +32,7 @@ class Quadratic:
     """Recipe B in Horner form: C0 + 2 f q with q = (C1 + f C2) / 2, f and q in one register, so that the register times
     itself with halves swapped gives the sum.  Largest error 5.4e-3, rms 2.05e-3."""
 
-    stages = None
+    stages: ClassVar[int | None] = None
     C0, C1, C2 = _fp32(0x3F800E85), _fp32(0x3F340000), _fp32(0x3E740000)
 
     def __init__(self, k: Context, tiles: int) -> None:
@@ -59,7 +59,7 @@ class CubicInParts:
     """Recipe A: 1 + [fh | fl] [h | h] + [fh | f2] [l | q] with q = C2 + fh C3, where f = fh + fl, f2 = fh fh and
     C1 = h + l.  Largest error 3.89e-3, as good as correct rounding."""
 
-    stages = 3
+    stages: ClassVar[int | None] = 3
     HIGH, LOW, C3 = _fp32(0x3F310000), _fp32(0x3AEB0000), _fp32(0x3D620000)
     C2 = _fp32(0x3E77CED9)
 
