@@ -61,7 +61,7 @@ def _problem(
     if attention.mask == "add":
         mask = arrays[attention.argument("mask").name]
         # -inf hides a key, as any number far below zero does; what is added beyond the bound of scores is as they are.
-        if mask.size and not mask.max() <= LARGEST_SCORE:  # NaN is the maximum where there is one
+        if mask.size and not float(mask.max()) <= LARGEST_SCORE:  # NaN is the maximum where there is one
             return f"the mask holds NaN or values above {LARGEST_SCORE:g}"
     return None
 

@@ -21,6 +21,7 @@ ORDER = ("scores", "v0", "k0", "v1", "k1", "o", "q")
 ACROSS = {"k0": 1 * BANK, "k1": 2 * BANK}
 NOT_BEFORE = {"q": 3 * BANK}
 FILLERS = ("m0", "m1", "state", "constants")
+MASK_BUFFERS = {"m0", "m1"}
 
 
 def core_buffer_sizes(head_dim: int, query_block: int, key_block: int, mask_parts: int = 0) -> dict[str, int]:
@@ -63,7 +64,7 @@ def _place(sizes: Mapping[str, int], wishes: Mapping[str, int]) -> dict[str, Buf
     return {
         "params": Buffer(place, PARAMETER_BYTES),
         **placed,
-        "constants": Buffer(place + PARAMETER_BYTES, CONSTANT_BYTES),
+        "constants": Buffer(place + PARAMETER_BYTES, sizes["constants"] - PARAMETER_BYTES),
     }
 
 
@@ -82,6 +83,9 @@ def core_memory(head_dim: int, query_block: int, key_block: int, mask_parts: int
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
     sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts)
+    unplaced = set(sizes) ^ ({*ORDER, *FILLERS} - (set() if mask_parts else MASK_BUFFERS))
+    if unplaced:
+        raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
     spread = {name: _wished(name, size) for name, size in sizes.items()}
     for wishes in (spread, {}):
         placed = _place(sizes, wishes)

@@ -23,6 +23,7 @@ from npuc.passes.attention.core.context import (
     Shape,
 )
 from npuc.passes.attention.core.items import begin_item, classify, first_item
+from npuc.passes.attention.core.layouts import require_layouts
 from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import Word
@@ -33,6 +34,7 @@ from npuc.passes.attention.core.scores import compute_scores
 from npuc.passes.attention.core.softcap import cap_any_scores, cap_scores
 from npuc.passes.attention.core.values import accumulate_values
 from npuc.passes.attention.core.visibility import Limits
+from npuc.passes.attention.streams import plan_streams
 from npuc.passes.machine.ir import Builder, Program, Reg
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
     """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`; softcap: calls give one."""
     sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
     shape = Shape(*sizes, recipe, softcap, plan.mask_parts)
+    require_layouts(shape, plan_streams(plan), plan.core_buffers)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)

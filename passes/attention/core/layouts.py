@@ -1,0 +1,87 @@
+"""What the core program takes for granted of streams and buffers, held against the plan's before it is built.
+
+The program walks through its blocks with pointers; where each walk finds a number is said here as an address, and must
+be where the stream's tile has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.array.design import Buffer
+from npuc.passes.array.fifo import Fifo
+from npuc.passes.attention.core.context import TILE, Shape
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES
+from npuc.passes.attention.core.query import STATE_BYTES
+
+Walk = Callable[[int, int], int]  # (row, column) -> bytes
+RINGS = {"k": 2, "v": 2, "m": 2, "q": 1, "o": 1}  # buffers that the program goes through in turn
+
+
+def require_layouts(shape: Shape, fifos: Sequence[Fifo], buffers: Mapping[str, Buffer]) -> None:
+    """Raises ResourceError, naming the stream or buffer, where the program would not find what is in it."""
+    walks = _walks(shape)
+    for fifo in fifos:
+        tile, (rows, cols, walk) = fifo.tile, walks[fifo.name]
+        if (tile.rows, tile.cols, tile.dtype) != (rows, cols, "bf16"):
+            raise ResourceError(f"the core program takes {rows} x {cols} bf16 of stream {fifo.name}, not {tile}")
+        if any(tile.place(row, col) != walk(row, col) for row in range(rows) for col in range(cols)):
+            raise ResourceError(f"the core program does not go through stream {fifo.name} in the order {tile.order}")
+        if fifo.depth != RINGS[fifo.name]:
+            raise ResourceError(
+                f"the core program has {RINGS[fifo.name]} buffers of stream {fifo.name}, not {fifo.depth}"
+            )
+        if fifo.name == "v" and fifo.behind != shape.keys // 8 * TILE:
+            raise ResourceError(f"the tile of ones behind V has {shape.keys // 8 * TILE} bytes, not {fifo.behind}")
+    for name, size in _sizes(shape).items():
+        if buffers[name].size < size:
+            raise ResourceError(f"the core program needs {size:,} bytes of {name}, there are {buffers[name].size:,}")
+    if buffers["params"].end != buffers["constants"].address:
+        raise ResourceError("the core program finds parameters and constants by one pointer, and they lie apart")
+
+
+def _walks(shape: Shape) -> dict[str, tuple[int, int, Walk]]:
+    """stream -> rows, columns, and where the program finds a number."""
+    half, deep = shape.keys // 2, shape.depth_steps
+
+    def query(row: int, col: int, across: int = deep) -> int:
+        """Tiles of 4 queries and 8 dimensions, group by group."""
+        return TILE * (row // 4 * across + col // 8) + 16 * (row % 4) + 2 * (col % 8)
+
+    def key(row: int, col: int) -> int:
+        """Each half by a pointer of its own: its tiles of 4 keys and 8 dimensions, step by step along the head."""
+        side, row = divmod(row, half)
+        return (
+            side * half * shape.head_dim * 2
+            + TILE * (col // 8 * (half // 4) + row // 4)
+            + 16 * (row % 4)
+            + 2 * (col % 8)
+        )
+
+    def value(row: int, col: int) -> int:
+        """Tiles of 8 keys and 4 dimensions, all keys of one after the other."""
+        return TILE * (col // 4 * (shape.keys // 8) + row // 8) + 8 * (row % 8) + 2 * (col % 4)
+
+    def output(row: int, col: int) -> int:
+        """Tiles of 4 queries and 4 dimensions, group by group."""
+        return TILE // 2 * (row // 4 * shape.value_tiles + col // 4) + 8 * (row % 4) + 2 * (col % 4)
+
+    return {
+        "q": (shape.queries, shape.head_dim, query),
+        "m": (shape.queries, shape.keys, lambda row, col: query(row, col, shape.keys // 8)),
+        "k": (shape.keys, shape.head_dim, key),
+        "v": (shape.keys, shape.head_dim, value),
+        "o": (shape.queries, shape.head_dim, output),
+    }
+
+
+def _sizes(shape: Shape) -> dict[str, int]:
+    """Bytes of the buffers that the program fills itself."""
+    return {
+        "params": PARAMETER_BYTES,
+        "q": shape.groups * shape.depth_steps * TILE,
+        "scores": shape.groups * shape.key_tiles * TILE,
+        "o": shape.groups * shape.output_tiles * TILE,
+        "state": shape.groups * STATE_BYTES,
+    }
