@@ -124,6 +124,8 @@ def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
     array = np.asarray(value)
     require_fit(argument, array.shape, array.dtype)
     if argument.dtype == "bf16":
+        if array.dtype == BFLOAT16:
+            return array
         return array.view(BFLOAT16) if array.dtype in _BF16_BITS else round_to_bf16(array)
     with np.errstate(over="ignore"):
         return array.astype(INTERFACE_DTYPES[argument.dtype], copy=argument.dtype in ("f16", "f32"))
@@ -168,7 +170,7 @@ def to_buffer(argument: KernelArgument, array: np.ndarray) -> bytearray:
     return bytearray(np.ascontiguousarray(to_device(argument, array)).tobytes())
 
 
-def from_buffer(argument: KernelArgument, data: bytes | bytearray) -> np.ndarray:
+def from_buffer(argument: KernelArgument, data: bytes | bytearray | memoryview) -> np.ndarray:
     """The bytes in a buffer -> an array of the device dtype in the argument's shape (a copy)."""
     dtype = DEVICE_DTYPES[argument.device_dtype]
     return np.frombuffer(memoryview(data)[: argument.nbytes], dtype=dtype).reshape(argument.shape).copy()

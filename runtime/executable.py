@@ -15,7 +15,7 @@ import numpy as np
 from npuc.compiler.diagnostics import BackendError, InputError, UnsupportedError, UsageError
 from npuc.passes.attention.supported import check_supported
 from npuc.runtime import dlpack
-from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_buffer, to_interface, to_user
+from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_interface, to_user
 from npuc.runtime.backends import (
     HOST_BACKENDS,
     BackendSettings,
@@ -24,10 +24,11 @@ from npuc.runtime.backends import (
     choose_automatically,
     open_backend,
 )
-from npuc.runtime.kernel_file import DescribedKernel
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.magnitudes import magnitudes, overflows
 from npuc.runtime.notices import say_once
 from npuc.runtime.statistics import RunReport
+from npuc.runtime.strides import hold
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -232,12 +233,9 @@ def _run(
         (output,) = kernel.outputs
         result, report = backend.compute(arrays, kernel)
         return {output.name: to_interface(output, result)}, report
+    assert isinstance(kernel, KernelFile)
     # Fresh buffers on each try: a backend that failed half way may have written into its own.
-    buffers = [bytearray() for _ in range(kernel.buffer_count)]
-    for argument in kernel.inputs:
-        buffers[argument.buffer] = to_buffer(argument, arrays[argument.name])
-    for argument in kernel.outputs:
-        buffers[argument.buffer] = bytearray(argument.nbytes)
+    buffers, kernel = hold(kernel, arrays)
     report = backend.run(buffers, kernel)
     return {a.name: from_buffer(a, buffers[a.buffer]) for a in kernel.outputs}, report
 

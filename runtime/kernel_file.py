@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
@@ -84,6 +84,14 @@ class DescribedKernel:
         return self.closed(sizes)
 
 
+class Strides(NamedTuple):
+    """Of a [batch, head, row, D] tensor, in 32-bit words."""
+
+    batch: int
+    head: int
+    row: int
+
+
 @dataclass(frozen=True)
 class KernelFile(DescribedKernel):
     """A kernel with its code. entry: its name in the xclbin, None for a standalone NPUA.
@@ -99,6 +107,7 @@ class KernelFile(DescribedKernel):
     xclbin: bytes | None = field(repr=False)
 
     call: Call | None = None  # what differs from the call that the file's own sequence is for
+    strides: Mapping[str, Strides] = field(default_factory=dict)  # by role, of arguments that are not row-major
 
     @cached_property
     def plan(self) -> Plan:
@@ -124,16 +133,39 @@ class KernelFile(DescribedKernel):
 
     def sequence(self) -> bytes:
         """The runtime sequence as a TXN binary. Raises InputError where a length is open."""
-        if self.call is None:
+        if self.call is None and not self.strides:
             _ = self.attention.lengths
             return bytes(self.control.instantiate({}))
+        from npuc.passes.attention.call import call_of
         from npuc.passes.attention.sequence import sequence
         from npuc.passes.attention.transfers import whole_arguments
 
+        call = call_of(self.attention) if self.call is None else self.call
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
         mask = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
-        operands = whole_arguments(self.plan, self.call, numbers, mask)
-        return sequence(self.plan, self.call, operands, self.metadata.get("sequence", "default"))
+        operands = whole_arguments(self.plan, call, numbers, mask)
+        moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
+        operands = replace(operands, **moved)
+        return sequence(self.plan, call, operands, self.metadata.get("sequence", "default"))
+
+    def laid_out(self, strides: Mapping[str, Strides]) -> KernelFile:
+        """With inputs, by role, that are not row-major; the sequence is then one for them."""
+        words = self.padded_head // 2
+        rows = {argument.role: argument.shape for argument in self.arguments}
+        return replace(self, strides={role: s for role, s in strides.items() if s != _row_major(rows[role], words)})
+
+    def keeps(self, argument: KernelArgument) -> bool:
+        """Whether the device has an argument's rows as the caller has them."""
+        alike = bool(self.metadata.get("plan")) and self.padded_head == self.attention.head_dim
+        held = self.rows_held if argument.role == "q" else 0
+        return alike and argument.role in ("q", "k", "v") and argument.shape[-2] >= held
+
+    @property
+    def longest_row_step(self) -> int:
+        """Words between rows of Q, K and V that descriptors can step over."""
+        from npuc.passes.attention.transfers import LONGEST_STEP
+
+        return LONGEST_STEP // self.plan.key_block
 
     @property
     def mask_copy(self) -> MaskCopy:
@@ -153,6 +185,13 @@ class KernelFile(DescribedKernel):
     def padded_head(self) -> int:
         """Elements of a row on the device."""
         return self.plan.head_dim if self.metadata.get("plan") else self.attention.head_dim
+
+
+def _row_major(shape: tuple[int, ...], row_words: int) -> Strides:
+    """Of a whole argument; steps over one are 0."""
+    _, heads, rows, _ = (1,) * (4 - len(shape)) + shape
+    batch = 1 if len(shape) < 4 else shape[0]
+    return Strides(heads * rows * row_words if batch > 1 else 0, rows * row_words if heads > 1 else 0, row_words)
 
 
 def dimension_names(argument: KernelArgument) -> tuple[str, ...]:

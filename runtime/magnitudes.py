@@ -73,7 +73,11 @@ def largest_magnitude(array: np.ndarray) -> float:
     if array.dtype.kind in "iu":
         return float(max(abs(int(array.max())), abs(int(array.min()))))
     if not array.flags.c_contiguous:
-        return float(max(largest_magnitude(part) for part in array)) if array.ndim > 1 else _of_bits(array)
+        array = array.transpose(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
+    if not array.flags.c_contiguous:
+        if array.ndim > 1 and array.size > PIECE:
+            return max(largest_magnitude(part) for part in array)
+        array = np.ascontiguousarray(array)
     flat = array.reshape(-1)
     return max(_of_bits(flat[first : first + PIECE]) for first in range(0, flat.size, PIECE))
 

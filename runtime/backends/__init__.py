@@ -67,7 +67,7 @@ class HostBackend(Backend, Protocol):
 class DeviceBackend(Backend, Protocol):
     """A kernel on a device."""
 
-    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+    def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run once the call that `kernel`, the opened one with its lengths known, describes.
 
         Raises BackendError when the device fails.

@@ -32,7 +32,7 @@ class Emulation:
         device.load_pdi(pdi)
         return device
 
-    def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray]) -> RunReport:
+    def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray | memoryview]) -> RunReport:
         """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
         record = self._name if self._settings.trace else None
         limit = self._settings.max_cycles
@@ -72,7 +72,7 @@ class EmulatorBackend:
         self._operations: tuple[Operation, ...] = ()
         self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, kernel.name)
 
-    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+    def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; errors as Emulation.run."""
         if self._emulation is None:
             raise BackendError("the kernel was closed")

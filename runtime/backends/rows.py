@@ -15,7 +15,7 @@ from npuc.runtime.backends.masks import copied_mask
 from npuc.runtime.kernel_file import KernelFile
 
 
-def padded(kernel: KernelFile, buffers: Sequence[bytearray]) -> list[bytearray]:
+def padded(kernel: KernelFile, buffers: Sequence[bytearray | memoryview]) -> list[bytearray | memoryview]:
     """The buffers as the device has them: the same objects where that is no different. Raises UnsupportedError."""
     held = list(buffers)
     for argument in kernel.arguments:
@@ -32,7 +32,9 @@ def padded(kernel: KernelFile, buffers: Sequence[bytearray]) -> list[bytearray]:
     return held
 
 
-def take_back(kernel: KernelFile, held: Sequence[bytearray], buffers: Sequence[bytearray]) -> None:
+def take_back(
+    kernel: KernelFile, held: Sequence[bytearray | memoryview], buffers: Sequence[bytearray | memoryview]
+) -> None:
     """Fill the output buffers from those that `padded` gave."""
     for argument in kernel.outputs:
         wide, buffer = held[argument.buffer], buffers[argument.buffer]

@@ -96,11 +96,11 @@ class XrtBackend:
             self._fill(self._instructions, sequence)
             self._sequence = sequence
 
-    def _fill(self, buffer: Any, data: bytes | bytearray) -> None:
+    def _fill(self, buffer: Any, data: bytes | bytearray | memoryview) -> None:
         memoryview(buffer.map()).cast("B")[: len(data)] = data
         buffer.sync(self._pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
 
-    def run(self, buffers: Sequence[bytearray], kernel: DescribedKernel) -> RunReport:
+    def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; seconds are wall time from start to completion."""
         pyxrt = self._pyxrt
         if self._kernel is None:
@@ -121,6 +121,8 @@ class XrtBackend:
             if state != pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED:
                 raise BackendError(f"the NPU ended the run with {state}")
             for data, buffer in zip(wide, held, strict=True):
+                if memoryview(data).readonly:
+                    continue
                 buffer.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE)
                 data[:] = bytes(memoryview(buffer.map()).cast("B")[: len(data)])
         take_back(kernel, wide, buffers)

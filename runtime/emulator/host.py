@@ -27,8 +27,10 @@ class HostMemory:
             self._buffers.append(words)
 
     def detach(self, arguments: Sequence[bytearray | memoryview]) -> None:
-        """Copy the contents back into the arguments."""
+        """Copy the contents back into the arguments that can be written."""
         for argument, words in zip(arguments, self._buffers, strict=True):
+            if memoryview(argument).readonly:
+                continue
             argument[:] = words.view(np.uint8)[: len(argument)].tobytes()
 
     @property
