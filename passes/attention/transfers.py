@@ -7,7 +7,7 @@ last key block has fewer keys than a block, other rows of the same head fill it,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -141,6 +141,24 @@ class Transfers:
         first = item.base + column * self.column_rows
         return [Task((*self._chunks(item, first), self._mask(self.operands.mask, item, column)))]
 
+    def further(self) -> dict[int, list[int]]:
+        """argument -> bytes from the first head of the call to each."""
+        call, operands = self.work.call, self.operands
+        found = {}
+        for operand, shared in (
+            (operands.q, False),
+            (operands.k, True),
+            (operands.v, True),
+            (operands.o, False),
+            (operands.mask, False),
+        ):
+            if operand is not None:
+                heads = [call.kv_head(head) if shared else head for head in range(call.heads)]
+                found[operand.argument] = [
+                    operand.place(batch, head, 0) - operand.offset for batch in range(call.batch) for head in heads
+                ]
+        return found
+
     def _chunks(self, item: Item, first: int) -> Iterator[Piece]:
         """The columns of Q's rows in blocks as wide as those of the mask; the last may overlap the one before."""
         plan, q = self.plan, self.operands.q
@@ -237,7 +255,7 @@ class Transfers:
                 yield Task((self._piece(operand, batch, head, 0, rest),))
 
 
-def one_by_one(tasks: list[Task]) -> Iterator[Task]:
+def one_by_one(tasks: Iterable[Task]) -> Iterator[Task]:
     """The same transfers with one descriptor a task: no chain, no iteration, no repeat."""
     for task in tasks:
         for run in range(task.repeat):

@@ -14,7 +14,7 @@ import numpy as np
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, Channel
+from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES, Channel
 from npuc.passes.attention.work import Work
 
 CHANNELS = {

@@ -20,7 +20,8 @@ from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.masks import mask_copy
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import KEYS_VALUES, OUTPUT, QUERIES, sequence
+from npuc.passes.attention.sequence import sequence
+from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES
 from npuc.passes.attention.transfers import Operand, Operands, whole_arguments
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
