@@ -154,10 +154,7 @@ class _Sequence:
     def _begin(self, part: _Part) -> None:
         """Wait until the column holds the item's tasks, or has nothing else under way."""
         shim, tasks = part.shim, part.tasks
-        while shim.flights and (
-            tasks.descriptors > len(shim.free)
-            or any(shim.queued[channel] + len(some) > DEPTH for channel, some in tasks.of.items())
-        ):
+        while shim.flights and not shim.holds(tasks.of, tasks.descriptors):
             shim.retire()
         shim.flights.append(part.flight)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from npuc.compiler.diagnostics import ResourceError
@@ -30,13 +30,15 @@ class Template:
     on: for each piece, bytes from head 0 to each head of the call.
     """
 
-    __slots__ = ("count", "pieces", "repeat", "words")
+    __slots__ = ("count", "pieces", "repeat")
 
     def __init__(self, task: Task, on: Sequence[Sequence[int]]) -> None:
-        self.pieces = [(piece.argument, piece.offset, further) for piece, further in zip(task.pieces, on, strict=True)]
+        self.pieces = [
+            (piece.argument, piece.offset, further, _Words(piece))
+            for piece, further in zip(task.pieces, on, strict=True)
+        ]
         self.repeat = task.repeat
         self.count = len(task.pieces)
-        self.words = [_Words(piece) for piece in task.pieces]
 
 
 class _Words(dict[int, bytes]):
@@ -68,6 +70,30 @@ def shim_words(
     return pack_words(geometry.pack_bd("shim", **fields))
 
 
+class _Patches(dict[int, list[bytes]]):
+    """Heads of patches by argument and descriptor."""
+
+    def __init__(self, places: Sequence[int]) -> None:
+        self.places = places
+
+    def __missing__(self, argument: int) -> list[bytes]:
+        self[argument] = heads = [patch_head(place + 4, argument) for place in self.places]
+        return heads
+
+
+class _Pushes(dict[tuple[Channel, int, int, bool], bytes]):
+    """Writes to the queues of a column by channel, first descriptor, repeats and whether a token is wanted."""
+
+    def __init__(self, column: int) -> None:
+        self.column = column
+
+    def __missing__(self, key: tuple[Channel, int, int, bool]) -> bytes:
+        channel, first, repeat, token = key
+        place = geometry.tile_address(self.column, geometry.SHIM_ROW, geometry.channel_queue_offset("shim", *channel))
+        self[key] = push = write_bytes(place, geometry.queue_word(first, repeat, token))
+        return push
+
+
 class Flight:
     """What is under way in a column and done together: the descriptors of each task, by channel."""
 
@@ -91,12 +117,8 @@ class Shim:
             for descriptor in range(DESCRIPTORS)
         ]
         self._blocks = [block_head(place, DESCRIPTOR_WORDS) for place in self._places]
-        self._patches: dict[int, list[bytes]] = {}
-        self._queues = {
-            channel: geometry.tile_address(number, geometry.SHIM_ROW, geometry.channel_queue_offset("shim", *channel))
-            for channel in CHANNELS
-        }
-        self._pushes: dict[tuple[Channel, int, int, bool], bytes] = {}
+        self._patches = _Patches(self._places)
+        self._pushes = _Pushes(number)
         self._syncs = {
             (direction, channel): sync_bytes(number, geometry.SHIM_ROW, geometry.DIRECTIONS.index(direction), channel)
             for direction, channel in CHANNELS
@@ -107,24 +129,35 @@ class Shim:
         free, count = self.free, task.count
         if count > len(free):
             raise ResourceError(f"a work item needs more than the {DESCRIPTORS} descriptors of a shim")
-        numbers = [free.popleft() for _ in range(count)]
+        number = first = free.popleft()
+        numbers, last = [first], count - 1
         parts: list[bytes] = []
-        for number, following, words, (argument, offset, on) in zip(
-            numbers, (*numbers[1:], -1), task.words, task.pieces, strict=True
-        ):
-            patches = self._patches.get(argument)
-            if patches is None:
-                patches = self._patches[argument] = [patch_head(place + 4, argument) for place in self._places]
-            parts += (self._blocks[number], words[following], patches[number], pack_offset(offset + on[head]))
-        key = (channel, numbers[0], task.repeat, token)
-        push = self._pushes.get(key)
-        if push is None:
-            word = geometry.queue_word(numbers[0], task.repeat, token)
-            push = self._pushes[key] = write_bytes(self._queues[channel], word)
-        parts.append(push)
+        for index, (argument, offset, on, words) in enumerate(task.pieces):
+            following = -1
+            if index < last:
+                following = free.popleft()
+                numbers.append(following)
+            parts += (
+                self._blocks[number],
+                words[following],
+                self._patches[argument][number],
+                pack_offset(offset + on[head]),
+            )
+            number = following
+        parts.append(self._pushes[channel, first, task.repeat, token])
         self.writer.put(parts, 2 * count + 1)
         flight.tasks[channel].append(numbers)
         self.queued[channel] += 1
+
+    def holds(self, tasks: Mapping[Channel, Sequence[Template]], descriptors: int) -> bool:
+        """Whether these tasks find places in the queues now, and so many descriptors."""
+        if descriptors > len(self.free):
+            return False
+        queued = self.queued
+        for channel, some in tasks.items():
+            if queued[channel] + len(some) > DEPTH:
+                return False
+        return True
 
     def done(self, flight: Flight, channel: Channel) -> None:
         """Wait for the token of the flight's oldest task of a channel."""

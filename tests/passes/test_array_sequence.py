@@ -233,7 +233,7 @@ def test_a_new_length_of_512_items_takes_some_milliseconds() -> None:
         sequence(plan, call, operands)
         took.append(time.process_time() - before)
     print("seconds", took)
-    assert min(took) < 0.05, "an order of magnitude beyond what it should take"
+    assert min(took) < 0.03, "several times what it should take"
 
 
 def test_strides_beyond_a_descriptor_are_a_resource_error() -> None:
