@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
-from npuc.runtime.emulator.memory import DataMemory
+from npuc.runtime.emulator.memory import DataMemory, EarlyLoad
 from npuc.runtime.emulator.semantics import UNALIGNED
 from npuc.runtime.emulator.semantics.definedness import Origin, Partial, split
 
@@ -57,6 +57,7 @@ class MemoryAccess:
         self.shared: dict[int, bool] = {}
 
     if TYPE_CHECKING:  # what a core adds (core_strict.py)
+        cycle: int
 
         def report(self, address: int, text: str) -> None: ...
 
@@ -116,13 +117,18 @@ class MemoryAccess:
 
     def _bytes(self, address: int, size: int, pc: int) -> Any:
         memory, offset = self._locate(address, size)
+        data = self._content(memory, offset, size, Origin(self.name, pc, f"loads {size} bytes at {address:#x}"))
+        if isinstance(data, Partial) and memory.origins_kept and memory.origin(offset, size) is None:
+            memory.early_loads.setdefault((self.name, pc), EarlyLoad(offset, size, self.cycle))
+        return data
+
+    def _content(self, memory: DataMemory, offset: int, size: int, reader: Origin) -> Any:
+        """Bytes of a memory, with those of them that are undefined; reader: who reads them, and what for."""
         data = memory.data[offset : offset + size].copy()
         written = memory.written
         if written is None or written[offset : offset + size].all():
             return data
-        origin = memory.origin(offset, size)
-        if origin is None:
-            origin = Origin(self.name, pc, f"loads {size} bytes at {address:#x}, {memory.why()}")
+        origin = memory.origin(offset, size) or reader._replace(text=f"{reader.text}, {memory.why()}")
         undefined = np.where(written[offset : offset + size], 0, 0xFF).astype(np.uint8)
         return Partial(data, undefined, origin)
 
@@ -140,7 +146,8 @@ class MemoryAccess:
         """The aligned word that holds 1 or 2 bytes, for a sub-word store."""
         if address & (size - 1):
             raise EmulationError(_unaligned(address, size))
-        return self.load_word(address & 0xFFFFC, 4, pc)
+        memory, offset = self._locate(address & 0xFFFFC, 4)
+        return self._number(self._content(memory, offset, 4, Origin(self.name, pc, f"stores into {address:#x}")))
 
     def _bus_offset(self, address: int) -> tuple[TileBus, int]:
         if self.bus is None:
@@ -166,7 +173,7 @@ class MemoryAccess:
         """The word with the addressed 1 or 2 bytes replaced."""
         shift = 8 * (address & 3)
         mask = ((1 << 8 * size) - 1) << shift
-        return (word & ~mask) | ((value << shift) & mask)
+        return ((value << shift) & mask) | (word & ~mask)
 
     def gather(self, addresses: list[int], pc: int) -> Any:
         """Four fetches of 8 bytes. What lies past the end of a 16-byte half is not known: 0, undefined if strict."""

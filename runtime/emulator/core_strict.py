@@ -31,11 +31,13 @@ _NAMES = {index: name for name, index in SCALAR_INDEX.items()}
 
 @dataclass(frozen=True)
 class Report:
-    """What strict mode found: byte address of the bundle, array cycle, one line of text."""
+    """What strict mode found: byte address of the bundle, array cycle, one line of text; undefined: bits that were
+    never defined decide something."""
 
     address: int
     cycle: int
     text: str
+    undefined: bool = False
 
 
 def loses_part_words(start: int, end: int) -> bool:
@@ -82,11 +84,11 @@ class StrictChecks:
         # What a stack that takes these bytes overwrites, in words; the array says it.
         self.overwritten: Callable[[int, int], str | None] = lambda first, end: None
 
-    def report(self, address: int, text: str) -> None:
+    def report(self, address: int, text: str, undefined: bool = False) -> None:
         """Notes a finding of strict mode, once per place and text."""
         if (address, text) not in self._reported:
             self._reported.add((address, text))
-            self.reports.append(Report(address, self.cycle, text))
+            self.reports.append(Report(address, self.cycle, text, undefined))
 
     # reads
 
@@ -117,11 +119,11 @@ class StrictChecks:
         if value.undefined if isinstance(value.undefined, int) else value.undefined.any():
             origin = value.origin
             if origin is None:
-                self.report(pc, f"{what} depends on bits that were never defined")
+                self.report(pc, f"{what} depends on bits that were never defined", True)
             elif (origin.core, origin.address) == (self.name, pc):
-                self.report(pc, f"{origin.text}: {what} depends on it")
+                self.report(pc, f"{origin.text}: {what} depends on it", True)
             else:
-                self.report(pc, f"{what} depends on what was never defined: {origin}")
+                self.report(pc, f"{what} depends on what was never defined: {origin}", True)
         return value.value
 
     def certain_all(self, addresses: list[Any], pc: int) -> list[Any]:

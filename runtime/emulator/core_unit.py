@@ -38,7 +38,7 @@ from npuc.runtime.emulator.cascade import (
 )
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.core_debug import CoreDebug
-from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.errors import EmulationError, UndefinedData
 from npuc.runtime.emulator.stack import overwritten
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
@@ -278,7 +278,7 @@ class CoreUnit:
     def _check_reports(self) -> None:
         if self.array.strict and self.core.reports:
             report = self.core.reports[0]
-            raise EmulationError(
+            raise (UndefinedData if report.undefined else EmulationError)(
                 report.text,
                 place=f"{self.tile.name}, bundle {report.address:#x}, cycle {report.cycle}",
                 details=[r.text for r in self.core.reports],

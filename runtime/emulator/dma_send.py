@@ -19,7 +19,7 @@ import numpy as np
 
 from npuc.runtime.emulator.descriptor import Descriptor
 from npuc.runtime.emulator.dma import Channel, Task, Window
-from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.errors import UndefinedData
 from npuc.runtime.emulator.streams import Inlet, Outlet, Supply
 from npuc.runtime.emulator.switches import source_slave
 from npuc.runtime.emulator.tile import Tile
@@ -164,7 +164,7 @@ class Sender(Channel, Supply):
             first = 4 * int(missing[0])
             origin = memory.origin(first, 4)
             what = memory.why() if origin is None else "memory that holds undefined bits"
-            raise EmulationError(
+            raise UndefinedData(
                 f"{self.name}, descriptor {run.number}, sends {missing.size} words of {what}, the first at {first:#x}"
                 + ("" if origin is None else f": {origin}")
             )

@@ -35,6 +35,10 @@ class EmulationError(BackendError):
         self.diagnosis = diagnosis
 
 
+class UndefinedData(EmulationError):
+    """Strict: bits that were never defined decide something, or leave memory."""
+
+
 class Deadlock(EmulationError):
     """Nothing in the array can proceed and the runtime sequence has not ended."""
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.semantics.definedness import Origin
+
+
+class EarlyLoad(NamedTuple):
+    """A core loaded bytes that nothing had written: offset in the memory, array cycle."""
+
+    offset: int
+    size: int
+    cycle: int
 
 
 class DataMemory:
@@ -13,8 +23,9 @@ class DataMemory:
 
     Zero after reset (an assumption of the machine table). `name` is what errors call it. `written`: in strict mode,
     which bytes are defined; `origins`: why those of a word (by its offset) are not, where a core stored them so.
-    `origins_kept`: whether what is undefined without an origin was never written. `shared`: a neighbouring core has
-    accessed it.
+    `origins_kept`: whether what is undefined without an origin was never written. `early_loads`: the first load of
+    never written bytes of each bundle, by core and address of the bundle. `shared`: a neighbouring core has accessed
+    it.
     """
 
     def __init__(self, size: int = 65536, name: str = "data memory") -> None:
@@ -25,6 +36,7 @@ class DataMemory:
         self.written: np.ndarray | None = None
         self.origins: dict[int, Origin] = {}
         self.origins_kept = True
+        self.early_loads: dict[tuple[str, int], EarlyLoad] = {}
         self.shared = False
 
     def check(self, address: int, count: int) -> None:

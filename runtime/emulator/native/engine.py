@@ -15,6 +15,7 @@ from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.core_strict import settled
+from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.native import ahead, layout
 from npuc.runtime.emulator.native.blocks import INTERPRET, LIMIT, LOCK, WRONG, Exit
 from npuc.runtime.emulator.native.ir import Untranslatable
@@ -25,7 +26,7 @@ from npuc.runtime.emulator.native.state import StateBuffer
 from npuc.runtime.emulator.native.strict import CHUNK, Met
 from npuc.runtime.emulator.register_file import LC, LE, LS, SCALAR_INDEX, SP, TrackedPlace
 from npuc.runtime.emulator.semantics import WARNINGS
-from npuc.runtime.emulator.semantics.definedness import Partial
+from npuc.runtime.emulator.semantics.definedness import Origin, Partial
 from npuc.runtime.emulator.suspension import Limit, LockRequest, Suspension
 
 PATIENCE, AFTER_LIMIT = 16, 64
@@ -93,10 +94,10 @@ class NativeCore(Core):
             self._met += [("chunks", int(each)) for each in chunks]
         return value
 
-    def _bytes(self, address: int, size: int, pc: int) -> Any:
-        value = super()._bytes(address, size, pc)
+    def _content(self, memory: DataMemory, offset: int, size: int, reader: Origin) -> Any:
+        value = super()._content(memory, offset, size, reader)
         if isinstance(value, Partial):
-            self._met.append(("loads", pc))
+            self._met.append(("loads", reader.address))
         return value
 
     def stack_moved(self, now: int) -> None:
