@@ -8,7 +8,7 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.array.design import ALIGNMENT
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
-from npuc.passes.attention.core.query import STATE_BYTES
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.attention.plan import ELEMENT_BYTES, Buffer
 from npuc.passes.attention.streams import streams
 
@@ -39,7 +39,7 @@ def core_buffer_sizes(head_dim: int, query_block: int, key_block: int, mask_part
         **filled,
         "scores": query_block * key_block * 4,
         "o": query_block // 4 * (head_dim // 4 + 1) * 64,
-        "state": query_block // 4 * STATE_BYTES,
+        "state": query_block // 4 * STATE.nbytes,
     }
 
 

@@ -15,6 +15,7 @@ from npuc.passes.array.fifo import CORES, DEVICE, Fifo
 from npuc.passes.array.target import NPU1
 from npuc.passes.array.tile import Order, Tile
 from npuc.passes.attention import choose, memory, streams
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.options import Options
 from npuc.passes.pipeline import compile_attention
 from npuc.runtime import executor
@@ -50,6 +51,11 @@ def stream(name: str, **changes: Any) -> Plant:
 
 def constant(module: Any, name: str, value: Any) -> Plant:
     return lambda patch: patch.setattr(module, name, value)
+
+
+def state_record(*fields: str) -> Plant:
+    """Edits the declaration of what a core keeps between blocks."""
+    return lambda patch: patch.setitem(STATE.__dict__, "fields", fields)
 
 
 def smaller_buffer(name: str) -> Plant:
@@ -94,6 +100,7 @@ ALIKE = {
     "a block of 16 keys and a mask": (MASKED, constant(choose, "KEY_BLOCK", 16)),
     "O in one buffer half way": (PLAIN, stream("o", relay_depth=1)),
     "mask in one buffer half way": (MASKED, stream("m", relay_depth=1)),
+    "state the other way round": (PLAIN, state_record("exponent", "reference")),
     "buffers in another order": (PLAIN, constant(memory, "ORDER", ("q", "o", "k1", "v1", "k0", "v0", "scores"))),
 }
 

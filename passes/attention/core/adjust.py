@@ -12,7 +12,7 @@ from typing import Protocol
 
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_REFERENCE
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 HIDDEN = 0xFF000000
@@ -40,11 +40,11 @@ class Reference:
 
     def __init__(self, k: Context) -> None:
         self.k = k
-        self.state = k.pointer("state", STATE_REFERENCE, "p_reference")
+        self.state = k.pointer("state", STATE.offset("reference"), "p_reference")
 
     def begin_group(self) -> None:
         self.reference = self.k.b.bm("reference")
-        self.k.load_bm(self.reference, self.state, "state", step=STATE_BYTES - HALF)
+        self.k.load_bm(self.reference, self.state, "state", step=STATE.nbytes - HALF)
 
     def adjust(self, pair: Pair) -> None:
         for i, score in enumerate(pair.scores):

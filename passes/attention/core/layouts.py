@@ -13,7 +13,7 @@ from npuc.passes.array.design import Buffer
 from npuc.passes.array.fifo import Fifo
 from npuc.passes.attention.core.context import TILE, Shape
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
-from npuc.passes.attention.core.query import STATE_BYTES
+from npuc.passes.attention.core.state import STATE
 
 Walk = Callable[[int, int], int]  # (row, column) -> bytes
 RINGS = {"k": 2, "v": 2, "m": 2, "q": 1, "o": 1}  # buffers that the program goes through in turn
@@ -83,5 +83,5 @@ def _sizes(shape: Shape) -> dict[str, int]:
         "q": shape.groups * shape.depth_steps * TILE,
         "scores": shape.groups * shape.key_tiles * TILE,
         "o": shape.groups * shape.output_tiles * TILE,
-        "state": shape.groups * STATE_BYTES,
+        "state": shape.groups * STATE.nbytes,
     }

@@ -15,7 +15,7 @@ from npuc.passes.attention.core.context import (
     Context,
     bf16_pair,
 )
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_REFERENCE
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 LEAST = -(2.0**33)
@@ -28,7 +28,7 @@ class Mask:
     def __init__(self, k: Context, parts: list[Reg]) -> None:
         self.k = k
         self.parts = [k.pointer_from(part, "p_mask") for part in parts]
-        self.state = k.pointer("state", STATE_REFERENCE, "p_reference")
+        self.state = k.pointer("state", STATE.offset("reference"), "p_reference")
         self.unit = call_x(k, "mask_unit")
         self.least = k.constant_x(bf16_pair(LEAST, LEAST), "least_mask")
         self.modes = [k.scalar(mode, "mode_halves") for mode in (SHUFFLE_LOW_HALVES, SHUFFLE_HIGH_HALVES)]
@@ -36,7 +36,7 @@ class Mask:
 
     def begin_group(self) -> None:
         self.reference = self.k.b.bm("reference")
-        self.k.load_bm(self.reference, self.state, "state", step=STATE_BYTES - HALF)
+        self.k.load_bm(self.reference, self.state, "state", step=STATE.nbytes - HALF)
 
     def adjust(self, pair: Pair) -> None:
         b = self.k.b

@@ -6,16 +6,14 @@ A 4x8 tile of Q (four queries, eight dimensions) becomes the 8x4 tile Q^T that t
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, TILE, Context, u32x16
+from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.parameters import NEGATIVE, ZERO, Word
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 SIGN_BITS = 0x80008000  # of two bf16 numbers; adding them changes nothing else
 UNSEEN = 0x7F000000
 """In place of the exponent: this query has seen no key yet, so that the reference may move down as well as up."""
-STATE_BYTES = 2 * TILE  # of a group: reference (negated, raw score units), reference (base 2)
-STATE_REFERENCE = 0
-STATE_EXPONENT = TILE
 
 
 def transpose_queries(k: Context) -> None:
@@ -79,7 +77,7 @@ def clear_accumulators(k: Context) -> None:
     output = k.pointer("o", name="p_o_clear")
     with k.b.hardware_loop(k.shape.groups * k.shape.output_tiles, "clear_o"):
         k.store_x(zero, output, "o", carried=False)
-    state = k.pointer("state", name="p_state_clear")
+    state, cleared = k.pointer("state", name="p_state_clear"), {"reference": zero, "exponent": unseen}
     with k.b.hardware_loop(k.shape.groups, "clear_state"):
-        k.store_x(zero, state, "state", carried=False)
-        k.store_x(unseen, state, "state", step=STATE_BYTES - STATE_EXPONENT - HALF, carried=False)
+        for name in STATE.fields:
+            k.store_x(cleared[name], state, "state", carried=False)

@@ -23,7 +23,8 @@ from npuc.passes.attention.core.context import (
     u32x16,
 )
 from npuc.passes.attention.core.probabilities import MAGIC_23
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_EXPONENT, STATE_REFERENCE, UNSEEN
+from npuc.passes.attention.core.query import UNSEEN
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
@@ -45,7 +46,7 @@ def rebase(k: Context, not_first: Reg) -> None:
     groups = k.scalar(shape.groups, "rebase_groups")
     with b.counted_loop(groups, "rebase"):
         shift, change = _move_reference(k, state, scores)
-        b.op("PADDA_lda_ptr_inc_idx_imm", state, STATE_BYTES)
+        b.op("PADDA_lda_ptr_inc_idx_imm", state, STATE.nbytes)
         if shape.mask_parts:
             b.op("PADDA_lda_ptr_inc_idx", scores, _m(k, shape.key_tiles * TILE, "score_group"))
         else:
@@ -73,7 +74,7 @@ def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     k.add(scaled, scaled, magic)
     k.subtract(shift, scaled, magic)
     exponent, old_reference, change = b.bm("exponent"), b.bm("reference_old"), b.bm("change")
-    k.load_at(old_reference, state, STATE_REFERENCE, "state")
+    k.load_at(old_reference, state, STATE.offset("reference"), "state")
     k.add(exponent, old_exponent, shift)
     b.barrier()
     reference = _times(k, exponent, "inverse")
@@ -84,8 +85,8 @@ def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     b.op("OR", k.registers["unseen"], k.registers["unseen"], still_unseen)
     k.move(bits, exponent)
     b.op("VSEL_32", marked, bits, k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen)
-    k.store_at(marked, state, STATE_EXPONENT, "state")
-    k.store_at(reference, state, STATE_REFERENCE, "state")
+    k.store_at(marked, state, STATE.offset("exponent"), "state")
+    k.store_at(reference, state, STATE.offset("reference"), "state")
     return shift, change
 
 
@@ -93,7 +94,7 @@ def _old_exponent(k: Context, state: Reg) -> tuple[Reg, Reg]:
     """The exponent so far, 0 for queries that have seen no key; and which these are."""
     b = k.b
     stored, distance, unseen = b.x("exponent_stored"), b.x("from_unseen"), b.r("unseen_before")
-    k.load_at(stored, state, STATE_EXPONENT, "state")
+    k.load_at(stored, state, STATE.offset("exponent"), "state")
     b.op("VSUB_32", distance, stored, k.constant_x(u32x16(UNSEEN), "unseen"))
     b.op("VEQZ_32", unseen, distance)
     known, exponent = b.x("exponent_known"), b.bm("exponent_old")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, TILE, Context, u32x16
-from npuc.passes.attention.core.query import STATE_BYTES, STATE_REFERENCE
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 GROUPS = 2
@@ -52,12 +52,12 @@ def _start(k: Context, state: Reg) -> list[list[Reg]]:
             k.move(tile, zero)
         return tiles
     p = k.pointer_from(state, "p_reference")
-    k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE_REFERENCE)
+    k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE.offset("reference"))
     for group in tiles:
-        k.load_bm(group[0], p, "state", step=STATE_BYTES - HALF)
+        k.load_bm(group[0], p, "state", step=STATE.nbytes - HALF)
         for tile in group[1:]:
             k.move(tile, group[0])
-    k.b.op("ADD", state, state, k.scalar(GROUPS * STATE_BYTES, "state_bytes"))
+    k.b.op("ADD", state, state, k.scalar(GROUPS * STATE.nbytes, "state_bytes"))
     return tiles
 
 

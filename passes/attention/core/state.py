@@ -1,0 +1,26 @@
+"""What the core keeps for each four queries between blocks of keys: vectors of a number a lane, one behind the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuc.passes.attention.core.context import TILE
+
+
+@dataclass(frozen=True)
+class Record:
+    """fields: names of its vectors in the order in which they lie."""
+
+    fields: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return TILE * len(self.fields)
+
+    def offset(self, name: str) -> int:
+        """Bytes from the record's start."""
+        return TILE * self.fields.index(name)
+
+
+STATE = Record(("reference", "exponent"))
+"""reference: negated, in raw score units.  exponent: the reference in base 2, or that no key was seen yet."""
