@@ -41,8 +41,9 @@ def _parts(rows: np.ndarray, parts: int) -> list[np.ndarray]:
     """bf16 bits whose sum is the mask, `HIDDEN_BITS` and zeros where it hides a key."""
     if rows.dtype == np.bool_:
         return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][:parts]
-    hidden = rows <= HIDES
-    rest = np.where(hidden, 0, rows).astype(np.float32)
+    values = rows.astype(np.float32)
+    hidden = values <= HIDES
+    rest = np.where(hidden, np.float32(0), values)
     found = []
     for part in range(parts):
         high = round_to_bf16(rest)

@@ -1,4 +1,4 @@
-"""What the core keeps for each four queries between blocks of keys: vectors of a number a lane, one behind the other."""
+"""What the core keeps for each four queries between blocks of keys: vectors of a number a lane, one after another."""
 
 from __future__ import annotations
 

@@ -1,0 +1,169 @@
+"""Mask operands end to end: files and calls, every kind, shapes that broadcast, rows that see nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from guarded_memory import guarded_memory
+
+import npuc
+from npuc.compiler import cli
+from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention.choose import make_plan
+from npuc.passes.attention.masks import mask_copy
+from npuc.passes.options import Options
+from npuc.runtime.backends.masks import copied_mask
+
+TYPES = {"i1": np.bool_, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f16": np.float16}
+HIDDEN = ml_dtypes.bfloat16(-(2.0**127))
+
+
+def source(mask: str, queries: int = 40, keys: int = 70, attributes: str = "") -> str:
+    q, kv = f"tensor<1x2x{queries}x32xbf16>", f"tensor<1x1x{keys}x32xbf16>"
+    return (
+        f"func.func @masked(%q: {q}, %k: {kv}, %v: {kv}, %m: tensor<{mask}>) -> {q} {{\n"
+        f'  %o = "attn.sdpa"(%q, %k, %v, %m) {{{attributes}}} : ({q}, {kv}, {kv}, tensor<{mask}>) -> {q}\n'
+        f"  return %o : {q}\n}}\n"
+    )
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", *(str(word) for word in words), "--backend", "emulator", "--json"])
+    out, err = capsys.readouterr()
+    assert not end.value.code, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("mask", ["1x2x40x70xi1", "70xbf16", "40x1xf32"])
+def test_files_with_masks_run_and_pass_their_check(
+    mask: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "masked.mlir"
+    file.write_text(source(mask, attributes="causal = true"))
+    with guarded_memory(outputs=[4]):
+        said = run(capsys, file, "--random", 3, "--check", "--strict")
+    assert said["check"]["passed"] and said["check"]["reference"] and not said["warnings"]
+
+
+def test_masks_come_from_npy_and_npz_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "masked.mlir"
+    file.write_text(source("40x70xi1"))
+    random = np.random.default_rng(0)
+    arrays = {
+        name: random.standard_normal((1, heads, n, 32)) for name, heads, n in (("q", 2, 40), ("k", 1, 70), ("v", 1, 70))
+    }
+    keep = random.random((40, 70)) < 0.5
+    keep[7] = False
+    np.savez(tmp_path / "all.npz", **arrays, mask=keep)
+    for name, array in (*arrays.items(), ("mask", keep)):
+        np.save(tmp_path / f"{name}.npy", array)
+    singly = [word for name in (*arrays, "mask") for word in ("--input", f"{name}={tmp_path / name}.npy")]
+    results = []
+    for number, given in enumerate((["--input", tmp_path / "all.npz"], singly)):
+        out = tmp_path / f"o{number}.npy"
+        assert run(capsys, file, *given, "--check", "--output", f"o={out}")["check"]["passed"]
+        results.append(np.load(out))
+    assert np.array_equal(*results) and not results[0][:, :, 7].any() and results[0][:, :, 8].all()
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """float64; rows that see nothing are 0."""
+    q, k, v = (x.astype(np.float64) for x in (q, k, v))
+    scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1])
+    scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask.astype(np.float64)
+    seen = (scores > -1e9).any(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(seen, scores.max(axis=-1, keepdims=True), 0)) * seen
+    result: np.ndarray = np.where(seen, weights, 0) @ v / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300)
+    return result
+
+
+CALLS = [
+    (1, 70, (70,), "i1"),
+    (33, 50, (33, 50), "f32"),
+    (5, 257, (2, 1, 1, 257), "bf16"),
+    (140, 40, (1, 3, 140, 1), "f16"),
+    (1, 1, (), "i1"),
+]
+
+
+@pytest.mark.parametrize("queries,keys,shape,kind", CALLS, ids=str)
+def test_calls_take_masks_by_pytorchs_name(queries: int, keys: int, shape: tuple[int, ...], kind: str) -> None:
+    random = np.random.default_rng(queries)
+    q = random.standard_normal((2, 3, queries, 16)).astype(ml_dtypes.bfloat16)
+    k, v = random.standard_normal((2, 2, 3, keys, 16)).astype(ml_dtypes.bfloat16)
+    if kind == "i1":
+        mask = np.asarray(random.random(shape) < 0.6)
+    else:
+        lowest = ml_dtypes.finfo(TYPES[kind]).min
+        drawn = np.where(
+            random.random(shape) < 0.3, random.choice((-np.inf, lowest)), 3 * random.standard_normal(shape)
+        )
+        mask = drawn.astype(TYPES[kind])
+    out = npuc.attention(q, k, v, attn_mask=mask, backend="emulator", fallback=()).astype(np.float64)
+    expected = attended(q, k, v, mask)
+    assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+    assert not out[~expected.any(axis=-1)].any()
+
+
+def copied(mask: np.ndarray, kind: str, queries: int, keys: int) -> tuple[np.ndarray, int]:
+    """The copy as bf16 numbers [batch, heads, rows, blocks, parts, key_block], and how wide a column's rows are."""
+    described = "keep" if kind == "i1" else "add"
+    sizes = dict(heads=2, query_length=queries, key_length=keys, head_dim=32)
+    dtype = "bf16" if kind == "i1" else kind
+    plan = make_plan(Attention.make(mask=described, dtype=dtype, **sizes), Options(columns=1))  # type: ignore[arg-type]
+    copy = mask_copy(plan, plan.call, mask.shape)
+    numbers = np.frombuffer(copied_mask(copy, mask), ml_dtypes.bfloat16).reshape(copy.shape)
+    return numbers, 4 * plan.query_block
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("shape", [(2, 300, 70), (1, 70), (300, 1), (2, 1, 1)])
+def test_the_copy_has_16_bits_of_the_mask_and_hides_keys_that_are_not_there(kind: str, shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(len(shape))
+    values = random.choice((0.0, 1.0, -0.3, 1e4, -60000.0), shape) * random.random(shape)
+    mask = random.random(shape) < 0.5 if kind == "i1" else values.astype(TYPES[kind])
+    numbers, lane_rows = copied(mask, kind, 300, 70)
+    total = numbers.astype(np.float64).sum(axis=4).reshape(*numbers.shape[:3], -1)
+    full = np.broadcast_to(mask, (1, *([1] * (3 - mask.ndim)), *mask.shape)[-4:]) if mask.ndim < 4 else mask
+    rows = full.shape[-2]
+    assert total.shape[2] >= (300 if rows > 1 else lane_rows) and total.shape[3] % 32 == 0
+    wanted = np.broadcast_to(
+        full[:, :, : rows if rows > 1 else 1],
+        (*full.shape[:2], 300, 70) if rows > 1 else (*full.shape[:2], lane_rows, 70),
+    )
+    found = total[:, :, : wanted.shape[2], :70]
+    if kind == "i1":
+        assert np.array_equal(found, np.where(wanted, 0, float(HIDDEN)))
+    else:
+        exact = wanted.astype(np.float64)
+        assert np.all(np.abs(found - exact) <= (2.0**-16 if kind in ("f32", "f16") else 0) * np.abs(exact))
+    assert np.all(total[..., 70:] == float(HIDDEN))
+
+
+@pytest.mark.parametrize("value", [-np.inf, -1e9, -3e38])
+def test_what_hides_a_key_is_one_number_in_the_copy(value: float) -> None:
+    mask = np.zeros((40, 70), np.float32)
+    mask[3] = value
+    numbers, _ = copied(mask, "f32", 40, 70)
+    assert np.all(numbers[0, 0, 3, :2, 0] == HIDDEN) and not numbers[0, 0, 3, :, 1].any()
+    assert not numbers[0, 0, 4, :2].any()
+
+
+def test_one_loaded_kernel_serves_masks_of_all_shapes_and_lengths() -> None:
+    lengths = dict(batch=None, query_length=None, key_length=None)
+    attention = Attention.make(heads=2, head_dim=24, mask="add", dtype="f32", causal=True, **lengths)  # type: ignore[arg-type]
+    random = np.random.default_rng(1)
+    with npuc.load(npuc.compile(attention), backend="emulator", fallback=(), strict=True) as loaded:
+        for batch, queries, keys in ((1, 40, 90), (2, 1, 33), (1, 150, 65), (1, 40, 90)):
+            q = random.standard_normal((batch, 2, queries, 24)).astype(np.float32)
+            k, v = random.standard_normal((2, batch, 2, keys, 24)).astype(np.float32)
+            mask = random.standard_normal((batch, 1, queries, keys)).astype(np.float32)
+            limits = np.where(np.arange(keys) <= np.arange(queries)[:, None], mask, -np.inf)
+            expected = attended(*(x.astype(ml_dtypes.bfloat16) for x in (q, k, v)), limits)
+            out = loaded(q, k, v, mask).astype(np.float64)
+            assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
