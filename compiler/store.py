@@ -30,12 +30,16 @@ KEY = re.compile(r"[0-9a-f]{64}")
 UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.\d+\.[0-9a-f]{8}\.tmp")
 GIVEN_UP = 3600
 """Seconds after which an unfinished file is one that its writer left behind."""
+FREED_SHARE = 16
+"""Of the limit, what trimming frees: so much may be written before all entries are looked at again."""
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 logger = logging.getLogger("npuc.cache")
 _said: set[str] = set()
+_held: dict[str, int] = {}
+"""Bytes of all entries of a folder: what this process saw when it last looked at them, and what it has added since."""
 
 
 class Unusable(Exception):
@@ -79,11 +83,16 @@ class Store:
         return content
 
     def write(self, key: str, content: bytes, limit: int) -> None:
-        """Keep an entry, and remove those used longest ago until all take `limit` bytes at most."""
+        """Keep an entry; where all take more than `limit` bytes those used longest ago go.
+
+        Looking at all entries takes long where there are many: a process looks when it first writes, and when what it
+        saw and added is too much. What other processes add meanwhile may go beyond the limit until somebody looks.
+        """
         try:
             with self._opened(create=True) as folder:
-                folder.add(key, content)
-                folder.trim(limit)
+                held = _held.get(folder.path)
+                size = folder.add(key, content)
+                _held[folder.path] = folder.trim(limit) if held is None or held + size > limit else held + size
         except Unusable as problem:
             _say(str(problem))
         except OSError as problem:
@@ -192,20 +201,24 @@ class _Folder:
                 os.utime(descriptor if os.utime in os.supports_fd else self.at(key))
         return opened(key, data)
 
-    def add(self, key: str, content: bytes) -> None:
+    def add(self, key: str, content: bytes) -> int:
+        """The bytes that the new entry takes."""
+        data = sealed(key, content)
         unfinished = f".{key}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
         try:
             with os.fdopen(self._open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as stream:
-                stream.write(sealed(key, content))
+                stream.write(data)
             both = {} if self.descriptor is None else {"src_dir_fd": self.descriptor, "dst_dir_fd": self.descriptor}
             os.replace(self.at(unfinished), self.at(key), **both)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(self.at(unfinished), **self.where())
             raise
+        return len(data)
 
-    def trim(self, limit: int) -> None:
-        """Remove what killed writers left, and the oldest entries beyond `limit` bytes. Nothing else is touched."""
+    def trim(self, limit: int) -> int:
+        """Remove what killed writers left, and, where entries take more than `limit` bytes, the oldest until a share
+        of it is free. Nothing else is touched. The bytes that the entries take."""
         entries = []
         for name in os.listdir(self.path if self.descriptor is None else self.descriptor):
             finished = KEY.fullmatch(name) is not None
@@ -216,12 +229,14 @@ class _Folder:
                 if stat.S_ISREG(status.st_mode) and (finished or status.st_mtime < time.time() - GIVEN_UP):
                     entries.append((finished, status.st_mtime_ns, status.st_size, name))
         total = sum(size for finished, _, size, _ in entries if finished)
+        kept = limit if total <= limit else limit - limit // FREED_SHARE
         for finished, _, size, name in sorted(entries):
-            if finished and total <= limit:
-                return
+            if finished and total <= kept:
+                break
             with contextlib.suppress(OSError):
                 os.unlink(self.at(name), **self.where())
             total -= size if finished else 0
+        return total
 
 
 def sealed(key: str, content: bytes) -> bytes:

@@ -202,6 +202,20 @@ def test_trimming_touches_its_own_names_only(kept: tuple[Store, Path]) -> None:
     assert sum((kept[1] / name).stat().st_size for name in left if len(name) == 64 and name < "a") <= 7000
 
 
+def test_a_full_folder_is_not_looked_through_at_each_write(kept: tuple[Store, Path], monkeypatch) -> None:
+    """With 15,000 entries each look takes 50 ms to a second, and a new kernel writes a hundred objects."""
+    looks = []
+    trim = store._Folder.trim
+    monkeypatch.setattr(store._Folder, "trim", lambda folder, limit: looks.append(limit) or trim(folder, limit))
+    limit = 200 * len(sealed(KEY, bytes(1000)))
+    for number in range(1000):
+        kept[0].write(hashlib.sha256(b"%d" % number).hexdigest(), bytes(1000), limit)
+        if number % 50 == 0:
+            assert sum(path.stat().st_size for path in kept[1].iterdir()) <= limit
+    assert len(os.listdir(kept[1])) > 180
+    assert 1 < len(looks) <= 1 + 1000 // 12
+
+
 def test_what_was_read_last_stays_longest(kept: tuple[Store, Path]) -> None:
     keys = [hashlib.sha256(b"%d" % number).hexdigest() for number in range(3)]
     for age, key in enumerate(keys):
