@@ -9,11 +9,10 @@ import numpy as np
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention.masks import HIDES
 from npuc.runtime import reference
 from npuc.runtime.reference import Visibility
 
-# An added mask of at most this hides its key (the contract of `--check`).
-HIDES = -1e9
 INTEGER_SCALE = 1.0 / 32.0  # what an integer of q, k and v stands for where the source does not say
 
 
@@ -88,6 +87,12 @@ def mask_rows(
     return reference.broadcast_mask(mask, (sizes.batch, attention.heads, sizes.query, sizes.key))[batch, head, rows]
 
 
+def hides(mask: np.ndarray) -> np.ndarray:
+    """Which values of an added mask hide their key."""
+    with np.errstate(over="ignore"):
+        return np.asarray(mask <= mask.dtype.type(HIDES))
+
+
 def hidden_rows(
     attention: Attention, arrays: Mapping[str, np.ndarray], batch: int, head: int, rows: np.ndarray
 ) -> np.ndarray:
@@ -98,7 +103,7 @@ def hidden_rows(
         return np.asarray(low >= high)
     key = np.arange(attention.lengths.key)
     seen = (key >= low[:, None]) & (key < high[:, None])
-    seen &= mask if attention.mask == "keep" else ~(mask <= HIDES)
+    seen &= mask if attention.mask == "keep" else ~hides(mask)
     return np.logical_not(np.any(seen, axis=1))
 
 

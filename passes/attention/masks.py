@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HIDDEN_BITS = 0xFF00
 """bf16 -2^127: this key is hidden, whatever its score; the further parts are 0 then."""
 HIDES = -1e9
-"""Values up to this hide a key, as -inf does."""
+"""Values up to this, rounded to the mask's own type, hide a key, as -inf does."""
 # 16 bits of mantissa where the values have more than bf16's eight.
 PARTS = {"i1": 1, "bf16": 1, "f32": 2, "f16": 2}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from npuc.compiler.diagnostics import UnsupportedError
-from npuc.passes.attention.masks import HIDDEN_BITS, HIDES, MaskCopy
+from npuc.passes.attention.masks import HIDDEN_BITS, MaskCopy
 from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
+from npuc.runtime.check import hides
 
 
 def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
@@ -41,8 +42,8 @@ def _parts(rows: np.ndarray, parts: int) -> list[np.ndarray]:
     """bf16 bits whose sum is the mask, `HIDDEN_BITS` and zeros where it hides a key."""
     if rows.dtype == np.bool_:
         return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][:parts]
+    hidden = hides(rows)
     values = rows.astype(np.float32)
-    hidden = values <= HIDES
     rest = np.where(hidden, np.float32(0), values)
     found = []
     for part in range(parts):
