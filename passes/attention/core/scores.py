@@ -9,7 +9,7 @@ of the key tiles come through different load ports.
 from __future__ import annotations
 
 from npuc.passes.attention.core.call_constants import call_x
-from npuc.passes.attention.core.context import HALF, TILE, Context, u32x16
+from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
@@ -22,88 +22,123 @@ def compute_scores(k: Context, keys: Reg) -> None:
     With a softcap the limit is that of the polynomial, and counts for magnitudes; with a mask there is none yet.
     """
     b, shape = k.b, k.shape
-    upper = b.r("keys_upper")
-    b.op("ADD", upper, keys, k.registers["half_block"])
-    queries, state = b.r("q_address"), b.r("state_address")
-    b.constant(queries, k.address("q"))
-    b.constant(state, k.address("state"))
     scores = k.pointer("scores", name="p_scores")
     limit = None
     if shape.softcap or not shape.adjusted:
         limit = call_x(k, "narrow" if shape.softcap else "threshold")
         b.constant(k.registers["flag"], 0)
-    pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
+    pairs, pair_bytes = k.scalar(shape.groups // GROUPS, "score_pairs"), b.m("score_pair")
+    b.constant(pair_bytes, GROUPS * shape.key_tiles * TILE)
+    operands = _Operands(k, keys)
+    references = None if shape.adjusted else _References(k)
     with b.counted_loop(pairs, "score_pairs"):
-        tiles = _start(k, state)
-        _multiply(k, tiles, keys, upper, queries)
-        for group in range(GROUPS):
-            for tile in tiles[group]:
-                k.store_bm(tile, scores, "scores")
-            if limit is not None:
-                _test(k, tiles[group], limit)
+        tiles = [[b.bm(f"u{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
+        if references is None:
+            _clear(k, tiles)
+        else:
+            references.spread(tiles)
+        _multiply(k, tiles, operands)
+        operands.advance()
+        if references is not None:
+            references.skip(pairs)
+            references.load()
+        for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
+            k.store_at(tile, scores, TILE * place, "scores")
+        b.op("PADDA_lda_ptr_inc_idx", scores, pair_bytes)
+        if limit is not None:
+            _test(k, tiles, limit)
 
 
-def _start(k: Context, state: Reg) -> list[list[Reg]]:
-    """Accumulators of both groups, each holding its group's negated reference or zero."""
-    tiles = [[k.b.bm(f"u{g}_{i}") for i in range(k.shape.key_tiles)] for g in range(GROUPS)]
-    if k.shape.adjusted:
-        zero = k.zero_x("no_reference")
-        for tile in (*tiles[0], *tiles[1]):
-            k.move(tile, zero)
-        return tiles
-    p = k.pointer_from(state, "p_reference")
-    k.b.op("PADDA_lda_ptr_inc_idx_imm", p, STATE.offset("reference"))
-    for group in tiles:
-        k.load_bm(group[0], p, "state", step=STATE.nbytes - HALF)
-        for tile in group[1:]:
-            k.move(tile, group[0])
-    k.b.op("ADD", state, state, k.scalar(GROUPS * STATE.nbytes, "state_bytes"))
-    return tiles
+def _clear(k: Context, tiles: list[list[Reg]]) -> None:
+    zero = k.zero_x("no_reference")
+    for tile in (*tiles[0], *tiles[1]):
+        k.move(tile, zero)
 
 
-def _multiply(k: Context, tiles: list[list[Reg]], keys: Reg, upper: Reg, queries: Reg) -> None:
+class _References:
+    """The negated references of a pair of groups, loaded while the pair before it is stored."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.groups = [k.b.bm(f"reference{g}") for g in range(GROUPS)]
+        self.state = k.pointer("state", STATE.offset("reference"), "p_reference")
+        self.load()
+
+    def spread(self, tiles: list[list[Reg]]) -> None:
+        for reference, group in zip(self.groups, tiles, strict=True):
+            for tile in group:
+                self.k.move(tile, reference)
+
+    def skip(self, left: Reg) -> None:
+        """On to the next pair, or at the last of those `left` to the same again."""
+        b, step = self.k.b, self.k.b.m("state_step")
+        more = self.k.sum(left, -1, "pairs_more")
+        b.op("NEZ", more, more)
+        b.op("MOV_mv_scl", step, self.k.shifted(more, (GROUPS * STATE.nbytes).bit_length() - 1, "state_step"))
+        b.op("PADDA_lda_ptr_inc_idx", self.state, step)
+
+    def load(self) -> None:
+        for place, reference in enumerate(self.groups):
+            self.k.load_at(reference, self.state, STATE.nbytes * place, "state")
+
+
+class _Operands:
+    """Pointers to the halves of the block of keys, by load port, and to the queries of both groups."""
+
+    def __init__(self, k: Context, keys: Reg) -> None:
+        self.k = k
+        upper = k.sum(keys, k.registers["half_block"], "keys_upper")
+        self.sides = {"a": k.pointer_from(keys, "p_k_lower"), "b": k.pointer_from(upper, "p_k_upper")}
+        group_bytes = k.shape.depth_steps * TILE
+        self.queries = [k.pointer("q", g * group_bytes, f"p_q{g}") for g in range(GROUPS)]
+        self.back, self.on = k.b.m("keys_back"), k.b.m("queries_on")
+        k.b.constant(self.back, -k.shape.key_tiles // 2 * group_bytes)
+        k.b.constant(self.on, (GROUPS - 1) * group_bytes)
+
+    def advance(self) -> None:
+        """To the first key again, and to the next pair of groups."""
+        for p in self.sides.values():
+            self.k.b.op("PADDA_lda_ptr_inc_idx", p, self.back)
+        for p in self.queries:
+            self.k.b.op("PADDA_lda_ptr_inc_idx", p, self.on)
+
+
+def _multiply(k: Context, tiles: list[list[Reg]], operands: _Operands) -> None:
     b, shape = k.b, k.shape
     half = shape.key_tiles // 2
-    sides = {"a": k.pointer_from(keys, "p_k_lower"), "b": k.pointer_from(upper, "p_k_upper")}
-    q = [k.pointer_from(queries, "p_q0")]
-    group_bytes = k.scalar(shape.depth_steps * TILE, "q_group")
-    b.op("ADD", queries, queries, group_bytes)
-    q.append(k.pointer_from(queries, "p_q1"))
-    b.op("ADD", queries, queries, group_bytes)
     with b.hardware_loop(shape.depth_steps, "scores"):
         query = [b.x(f"q{g}") for g in range(GROUPS)]
         for g in range(GROUPS):
-            k.load_x(query[g], q[g], "q", port="ab"[g])
+            k.load_x(query[g], operands.queries[g], "q", port="ab"[g])
         for i in range(half):
             for tile, port in ((i, "a"), (i + half, "b")):
                 key = b.x("k")
-                k.load_x(key, sides[port], "k", port=port)
+                k.load_x(key, operands.sides[port], "k", port=port)
                 for g in range(GROUPS):
                     accumulator = tiles[g][tile]
                     b.op("VMAC_F_vmac_bm_core_dense", accumulator, accumulator, key, query[g], k.registers["matmul"])
 
 
-def _test(k: Context, tiles: list[Reg], limit: Reg) -> None:
-    """flag |= whether a score of a group exceeds the limit."""
+def _test(k: Context, tiles: list[list[Reg]], limit: Reg) -> None:
+    """flag |= whether a score exceeds the limit.
+
+    fp32 patterns are compared as integers, by moves rather than conversions, which share a slot with the stores: wrong
+    between negative numbers only, which no limit is.
+    """
     b = k.b
-    level = []
-    magnitude_bits = k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits") if k.shape.softcap else None
-    for low, high in zip(tiles[0::2], tiles[1::2], strict=True):
-        pair = b.x("u_bf16")
-        k.to_bf16(pair.lo, low)
-        k.to_bf16(pair.hi, high)
-        if magnitude_bits is not None:
-            magnitude = b.x("u_magnitude")
-            b.op("VBAND", magnitude, pair, magnitude_bits)
-            pair = magnitude
-        level.append(pair)
-    while len(level) > 1:
-        joined = []
-        for first, second in zip(level[0::2], level[1::2], strict=True):
-            larger = b.x("u_max")
-            b.op("VMAX_LT_BF16", larger, b.r("mask"), first, second)
-            joined.append(larger)
-        level = joined
+    magnitude_bits = k.constant_x(u32x16(0x7FFFFFFF), "magnitude_bits") if k.shape.softcap else None
+    largest = []
+    for group in tiles:
+        most, bits = b.x("u_max"), b.x("u_bits")
+        for number, tile in enumerate(group):
+            taken = bits if number else most
+            k.move(taken, tile)
+            if magnitude_bits is not None:
+                b.op("VBAND", taken, taken, magnitude_bits)
+            if number:
+                b.op("VMAX_LT_S32", most, b.r("mask"), most, taken)
+        largest.append(most)
+    b.op("VMAX_LT_S32", largest[0], b.r("mask"), *largest)
     exceeds = b.r("exceeds")
-    b.op("VGE_BF16", exceeds, level[0], limit)
+    b.op("VGE_S32", exceeds, largest[0], limit)
     b.op("OR", k.registers["flag"], k.registers["flag"], exceeds)
