@@ -118,10 +118,12 @@ class Access:
     region: accesses of different named regions never meet; None may meet anything.
     carried: False promises that accesses of this region in different passes of the enclosing
     hardware loop do not meet.
+    bank: accesses of one bank do not go together, which would cost a cycle; None goes with any.
     """
 
     region: str | None = None
     carried: bool = True
+    bank: str | None = None
 
 
 @dataclass(eq=False)
@@ -285,10 +287,11 @@ class Builder:
         *operands: Operand,
         region: str | None = None,
         carried: bool = True,
+        bank: str | None = None,
         comment: str = "",
         alternatives: tuple[str, ...] = (),
     ) -> Op:
-        operation = Op(name, operands, Access(region, carried), comment or self._source, alternatives)
+        operation = Op(name, operands, Access(region, carried, bank), comment or self._source, alternatives)
         self._open[-1].append(operation)
         return operation
 

@@ -181,6 +181,12 @@ def _claims(instruction: Instruction, found: Timing, spoken: dict[str, str], eit
     return tuple(dict.fromkeys(claims))
 
 
+def _bank(op: Op, found: Timing) -> tuple[Claim, ...]:
+    if op.memory.bank is None or found.memory is None:
+        return ()
+    return (Claim(f"bank {op.memory.bank}", found.memory.stages[0] - 1, "use", None),)
+
+
 def make_node(op: Op, halves: Mapping[Reg, str] | None = None) -> Node:
     """halves: the half of an accumulator each `bm` register will be, `l` or `h`; both for those it does not name.
 
@@ -198,7 +204,7 @@ def make_node(op: Op, halves: Mapping[Reg, str] | None = None) -> Node:
             first = found
         elif (found.reads, found.writes, found.memory) != (first.reads, first.writes, first.memory):
             raise InternalError(f"{name} is no alternative of {op.name}: its operands are read or written otherwise")
-        choices.append(Choice(instruction, _claims(instruction, found, spoken, either)))
+        choices.append(Choice(instruction, (*_claims(instruction, found, spoken, either), *_bank(op, found))))
     assert first is not None
     reads = tuple((meaning.get(a.register, a.register), a.stage, a.bypass) for a in first.reads)
     writes = tuple(

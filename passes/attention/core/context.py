@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
-from npuc.passes.machine.ir import Builder, Operand, Part, Reg
+from npuc.passes.machine.ir import Access, Builder, Operand, Part, Reg
 
 # Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
 CORE_MEMORY = 0x70000
@@ -238,30 +238,41 @@ class Context:
         return bm
 
     def load_x(
-        self, x: Reg, p: Reg, region: str, *, port: str = "a", step: Operand = HALF, carried: bool = True
+        self,
+        x: Reg,
+        p: Reg,
+        region: str,
+        *,
+        port: str = "a",
+        step: Operand = HALF,
+        carried: bool = True,
+        bank: str | None = None,
     ) -> None:
         """x = the 64 bytes at p; p moves on by 32 + step bytes (an immediate or an m register)."""
-        self._load(x.lo, p, HALF, region, port, carried)
-        self._load(x.hi, p, step, region, port, carried)
-
-    def _load(self, half: Part, p: Reg, step: Operand, region: str, port: str, carried: bool) -> None:
         unit = {"a": "VLDA_dmw_lda_w", "b": "VLDB_dmw_ldb"}[port]
-        form = "imm" if isinstance(step, int) else None
-        name = f"{unit}_ag_pstm_nrm" + (f"_{form}" if form else "")
-        self.b.op(name, half, p, step, region=region, carried=carried)
+        for half, by in ((x.lo, HALF), (x.hi, step)):
+            name = f"{unit}_ag_pstm_nrm" + ("_imm" if isinstance(by, int) else "")
+            self.b.op(name, half, p, by, region=region, carried=carried, bank=bank)
 
-    def load_bm(self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
+    def load_bm(
+        self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
+    ) -> None:
         """bm = the 64 bytes at p; p moves on by 32 + step bytes."""
-        self.b.op("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm.lo, p, HALF, region=region, carried=carried)
-        self.b.op("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm.hi, p, step, region=region, carried=carried)
+        self._halves("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm, p, step, Access(region, carried, bank))
 
-    def store_bm(self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
-        self.b.op("VST_dmw_sts_am_ag_pstm_nrm_imm", bm.lo, p, HALF, region=region, carried=carried)
-        self.b.op("VST_dmw_sts_am_ag_pstm_nrm_imm", bm.hi, p, step, region=region, carried=carried)
+    def store_bm(
+        self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
+    ) -> None:
+        self._halves("VST_dmw_sts_am_ag_pstm_nrm_imm", bm, p, step, Access(region, carried, bank))
 
-    def store_x(self, x: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True) -> None:
-        self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.lo, p, HALF, region=region, carried=carried)
-        self.b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", x.hi, p, step, region=region, carried=carried)
+    def store_x(
+        self, x: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
+    ) -> None:
+        self._halves("VST_dmw_sts_w_ag_pstm_nrm_imm", x, p, step, Access(region, carried, bank))
+
+    def _halves(self, name: str, register: Reg, p: Reg, step: int, access: Access) -> None:
+        for half, by in ((register.lo, HALF), (register.hi, step)):
+            self.b.op(name, half, p, by, region=access.region, carried=access.carried, bank=access.bank)
 
     def load_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
         """x or bm register = the 64 bytes at p + offset."""

@@ -28,7 +28,7 @@ def accumulate_values(k: Context, values: Reg) -> None:
                 tile = b.x("p_key_by_query")
                 k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
                 b.op("VSHUFFLE", p[g][s], tile, tile, mode)
-        v = k.pointer_from(values, "p_v")  # one for both halves: they lie in one bank and must not go together
+        halves = [k.pointer_from(values, "p_v_lower"), k.pointer_from(k.sum(values, HALF), "p_v_upper")]
         load, store = [], []
         for g in range(2):
             load.append(k.pointer_from(outputs, f"p_o{g}_load"))
@@ -38,19 +38,20 @@ def accumulate_values(k: Context, values: Reg) -> None:
             # A register for each link of a chain: none is held longer than from one MAC to the next.
             o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
             for g in range(2):
-                k.load_bm(o[g][0], load[g], "o", carried=False)
+                k.load_bm(o[g][0], load[g], "o", carried=False, bank="o")
             for s in range(steps):
                 tile = b.x("v")
-                k.b.op(
-                    "VLDA_dmw_lda_w_ag_pstm_nrm_imm",
-                    tile.lo,
-                    v,
-                    HALF,
-                    region="v",
-                    alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",),
-                )
-                k.b.op("VLDB_dmw_ldb_ag_pstm_nrm_imm", tile.hi, v, HALF, region="v")
+                for half, pointer in zip((tile.lo, tile.hi), halves, strict=True):
+                    b.op(
+                        "VLDA_dmw_lda_w_ag_pstm_nrm_imm",
+                        half,
+                        pointer,
+                        TILE,
+                        region="v",
+                        bank="v",
+                        alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",),
+                    )
                 for g in range(2):
                     b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])
             for g in range(2):
-                k.store_bm(o[g][steps], store[g], "o", carried=False)
+                k.store_bm(o[g][steps], store[g], "o", carried=False, bank="o")
