@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
-from npuc.passes.machine.ir import Access, Builder, Operand, Part, Reg
+from npuc.passes.machine.ir import Access, Builder, Operand, Reg
 
 # Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
 CORE_MEMORY = 0x70000

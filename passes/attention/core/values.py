@@ -21,6 +21,11 @@ def accumulate_values(k: Context, values: Reg) -> None:
     group_stride = k.scalar(group_bytes, "o_stride")
     pairs = k.scalar(shape.groups // 2, "pairs")
     mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
+    on = b.m("v_on")
+    b.constant(on, steps * TILE - HALF)
+    beside = [b.dj("o_beside"), b.dj("o_beside_upper")]
+    for register, offset in zip(beside, (0, HALF), strict=True):
+        b.constant(register, group_bytes + offset)
     with b.counted_loop(pairs, "value_pairs"):
         p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
         for g in range(2):
@@ -28,30 +33,34 @@ def accumulate_values(k: Context, values: Reg) -> None:
                 tile = b.x("p_key_by_query")
                 k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
                 b.op("VSHUFFLE", p[g][s], tile, tile, mode)
-        halves = [k.pointer_from(values, "p_v_lower"), k.pointer_from(k.sum(values, HALF), "p_v_upper")]
-        load, store = [], []
-        for g in range(2):
-            load.append(k.pointer_from(outputs, f"p_o{g}_load"))
-            store.append(k.pointer_from(outputs, f"p_o{g}_store"))
+        tiles = [k.pointer_from(k.sum(values, TILE * s), f"p_v{s}") for s in range(steps)]
+        load, store = k.pointer_from(outputs, "p_o_load"), k.pointer_from(outputs, "p_o_store")
+        for _ in range(2):
             b.op("ADD", outputs, outputs, group_stride)
         with b.hardware_loop(shape.output_tiles, "values"):
             # A register for each link of a chain: none is held longer than from one MAC to the next.
             o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
-            for g in range(2):
-                k.load_bm(o[g][0], load[g], "o", carried=False, bank="o")
+            _o(k, "VLDA_dmw_lda_am", [o[g][0] for g in range(2)], load, beside)
             for s in range(steps):
                 tile = b.x("v")
-                for half, pointer in zip((tile.lo, tile.hi), halves, strict=True):
+                for half, step, form in ((tile.lo, HALF, "_imm"), (tile.hi, on, "")):
                     b.op(
-                        "VLDA_dmw_lda_w_ag_pstm_nrm_imm",
+                        f"VLDA_dmw_lda_w_ag_pstm_nrm{form}",
                         half,
-                        pointer,
-                        TILE,
+                        tiles[s],
+                        step,
                         region="v",
                         bank="v",
-                        alternatives=("VLDB_dmw_ldb_ag_pstm_nrm_imm",),
+                        alternatives=(f"VLDB_dmw_ldb_ag_pstm_nrm{form}",),
                     )
                 for g in range(2):
                     b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])
-            for g in range(2):
-                k.store_bm(o[g][steps], store[g], "o", carried=False, bank="o")
+            _o(k, "VST_dmw_sts_am", [o[g][steps] for g in range(2)], store, beside)
+
+
+def _o(k: Context, access: str, groups: list[Reg], pointer: Reg, beside: list[Reg]) -> None:
+    """Loads or stores the tiles of both groups, the second `beside` the first; the pointer moves on by one tile."""
+    for half, offset in zip((groups[1].lo, groups[1].hi), beside, strict=True):
+        k.b.op(f"{access}_ag_idx", half, pointer, offset, region="o", carried=False, bank="o")
+    k.b.op(f"{access}_ag_idx_imm", groups[0].hi, pointer, HALF, region="o", carried=False, bank="o")
+    k.b.op(f"{access}_ag_pstm_nrm_imm", groups[0].lo, pointer, TILE, region="o", carried=False, bank="o")
