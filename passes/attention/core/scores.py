@@ -71,10 +71,11 @@ class _References:
 
     def skip(self, left: Reg) -> None:
         """On to the next pair, or at the last of those `left` to the same again."""
-        b, step = self.k.b, self.k.b.m("state_step")
+        b, step, by = self.k.b, self.k.b.m("state_step"), self.k.b.r("state_step")
         more = self.k.sum(left, -1, "pairs_more")
         b.op("NEZ", more, more)
-        b.op("MOV_mv_scl", step, self.k.shifted(more, (GROUPS * STATE.nbytes).bit_length() - 1, "state_step"))
+        b.op("MUL_mul_r_rr", by, more, self.k.scalar(GROUPS * STATE.nbytes, "state_pair"))
+        b.op("MOV_mv_scl", step, by)
         b.op("PADDA_lda_ptr_inc_idx", self.state, step)
 
     def load(self) -> None:
