@@ -247,6 +247,8 @@ def _binaries(kernel: CompiledKernel) -> dict[str, bytes]:
 
 def _summary(kernel: CompiledKernel, until: str | None) -> dict[str, Any]:
     """What `compile --json` reports; null for what is not made yet."""
+    from npuc.passes.attention.sequence import length_warnings
+
     keys = ("name", "dtype", "shape", "direction")
     arguments = [{key: record[key] for key in keys} for record in argument_records(kernel.attention)]
     name = kernel_name(kernel.attention.function)
@@ -256,6 +258,7 @@ def _summary(kernel: CompiledKernel, until: str | None) -> dict[str, Any]:
         "cores": len(kernel.programs) if whole else None,
         "program_bytes_max": max(len(program.code) for program in kernel.programs.values()) if whole else None,
         "plan": None if until is None else kernel.plan.to_json(),
+        "warnings": length_warnings(len(kernel.control.instantiate({}))) if whole else [],
     }
 
 

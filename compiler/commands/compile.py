@@ -78,6 +78,8 @@ def command(
     )
     compiled = driver.compile_file(source, settings)
     size, digest = _write(compiled, stage, source, output)
+    for warning in compiled.summary.get("warnings", ()):
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         report = {"output": output, "sha256": digest, "bytes": size, "seconds": compiled.seconds}
         report |= {"cached": compiled.cached, "target": target, **compiled.summary}

@@ -34,6 +34,15 @@ from npuc.passes.attention.transfers import Operands, Task, Transfers, one_by_on
 from npuc.passes.attention.work import Item, Work
 
 STYLES = ("default", "plain")
+LONGEST_KNOWN = 256 << 10  # bytes of a sequence with precedent on hardware
+
+
+def length_warnings(size: int) -> list[str]:
+    """What is odd about a sequence of so many bytes."""
+    if size <= LONGEST_KNOWN:
+        return []
+    known = f"none above {LONGEST_KNOWN >> 10} KiB is known to have run on an NPU"
+    return [f"the runtime sequence has {size >> 10:,} KiB, {known}: give batch, heads or queries in several calls"]
 
 
 def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default") -> bytes:

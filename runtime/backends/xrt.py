@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from npuc.compiler.diagnostics import BackendError
+from npuc.passes.attention.sequence import length_warnings
 from npuc.runtime.backends.rows import padded, take_back
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.statistics import RunReport
@@ -126,7 +127,7 @@ class XrtBackend:
                 buffer.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE)
                 data[:] = bytes(memoryview(buffer.map()).cast("B")[: len(data)])
         take_back(kernel, wide, buffers)
-        return RunReport(self.name, emulated=False, seconds=seconds)
+        return RunReport(self.name, emulated=False, seconds=seconds, warnings=tuple(length_warnings(len(sequence))))
 
     def close(self) -> None:
         """Release buffers, kernel, context and device, in that order."""

@@ -20,7 +20,7 @@ from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.masks import mask_copy
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.sequence import sequence
+from npuc.passes.attention.sequence import length_warnings, sequence
 from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES
 from npuc.passes.attention.transfers import Operand, Operands, whole_arguments
 from npuc.passes.attention.work import Work
@@ -243,3 +243,8 @@ def test_strides_beyond_a_descriptor_are_a_resource_error() -> None:
     wide = replace(operands, k=replace(operands.k, row=40_000))
     with pytest.raises(ResourceError, match="rows of K lie 40000 words apart"):
         sequence(plan, call, wide)
+
+
+def test_sequences_longer_than_any_that_ran_on_hardware_are_warned_of() -> None:
+    assert not length_warnings(256 << 10)
+    assert "257 KiB" in length_warnings(257 << 10)[0]
