@@ -140,6 +140,14 @@ class Controller:
         if tile is None or tile.kind != "shim" or not 0 <= number < geometry.BD_COUNT["shim"]:
             raise EmulationError(f"{self.who} patches {operation.address:#x}, which is no shim descriptor")
         address = array.host.address(operation.argument, operation.offset, self.who)
+        if operation.offset & 3:
+            text = (
+                f"{self.who} patches descriptor {number} of {tile.name} with an offset of {operation.offset} bytes, no "
+                "multiple of 4: the address loses its low bits"
+            )
+            if array.strict:
+                raise EmulationError(text)
+            array.warn(text)
         words = tile.descriptors[number]
         words[1] = address & 0xFFFFFFFC
         words[2] = words[2] & 0xFFFF0000 | address >> 32 & 0xFFFF

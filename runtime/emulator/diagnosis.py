@@ -219,6 +219,8 @@ def _channel(array: Array, controller: Controller, channel: Channel, loop: str |
         place += f", {moved} of {length} words moved"
     if loop is not None:
         return Unit(channel.name, "dma", where, LOOPING, place, loop, state=state)
+    if channel.paused:
+        return Unit(channel.name, "dma", where, OFF, place, "is paused by its control register", state=state)
     waits = tuple(_channel_needs(array, controller, channel, wait) for wait in channel.waits_for())
     if not waits and not length:
         waits = _receivers(array, channel)

@@ -135,7 +135,8 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
     """A sender that has no more to send, or a core that has done all it was asked to, is no root by itself.
 
     The root lies with the first receiver behind it that is left half done.  Where others between the two are between
-    descriptors, what was sent has gone through, and that receiver's descriptor is longer than what was sent.
+    descriptors, what was sent has gone through, and that receiver's descriptor is longer than what was sent. A core
+    that takes words from its stream is such a receiver; nobody knows how many it still wants.
     """
     last = units[cause.path[-1]]
     if last.kind == "port" and len(cause.path) > 1:
@@ -145,6 +146,8 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
         return cause
     for place in reversed(range(len(cause.path) - 1)):
         unit = units[cause.path[place]]
+        if unit.status == WAITING and unit.kind == "core" and any(each.kind == "words" for each in unit.waits):
+            return replace(cause, root=f"{unit.line}; {last.line}")
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
             if place == len(cause.path) - 2:

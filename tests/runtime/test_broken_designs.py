@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 
+import broken_designs_by_chance
 import more_broken_designs
 import pytest
 from broken_designs import CASES
@@ -20,7 +21,7 @@ from npuc.compiler.emit.pdi import write_pdi
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.errors import CycleLimit, Deadlock, EmulationError
 
-CASES = {**CASES, **more_broken_designs.CASES}
+CASES = {**CASES, **more_broken_designs.CASES, **broken_designs_by_chance.CASES}
 # No case needs a limit to end: a run that reaches it was not diagnosed.
 LIMIT = 30_000_000
 
