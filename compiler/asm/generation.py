@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.target.generations import BY_ELF_FLAGS, NPU1, Generation, aie2p_bundles
+from npuc.compiler.target.generations import BY_ELF_FLAGS, NPU1, Generation, aie2p_bundles, is_aie1
 
 if TYPE_CHECKING:
     from npuc.compiler.asm.programs import CoreProgram
@@ -17,10 +17,12 @@ ENOUGH = 20
 
 
 def program_generation(code: bytes) -> Generation:
-    """The generation whose code this is: npu1 unless its bundles are AIE2P's and not AIE2's."""
-    if _aie2_bundles(code, ENOUGH) < ENOUGH <= aie2p_bundles(code, ENOUGH):
+    """The generation whose code this is: npu1 unless its bundles are AIE2P's or AIE1's and not AIE2's."""
+    if _aie2_bundles(code, ENOUGH) >= ENOUGH:
+        return NPU1
+    if aie2p_bundles(code, ENOUGH) >= ENOUGH:
         return BY_ELF_FLAGS[3]
-    return NPU1
+    return BY_ELF_FLAGS[1] if is_aie1(code) else NPU1
 
 
 def _aie2_bundles(code: bytes, most: int) -> int:

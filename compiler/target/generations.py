@@ -1,4 +1,4 @@
-"""Other generations of the AI Engine: how files name them, and AIE2P's bundle formats, by which its code is known.
+"""Other generations of the AI Engine: how files name them, and by what AIE2P's and AIE1's code is known.
 
 Codes of TXN headers are those of the public AIE driver (facts/platform/txn.md has 3 and 4), flags of ELF files those of
 the public AIE compiler.  npu2 is what compilers call the device that its driver calls npu4.
@@ -151,3 +151,32 @@ def aie2p_bundles(code: bytes, most: int) -> int:
         found += size > 2
         at += size
     return found
+
+
+AIE1_NOP = b"\x01\x00"
+_AIE1_ENOUGH_WORDS, _AIE1_WORDS_BESIDE_NOPS, _AIE1_NOPS = 16, 3, 8
+
+
+def is_aie1(code: bytes) -> bool:
+    """Whether bundles look like AIE1's (public tables of its compiler), in code that is known not to be AIE2's.
+
+    Their sizes are in the lowest bits (0: 16 bytes, 01: 2, 011: 4, 0111: 8, 1111: 12), which any bytes have. What few
+    bytes have is that every bundle of 4 is a long move, a vector operation, or has eight zeros below its slot: three of
+    four do by chance. So that is asked of 16 of them, or of 3 in code whose bundles of 2 are mostly nops.
+    """
+    code = code.rstrip(b"\0")
+    at = words = short = nops = 0
+    while at < len(code):
+        low = code[at]
+        size = 16 if not low & 1 else 2 if low & 3 == 1 else 4 if low & 7 == 3 else 8 if low & 15 == 7 else 12
+        if size == 4:
+            slots = int.from_bytes(code[at : at + 4], "little") >> 3
+            if not (slots & 1 or slots & 3 == 2 or slots & 0xFF == 0):
+                return False
+            words += 1
+        elif size == 2:
+            short += 1
+            nops += code[at : at + 2] == AIE1_NOP
+        at += size
+    idle = nops >= _AIE1_NOPS and 2 * nops >= short
+    return words >= (_AIE1_WORDS_BESIDE_NOPS if idle else _AIE1_ENOUGH_WORDS)

@@ -1,4 +1,4 @@
-"""Files of other generations are named as that: AIE2P's code by its bundle formats, ELF flags, TXN headers."""
+"""Files of other generations are named as that: AIE2P's and AIE1's code by bundle formats, ELF flags, TXN headers."""
 
 from __future__ import annotations
 
@@ -42,6 +42,26 @@ def aie2p_code(generator: random.Random, count: int) -> bytes:
     return code
 
 
+# Layouts of AIE1 bundles of 4, 8, 12 and 16 bytes and its 2-byte moves, from public tables of its compiler.
+AIE1_LAYOUTS = (
+    "14 01", "28 1 011", "25 0010 011", "1 20 00000000 011", "0 19 0 00000000 011", "0 17 1 11 00000000 011",
+    "0 18 01 00000000 011", "20 19 0 00000000001111 37 0 1111", "18 19 16 0 37 0 1111", "18 17 20 19 16 0 1 1111",
+    "18 17 1 20 0 1 16 0 13 1 37 0 0", "18 17 0 20 00 16 0 7 19 25 1 0",
+)  # fmt: skip
+
+
+def aie1_code(generator: random.Random, count: int, nops: float) -> bytes:
+    """Bundles of AIE1 whose slots hold anything; nops: how many are that."""
+    code = b""
+    for _ in range(count):
+        bits = f"{1:016b}"
+        if generator.random() >= nops:
+            items = [item if set(item) <= set("01") else int(item) for item in generator.choice(AIE1_LAYOUTS).split()]
+            bits = "".join(i if isinstance(i, str) else f"{generator.getrandbits(i):0{i}b}" for i in items)
+        code += int(bits, 2).to_bytes(len(bits) // 8, "little")
+    return code
+
+
 def image(code: bytes) -> bytes:
     """A PDI that loads core (0,2) with this code."""
     code += bytes(-len(code) % 4)
@@ -68,14 +88,18 @@ def test_code_of_aie2p_is_told_from_code_of_aie2_and_from_anything_else(seed):
     generator = random.Random(seed)
     for _ in range(50):
         assert program_generation(aie2p_code(generator, 2 * ENOUGH)) is generations.NPU2
+        assert program_generation(aie1_code(generator, 100, 0)) is generations.VERSAL
+        assert program_generation(aie1_code(generator, 80, 0.6)) is generations.VERSAL
         assert program_generation(generator.randbytes(4096)) is generations.NPU1
         assert program_generation(bundles(generator, 40)) is generations.NPU1
     assert program_generation(bytes(16384)) is generations.NPU1
     assert program_generation(b"") is generations.NPU1
 
 
-def test_every_command_names_the_generation_of_an_image_for_npu2(npuc, tmp_path, seed):
-    code = aie2p_code(random.Random(seed), 60)
+@pytest.mark.parametrize("name", ["npu2 (AIE2P", "Versal AI Core (AIE1"])
+def test_every_command_names_the_generation_of_an_image(npuc, tmp_path, name, seed):
+    generator = random.Random(seed)
+    code = aie2p_code(generator, 60) if "AIE2P" in name else aie1_code(generator, 100, 0.4)
     (tmp_path / "k.pdi").write_bytes(image(code))
     kernels = (KernelEntry("k", "I", 0x901, ("in",)),)
     (tmp_path / "k.xclbin").write_bytes(write_xclbin(Xclbin(kernels, 1, image(code))))
@@ -84,11 +108,11 @@ def test_every_command_names_the_generation_of_an_image_for_npu2(npuc, tmp_path,
         for words in (("run", file, "--insts", "a.txn"), ("lint", file), ("disasm", file)):
             code_, out, err = npuc(*words)
             assert code_ == 3 and out == "", (words, err)
-            assert "core 0,2 is code for npu2 (AIE2P" in err and "npu1 (AIE2" in err and err.count("\n") == 1
+            assert f"core 0,2 is code for {name}" in err and "npu1 (AIE2" in err and err.count("\n") == 1
         code_, out, err = npuc("inspect", file)
-        assert code_ == 0 and "programs for npu2 (AIE2P" in out
+        assert code_ == 0 and f"programs for {name}" in out
     told = json.loads(npuc("inspect", "k.pdi", "--json")[1])
-    assert told["generation"].startswith("npu2 (AIE2P")
+    assert told["generation"].startswith(name)
 
 
 @pytest.mark.parametrize("flags, name", [(1, "AIE1"), (3, "npu2 (AIE2P")])
