@@ -216,7 +216,7 @@ class Emitter:
     # hardware loops
 
     def modulo(self, name: str, loop: HardwareLoop, nodes: Sequence[Node]) -> ModuloSchedule:
-        least = self.choices.least_intervals.get(name, 1)
+        least = max(loop.least_interval, self.choices.least_intervals.get(name, 1))
         key = (name, least, "".join(self.choices.halves.get(reg, "-") for reg in _accumulators(loop)))
         if key not in self.cache:
             most = min(loop.count, loop.max_stages or loop.count)

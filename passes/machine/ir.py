@@ -145,7 +145,8 @@ class Op:
 class HardwareLoop:
     """`body` runs `count` times by the zero-overhead loop; straight code only.
 
-    pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).
+    pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).  least_interval: no search
+    for shorter ones, where it is known to end without.
     """
 
     count: int
@@ -153,6 +154,7 @@ class HardwareLoop:
     body: list[Statement]
     pipelined: bool = True
     max_stages: int | None = None
+    least_interval: int = 1
 
 
 @dataclass(eq=False)
@@ -319,11 +321,16 @@ class Builder:
 
     @contextmanager
     def hardware_loop(
-        self, count: int, name: str, pipelined: bool = True, max_stages: int | None = None
+        self,
+        count: int,
+        name: str,
+        pipelined: bool = True,
+        max_stages: int | None = None,
+        least_interval: int = 1,
     ) -> Iterator[None]:
         if count < 1:
             raise ValueError(f"hardware loop {name}: trip count {count}")
-        loop = HardwareLoop(count, name, [], pipelined, max_stages)
+        loop = HardwareLoop(count, name, [], pipelined, max_stages, least_interval)
         with self._body(loop, loop.body):
             yield
         if not all(isinstance(s, Op) for s in loop.body):

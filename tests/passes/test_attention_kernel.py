@@ -65,6 +65,7 @@ def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0) -> 
         core_buffers=buffers,
         core_locks=LOCKS,
         mask_parts=mask_parts,
+        group_columns=1,
     )
 
 

@@ -6,11 +6,10 @@ that one loaded kernel serves any number of calls with any lengths.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from npuc.passes.attention.core.adjust import Adjustment, Reference, Threshold, adjust_scores
+from npuc.passes.attention.core.adjust import Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import prepare_call
 from npuc.passes.attention.core.context import (
     CORE_MEMORY,
@@ -196,15 +195,13 @@ def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
     if k.shape.softcap:
         with b.source("scores capped"):
             cap_scores(k)
-        _walk(k, partial, lambda limits: [Reference(k), Threshold(k), *limits], first_key)
     moved, special = b.r("must_rebase"), b.r("special")
     with b.source("hidden scores, and scores that outgrow the reference"):
         b.op("OR", moved, keep["flag"], keep["unseen"])
         b.op("OR", special, moved, partial)
     with b.if_nonzero(special):
-        if not k.shape.softcap:
-            with b.if_nonzero(partial), b.source("scores of hidden keys"):
-                adjust_scores(k, [Limits(k, first_key)])
+        with b.if_nonzero(partial), b.source("scores of hidden keys"):
+            adjust_scores(k, [Limits(k, first_key)])
         with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
             rebase(k, not_first)
 
@@ -221,7 +218,12 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
         k.acquire("m_full")
         parts.append(k.sum(keep["masks"], 0, "mask"))
         _advance(k, "masks")
-    _walk(k, partial, lambda limits: [Mask(k, parts), Threshold(k), *limits], first_key)
+    whole = b.r("whole")
+    b.op("EQZ", whole, partial)
+    for condition in (whole, partial):
+        with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
+            limits = [Limits(k, first_key)] if condition is partial else []
+            adjust_scores(k, [Mask(k, parts), Threshold(k), *limits])
     moved = b.r("must_rebase")
     b.op("OR", moved, keep["flag"], keep["unseen"])
     with b.if_nonzero(moved):
@@ -234,15 +236,3 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
     k.release("k_empty")
     for _ in range(k.shape.mask_parts):
         k.release("m_empty")
-
-
-def _walk(
-    k: Context, partial: Reg, adjustments: Callable[[list[Adjustment]], list[Adjustment]], first_key: Reg
-) -> None:
-    """Over the scores of the block, with limits where it is seen in part only."""
-    b = k.b
-    whole = b.r("whole")
-    b.op("EQZ", whole, partial)
-    for condition in (whole, partial):
-        with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
-            adjust_scores(k, adjustments([Limits(k, first_key)] if condition is partial else []))

@@ -1,8 +1,8 @@
-"""Scores capped: U -> softcap * tanh(scale * U / softcap) in base 2.
+"""Scores capped: U -> softcap * tanh(scale * U / softcap) in base 2, less the reference where there is no mask.
 
 With X = scale U / (2 softcap), tanh(2 X) = 2 X - X w h(w), w = X^2: the first term in fp32, the second, where |X| is
 below NARROW, in 16-bit fixed point with h of degree five (own fit: largest error of the product 4.8e-5; with the
-rounding of all steps 4.2e-4, rms 5.1e-5, over all X).  Beyond, in a slower loop that blocks with a large score take,
+rounding of all steps 3.3e-4, rms 5.0e-5, over all X).  Beyond, in a slower loop that blocks with a large score take,
 tanh(2 X) = 1 - 2 e + 2 e^2 with e = 2^(-4 log2(e) |X|) (error 1.3e-5) by the most accurate recipe of `mantissas`.
 Fixed-point numbers: X and X w h with 15 fraction bits, so that X_FP32 = 2^16 X is 2 X in units of 2^-15.
 """
@@ -11,18 +11,21 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
 
+from npuc.passes.attention.core.adjust import Reference, Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair, f32x16, u32x16
 from npuc.passes.attention.core.mantissas import CubicInParts
 from npuc.passes.attention.core.parameters import NARROW, bf16_split
 from npuc.passes.attention.core.probabilities import Powers
+from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine.ir import Reg
 
 # h, lowest power first; fraction bits of each.
 COEFFICIENTS = (2.654306590, -4.034925002, 5.260595906, -4.922863564, 2.740935189, -0.662124172)
 FRACTION_BITS = (13, 12, 12, 12, 12, 12)
+CAP_INTERVAL = 31  # bundles a pair of tiles that the search comes to; it need not try fewer
+PAIRS = ((0, 14), (2, 15), (4, 15))  # h_i + w h_(i + 1): i, and to how many places less the product comes
 INT16_ELEMENTWISE = 0x338  # facts/semantics/vmac.md section 3
 MAGIC_24 = 1.5 * 2.0**24  # adding it leaves halves: X_FP32 / 2 = X with 15 fraction bits in the low half
 MAGIC_23_BITS = 0x4B400000  # fp32 1.5 * 2^23, whose low bits count ones
@@ -30,65 +33,20 @@ UNIT = 2.0**15
 EXPONENT = 4 * math.log2(math.e) / 2.0**16  # of e, for X_FP32
 
 
-@dataclass(frozen=True)
-class _Constants:
-    inner_split: Reg
-    inner: Reg
-    magic_24: Reg
-    magic_23: Reg
-    integer_magic: Reg  # cm
-    shifts: dict[int, Reg]
-    words: dict[str, Reg]
-
-
 def cap_scores(k: Context) -> None:
-    """All scores of the block; `flag` says that one is beyond NARROW."""
+    """All scores of the block, of which `flag` says that one is beyond NARROW; less the reference where there is no
+    mask, and `flag` says then that one outgrows it."""
     b, flag = k.b, k.registers["flag"]
     wide, narrow = b.r("wide"), b.r("all_narrow")
     b.op("NEZ", wide, flag)
     b.op("EQZ", narrow, flag)
     with b.if_nonzero(narrow):
+        _scale_arguments(k)
         _cap(k)
     with b.if_nonzero(wide):
         cap_any_scores(k)
-
-
-def _constants(k: Context) -> _Constants:
-    b = k.b
-    magic = b.cm("integer_magic")
-    bits = k.constant_x(u32x16(MAGIC_23_BITS), "magic_23_bits")
-    k.move(magic.lo, bits)
-    k.move(magic.hi, bits)
-    shifts = {}
-    for places in (0, 14, 15):
-        shifts[places] = b.s(f"shift_{places}")
-        b.constant(shifts[places], places)
-    words = {
-        f"h{i}": k.scalar(round(c * 2.0**bits) & 0xFFFF, f"h{i}")
-        for i, (c, bits) in enumerate(zip(COEFFICIENTS, FRACTION_BITS, strict=True))
-    }
-    words["int16"] = k.scalar(INT16_ELEMENTWISE, "int16")
-    magic_23 = b.bm("magic_23")
-    k.move(magic_23, bits)
-    return _Constants(
-        inner_split=call_x(k, "inner_split"),
-        inner=call_x(k, "inner"),
-        magic_24=k.constant_bm(f32x16(MAGIC_24), "magic_24"),
-        magic_23=magic_23,
-        integer_magic=magic,
-        shifts=shifts,
-        words=words,
-    )
-
-
-def _cap(k: Context) -> None:
-    """Every pair of tiles, all |X| below NARROW: U -> softcap * tanh in base 2."""
-    b, shape = k.b, k.shape
-    c = _constants(k)
-    load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_capped")
-    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "cap", pipelined=False):
-        xs = _arguments(k, c, load)
-        _store(k, _narrow(k, c, xs), store)
+        if not k.shape.mask_parts:
+            adjust_scores(k, [Reference(k), Threshold(k)])
 
 
 def cap_any_scores(k: Context) -> None:
@@ -97,63 +55,151 @@ def cap_any_scores(k: Context) -> None:
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_capped")
     pairs = k.scalar(shape.groups * shape.key_tiles // 2, "wide_pairs")
     with b.counted_loop(pairs, "cap_wide"):
-        c = _constants(k)
-        xs = _arguments(k, c, load)
+        split, factor = call_x(k, "inner_split"), call_x(k, "inner")
+        xs = []
+        for _ in range(2):
+            u = b.bm("u")
+            k.load_bm(u, load, "scores", carried=False)
+            xs.append(k.scale(u, split, factor, "x_fp32"))
         b.barrier()
-        narrow = _narrow(k, c, xs)
+        narrow = _Polynomial(k).tanhs(xs, xs)
         b.barrier()
-        _store(k, _wide(k, xs, narrow), store)
+        tanhs = _wide(k, xs, narrow)
+        split, factor = call_x(k, "outer_split"), call_x(k, "outer")
+        for tanh in tanhs:
+            k.store_bm(k.scale(tanh, split, factor, "capped"), store, "scores", carried=False)
 
 
-def _arguments(k: Context, c: _Constants, load: Reg) -> list[Reg]:
-    xs = []
-    for _ in range(2):
-        u = k.b.bm("u")
-        k.load_bm(u, load, "scores", carried=False)
-        xs.append(k.scale(u, c.inner_split, c.inner, "x_fp32"))
-    return xs
+def _scale_arguments(k: Context) -> None:
+    """U -> X_FP32, a loop of its own as what comes of it is wanted twice, long after one another."""
+    b, shape = k.b, k.shape
+    load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_x")
+    split, factor = call_x(k, "inner_split"), call_x(k, "inner")
+    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "cap_arguments"):
+        us = [b.bm(f"u{i}") for i in range(2)]
+        for u in us:
+            k.load_bm(u, load, "scores", carried=False, bank="scores")
+        for u in us:
+            k.store_bm(k.scale(u, split, factor, "x_fp32"), store, "scores", carried=False, bank="scores")
 
 
-def _store(k: Context, tanhs: list[Reg], store: Reg) -> None:
+def _cap(k: Context) -> None:
+    """Every pair of tiles, all |X| below NARROW: X_FP32 -> softcap * tanh in base 2, less the reference."""
+    b, shape = k.b, k.shape
+    polynomial = _Polynomial(k)
+    first, again = k.pointer("scores", name="p_x"), k.pointer("scores", name="p_x_again")
+    store = k.pointer("scores", name="p_capped")
     split, factor = call_x(k, "outer_split"), call_x(k, "outer")
-    for tanh in tanhs:
-        k.store_bm(k.scale(tanh, split, factor, "capped"), store, "scores", carried=False)
+    reference = None if shape.mask_parts else _LessReference(k)
+    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "cap", least_interval=CAP_INTERVAL):
+        xs = [[b.bm(f"x{i}") for i in range(2)] for _ in range(2)]
+        for pair, load in zip(xs, (first, again), strict=True):
+            for x in pair:
+                k.load_bm(x, load, "scores", carried=False, bank="scores")
+        capped = [k.scale(tanh, split, factor, "capped") for tanh in polynomial.tanhs(*xs)]
+        if reference is not None:
+            capped = reference.applied(capped)
+        for score in capped:
+            k.store_bm(score, store, "scores", carried=False, bank="scores")
+    if reference is not None:
+        reference.test()
 
 
-def _narrow(k: Context, c: _Constants, xs: list[Reg]) -> list[Reg]:
-    """tanh(2 X) * 2^15 of two tiles by the polynomial."""
-    b = k.b
-    fixed, x = b.cm("x_fixed"), b.x("x")
-    for half, value in zip((fixed.lo, fixed.hi), xs, strict=True):
-        k.add(half, value, c.magic_24)
-    b.op("VSRS_S16_S32_mv_x_srs", x, fixed, c.shifts[0])
+class _LessReference:
+    """The reference of the group that a pair of tiles belongs to, and the largest score less it.
 
-    def product(left: Reg, right: Reg, places: int, name: str) -> Reg:
-        wide, result = b.cm(f"{name}_wide"), b.x(name)
-        b.op("VMUL_vmac_cm_core_dense", wide, left, right, c.words["int16"])
-        b.op("VSRS_S16_S32_mv_x_srs", result, wide, c.shifts[places])
+    Scores are compared as integers: wrong between negative numbers only, and the threshold is positive.
+    """
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.halves = [k.pointer("state", STATE.offset("reference") + half, "p_reference") for half in (0, HALF)]
+        self.step = k.scalar(STATE.nbytes // (k.shape.key_tiles // 2), "state_share")
+        self.place, self.records = k.scalar(0, "state_place"), k.scalar(-STATE.nbytes, "state_records")
+        self.largest = k.constant_x(f32x16(-1.0), "largest")
+
+    def applied(self, scores: list[Reg]) -> list[Reg]:
+        k, b = self.k, self.k.b
+        record, offset, reference = b.r("state_record"), b.dj("state_record"), b.bm("reference")
+        b.op("AND", record, self.place, self.records)
+        b.op("ADD", self.place, self.place, self.step)
+        b.op("MOV_mv_scl", offset, record)
+        for half, pointer in zip((reference.lo, reference.hi), self.halves, strict=True):
+            b.op("VLDA_dmw_lda_am_ag_idx", half, pointer, offset, region="state")
+        moved = []
+        for score in scores:
+            less, bits = b.bm("u_moved"), b.x("u_bits")
+            k.add(less, score, reference)
+            k.move(bits, less)
+            b.op("VMAX_LT_S32", self.largest, b.r("mask"), self.largest, bits)
+            moved.append(less)
+        return moved
+
+    def test(self) -> None:
+        self.k.b.op("VGE_S32", self.k.registers["flag"], self.largest, call_x(self.k, "threshold"))
+
+
+class _Polynomial:
+    """tanh(2 X) * 2^15 = X_FP32 - X w h(w), w = X^2, for |X| below NARROW: constants before the loop, `tanhs` in it."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        b = k.b
+        self.magic = b.cm("integer_magic")
+        bits = k.constant_x(u32x16(MAGIC_23_BITS), "magic_23_bits")
+        for half in (self.magic.lo, self.magic.hi):
+            k.move(half, bits)
+        self.magic_24 = k.constant_bm(f32x16(MAGIC_24), "magic_24")
+        self.shifts = {places: b.s(f"shift_{places}") for places in (0, 13, 14, 15)}
+        for places, register in self.shifts.items():
+            b.constant(register, places)
+        self.h = [
+            k.scalar(round(c * 2.0**bits) & 0xFFFF, f"h{i}")
+            for i, (c, bits) in enumerate(zip(COEFFICIENTS, FRACTION_BITS, strict=True))
+        ]
+        self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+
+    def tanhs(self, xs: list[Reg], again: list[Reg]) -> list[Reg]:
+        """Of two tiles of X_FP32; `again`: the same once more, for the end."""
+        k, b = self.k, self.k.b
+        fixed, x = b.cm("x_fixed"), b.x("x")
+        for half, value in zip((fixed.lo, fixed.hi), xs, strict=True):
+            k.add(half, value, self.magic_24)
+        b.op("VSRS_S16_S32_mv_x_srs", x, fixed, self.shifts[0])
+        w = self._product(x, x, 15, "w")
+        cube, square = self._product(x, w, 15, "x_w"), self._product(w, w, 15, "w_w")
+        # h = (h0 + h1 w) + w^2 ((h2 + h3 w) + w^2 (h4 + h5 w)): short chains, short lives.
+        low, middle, high = (self._sum(i, self._product(self._spread(i + 1), w, places, "h_w")) for i, places in PAIRS)
+        inner, outer = b.x("h_inner"), b.x("h")
+        b.op("VADD_16", inner, middle, self._product(square, high, 15, "w_w_h"))
+        b.op("VADD_16", outer, low, self._product(square, inner, 14, "w_w_h"))
+        correction = self._product(outer, cube, 13, "correction")
+        counted, shown = b.cm("counted"), b.cm("shown")
+        b.op("VUPS_S32_S16_mv_ups_x2c", counted, correction, self.shifts[0])
+        b.op("VADD", shown, counted, self.magic, k.registers["zero"])
+        tanhs = []
+        for half, value in zip((shown.lo, shown.hi), again, strict=True):
+            fp32, tanh = b.bm("correction_fp32"), b.bm("tanh")
+            k.subtract(fp32, half, self.magic.lo)
+            k.subtract(tanh, value, fp32)
+            tanhs.append(tanh)
+        return tanhs
+
+    def _product(self, left: Reg, right: Reg, places: int, name: str) -> Reg:
+        wide, result = self.k.b.cm(f"{name}_wide"), self.k.b.x(name)
+        self.k.b.op("VMUL_vmac_cm_core_dense", wide, left, right, self.int16)
+        self.k.b.op("VSRS_S16_S32_mv_x_srs", result, wide, self.shifts[places])
         return result
 
-    w = product(x, x, 15, "w")
-    h = b.x("h")
-    b.op("VBCST_16", h, c.words[f"h{len(COEFFICIENTS) - 1}"])
-    for i in reversed(range(len(COEFFICIENTS) - 1)):
-        places = 15 + FRACTION_BITS[i + 1] - FRACTION_BITS[i]
-        partial, coefficient, h_next = product(h, w, places, "h_w"), b.x("coefficient"), b.x("h")
-        b.op("VBCST_16", coefficient, c.words[f"h{i}"])
-        b.op("VADD_16", h_next, partial, coefficient)
-        h = h_next
-    correction = product(product(h, w, 14, "w_h"), x, 14, "correction")
-    counted, shown = b.cm("counted"), b.cm("shown")
-    b.op("VUPS_S32_S16_mv_ups_x2c", counted, correction, c.shifts[0])
-    b.op("VADD", shown, counted, c.integer_magic, k.registers["zero"])
-    tanhs = []
-    for half, value in zip((shown.lo, shown.hi), xs, strict=True):
-        fp32, tanh = b.bm("correction_fp32"), b.bm("tanh")
-        k.subtract(fp32, half, c.magic_23)
-        k.subtract(tanh, value, fp32)
-        tanhs.append(tanh)
-    return tanhs
+    def _spread(self, i: int) -> Reg:
+        x = self.k.b.x(f"h{i}")
+        self.k.b.op("VBCST_16", x, self.h[i])
+        return x
+
+    def _sum(self, i: int, product: Reg) -> Reg:
+        result = self.k.b.x("h_pair")
+        self.k.b.op("VADD_16", result, product, self._spread(i))
+        return result
 
 
 def _wide(k: Context, xs: list[Reg], narrow: list[Reg]) -> list[Reg]:
