@@ -43,14 +43,14 @@ def sources_digest(files: Iterable[str | Path], root: Path) -> str:
 
 @functools.cache
 def code_fingerprint() -> str:
-    """A hash over npuc's own sources: an edited compiler never serves old results."""
+    """A hash over npuc's own sources and data: an edited compiler never serves old results."""
     import npuc
 
     root = Path(npuc.__file__).parent
     files: list[str] = []
     for folder, folders, names in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if name != "__pycache__"]
-        files += [os.path.join(folder, name) for name in names if name.endswith(".py")]
+        files += [os.path.join(folder, name) for name in names if name.endswith((".py", ".json"))]
     return sources_digest(files, root)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -198,14 +200,26 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
             settings.show_ir(name, text)
 
     watch = after_pass if settings.dump_folder or wanted else None
-    attention = recognise(watch)
     until = LAST_PASS.get(settings.stage, "xclbin")
     options = Options(settings.columns, settings.precision, dict(settings.options), watch)
-    kernel = compile_attention(attention, options, until, source)
-    entry = cache.Entry(_files(kernel, until), _summary(kernel, until))
+    with _uncollected():
+        kernel = compile_attention(recognise(watch), options, until, source)
+        entry = cache.Entry(_files(kernel, until), _summary(kernel, until))
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes, settings.inputs)
     return entry
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage in cycles meanwhile: a compilation makes hardly any, and searching takes a tenth of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _require_pass(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from npuc.compiler.diagnostics import InternalError, ResourceError
@@ -39,7 +40,7 @@ class CoreProgram:
                 found.append((address, comment))
         return tuple(found)
 
-    @property
+    @cached_property
     def listing(self) -> str:
         """Assembly text: npuc asm takes it, behind `.exact`, to the same code."""
         from npuc.compiler.asm import disassembler, programs

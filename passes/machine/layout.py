@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from npuc.compiler.asm.codec import bundle_sizes
 from npuc.compiler.asm.widening import LINE, sizes_to_line
 from npuc.passes.machine.emission import SETUP_BYTES, Emission
 
+Sizes = tuple[int, ...]  # in bytes, of which a bundle can have any
+
 
 @cache
-def _sizes(slots: frozenset[str]) -> tuple[int, ...]:
+def _sizes(slots: frozenset[str]) -> Sizes:
     return bundle_sizes(slots)
 
 
 def bundle_addresses(emission: Emission) -> list[int]:
     """The address of every bundle and, last, the end of the program."""
-    sizes = [list(_sizes(frozenset(bundle))) for bundle in emission.bundles]
+    sizes = [_sizes(frozenset(bundle)) for bundle in emission.bundles]
     for position in emission.loop_ends:
-        sizes[position] = [LINE]
+        sizes[position] = (LINE,)
     while True:
         chosen = _choose(sizes, emission.aligned)
         addresses = [0]
@@ -29,7 +31,7 @@ def bundle_addresses(emission: Emission) -> list[int]:
             return addresses
 
 
-def _widen_setups(emission: Emission, sizes: list[list[int]], chosen: Sequence[int], addresses: Sequence[int]) -> bool:
+def _widen_setups(emission: Emission, sizes: list[Sizes], chosen: Sequence[int], addresses: Sequence[int]) -> bool:
     """Ask for wider bundles between the set-up of a loop and its end where they are too close; whether any are."""
     changed = False
     for setter, end in emission.setups:
@@ -37,7 +39,7 @@ def _widen_setups(emission: Emission, sizes: list[list[int]], chosen: Sequence[i
         for position in range(setter, end):
             if lacking <= 0:
                 break
-            wider = [size for size in sizes[position] if size > chosen[position]]
+            wider = tuple(size for size in sizes[position] if size > chosen[position])
             if wider:
                 sizes[position] = wider
                 lacking -= wider[0] - chosen[position]
@@ -45,18 +47,19 @@ def _widen_setups(emission: Emission, sizes: list[list[int]], chosen: Sequence[i
     return changed
 
 
-def _choose(sizes: Sequence[Sequence[int]], aligned: set[int]) -> list[int]:
+def _choose(sizes: Sequence[Sizes], aligned: set[int]) -> list[int]:
     """The least sizes with every position of `aligned` on a line."""
     result: list[int] = []
     stops = sorted({position for position in aligned if position} | {len(sizes)})
     start = 0
     for stop in stops:
-        result += _choose_between(sizes[start:stop], stop in aligned)
+        result += _choose_between(tuple(sizes[start:stop]), stop in aligned)
         start = stop
     return result
 
 
-def _choose_between(sizes: Sequence[Sequence[int]], to_line: bool) -> list[int]:
+@lru_cache(maxsize=1 << 10)
+def _choose_between(sizes: tuple[Sizes, ...], to_line: bool) -> list[int]:
     """Sizes of the bundles from one line to the next aligned position: a shortest way by residues."""
     if not to_line:
         return [options[0] for options in sizes]

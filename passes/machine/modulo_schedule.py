@@ -14,12 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from npuc.passes.machine import schedule_book
 from npuc.passes.machine.dependence import Graph, dependences
 from npuc.passes.machine.list_schedule import list_schedule
 from npuc.passes.machine.nodes import Choice, Node
 from npuc.passes.machine.reservation import ReservationTable
+from npuc.passes.machine.schedule_book import Entry, fits
 
 _FAR = -(1 << 20)
+_UNPLACED = 1 << 28  # a time beyond all others, on either side
 
 
 class _Variant(NamedTuple):
@@ -48,6 +51,7 @@ _VARIANTS = (
 _LEAST_VARIANTS = 2
 _OPERATIONS_TRIED = 600
 _TRIES_PER_OPERATION = 8
+_ANY = 1 << 20  # number of stages
 _SUBWORD_CLEARANCE = 7  # bundles from a sub-word store to the loop's end (facts/schedule/aie2_hazards.md section 6)
 
 
@@ -115,28 +119,56 @@ def recurrence_bound(graph: Graph, least: int = 1) -> int:
 
 
 def modulo_schedule(
-    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = 1 << 20, pipelined: bool = True
+    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = _ANY, pipelined: bool = True
 ) -> ModuloSchedule:
     """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
 
     Falls back to passes that do not overlap.
     """
     graph = dependences(nodes, cyclic=True)
+    late = _prefers_late(nodes, graph)
+    overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
+    if overlap:
+        found = _known_or_searched(nodes, graph, late, minimum, _ANY)
+        if found.stages <= most_stages:
+            return found
+    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1)
+
+
+def _known_or_searched(
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int
+) -> ModuloSchedule:
+    key = schedule_book.key(nodes, graph, late, (minimum, most_stages))
+    entry = schedule_book.find(key, nodes, graph)
+    if entry is None:
+        entry = _search(nodes, graph, late, minimum, most_stages)
+        schedule_book.record(key, entry)
+    choices = tuple(node.choices[number] for node, number in zip(nodes, entry.choices, strict=True))
+    return ModuloSchedule(
+        entry.interval, entry.times, choices, entry.resource_bound, entry.resource, entry.recurrence_bound
+    )
+
+
+def _search(nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int) -> Entry:
+    """The least interval at which a variant of the search succeeds."""
     resource, unit = resource_bound(nodes)
     recurrence = recurrence_bound(graph)
-    plain = _plain_schedule(nodes, graph, minimum)
-    subword = any(n.memory is not None and n.memory.kind == "load+store" for n in nodes)
-    if pipelined and not subword and most_stages > 1:
-        interval = max(resource, recurrence, minimum)
-        while interval < plain[0]:
-            found = _at_interval(nodes, graph, interval, most_stages)
+    interval, times, choices = _plain_schedule(nodes, graph, minimum)
+    if most_stages > 1:
+        for shorter in range(max(resource, recurrence, minimum), interval):
+            found = _at_interval(nodes, graph, late, shorter, most_stages)
             if found is not None:
-                return ModuloSchedule(interval, *found, resource, unit, recurrence)
-            interval += 1
-    if subword:
-        last = max(t for t, n in zip(plain[1], nodes, strict=True) if n.memory and n.memory.kind == "load+store")
-        plain = (max(plain[0], last + 1 + _SUBWORD_CLEARANCE), *plain[1:])
-    return ModuloSchedule(*plain, resource, unit, recurrence)
+                interval, times, choices = shorter, *found
+                break
+    for time, node in zip(times, nodes, strict=True):
+        if _stores_subword(node):
+            interval = max(interval, time + 1 + _SUBWORD_CLEARANCE)
+    numbers = tuple(node.choices.index(choice) for node, choice in zip(nodes, choices, strict=True))
+    return Entry(interval, times, numbers, resource, unit, recurrence)
+
+
+def _stores_subword(node: Node) -> bool:
+    return node.memory is not None and node.memory.kind == "load+store"
 
 
 def _plain_schedule(
@@ -149,22 +181,13 @@ def _plain_schedule(
     for (source, target, passes), latency in graph.edges.items():
         if passes:
             interval = max(interval, math.ceil((times[source] + latency - times[target]) / passes))
-    while not _fits([p.choice for p in placed], times, interval):
+    while not fits([p.choice for p in placed], times, interval):
         interval += 1
     return interval, tuple(times), tuple(p.choice for p in placed)
 
 
-def _fits(choices: Sequence[Choice], times: Sequence[int], interval: int) -> bool:
-    table = ReservationTable(interval)
-    for i, (choice, time) in enumerate(zip(choices, times, strict=True)):
-        if not table.free(choice, time):
-            return False
-        table.take(i, choice, time)
-    return True
-
-
 def _at_interval(
-    nodes: Sequence[Node], graph: Graph, interval: int, most_stages: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int
 ) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
     ways = _longest_ways(graph, interval)
     assert ways is not None
@@ -172,7 +195,7 @@ def _at_interval(
     stages = -(-length // interval)
     for variant in _VARIANTS[: max(_LEAST_VARIANTS, _OPERATIONS_TRIED // len(nodes))]:
         if stages + variant.start + variant.more <= most_stages:
-            found = _SlackScheduler(nodes, graph, interval, ways, stages, variant).run()
+            found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:
                 return found
     return None
@@ -185,30 +208,38 @@ class _SlackScheduler:
     """
 
     def __init__(
-        self, nodes: Sequence[Node], graph: Graph, interval: int, ways: Any, stages: int, variant: _Variant
+        self,
+        nodes: Sequence[Node],
+        prefers_late: Sequence[bool],
+        interval: int,
+        ways: Any,
+        stages: int,
+        variant: _Variant,
     ) -> None:
         import numpy as np
 
         self.np = np
         self.nodes, self.interval, self.ways = nodes, interval, ways
+        self.ways_to = np.ascontiguousarray(ways.T)
         self.table = ReservationTable(interval)
-        self.times: dict[int, int] = {}
+        self.placed = np.zeros(len(nodes), dtype=bool)
+        self.times = np.zeros(len(nodes), dtype=np.int32)
         self.choices: dict[int, Choice] = {}
         self.latest_try: dict[int, int] = {}
         self.base_early = np.maximum(ways.max(axis=0), 0)
         self.base_late = (stages + variant.start) * interval - 1 - np.maximum(ways.max(axis=1), 0)
         self.extension = variant.more * interval
         self.early, self.late = self.base_early.copy(), self.base_late.copy()
-        self.prefers_late = _prefers_late(nodes, graph)
+        self.prefers_late = prefers_late
         self.haste = _haste(nodes, variant)
 
     def run(self) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
         count = len(self.nodes)
         for _ in range(_TRIES_PER_OPERATION * count + 1):
-            if len(self.times) == count:
+            if len(self.choices) == count:
                 self._tighten()
-                first = min(self.times.values(), default=0)
-                return tuple(self.times[i] - first for i in range(count)), tuple(self.choices[i] for i in range(count))
+                times = self.times - self.times.min(initial=_UNPLACED)
+                return tuple(times.tolist()), tuple(self.choices[i] for i in range(count))
             i = self._next()
             found = self._place(i)
             if found is None:
@@ -220,10 +251,8 @@ class _SlackScheduler:
 
     def _next(self) -> int:
         """The operation with least freedom, crowded units counting double."""
-        np = self.np
-        freedom = (self.late - self.early).astype(np.float64) * self.haste
-        if self.times:
-            freedom[list(self.times)] = np.inf
+        freedom = (self.late - self.early) * self.haste
+        freedom[self.placed] = self.np.inf
         return int(freedom.argmin())
 
     def _place(self, i: int) -> tuple[int, Choice] | None:
@@ -256,37 +285,33 @@ class _SlackScheduler:
                 found = (len(collisions), collisions, choice)
         if found is None:
             return None
-        leaving = set(found[1])
-        for j, t in self.times.items():
-            if t - time < self.ways[i, j] or time - t < self.ways[j, i]:
-                leaving.add(j)
-        for j in sorted(leaving):
-            self.table.release(j, self.choices[j], self.times[j])
-            del self.times[j], self.choices[j]
+        np, after = self.np, self.times - time
+        misplaced = self.placed & ((after < self.ways[i]) | (-after < self.ways_to[i]))
+        for j in sorted({*np.flatnonzero(misplaced).tolist(), *found[1]}):
+            self.table.release(j, self.choices.pop(j), int(self.times[j]))
+            self.placed[j] = False
         self._bounds()
         return time, found[2]
 
     def _bounds(self) -> None:
+        """early, late: what the placed operations leave."""
         np = self.np
-        placed = list(self.times)
-        self.early, self.late = self.base_early.copy(), self.base_late.copy()
-        if placed:
-            at = np.array([self.times[j] for j in placed], dtype=np.int32)
-            self.early = np.maximum(self.early, (at[:, None] + self.ways[placed, :]).max(axis=0))
-            self.late = np.minimum(self.late, (at[None, :] - self.ways[:, placed]).min(axis=1))
+        at = np.where(self.placed, self.times, -_UNPLACED)
+        self.early = np.maximum(self.base_early, (at + self.ways_to).max(axis=1))
+        at = np.where(self.placed, self.times, _UNPLACED)
+        self.late = np.minimum(self.base_late, (at - self.ways).min(axis=1))
 
     def _set(self, i: int, time: int, choice: Choice) -> None:
         np = self.np
         self.table.take(i, choice, time)
-        self.times[i], self.choices[i] = time, choice
-        np.maximum(self.early, time + self.ways[i, :], out=self.early)
-        np.minimum(self.late, time - self.ways[:, i], out=self.late)
+        self.times[i], self.placed[i], self.choices[i] = time, True, choice
+        np.maximum(self.early, time + self.ways[i], out=self.early)
+        np.minimum(self.late, time - self.ways_to[i], out=self.late)
 
     def _tighten(self) -> None:
         """Move operations, one by one, towards where lifetimes are shorter."""
         np = self.np
-        count = len(self.nodes)
-        times = np.array([self.times[i] for i in range(count)], dtype=np.int32)
+        count, times = len(self.nodes), self.times
         for _ in range(2):
             moved = False
             for i in sorted(range(count), key=lambda k: -int(times[k]) if self.prefers_late[k] else int(times[k])):
@@ -299,11 +324,11 @@ class _SlackScheduler:
                 for time in better:
                     choice = self.table.pick(self.nodes[i], time)
                     if choice is not None:
-                        times[i] = self.times[i] = time
+                        times[i] = time
                         self.choices[i] = choice
                         moved = True
                         break
-                self.table.take(i, self.choices[i], self.times[i])
+                self.table.take(i, self.choices[i], int(times[i]))
             if not moved:
                 return
 
@@ -312,20 +337,17 @@ class _SlackScheduler:
 _SCARCITY = (("w", 4.0), ("x", 4.0), ("am", 4.0), ("bm", 4.0), ("cm", 4.0), ("p", 3.0))
 
 
-def _weight(node: Node, location: str) -> float:
-    file = _files(node).get(location, "r")
-    return next((weight for letters, weight in _SCARCITY if file.startswith(letters)), 1.0)
-
-
-def _files(node: Node) -> dict[str, str]:
+def _weights(node: Node) -> dict[str, float]:
+    """Of each location that the operands of the node name."""
     from npuc.passes.machine.ir import Part, Reg
     from npuc.passes.machine.nodes import locations
 
-    found = {}
+    found: dict[str, float] = {}
     for operand in node.op.operands:
         reg = operand.reg if isinstance(operand, Part) else operand
         if isinstance(reg, Reg):
-            found.update(dict.fromkeys(locations(reg), reg.file))
+            weight = next((weight for letters, weight in _SCARCITY if reg.file.startswith(letters)), 1.0)
+            found.update(dict.fromkeys(locations(reg), weight))
     return found
 
 
@@ -342,8 +364,9 @@ def _prefers_late(nodes: Sequence[Node], graph: Graph) -> list[bool]:
                 outward.setdefault(source, set()).add(location)
     result = []
     for i, node in enumerate(nodes):
-        ends = sum(_weight(node, at) / readers[source, at] for source, at in sorted(inward.get(i, [])))
-        starts = sum(_weight(node, at) for at in sorted(outward.get(i, set())))
+        weights = _weights(node)
+        ends = sum(weights.get(at, 1.0) / readers[source, at] for source, at in sorted(inward.get(i, [])))
+        starts = sum(weights.get(at, 1.0) for at in sorted(outward.get(i, set())))
         result.append(starts > ends)
     return result
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from npuc.compiler.diagnostics import InternalError
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction, Memory
@@ -97,16 +97,21 @@ def locations(operand: Operand) -> tuple[str, ...]:
     if isinstance(operand, str):
         return parts(operand)
     if isinstance(operand, Reg):
-        count = len(PART_NAMES.get(operand.file, ("",)))
-        if operand.fixed is not None:
-            return fixed_parts(operand.file, operand.fixed)
-        return tuple(f"%{operand.name}.{i}" for i in range(count))
+        return _register_locations(operand.file, operand.name, operand.fixed)
     if isinstance(operand, Part):
         whole = locations(operand.reg)
         return tuple(whole[i] for i in operand.indices)
     return ()
 
 
+@lru_cache(maxsize=1 << 14)
+def _register_locations(file: str, name: str, fixed: str | None) -> tuple[str, ...]:
+    if fixed is not None:
+        return fixed_parts(file, fixed)
+    return tuple(f"%{name}.{i}" for i in range(len(PART_NAMES.get(file, ("",)))))
+
+
+@cache
 def fixed_parts(file: str, register: str) -> tuple[str, ...]:
     """Smallest parts of a physical register of a file, in the order of PART_NAMES."""
     found = parts(register)
@@ -121,6 +126,7 @@ _PART_LETTERS = {
 }  # fmt: skip
 
 
+@cache
 def part_name(file: str, register: str, which: str) -> str:
     """The physical name of part `which` of `register`: ('x', 'x3', 'lo') -> wl3, ('bm', 'bmh2', 'lo') -> amhl2."""
     if file == "l":

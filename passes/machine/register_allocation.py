@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 from npuc.passes.machine.ir import Part, Reg
@@ -32,7 +33,7 @@ FILES: dict[str, tuple[str, ...]] = {
     **{file: tuple(f"{file}{n}" for n in range(8)) for file in ("p", "m", "dn", "dj", "dc", "d")},
 }
 _RIVALS = {"bm": "accumulator", "cm": "accumulator", "x": "vector", "y": "vector", "wl": "vector", "wh": "vector"}
-_EVICTIONS_PER_REGISTER = 40
+_EVICTIONS = 300  # of registers that find places some find them at once, and the others hardly ever
 
 
 class AllocationFailed(Exception):
@@ -59,7 +60,7 @@ def allocate(nodes: Iterable[Node], live: Liveness, halves: Mapping[Reg, str]) -
 
 
 def _requests(nodes: Iterable[Node], live: Liveness, halves: Mapping[Reg, str]) -> list[_Request]:
-    allowed: dict[Reg, set[str]] = {}
+    allowed: dict[Reg, frozenset[str]] = {}
     for node in nodes:
         for choice in node.choices:
             for operand, value in zip(choice.instruction.operands, node.op.operands, strict=True):
@@ -71,17 +72,22 @@ def _requests(nodes: Iterable[Node], live: Liveness, halves: Mapping[Reg, str]) 
     for reg, names in allowed.items():
         bits = tuple(live.bits.get(location, -1) for location in locations(reg))
         if reg in halves:
-            names = {name for name in names if name[2] == halves[reg]}
+            names = frozenset(name for name in names if name[2] == halves[reg])
         candidates = [(name, fixed_parts(reg.file, name)) for name in FILES[reg.file] if name in names]
         requests.append(_Request(reg, bits, candidates))
     return requests
 
 
-def _restrict(allowed: dict[Reg, set[str]], reg: Reg, which: str | None, register_class: str) -> None:
-    encodable = REGISTER_CLASSES[register_class].values
-    names = allowed.setdefault(reg, set(FILES[reg.file]))
-    gone = [n for n in names if (part_name(reg.file, n, which) if which else n) not in encodable]
-    names.difference_update(gone)
+def _restrict(allowed: dict[Reg, frozenset[str]], reg: Reg, which: str | None, register_class: str) -> None:
+    names = _encodable(reg.file, which, register_class)
+    allowed[reg] = allowed[reg] & names if reg in allowed else names
+
+
+@cache
+def _encodable(file: str, which: str | None, register_class: str) -> frozenset[str]:
+    """The registers of a file that, or part `which` of which, a field of the class encodes."""
+    values = REGISTER_CLASSES[register_class].values
+    return frozenset(name for name in FILES[file] if (part_name(file, name, which) if which else name) in values)
 
 
 class _Colouring:
@@ -103,14 +109,13 @@ class _Colouring:
 
     def run(self) -> dict[Reg, str]:
         order = sorted(range(len(self.requests)), key=self._difficulty)
-        limit = _EVICTIONS_PER_REGISTER * len(order) + 200
         while order:
             i = order.pop(0)
             place = self._free_place(i)
             if place is None:
                 place, leaving = self._contested_place(i)
                 self.tries += 1
-                if place is None or self.tries > limit:
+                if place is None or self.tries > _EVICTIONS:
                     raise self._failure(i)
                 for j in leaving:
                     self._remove(j)

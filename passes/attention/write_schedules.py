@@ -1,0 +1,45 @@
+"""Write the book of loop schedules anew: `python -m npuc.passes.attention.write_schedules`.
+
+To be run whenever core programs change; compilations work without, but search what the book lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention import choose
+from npuc.passes.attention import core as attention_kernel
+from npuc.passes.machine import codegen, schedule_book
+from npuc.passes.machine.ir import Program
+from npuc.passes.options import Options
+
+HEAD_SIZES = (8, 16, 24, 32, 48, 64, 72, 128, 192, 256)  # others have the loops of these
+RECIPES = ("balanced", "accurate")
+SOFTCAP = 50.0
+
+
+def kinds() -> Iterator[Attention]:
+    """What differs in its core program, at the tile sizes that are chosen for many and for few queries."""
+    for head_dim, recipe, softcap, length in product(HEAD_SIZES, RECIPES, (None, SOFTCAP), (2048, 1)):
+        yield Attention.make(
+            heads=4, query_length=length, head_dim=head_dim, key_length=2048, recipe=recipe, softcap=softcap
+        )
+
+
+def core_program(attention: Attention) -> Program:
+    plan = choose.make_plan(attention, Options())
+    return attention_kernel.build(plan, attention.recipe, attention.softcap is not None).program
+
+
+def main() -> None:
+    with schedule_book.recording() as found:
+        for attention in kinds():
+            codegen.generate(core_program(attention))
+    schedule_book.write(found)
+    print(f"{schedule_book.BOOK.name}: {len(found)} schedules")
+
+
+if __name__ == "__main__":
+    main()
