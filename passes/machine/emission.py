@@ -27,7 +27,7 @@ from npuc.passes.machine.ir import (
     Reg,
     Statement,
 )
-from npuc.passes.machine.list_schedule import Placed, list_schedule
+from npuc.passes.machine.list_schedule import Order, Placed, list_schedule
 from npuc.passes.machine.modulo_schedule import ModuloSchedule, modulo_schedule
 from npuc.passes.machine.nodes import Node, make_node, slots_of
 from npuc.passes.machine.reservation import ReservationTable
@@ -39,11 +39,11 @@ SETUP_BYTES = 112
 
 @dataclass(frozen=True)
 class Choices:
-    """What register allocation may ask to change: least intervals by loop name, straight code as written, halves of
+    """What register allocation may ask to change: least intervals by loop name, the order of straight code, halves of
     accumulators."""
 
     least_intervals: Mapping[str, int] = field(default_factory=dict)
-    in_order: bool = False
+    order: Order = Order.CRITICAL_PATH
     halves: Mapping[Reg, str] = field(default_factory=dict)
 
 
@@ -61,13 +61,18 @@ class LoopRecord:
 
 @dataclass
 class Trace:
-    """Operations at the cycles liveness sees; edges beyond falling through: cycle -> cycles that may follow."""
+    """Operations at the cycles liveness sees; edges beyond falling through: cycle -> cycles that may follow.
+
+    loops: (name, first and last cycle) of the bodies of hardware loops; overlaps: the same with both ramps, and of
+    loops whose passes all lie in ramps.
+    """
 
     length: int = 0
     operations: list[tuple[int, Node]] = field(default_factory=list)
     jumps: dict[int, list[int]] = field(default_factory=dict)
     dead_ends: set[int] = field(default_factory=set)
     loops: list[tuple[str, int, int]] = field(default_factory=list)
+    overlaps: list[tuple[str, int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -129,9 +134,7 @@ class Emitter:
     def straight(self, operations: Sequence[Op]) -> None:
         if operations:
             nodes = [make_node(op, self.choices.halves) for op in operations]
-            placed = list_schedule(
-                nodes, self.table, before=self.window, floor=self.floor, in_order=self.choices.in_order
-            )
+            placed = list_schedule(nodes, self.table, before=self.window, floor=self.floor, order=self.choices.order)
             for p in placed:
                 self.put(p)
             self.window += placed
@@ -367,6 +370,7 @@ class _LoopEmission:
         first = base + e.shift + self.ramp
         last = first + shown * self.interval - 1
         trace.loops.append((self.name, first, last))
+        trace.overlaps.append((self.name, first - self.ramp, last + self.ramp))
         if shown < self.passes:
             trace.jumps.setdefault(last, []).append(last - self.interval + 1)
         e.shift += (shown - 1) * self.interval

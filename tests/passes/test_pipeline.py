@@ -212,3 +212,9 @@ def test_a_precision_that_is_not_supported_is_refused() -> None:
 )
 def test_kernel_names_are_letters_digits_and_underscores(function: str, name: str) -> None:
     assert kernel_name(function) == name
+
+
+def test_registers_that_do_not_suffice_where_all_passes_of_a_loop_lie_in_its_ramps_are_found():
+    """Wide heads, few queries, many registers: the loop over the probabilities has two passes, which overlap."""
+    attention = Attention.make(heads=4, query_length=1, head_dim=256, key_length=2048, recipe="accurate")
+    assert compile_attention(attention, Options(), "codegen").programs
