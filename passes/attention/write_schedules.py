@@ -18,14 +18,25 @@ from npuc.passes.options import Options
 HEAD_SIZES = (8, 16, 24, 32, 48, 64, 72, 128, 192, 256)  # others have the loops of these
 RECIPES = ("balanced", "accurate")
 SOFTCAP = 50.0
+MASKS = ((None, "bf16"), ("add", "bf16"), ("add", "f32"))  # what is done to scores, elements: none, one part, two
 
 
 def kinds() -> Iterator[Attention]:
     """What differs in its core program, at the tile sizes that are chosen for many and for few queries."""
-    for head_dim, recipe, softcap, length in product(HEAD_SIZES, RECIPES, (None, SOFTCAP), (2048, 1)):
-        yield Attention.make(
-            heads=4, query_length=length, head_dim=head_dim, key_length=2048, recipe=recipe, softcap=softcap
-        )
+    for head_dim, recipe, softcap, length, (mask, dtype) in product(
+        HEAD_SIZES, RECIPES, (None, SOFTCAP), (2048, 1), MASKS
+    ):
+        if mask is None or head_dim in (16, 64, 128, 256):
+            yield Attention.make(
+                heads=4,
+                query_length=length,
+                head_dim=head_dim,
+                key_length=2048,
+                recipe=recipe,
+                softcap=softcap,
+                mask=mask,
+                dtype=dtype,
+            )
 
 
 def core_program(attention: Attention) -> Program:
