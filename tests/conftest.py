@@ -14,8 +14,10 @@ DEFAULT_SEED = 20240
 SEED = int(os.environ.get("NPUC_TEST_SEED", DEFAULT_SEED))
 
 # Judged by results, never by the time they take on a busy machine; other examples each run where a seed is given.
+EXAMPLES = int(os.environ.get("NPUC_TEST_EXAMPLES", 40))
 hypothesis.settings.register_profile(
     "npuc",
+    max_examples=EXAMPLES,
     deadline=None,
     database=None,
     derandomize="NPUC_TEST_SEED" not in os.environ,

@@ -85,7 +85,7 @@ def ends_well(npuc, tmp_path) -> Callable[..., int]:
 
 RUN = ("run", "--backend", "emulator", "--max-cycles", str(MAX_CYCLES))
 CHANGES_TESTED = [
-    pytest.param(change, 12 if change is changed_metadata else 4, id=change.__name__) for change in CHANGES
+    pytest.param(change, 8 if change is changed_metadata else 2, id=change.__name__) for change in CHANGES
 ]
 
 
@@ -97,7 +97,7 @@ def stages() -> dict[str, bytes]:
 
 
 # How many of each kind; an xclbin's alternate between inspect and run.
-COUNT = {".xclbin": 400, ".npua": 100}
+COUNT = {".xclbin": 120, ".npua": 60}
 SUFFIXES = (".txn", ".npua", ".pdi", ".xclbin", ".cdo", ".elf")
 
 
@@ -126,12 +126,12 @@ def check_flipped(ends_well, suffix: str, generator: random.Random, count: int) 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_file_cut_anywhere_is_bad_input(ends_well, suffix, seed):
-    check_cut(ends_well, suffix, random.Random(seed), COUNT.get(suffix, 50))
+    check_cut(ends_well, suffix, random.Random(seed), COUNT.get(suffix, 30))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_flipped_bits_are_found_or_harmless(ends_well, suffix, seed):
-    check_flipped(ends_well, suffix, random.Random(seed), COUNT.get(suffix, 50))
+    check_flipped(ends_well, suffix, random.Random(seed), COUNT.get(suffix, 30))
 
 
 @pytest.mark.parametrize(("change", "count"), CHANGES_TESTED)

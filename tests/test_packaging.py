@@ -38,7 +38,7 @@ def build(tree: Path, target: str, to: Path) -> Path:
         cwd=tree,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert {path for path in tree.iterdir()} == before, "a build leaves nothing in the tree"
@@ -72,6 +72,6 @@ def test_a_tree_without_links_and_its_sdist_build_the_same_complete_wheel(tmp_pa
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 0 and "attn.sdpa" in done.stdout, done.stderr

@@ -68,7 +68,7 @@ def test_readmes_sample_passes_a_strict_checker_and_wrong_calls_do_not(tmp_path:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     found = {tuple(line.split(":")[:2]) for line in done.stdout.splitlines() if ": error:" in line}
     expected = {("wrong.py", str(n)) for n, line in enumerate(WRONG.splitlines(), 1) if line.endswith("# wrong")}

@@ -22,7 +22,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="children are forked 
 
 def in_new_process(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), *arguments], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", textwrap.dedent(script), *arguments], capture_output=True, text=True, timeout=600
     )
 
 

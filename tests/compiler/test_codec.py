@@ -26,7 +26,7 @@ from npuc.compiler.target.aie2.formats import FORMATS, SLOTS
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS, Instruction
 from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 
-SECONDS = float(os.environ.get("NPUC_FUZZ_SECONDS", "2"))
+SECONDS = float(os.environ.get("NPUC_FUZZ_SECONDS", "1"))
 
 
 def seeded() -> random.Random:
@@ -67,8 +67,8 @@ def test_every_instruction_decodes_to_itself_and_reads_back_from_its_text() -> N
 
 def test_random_bundles_survive_a_round_trip() -> None:
     rng, by_slot = seeded(), instructions_by_slot()
-    end = time.monotonic() + SECONDS / 2
-    while time.monotonic() < end:
+    end = time.process_time() + SECONDS / 2
+    while time.process_time() < end:
         form = rng.choice(FORMATS)
         slots = {}
         for slot, _, _ in form.places:
@@ -83,8 +83,8 @@ def test_random_bundles_survive_a_round_trip() -> None:
 
 def test_random_words_decode_to_what_encodes_to_them_or_not_at_all() -> None:
     rng = seeded()
-    end = time.monotonic() + SECONDS / 2
-    while time.monotonic() < end:
+    end = time.process_time() + SECONDS / 2
+    while time.process_time() < end:
         slot = rng.choice(list(SLOTS))
         word = rng.getrandbits(SLOTS[slot])
         try:

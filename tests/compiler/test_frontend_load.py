@@ -6,9 +6,9 @@ import gzip
 import math
 import os
 import random
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import ml_dtypes
@@ -225,10 +225,11 @@ def test_the_largest_file_loads_fast_and_silently() -> None:
     text_of("sdpa_b1h8s1024d64_bf16.mlir")
     path = INPUTS / "sdpa_b1h8s1024d64_bf16.mlir"
     script = f"from npuc.compiler.frontend import load_file; load_file({str(path)!r})"
-    begin = time.perf_counter()
+    begin = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
-    print(f"load in a new process: {seconds:.2f} s")
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = end.ru_utime - begin.ru_utime + end.ru_stime - begin.ru_stime
+    print(f"load in a new process: {seconds:.2f} s of processor time")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert seconds < 1.5 * 4  # 1.5 s on an idle machine
 

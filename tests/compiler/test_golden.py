@@ -11,6 +11,8 @@ from conftest import REPOSITORY
 from npuc import __version__
 from npuc.compiler import golden
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.driver import compile_file
+from npuc.compiler.files import read_bytes
 from npuc.passes.machine import list_schedule
 
 GOLDENS = REPOSITORY / "tests" / "golden"
@@ -40,6 +42,22 @@ def small_golden(tmp_path_factory):
 def recorded(folder, small_golden):
     shutil.copy(small_golden, folder)
     return folder
+
+
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """What is about files, not about compiling, compiles a text with the same settings once a session."""
+    monkeypatch.setattr(golden.driver, "compile_file", kept)
+
+
+COMPILED = {}
+
+
+def kept(path, settings):
+    key = (read_bytes(path), repr(settings))
+    if key not in COMPILED:
+        COMPILED[key] = compile_file(path, settings)
+    return COMPILED[key]
 
 
 def other_schedule(monkeypatch):
@@ -100,7 +118,7 @@ def test_record_leaves_a_golden_that_differs_alone_and_update_rewrites_it(record
     assert npuc("golden", "check", recorded)[0] == 0
 
 
-def test_update_rewrites_only_what_changed(recorded, npuc):
+def test_update_rewrites_only_what_changed(recorded, npuc, compiled_once):
     (recorded / "golden.toml").write_text(LISTED + LISTED.replace("small", "other").replace("other.mlir", "small.mlir"))
     before = (recorded / "small.xclbin").stat().st_mtime_ns
     code, out, _ = npuc("golden", "check", recorded, "--update")
@@ -108,13 +126,13 @@ def test_update_rewrites_only_what_changed(recorded, npuc):
     assert (recorded / "small.xclbin").stat().st_mtime_ns == before
 
 
-def test_a_missing_golden_fails_the_check_with_its_remedy(folder, npuc):
+def test_a_missing_golden_fails_the_check_with_its_remedy(folder, npuc, compiled_once):
     code, out, err = npuc("golden", "check", folder)
     assert code == 1 and "small: missing" in out and f"npuc golden record {folder}" in err
     assert not (folder / "small.xclbin").exists()
 
 
-def test_a_golden_without_a_case_fails_the_check_and_update_deletes_it(recorded, npuc):
+def test_a_golden_without_a_case_fails_the_check_and_update_deletes_it(recorded, npuc, compiled_once):
     shutil.copy(recorded / "small.xclbin", recorded / "old.xclbin")
     code, out, err = npuc("golden", "check", recorded)
     assert code == 1 and "old.xclbin belongs to no case" in err
@@ -122,7 +140,7 @@ def test_a_golden_without_a_case_fails_the_check_and_update_deletes_it(recorded,
     assert not (recorded / "old.xclbin").exists() and (recorded / "small.mlir").exists()
 
 
-def test_texts_that_are_kept_differ_line_by_line(folder, npuc):
+def test_texts_that_are_kept_differ_line_by_line(folder, npuc, compiled_once):
     (folder / "golden.toml").write_text(LISTED + 'keep = ["plan", "attn", "txn"]\n')
     assert npuc("golden", "record", folder)[0] == 0
     plan = folder / "small.plan.txt"
@@ -131,7 +149,7 @@ def test_texts_that_are_kept_differ_line_by_line(folder, npuc):
     assert code == 1 and "-other line" in out and "small.attn.mlir" in out
 
 
-def test_a_case_that_no_longer_compiles_fails_the_check_and_the_others_are_still_checked(recorded, npuc):
+def test_a_case_that_no_longer_compiles_fails_the_check_and_the_others_are_still_checked(recorded, npuc, compiled_once):
     (recorded / "golden.toml").write_text('[[case]]\nname = "gone"\nsource = "gone.mlir"\n' + LISTED)
     code, out, err = npuc("golden", "check", recorded)
     assert code == 1 and "gone: failed" in out and "cannot read" in out and "small: same" in out
@@ -170,7 +188,7 @@ def test_a_folder_without_a_list_and_a_wrong_action_are_errors(tmp_path, npuc):
 
 
 # --- the example for users ----------------------------------------------------------------------------------------
-def test_the_example_for_ci_records_and_checks_and_pins_this_version(tmp_path, npuc):
+def test_the_example_for_ci_records_and_checks_and_pins_this_version(tmp_path, npuc, compiled_once):
     example = REPOSITORY / "examples" / "ci"
     shutil.copytree(example / "golden", tmp_path / "golden")
     assert npuc("golden", "record", tmp_path / "golden")[0] == 0

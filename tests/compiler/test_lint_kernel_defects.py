@@ -17,7 +17,7 @@ from npuc.compiler.lint.flow import transfer
 from npuc.passes.options import Options
 from npuc.passes.pipeline import compile_attention
 
-TRIES = 2
+TRIES = 1
 Change = tuple[int, str]
 """(number of a bundle, instruction that it gets in its slot)."""
 

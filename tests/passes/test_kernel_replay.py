@@ -9,7 +9,7 @@ from kernel_replay import Expressions, pipelined, sequential
 
 from npuc.passes.machine.codegen import generate
 
-SEEDS = range(40)
+SEEDS = range(24)
 
 
 def same_meaning(program) -> bool:
@@ -24,8 +24,8 @@ def test_bundles_do_what_the_statements_say(seed):
 
 @pytest.mark.parametrize("count", range(1, 11))
 def test_a_hardware_loop_of_any_trip_count_does_what_its_body_says(count):
-    for seed in range(8):
-        program = random_loop(1000 * count + seed, count, 2 + 2 * seed)
+    for seed in range(5):
+        program = random_loop(1000 * count + seed, count, 2 + 3 * seed)
         assert same_meaning(program), f"seed {1000 * count + seed}, count {count}"
 
 

@@ -18,7 +18,7 @@ from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.native import blocks, program
 from npuc.runtime.emulator.suspension import LockRequest
 
-OPERATIONS = int(os.environ.get("NPUC_ENGINE_OPERATIONS", "8000"))
+OPERATIONS = int(os.environ.get("NPUC_ENGINE_OPERATIONS", "3000"))
 RUNS = 30
 MODES = 10  # runs with the same modes and configuration words
 
@@ -44,7 +44,7 @@ def test_random_instructions_give_the_same_on_both_engines(seed: int, capsys: py
 def test_random_control_flow_gives_the_same_on_both_engines(seed: int) -> None:
     random = np.random.default_rng(seed)
     bundles = native = 0
-    for number in range(12):
+    for number in range(5):
         pair = Pair(Flow(random).program())
         for repeat in range(4):
             # Stopped and continued in the middle, too: the rest of a slice is interpreted.
@@ -58,7 +58,7 @@ def test_random_control_flow_gives_the_same_on_both_engines(seed: int) -> None:
 
 @pytest.mark.slow
 def test_much_random_control_flow_gives_the_same_on_both_engines(seed: int) -> None:
-    for more in range(20):
+    for more in range(50):
         test_random_control_flow_gives_the_same_on_both_engines(seed + 1 + more)
 
 
@@ -79,7 +79,7 @@ def test_compiled_random_programs_give_the_same_on_both_engines(seed: int, monke
     from kernel_programs import random_program
 
     random = np.random.default_rng(seed)
-    for number in range(8):
+    for number in range(5):
         code = bytearray.fromhex("0100") * 8192
         made = generate(random_program(number)).code
         code[: len(made)] = made
@@ -206,9 +206,9 @@ def test_random_instructions_leave_the_same_undefined_on_both_engines(
     monkeypatch.setattr(program, "OFTEN", 1)
     random = np.random.default_rng(seed)
     bundles = native = 0
-    for number in range(5):
+    for number in range(3):
         pair = Pair(straight_line(random, int(random.integers(4, 30))), strict=True)
-        for repeat in range(12):
+        for repeat in range(8):
             found = pair.compare(State(random, np.random.default_rng([seed, number])), 2000)
             assert found is None, f"seed {seed}, program {number}, run {repeat}: {found}"
         bundles += pair.executed
@@ -224,7 +224,7 @@ def test_random_control_flow_leaves_the_same_undefined_on_both_engines(
     monkeypatch.setattr(program, "ENOUGH", enough)
     monkeypatch.setattr(program, "OFTEN", 1)
     random = np.random.default_rng(seed)
-    for number in range(4):
+    for number in range(2):
         pair = Pair(Flow(random).program(), strict=True)
         for repeat in range(3):
             slices = int(random.choice([0, 0, 100]))

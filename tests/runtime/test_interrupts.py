@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import signal
 import threading
 import time
@@ -46,7 +47,7 @@ def leave_no_thread() -> None:
     """Waits for a thread that was interrupted before it began: it ends by itself, having done nothing."""
     begin = time.monotonic()
     while any(thread.name == "npuc-run" for thread in threading.enumerate()):
-        assert time.monotonic() < begin + 60, "a thread goes on"
+        assert time.monotonic() < begin + 600, "a thread goes on"
 
 
 class Swallows:
@@ -170,9 +171,11 @@ def test_calls_after_interrupted_ones_are_right(seed: int, raising: Any) -> None
     interrupted = 0
     with npuc.load(compiled().xclbin, backend="emulator", fallback=()) as exe:
         right = exe(*second)
-        begin = time.perf_counter()
-        exe(*first)
-        usual = time.perf_counter() - begin
+        usual = math.inf
+        for _ in range(3):
+            begin = time.perf_counter()
+            exe(*first)
+            usual = min(usual, time.perf_counter() - begin)
         for _ in range(12):
             try:
                 signal.setitimer(signal.ITIMER_REAL, moments.uniform(0.05, 0.9) * usual)

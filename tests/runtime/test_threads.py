@@ -246,5 +246,5 @@ def test_a_process_forked_after_and_during_a_run_runs_too() -> None:
     folder = Path(__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(folder), str(folder.parent)])}
     command = [sys.executable, "-W", "ignore", "-c", FORKED]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert (done.stdout, done.returncode) == ("right\n", 0), done.stderr
