@@ -5,7 +5,6 @@ What a feature is drawn from stands here; whether kernels take it, the planner's
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -113,13 +112,13 @@ def _lengths(
     at = number * (calls - 1)
     while len(drawn) < calls - 1:
         queries, at = LENGTHS[at % len(LENGTHS)], at + 1
-        possible = [
-            one for one in itertools.product((1, 2, 3), [queries], LENGTHS) if _cost(*one, shared, limits) <= budget
-        ]
-        square = [one for one in possible if one[2] == queries]
-        if possible:
-            some = square if square and random.random() < 0.5 else possible
-            drawn.append(some[random.integers(len(some))])
+        fitting = [keys for keys in LENGTHS if _cost(1, queries, keys, shared, limits) <= budget]
+        if not fitting:
+            continue
+        keys = fitting[max(random.integers(len(fitting), size=2))]  # more often the longer ones
+        keys = queries if queries in fitting and random.random() < 0.5 else keys
+        batches = [batch for batch in (1, 2, 3) if _cost(batch, queries, keys, shared, limits) <= budget]
+        drawn.append((int(random.choice(batches)), queries, keys))
     drawn.sort(key=lambda sizes: sizes[1] * sizes[2])
     drawn = drawn[::2] + drawn[1::2][::-1]
     yield from (*drawn, drawn[-1])

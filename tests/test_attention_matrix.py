@@ -23,7 +23,7 @@ from npuc.runtime.checking import check_run
 from npuc.runtime.executable import Executable
 
 SHORT, SHORT_CALLS, SHORT_BUDGET = 4, 10, 3e7
-LONG, LONG_CALLS, LONG_BUDGET = 72, 5, 3e8
+LONG, LONG_CALLS, LONG_BUDGET = 72, 5, 4e8
 # sum |out - ref| / sum |ref| of standard normal inputs at the usual scale; of few elements it scatters.
 LARGEST_ERROR = {"fast": 4e-3, "balanced": 3e-3, "accurate": 2.3e-3}
 FEW = 8192
