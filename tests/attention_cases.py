@@ -21,6 +21,7 @@ HEAD_SIZES = (8, 16, 20, 32, 40, 63, 64, 64, 72, 80, 96, 100, 128, 128, 160, 192
 WINDOWS = (1, 5, 31, 64, 100, 257, 1024)
 SOFTCAPS = (5.0, 30.0, 50.0)
 LARGEST_LOGIT, OUTLIER = 60.0, 30_000.0
+LARGEST_BOUND = 5e8  # of |scale| D max|q| max|k|; kernels take 1e9
 HIDDEN = (-np.inf, -1e30, -1e9)  # what masks that are added hide keys with
 
 
@@ -166,6 +167,8 @@ def _scale_scores(attention: Attention, arrays: Arrays, largest: float) -> None:
         q, k = arrays["q"][batch, head], arrays["k"][batch, head // (attention.heads // attention.kv_heads)]
         scores = max(np.abs(q[rows : rows + 512] @ k.T).max() for rows in range(0, len(q), 512))
         q *= largest / (abs(attention.scale) * scores) if attention.scale and scores else 1.0
+    bound = abs(attention.scale) * attention.head_dim * np.abs(arrays["q"]).max() * np.abs(arrays["k"]).max()
+    arrays["q"] /= max(1.0, bound / LARGEST_BOUND)  # of few queries and keys all scores may be near 0
 
 
 def logits_to_60(attention: Attention, arrays: Arrays, random: np.random.Generator) -> None:
