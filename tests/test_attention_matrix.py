@@ -17,16 +17,19 @@ from guarded_memory import guarded_memory
 import npuc
 from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.frontend.print_attn import to_attn_module
+from npuc.passes.attention.predict import predicted_cycles
 from npuc.runtime import check
 from npuc.runtime.arguments import from_user, to_device
 from npuc.runtime.checking import check_run
 from npuc.runtime.executable import Executable
+from npuc.runtime.kernel_file import KernelFile
 
 SHORT, SHORT_CALLS, SHORT_BUDGET = 4, 10, 3e7
 LONG, LONG_CALLS, LONG_BUDGET = 72, 5, 4e8
 # sum |out - ref| / sum |ref| of standard normal inputs at the usual scale; of few elements it scatters.
 LARGEST_ERROR = {"fast": 4e-3, "balanced": 3e-3, "accurate": 2.3e-3}
 FEW = 8192
+PREDICTED = 0.2  # by how much predicted cycles may be off, on inputs whose maxima settle
 
 
 def problems(executable: Executable, case: Case) -> Iterator[str]:
@@ -50,6 +53,18 @@ def problems(executable: Executable, case: Case) -> Iterator[str]:
     for batch, head in np.ndindex(heads.shape[:2]):
         if heads[batch, head, check.hidden_rows(attention, seen, batch, head, rows)].any():
             yield f"rows of head {batch}, {head} that see no key are not zero"
+    if case.kind == "normal":
+        yield from misprediction(executable, case)
+
+
+def misprediction(executable: Executable, case: Case) -> Iterator[str]:
+    """How far the planner's cycles are from those of the run that just ended, where that is too far."""
+    kernel = executable.kernel.computing(case.attention)
+    assert isinstance(kernel, KernelFile) and executable.stats.cycles is not None
+    predicted, cycles = predicted_cycles(kernel.plan, case.attention), executable.stats.cycles
+    print(f"predicted {predicted / cycles:.2f} of {cycles:,} cycles: {case}")
+    if abs(predicted / cycles - 1) > PREDICTED:
+        yield f"predicted {predicted:,} of {cycles:,} cycles"
 
 
 def serve_all(number: int, calls: int, budget: float) -> None:
@@ -75,6 +90,22 @@ def test_forty_calls(number: int) -> None:
 @pytest.mark.parametrize("number", range(SHORT, SHORT + LONG))
 def test_three_hundred_and_sixty_more(number: int) -> None:
     serve_all(number, LONG_CALLS, LONG_BUDGET)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(1000, 1040))
+def test_cycles_are_predicted(number: int) -> None:
+    """200 calls on standard normal inputs."""
+    drawn = image(number, LONG_CALLS, LONG_BUDGET)
+    kernel = npuc.compile(to_attn_module(drawn.attention))
+    with npuc.load(kernel, backend="emulator", fallback=()) as executable:
+        found = []
+        for drawn_case in drawn.cases:
+            case = replace(drawn_case, kind="normal")
+            given = {case.attention.argument(role).name: array for role, array in case.arrays.items()}
+            executable.serve(given, case.attention)
+            found += [f"{case}: {problem}" for problem in misprediction(executable, case)]
+    assert not found, "\n".join(found)
 
 
 def test_every_length_and_kind_of_input_is_among_the_400() -> None:

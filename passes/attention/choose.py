@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError, UsageError
@@ -13,6 +14,7 @@ from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.predict import predicted_cycles
 from npuc.passes.attention.streams import START, streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
@@ -41,14 +43,18 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     """
     attention = with_default_sizes(attention)
     call = call_of(attention)
+    kind = dict(recipe=attention.recipe, capped=attention.softcap is not None)
+    sizes = (_head(attention), _key_block(attention), mask_parts(attention))
     choices = [
-        Tiles(_head(attention), query_block, _key_block(attention), columns, group_columns, mask_parts(attention))
+        Tiles(sizes[0], query_block, sizes[1], columns, group_columns, sizes[2], **kind)  # type: ignore[arg-type]
         for query_block in _query_blocks(attention, options)
         for columns in _column_counts(options)
         for group_columns in _group_sizes(columns, options)
     ]
     best = min(choices, key=lambda tiles: _rank(tiles, call))
-    return _plan(best, call)
+    plan = _plan(best, call)
+    total = predicted_cycles(plan, attention, options.options.get("sequence", "default"))
+    return replace(plan, estimate=replace(plan.estimate, total=total))
 
 
 def _group_sizes(columns: int, options: Options) -> list[int]:

@@ -15,13 +15,19 @@ from npuc.passes.attention.work import Work
 
 # The core program.
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
-BLOCK_FIXED = 165  # lock hand-over, ramps of the loops
-BLOCK_VECTOR = 32.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
-BLOCK_MAC = 1.29  # bundles for one of MACs
-ITEM_ROW = 67.0  # a query of an item, beside its blocks: Q turned, sums divided, first references
-ITEM_OUTPUT = 0.83  # and each of its outputs
-PARTIAL_BLOCK = 6.0  # 32 scores of a block that is hidden in part
-MASK_PART = 8.0  # 32 scores with one part of a mask
+BLOCK_FIXED = 155  # lock hand-over, ramps of the loops
+BLOCK_MAC = 1.13  # bundles for one of MACs
+BLOCK_VECTOR = 30.6  # 32 scores beyond their MACs: softmax, and what of it does not hide
+ACCURATE = 13.8  # more for them by the recipe
+SOFTCAP = 171.0  # where they are capped
+MASK, MASK_PART = 18.0, 8.4  # with a mask, and each of its parts
+PARTIAL_BLOCK = 16.3  # and in a block that limits hide in part
+PARTIAL_WALKED = 3.6  # where a cap or a mask has them walked over in any case
+ITEM_FIXED = 212
+ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided, first references
+ITEM_OUTPUT = 0.541  # and each of its outputs
+ITEM_COLUMN = 0.8  # and each element of Q where it comes in blocks of its columns, along with a mask
+ITEM_BEFORE = 0.5  # of that before the first block
 
 COSTS = NPU1.costs
 PARAMETERS = COSTS.block_write + (WORDS - COSTS.block_words) * COSTS.block_word + COSTS.write  # and the start lock
@@ -37,6 +43,8 @@ class Tiles:
     columns: int
     group_columns: int
     mask_parts: int = 0
+    recipe: str = "balanced"
+    capped: bool = False
 
     @property
     def rows(self) -> int:
@@ -50,7 +58,9 @@ class Tiles:
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    per_score = BLOCK_VECTOR + tiles.mask_parts * MASK_PART
+    per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
+    per_score += ACCURATE if tiles.recipe == "accurate" else 0.0
+    per_score += MASK + tiles.mask_parts * MASK_PART if tiles.mask_parts else 0.0
     return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * per_score + BLOCK_FIXED)
 
 
@@ -67,7 +77,14 @@ def mask_bytes(tiles: Tiles) -> int:
 
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
-    return round(tiles.query_block * (ITEM_ROW + tiles.head_dim * ITEM_OUTPUT))
+    columns = ITEM_COLUMN if tiles.mask_parts else 0.0
+    return round(ITEM_FIXED + tiles.query_block * (ITEM_ROW + tiles.head_dim * (ITEM_OUTPUT + columns)))
+
+
+def partial_cycles(tiles: Tiles) -> int:
+    """What a block takes longer where the core's rows see it in part."""
+    per_score = PARTIAL_WALKED if tiles.capped or tiles.mask_parts else PARTIAL_BLOCK
+    return round(per_score * tiles.query_block * tiles.key_block / 32)
 
 
 def estimate(tiles: Tiles, work: Work) -> Estimate:
@@ -83,7 +100,7 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     descriptors = 2 * pushes + (2 if tail else 0) + (4 if short else 2)
     alone = 2 * descriptors > NPU1.shim_descriptors or 2 * pushes > NPU1.task_queue  # one item under way at a time
     limited = call.diagonal < call.query_length or tail
-    masked = round(PARTIAL_BLOCK * tiles.query_block * tiles.key_block / 32) if limited else 0
+    masked = partial_cycles(tiles) if limited else 0
     fixed = item_cycles(tiles) + masked + (COSTS.completion + transfer if alone else 0)
     busiest = work.count(0)
     lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]

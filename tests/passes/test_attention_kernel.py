@@ -302,7 +302,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limits", LIMITS)
-@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (20, 5), (33, 41)])
+@pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (33, 41)])
 def test_limits_of_what_queries_see(limits: str, queries: int, keys: int) -> None:
     diagonal, window = LIMITS[limits]
     call = Call(1, 1, 1, queries, keys, 0.2, diagonal, window)
@@ -312,7 +312,7 @@ def test_limits_of_what_queries_see(limits: str, queries: int, keys: int) -> Non
     assert not out[:, ~visible(call).any(axis=1)].any()
 
 
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=6)
 @hypothesis.given(data=strategies.data())
 def test_any_call(data: strategies.DataObject) -> None:
     length = strategies.integers(1, 40)
@@ -421,7 +421,7 @@ def test_masks_of_any_scale(scale: float, softcap: float) -> None:
     assert_close(*run_call(call, several(rng, call, 32), plan(32, 8, 32, 1), mask=mask))
 
 
-@hypothesis.settings(max_examples=10)
+@hypothesis.settings(max_examples=5)
 @hypothesis.given(data=strategies.data())
 def test_any_call_with_a_mask(data: strategies.DataObject) -> None:
     keys = data.draw(strategies.sampled_from([16, 32]), "key block")

@@ -296,7 +296,9 @@ def test_what_has_no_result_is_refused(operations: list[str], says: str) -> None
     assert says in refusal(body(operations, f"%a: {TYPE}", "tensor<1x3x4xf32>"), A).message
 
 
-def test_a_loop_of_loops_that_would_take_hours_is_refused() -> None:
+def test_a_loop_of_loops_that_would_take_hours_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npuc.runtime.evaluator.build.MOST_OPERATIONS", 20_000)
+
     def loop(inner: str, name: str) -> str:
         return (
             f"%{name} = scf.for %i{name} = %c0 to %many step %c1 iter_args(%x{name} = %a) -> ({TYPE}) {{\n{inner}\n"

@@ -1,0 +1,234 @@
+"""Cycles of a call, by following its runtime sequence: a coarse clock of controller, shim channels and cores.
+
+The sequence is issued operation by operation, as the controller does.  Each push gives its channel words to move; the
+items of a column group take theirs in order, at the cost model's cycles a block and an item; a wait ends with the last
+word of its task.  Streams run ahead of the cores by what the tiles buffer.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from npuc.compiler.emit import txn
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.target import NPU1
+from npuc.passes.attention import cost
+from npuc.passes.attention.call import call_of
+from npuc.passes.attention.cost import Tiles
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
+from npuc.passes.attention.sequence import sequence
+from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES, Channel
+from npuc.passes.attention.transfers import whole_arguments
+from npuc.passes.attention.work import Item, Work
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.attention import Attention
+
+COSTS = NPU1.costs
+BUFFERED_BLOCKS = 3  # of K and V on their way, in the memory tile and in the core
+FORWARD = 40  # from the last word into a memory tile to the first one at a core
+VALUES_NEEDED = 0.5  # of a block's cycles pass before it needs V
+
+QUEUES = {
+    geometry.channel_queue_offset("shim", direction, number): (direction, number)
+    for direction in geometry.DIRECTIONS
+    for number in range(geometry.CHANNEL_COUNT["shim"])
+}
+
+
+class Task(NamedTuple):
+    """A push: when, how many words, and whether its end gives a token."""
+
+    pushed: float
+    words: int
+    token: bool
+
+
+class Lane:
+    """A shim's sending channel: its tasks one after the other, taken by the items in pieces of any size."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.ends: list[float] = []  # of the tasks that have gone
+        self.time = 0.0
+        self._left = 0
+
+    def take(self, words: int, not_before: float) -> float:
+        """When the last of the next words has gone, if none goes before `not_before`."""
+        while words:
+            if not self._left:
+                task = self.tasks[len(self.ends)]
+                self._left = task.words
+                self.time = max(self.time, task.pushed) + COSTS.shim_start
+            some = min(words, self._left)
+            self.time = max(self.time, not_before) + some * COSTS.word
+            words, self._left = words - some, self._left - some
+            if not self._left:
+                self.ends.append(self.time)
+        return self.time
+
+
+class Group:
+    """The items of a column group, each followed once its tasks have been pushed."""
+
+    def __init__(self, clock: Clock, number: int) -> None:
+        width = clock.tiles.group_columns
+        self.clock, self.items = clock, list(clock.work.of_group(number))
+        self.columns = range(number * width, (number + 1) * width)
+        self.started = 0.0
+        self.done = 0
+        self.end = self.free = 0.0  # of the last item's blocks; when its output has left the cores
+        self.outputs = {column: 0.0 for column in self.columns}
+
+    def follow(self, items: int) -> None:
+        """All items up to a number."""
+        while self.done < min(items, len(self.items)):
+            self._item(self.items[self.done])
+            self.done += 1
+
+    def _item(self, item: Item) -> None:
+        clock, tiles = self.clock, self.clock.tiles
+        core_words = clock.output_words // CORES_PER_COLUMN
+        arrived = max(clock.lanes[column, QUERIES].take(clock.query_words, 0.0) for column in self.columns)
+        loaded = max(arrived + FORWARD, self.end) + core_words
+        begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
+        self.end = self._blocks(item, begin)
+        self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
+        for column, before in self.outputs.items():
+            # Cores get their rows one after the other, and end so: the last one's output follows the others'.
+            self.outputs[column] = max(self.free + FORWARD + core_words, before + clock.output_words)
+
+    def _blocks(self, item: Item, begin: float) -> float:
+        """The end of an item's blocks, the first of which begins at `begin` at the earliest."""
+        clock, tiles = self.clock, self.clock.tiles
+        keys_values, masks = clock.lanes[self.columns[0], KEYS_VALUES], self.columns if tiles.mask_parts else ()
+        half, compute = clock.block_words // 2, cost.block_cycles(tiles)
+        blocks = item.end - item.first
+        recent = [0.0] * BUFFERED_BLOCKS  # when the blocks before let go of their buffers
+        recent[-1] = self.end
+        end, rest = begin, blocks
+        while rest:
+            some = 1 if rest < 16 or end < keys_values.time else min(rest, 8)
+            last = keys_values.take(some * clock.block_words, recent[0])
+            arrived = last + half + FORWARD
+            for column in masks:
+                arrived = max(arrived, clock.lanes[column, QUERIES].take(some * clock.mask_words, recent[0]))
+            ready = arrived - half * COSTS.word - (some - 1) * clock.block_words * COSTS.word
+            end = max(max(end, ready) + some * compute, arrived + (1 - VALUES_NEEDED) * compute)
+            recent = [*recent[1:], end]
+            rest -= some
+        return end + clock.partial_blocks(item) * cost.partial_cycles(tiles)
+
+
+class Clock:
+    """Issues the operations of a sequence; `time` is when the next one begins."""
+
+    def __init__(self, tiles: Tiles, work: Work) -> None:
+        self.tiles, self.work, self.time = tiles, work, 0.0
+        row_words = tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+        rows = CORES_PER_COLUMN * tiles.query_block
+        self.output_words = self.query_words = rows * row_words
+        if tiles.mask_parts:  # Q comes in blocks of its columns, as wide as those of the mask
+            width = tiles.key_block * ELEMENT_BYTES // WORD_BYTES
+            self.query_words = rows * -(-row_words // width) * width
+        self.block_words = 2 * tiles.key_block * row_words
+        self.mask_words = cost.mask_bytes(tiles) // WORD_BYTES
+        self.lanes: dict[tuple[int, Channel], Lane] = defaultdict(Lane)
+        self.groups = [Group(self, number) for number in range(tiles.groups)]
+        self._descriptors: dict[tuple[int, int], Sequence[int]] = {}
+        self._pushed: dict[tuple[int, Channel], float] = {}
+        self._sent: dict[int, list[int]] = defaultdict(lambda: [0])  # words of O up to each of its tokens
+        self._tokens: dict[tuple[int, Channel], int] = defaultdict(int)
+
+    def group(self, column: int) -> Group:
+        return self.groups[column // self.tiles.group_columns]
+
+    def issue(self, operation: txn.Operation) -> None:
+        if isinstance(operation, txn.Sync):
+            channel = (geometry.DIRECTIONS[operation.direction], operation.channel)
+            self.time = max(self.time, self._end(operation.column, channel) + COSTS.completion)
+        elif isinstance(operation, txn.BlockWrite):
+            column, row, offset = geometry.split_address(operation.address)
+            if row == geometry.SHIM_ROW:
+                number = (offset - geometry.bd_offset("shim", 0)) // geometry.BD_STRIDE
+                self._descriptors[column, number] = operation.words
+            self.time += COSTS.block_write + max(0, len(operation.words) - COSTS.block_words) * COSTS.block_word
+        elif isinstance(operation, txn.Write):
+            column, row, offset = geometry.split_address(operation.address)
+            if row == geometry.SHIM_ROW:
+                self._push(column, QUEUES[offset], operation.value)
+            else:
+                self.group(column).started = self.time
+            self.time += COSTS.write
+        else:
+            self.time += COSTS.patch
+
+    def _push(self, column: int, channel: Channel, value: int) -> None:
+        self.time = max(self.time, self._pushed.get((column, channel), -COSTS.push_gap) + COSTS.push_gap)
+        self._pushed[column, channel] = self.time
+        number, repeat, token = geometry.split_queue_word("shim", value)
+        fields = descriptor_fields(tuple(self._descriptors[column, number]))
+        words = fields["length"]
+        while fields["use_next"]:
+            fields = descriptor_fields(tuple(self._descriptors[column, fields["next_bd"]]))
+            words += fields["length"]
+        if channel == OUTPUT:
+            self._sent[column][-1] += words * repeat
+            if token:
+                self._sent[column].append(self._sent[column][-1])
+        else:
+            self.lanes[column, channel].tasks.append(Task(self.time, words * repeat, bool(token)))
+
+    def _end(self, column: int, channel: Channel) -> float:
+        """When the task ends whose token is the channel's next."""
+        group, token = self.group(column), self._tokens[column, channel]
+        self._tokens[column, channel] += 1
+        if channel == OUTPUT:
+            group.follow(self._sent[column][token] // self.output_words)
+            return group.outputs[column]
+        lane = self.lanes[column, channel]
+        place = [index for index, task in enumerate(lane.tasks) if task.token][token]
+        while len(lane.ends) <= place and group.done < len(group.items):
+            group.follow(group.done + 1)
+        return lane.ends[place] if place < len(lane.ends) else lane.time
+
+    def partial_blocks(self, item: Item) -> int:
+        """Blocks that a core's rows see in part, of the core with the last rows."""
+        call, tiles = self.work.call, self.tiles
+        last = min(item.base + tiles.rows, call.query_length) - 1
+        first = min(item.base + tiles.rows - tiles.query_block, last)
+        size, end = tiles.key_block, call.key_length - 1
+        low, high = first + call.diagonal - call.window + 1, min(last + call.diagonal, end)
+        whole_low, whole_high = last + call.diagonal - call.window + 1, min(first + call.diagonal, end)
+        seen = high // size - max(low, 0) // size + 1
+        whole = (whole_high + 1) // size - -(-max(whole_low, 0) // size)
+        return max(0, min(seen, item.end - item.first) - max(whole, 0))
+
+
+@lru_cache(maxsize=4096)
+def descriptor_fields(words: tuple[int, ...]) -> dict[str, int]:
+    return geometry.unpack_bd("shim", words)
+
+
+def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -> int:
+    """Of a call on a plan, from the first operation of its sequence to its last completion.
+
+    Raises InputError where a length is open, ResourceError where no sequence serves the call.
+    """
+    call = call_of(attention)
+    numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
+    mask_shape = attention.argument("mask").shape if attention.mask is not None else None
+    operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
+    clock = Clock(plan_tiles(plan, attention), Work(call, plan.rows_per_item, plan.key_block, plan.groups))
+    for operation in txn.read_txn(sequence(plan, call, operands, style)).operations:
+        clock.issue(operation)
+    return round(clock.time)
+
+
+def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
+    """What of a plan the costs depend on."""
+    sizes = (plan.head_dim, plan.query_block, plan.key_block, plan.columns, plan.group_columns, plan.mask_parts)
+    return Tiles(*sizes, recipe=attention.recipe, capped=attention.softcap is not None)
