@@ -22,7 +22,7 @@ WINDOWS = (1, 5, 31, 64, 100, 257, 1024)
 SOFTCAPS = (5.0, 30.0, 50.0)
 LARGEST_LOGIT, OUTLIER = 60.0, 30_000.0
 LARGEST_BOUND = 5e8  # of |scale| D max|q| max|k|; kernels take 1e9
-HIDDEN = (-np.inf, -1e30, -1e9)  # what masks that are added hide keys with
+HIDDEN = (-np.inf, -1e30, -2e9)  # what masks that are added hide keys with
 
 
 @dataclass(frozen=True)

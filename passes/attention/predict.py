@@ -8,7 +8,7 @@ word of its task.  Streams run ahead of the cores by what the tiles buffer.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -54,10 +54,16 @@ class Lane:
         self.tasks: list[Task] = []
         self.ends: list[float] = []  # of the tasks that have gone
         self.time = 0.0
+        self.words = 0  # pushed and not taken
         self._left = 0
 
+    def push(self, task: Task) -> None:
+        self.tasks.append(task)
+        self.words += task.words
+
     def take(self, words: int, not_before: float) -> float:
-        """When the last of the next words has gone, if none goes before `not_before`."""
+        """When the last of the next words has gone, of those pushed, if none goes before `not_before`."""
+        self.words -= words
         while words:
             if not self._left:
                 task = self.tasks[len(self.ends)]
@@ -70,57 +76,72 @@ class Lane:
                 self.ends.append(self.time)
         return self.time
 
+    def end(self, token: int) -> float:
+        """Of the task with that token; where items have not taken it yet, the tiles hold it."""
+        place = [index for index, task in enumerate(self.tasks) if task.token][token]
+        if place < len(self.ends):
+            return self.ends[place]
+        time = self.time
+        for task in self.tasks[len(self.ends) : place + 1]:
+            time = max(time, task.pushed) + COSTS.shim_start + task.words * COSTS.word
+        return time
+
 
 class Group:
-    """The items of a column group, each followed once its tasks have been pushed."""
+    """The items of a column group, followed as far as their tasks have been pushed."""
 
     def __init__(self, clock: Clock, number: int) -> None:
         width = clock.tiles.group_columns
         self.clock, self.items = clock, list(clock.work.of_group(number))
         self.columns = range(number * width, (number + 1) * width)
         self.started = 0.0
-        self.done = 0
         self.end = self.free = 0.0  # of the last item's blocks; when its output has left the cores
-        self.outputs = {column: 0.0 for column in self.columns}
+        self.outputs: dict[int, list[float]] = {column: [] for column in self.columns}  # when items' output is out
+        self._steps = self._work()
 
-    def follow(self, items: int) -> None:
-        """All items up to a number."""
-        while self.done < min(items, len(self.items)):
-            self._item(self.items[self.done])
-            self.done += 1
+    def follow(self) -> None:
+        next(self._steps, None)
 
-    def _item(self, item: Item) -> None:
+    def _work(self) -> Iterator[None]:
+        """Goes on to where a task is missing."""
         clock, tiles = self.clock, self.clock.tiles
         core_words = clock.output_words // CORES_PER_COLUMN
-        arrived = max(clock.lanes[column, QUERIES].take(clock.query_words, 0.0) for column in self.columns)
-        loaded = max(arrived + FORWARD, self.end) + core_words
-        begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
-        self.end = self._blocks(item, begin)
-        self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
-        for column, before in self.outputs.items():
-            # Cores get their rows one after the other, and end so: the last one's output follows the others'.
-            self.outputs[column] = max(self.free + FORWARD + core_words, before + clock.output_words)
+        queries = [clock.lanes[column, QUERIES] for column in self.columns]
+        for item in self.items:
+            while any(lane.words < clock.query_words for lane in queries):
+                yield
+            arrived = max(lane.take(clock.query_words, 0.0) for lane in queries)
+            loaded = max(arrived + FORWARD, self.end) + core_words
+            begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
+            yield from self._blocks(item, begin)
+            self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
+            for out in self.outputs.values():
+                before = out[-1] if out else 0.0
+                # Cores get their rows one after the other, and end so: the last one's output follows the others'.
+                out.append(max(self.free + FORWARD + core_words, before + clock.output_words))
 
-    def _blocks(self, item: Item, begin: float) -> float:
-        """The end of an item's blocks, the first of which begins at `begin` at the earliest."""
+    def _blocks(self, item: Item, begin: float) -> Iterator[None]:
+        """Moves `end` to that of the item's blocks, the first of which begins at `begin` at the earliest."""
         clock, tiles = self.clock, self.clock.tiles
-        keys_values, masks = clock.lanes[self.columns[0], KEYS_VALUES], self.columns if tiles.mask_parts else ()
+        keys_values = clock.lanes[self.columns[0], KEYS_VALUES]
+        masks = [clock.lanes[column, QUERIES] for column in self.columns] if tiles.mask_parts else []
         half, compute = clock.block_words // 2, cost.block_cycles(tiles)
-        blocks = item.end - item.first
-        recent = [0.0] * BUFFERED_BLOCKS  # when the blocks before let go of their buffers
-        recent[-1] = self.end
-        end, rest = begin, blocks
+        recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
+        end, rest = begin, item.end - item.first
         while rest:
-            some = 1 if rest < 16 or end < keys_values.time else min(rest, 8)
-            last = keys_values.take(some * clock.block_words, recent[0])
-            arrived = last + half + FORWARD
-            for column in masks:
-                arrived = max(arrived, clock.lanes[column, QUERIES].take(some * clock.mask_words, recent[0]))
-            ready = arrived - half * COSTS.word - (some - 1) * clock.block_words * COSTS.word
+            held = [keys_values.words // clock.block_words, *(lane.words // clock.mask_words for lane in masks)]
+            if not min(held):
+                yield
+                continue
+            some = 1 if rest < 16 or end < keys_values.time else min(rest, 8, *held)
+            arrived = keys_values.take(some * clock.block_words, recent[0]) + half + FORWARD
+            ready = arrived - (half + (some - 1) * clock.block_words) * COSTS.word
+            for lane in masks:
+                arrived = max(arrived, lane.take(some * clock.mask_words, recent[0]) + FORWARD)
             end = max(max(end, ready) + some * compute, arrived + (1 - VALUES_NEEDED) * compute)
             recent = [*recent[1:], end]
             rest -= some
-        return end + clock.partial_blocks(item) * cost.partial_cycles(tiles)
+        self.end = end + clock.partial_blocks(item) * cost.partial_cycles(tiles)
 
 
 class Clock:
@@ -180,20 +201,16 @@ class Clock:
             if token:
                 self._sent[column].append(self._sent[column][-1])
         else:
-            self.lanes[column, channel].tasks.append(Task(self.time, words * repeat, bool(token)))
+            self.lanes[column, channel].push(Task(self.time, words * repeat, bool(token)))
 
     def _end(self, column: int, channel: Channel) -> float:
         """When the task ends whose token is the channel's next."""
         group, token = self.group(column), self._tokens[column, channel]
         self._tokens[column, channel] += 1
+        group.follow()
         if channel == OUTPUT:
-            group.follow(self._sent[column][token] // self.output_words)
-            return group.outputs[column]
-        lane = self.lanes[column, channel]
-        place = [index for index, task in enumerate(lane.tasks) if task.token][token]
-        while len(lane.ends) <= place and group.done < len(group.items):
-            group.follow(group.done + 1)
-        return lane.ends[place] if place < len(lane.ends) else lane.time
+            return group.outputs[column][self._sent[column][token] // self.output_words - 1]
+        return self.lanes[column, channel].end(token)
 
     def partial_blocks(self, item: Item) -> int:
         """Blocks that a core's rows see in part, of the core with the last rows."""
