@@ -7,7 +7,7 @@ structured, so liveness and scheduling never meet an irreducible graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -108,6 +108,8 @@ class Label:
         return f".{self.name}"
 
 
+Register = Reg | Part | str
+Immediate = int | Label
 Operand = Reg | Part | Label | int | str
 
 
@@ -185,6 +187,9 @@ class Forever:
 @dataclass(eq=False)
 class Barrier:
     """Nothing moves across; everything in flight lands."""
+
+
+Constructor = Callable[..., Op]  # of `instructions`
 
 
 Statement = Op | HardwareLoop | CountedLoop | IfNonzero | Forever | Barrier
@@ -296,6 +301,21 @@ class Builder:
         operation = Op(name, operands, Access(region, carried, bank), comment or self._source, alternatives)
         self._open[-1].append(operation)
         return operation
+
+    def add(
+        self,
+        operation: Op,
+        *,
+        region: str | None = None,
+        carried: bool = True,
+        bank: str | None = None,
+        alternatives: tuple[Constructor, ...] = (),
+    ) -> Op:
+        """Puts an operation that a constructor made here; see Access and Op for the rest."""
+        others = tuple(other(*operation.operands).name for other in alternatives)
+        return self.op(
+            operation.name, *operation.operands, region=region, carried=carried, bank=bank, alternatives=others
+        )
 
     def constant(self, register: Reg | Part | str, value: int, comment: str = "") -> Op:
         """register = value by the cheapest move.  Control registers by name ('crRnd') too."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 HIDDEN = 0xFF000000
@@ -68,8 +69,8 @@ class Threshold:
         rounded, exceeds = b.x("rounded"), b.r("exceeds")
         for half, score in zip((rounded.lo, rounded.hi), pair.scores, strict=True):
             self.k.to_bf16(half, score)
-        b.op("VGE_BF16", exceeds, rounded, self.threshold)
-        b.op("OR", flag, flag, exceeds)
+        b.add(isa.VGE_BF16(exceeds, rounded, self.threshold))
+        b.add(isa.OR(flag, flag, exceeds))
 
 
 def adjust_scores(k: Context, adjustments: Sequence[Adjustment]) -> None:
@@ -77,7 +78,7 @@ def adjust_scores(k: Context, adjustments: Sequence[Adjustment]) -> None:
     b, shape = k.b, k.shape
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden = b.x("hidden_score")
-    b.op("VBCST_32", hidden, k.scalar(HIDDEN, "hidden_bits"))
+    b.add(isa.VBCST_32(hidden, k.scalar(HIDDEN, "hidden_bits")))
     groups = k.scalar(shape.groups, "adjusted_groups")
     with b.counted_loop(groups, "adjusted_groups"):
         for adjustment in adjustments:
@@ -100,9 +101,9 @@ def _store(k: Context, score: Reg, bits: list[Reg], hidden: Reg, store: Reg) -> 
     whole = bits[0]
     for more in bits[1:]:
         either = b.r("either")
-        b.op("OR", either, whole, more)
+        b.add(isa.OR(either, whole, more))
         whole = either
     u, kept = b.x("u"), b.x("u_kept")
     k.move(u, score)
-    b.op("VSEL_32", kept, u, hidden, whole)
+    b.add(isa.VSEL_32(kept, u, hidden, whole))
     k.store_x(kept, store, "scores", carried=False)

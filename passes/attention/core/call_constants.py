@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair
 from npuc.passes.attention.core.parameters import REBASE_THRESHOLD, REFINE_BEYOND, Word
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 ONES_BF16 = 0x3F803F80
@@ -65,11 +66,8 @@ def prepare_call(k: Context) -> None:
     for name, halves in {**wanted, **(MASK_CONSTANTS if k.shape.mask_parts else {})}.items():
         offset = k.pool.slot(name)
         for place, half in enumerate(halves):
-            k.b.op(
-                "VST_dmw_sts_w_ag_idx_imm",
-                _spread(k, half, name).lo,
-                k.registers["pool"],
-                offset + HALF * place,
+            k.b.add(
+                isa.VST_dmw_sts_w_ag_idx_imm(_spread(k, half, name).lo, k.registers["pool"], offset + HALF * place),
                 region="constants",
             )
         k.b.barrier()  # few registers at a time
@@ -85,8 +83,8 @@ def call_x(k: Context, name: str) -> Reg:
 def _spread(k: Context, half: Half | None, name: str) -> Reg:
     x = k.b.x(name)
     if half is None:
-        k.b.op("VBCST_32", x, k.scalar(ONES_BF16, "ones_bits"))
+        k.b.add(isa.VBCST_32(x, k.scalar(ONES_BF16, "ones_bits")))
         return x
     word = k.word(half.word)
-    k.b.op("VBCST_16", x, k.shifted(word, -16, signed=False) if half.place else word)
+    k.b.add(isa.VBCST_16(x, k.shifted(word, -16, signed=False) if half.place else word))
     return x

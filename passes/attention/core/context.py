@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
-from npuc.passes.machine.ir import Access, Builder, Operand, Reg
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Access, Builder, Constructor, Operand, Reg, Register
 
 # Own data memory and own locks as the core numbers them (facts/platform/device_npu1.md, "Core view of memory").
 CORE_MEMORY = 0x70000
@@ -27,6 +28,12 @@ SHUFFLE_HIGH_HALVES = 11
 SHUFFLE_8X4_TO_4X8 = 28
 SHUFFLE_4X8_TO_8X4 = 29
 SHUFFLE_TRANSPOSE_4X4_32 = 34
+
+# By load port: post-increment by an immediate and by a register.
+LOADS: dict[str, tuple[Constructor, Constructor]] = {
+    "a": (isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm, isa.VLDA_dmw_lda_w_ag_pstm_nrm),
+    "b": (isa.VLDB_dmw_ldb_ag_pstm_nrm_imm, isa.VLDB_dmw_ldb_ag_pstm_nrm),
+}
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,7 @@ class Context:
 
     def pointer_from(self, source: Reg, name: str) -> Reg:
         p = self.b.p(name)
-        self.b.op("MOV_mv_scl", p, source)
+        self.b.add(isa.MOV_mv_scl(p, source))
         return p
 
     def scalar(self, value: int, name: str) -> Reg:
@@ -158,46 +165,47 @@ class Context:
         They lie right before the constants, so that one pointer reaches both.
         """
         r = self.b.r(name or word.name.lower())
-        self.b.op("LDA_dms_lda_idx_imm", r, self.registers["pool"], 4 * word - PARAMETER_BYTES, region="params")
+        self.b.add(isa.LDA_dms_lda_idx_imm(r, self.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
         return r
 
     def set_word(self, word: Word, value: Reg) -> None:
-        self.b.op("ST_dms_sts_idx_imm", value, self.registers["pool"], 4 * word - PARAMETER_BYTES, region="params")
+        self.b.add(isa.ST_dms_sts_idx_imm(value, self.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
 
     def sum(self, a: Reg, b: Reg | int, name: str = "sum") -> Reg:
         """a + b of two scalars."""
         r = self.b.r(name)
         if isinstance(b, int) and -64 <= b <= 63:
-            self.b.op("ADD_add_r_ri", r, a, b)
+            self.b.add(isa.ADD_add_r_ri(r, a, b))
         else:
-            self.b.op("ADD", r, a, self.scalar(b, name) if isinstance(b, int) else b)
+            self.b.add(isa.ADD(r, a, self.scalar(b, name) if isinstance(b, int) else b))
         return r
 
     def difference(self, a: Reg, b: Reg, name: str = "difference") -> Reg:
         r = self.b.r(name)
-        self.b.op("SUB", r, a, b)
+        self.b.add(isa.SUB(r, a, b))
         return r
 
     def shifted(self, a: Reg, places: int, name: str = "shifted", *, signed: bool = True) -> Reg:
         """a * 2^places; to the right where negative, by copies of the sign or by zeros."""
         r = self.b.r(name)
-        self.b.op("ASHL" if signed else "LSHL", r, a, self.scalar(places, "places"))
+        shift = isa.ASHL if signed else isa.LSHL
+        self.b.add(shift(r, a, self.scalar(places, "places")))
         return r
 
     def minimum(self, a: Reg, b: Reg, name: str = "minimum") -> Reg:
         """The smaller of two signed scalars whose difference fits 32 bits: b + (a - b where that is negative)."""
         over = self.difference(a, b)
         r = self.b.r(name)
-        self.b.op("AND", r, over, self.shifted(over, -31, "sign"))
-        self.b.op("ADD", r, r, b)
+        self.b.add(isa.AND(r, over, self.shifted(over, -31, "sign")))
+        self.b.add(isa.ADD(r, r, b))
         return r
 
     def maximum(self, a: Reg, b: Reg, name: str = "maximum") -> Reg:
         """The larger of two signed scalars whose difference fits 32 bits: a - (a - b where that is negative)."""
         over = self.difference(a, b)
         r = self.b.r(name)
-        self.b.op("AND", r, over, self.shifted(over, -31, "sign"))
-        self.b.op("SUB", r, a, r)
+        self.b.add(isa.AND(r, over, self.shifted(over, -31, "sign")))
+        self.b.add(isa.SUB(r, a, r))
         return r
 
     def acquire(self, lock: str) -> None:
@@ -215,7 +223,7 @@ class Context:
         x = self.b.x(name)
         if vector == vector[:4] * 16:
             word = self.scalar(int.from_bytes(vector[:4], "little"), f"{name}_word")
-            self.b.op("VBCST_32", x, word)
+            self.b.add(isa.VBCST_32(x, word))
             return x
         self._load_constant(x, self.pool.offset(vector))
         return x
@@ -228,8 +236,8 @@ class Context:
 
     def _load_constant(self, x: Reg, offset: int) -> None:
         p = self.registers["pool"]
-        self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.lo, p, offset, region="constants")
-        self.b.op("VLDA_dmw_lda_w_ag_idx_imm", x.hi, p, offset + HALF, region="constants")
+        self.b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(x.lo, p, offset), region="constants")
+        self.b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(x.hi, p, offset + HALF), region="constants")
 
     def constant_bm(self, vector: bytes, name: str) -> Reg:
         """An accumulator half holding a constant."""
@@ -249,73 +257,73 @@ class Context:
         bank: str | None = None,
     ) -> None:
         """x = the 64 bytes at p; p moves on by 32 + step bytes (an immediate or an m register)."""
-        unit = {"a": "VLDA_dmw_lda_w", "b": "VLDB_dmw_ldb"}[port]
+        by_immediate, by_register = LOADS[port]
         for half, by in ((x.lo, HALF), (x.hi, step)):
-            name = f"{unit}_ag_pstm_nrm" + ("_imm" if isinstance(by, int) else "")
-            self.b.op(name, half, p, by, region=region, carried=carried, bank=bank)
+            load = by_immediate(half, p, by) if isinstance(by, int) else by_register(half, p, by)
+            self.b.add(load, region=region, carried=carried, bank=bank)
 
     def load_bm(
         self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
     ) -> None:
         """bm = the 64 bytes at p; p moves on by 32 + step bytes."""
-        self._halves("VLDA_dmw_lda_am_ag_pstm_nrm_imm", bm, p, step, Access(region, carried, bank))
+        self._halves(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm, bm, p, step, Access(region, carried, bank))
 
     def store_bm(
         self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
     ) -> None:
-        self._halves("VST_dmw_sts_am_ag_pstm_nrm_imm", bm, p, step, Access(region, carried, bank))
+        self._halves(isa.VST_dmw_sts_am_ag_pstm_nrm_imm, bm, p, step, Access(region, carried, bank))
 
     def store_x(
         self, x: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None
     ) -> None:
-        self._halves("VST_dmw_sts_w_ag_pstm_nrm_imm", x, p, step, Access(region, carried, bank))
+        self._halves(isa.VST_dmw_sts_w_ag_pstm_nrm_imm, x, p, step, Access(region, carried, bank))
 
-    def _halves(self, name: str, register: Reg, p: Reg, step: int, access: Access) -> None:
+    def _halves(self, access_of: Constructor, register: Reg, p: Reg, step: int, access: Access) -> None:
         for half, by in ((register.lo, HALF), (register.hi, step)):
-            self.b.op(name, half, p, by, region=access.region, carried=access.carried, bank=access.bank)
+            self.b.add(access_of(half, p, by), region=access.region, carried=access.carried, bank=access.bank)
 
     def load_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
         """x or bm register = the 64 bytes at p + offset."""
-        name = f"VLDA_dmw_lda_{'w' if register.file == 'x' else 'am'}_ag_idx_imm"
-        self.b.op(name, register.lo, p, offset, region=region)
-        self.b.op(name, register.hi, p, offset + HALF, region=region)
+        load = isa.VLDA_dmw_lda_w_ag_idx_imm if register.file == "x" else isa.VLDA_dmw_lda_am_ag_idx_imm
+        self.b.add(load(register.lo, p, offset), region=region)
+        self.b.add(load(register.hi, p, offset + HALF), region=region)
 
     def store_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
         """The 64 bytes at p + offset = x or bm register."""
-        name = f"VST_dmw_sts_{'w' if register.file == 'x' else 'am'}_ag_idx_imm"
-        self.b.op(name, register.lo, p, offset, region=region)
-        self.b.op(name, register.hi, p, offset + HALF, region=region)
+        store = isa.VST_dmw_sts_w_ag_idx_imm if register.file == "x" else isa.VST_dmw_sts_am_ag_idx_imm
+        self.b.add(store(register.lo, p, offset), region=region)
+        self.b.add(store(register.hi, p, offset + HALF), region=region)
 
-    def multiply(self, name: str, *operands: Operand) -> None:
+    def multiply(self, kind: Constructor, *operands: Operand) -> None:
         """An elementwise operation of the MAC: vmul.f, vmac.f, vmsc.f or vnegmul.f."""
-        self.b.op(f"{name}_F_vmac_bm_core_dense", *operands, self.registers["elementwise"])
+        self.b.add(kind(*operands, self.registers["elementwise"]))
 
-    def scale(self, value: Operand, split: Reg, factor: Reg, name: str) -> Reg:
+    def scale(self, value: Register, split: Reg, factor: Reg, name: str) -> Reg:
         """fp32 value * c with some 16 bits; split: [1 | -d], factor: [ch | ch] with c = ch (1 + d), ch in bf16."""
         parts, rest, product = self.b.x(f"{name}_parts"), self.b.bm(f"{name}_rest"), self.b.bm(name)
         self.to_bf16(parts.lo, value)
         self.to_bf16(parts.hi, value)
-        self.multiply("VMSC", rest, value, parts, split)  # v - vh + d vh
+        self.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, value, parts, split)  # v - vh + d vh
         self.to_bf16(parts.hi, rest)
-        self.multiply("VMUL", product, parts, factor)
+        self.multiply(isa.VMUL_F_vmac_bm_core_dense, product, parts, factor)
         return product
 
-    def add(self, dst: Operand, a: Operand, b: Operand) -> None:
+    def add(self, dst: Register, a: Register, b: Register) -> None:
         """fp32 accumulator addition."""
-        self.b.op("VADD_F", dst, a, b, self.registers["matmul"])
+        self.b.add(isa.VADD_F(dst, a, b, self.registers["matmul"]))
 
-    def subtract(self, dst: Operand, a: Operand, b: Operand) -> None:
-        self.b.op("VSUB_F", dst, a, b, self.registers["matmul"])
+    def subtract(self, dst: Register, a: Register, b: Register) -> None:
+        self.b.add(isa.VSUB_F(dst, a, b, self.registers["matmul"]))
 
-    def to_bf16(self, half: Operand, bm: Operand) -> None:
+    def to_bf16(self, half: Register, bm: Register) -> None:
         """16 fp32 lanes to bf16 by crRnd."""
-        self.b.op("VCONV_BF16_FP32", half, bm)
+        self.b.add(isa.VCONV_BF16_FP32(half, bm))
 
-    def move(self, dst: Operand, src: Operand) -> None:
+    def move(self, dst: Register, src: Register) -> None:
         """512 bits between x and bm registers."""
-        self.b.op("VMOV_mv_x", dst, src)
+        self.b.add(isa.VMOV_mv_x(dst, src))
 
     def zero_x(self, name: str) -> Reg:
         x = self.b.x(name)
-        self.b.op("VBCST_32", x, self.registers["zero"])
+        self.b.add(isa.VBCST_32(x, self.registers["zero"]))
         return x

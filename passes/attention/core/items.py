@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from npuc.passes.attention.core.context import Context
 from npuc.passes.attention.core.parameters import Word
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 MOST_GROUPS = 4  # column groups; with one item to a round, a step goes so many rounds on
@@ -25,7 +26,7 @@ def begin_item(k: Context) -> None:
     """The item at POSITION of ROUND: FIRST_QUERY, its blocks of keys, what of them this core's rows see; moves on."""
     round_ = _settle(k)
     row = k.b.r("row")
-    k.b.op("MUL_mul_r_rr", row, round_, k.scalar(k.shape.item_rows, "item_rows"))
+    k.b.add(isa.MUL_mul_r_rr(row, round_, k.scalar(k.shape.item_rows, "item_rows")))
     last_start = k.difference(k.word(Word.QUERIES), k.scalar(k.shape.item_rows, "item_rows"))
     first_row = k.maximum(k.minimum(row, last_start), k.scalar(0, "no_row"), "first_row")
     first_query = k.sum(first_row, k.word(Word.LANE_ROW), "first_query")
@@ -40,8 +41,8 @@ def _settle(k: Context) -> Reg:
     per_round = k.word(Word.PER_ROUND)
     for _ in range(MOST_GROUPS):
         beyond, carry = k.b.r("beyond"), k.b.r("carry")
-        k.b.op("GE", beyond, position, per_round)
-        k.b.op("MUL_mul_r_rr", carry, beyond, per_round)
+        k.b.add(isa.GE(beyond, position, per_round))
+        k.b.add(isa.MUL_mul_r_rr(carry, beyond, per_round))
         position, round_ = k.difference(position, carry, "position"), k.difference(round_, beyond, "round")
     k.set_word(Word.POSITION, k.sum(position, k.word(Word.STRIDE)))
     k.set_word(Word.ROUND, round_)
@@ -93,10 +94,10 @@ def classify(k: Context, first_key: Reg) -> tuple[Reg, Reg]:
 
     def outside(above: Word, below: Word, name: str) -> Reg:
         beyond, before = k.b.r("beyond"), k.b.r("before")
-        k.b.op("LT", beyond, k.word(above), first_key)
-        k.b.op("LT", before, first_key, k.word(below))
+        k.b.add(isa.LT(beyond, k.word(above), first_key))
+        k.b.add(isa.LT(before, first_key, k.word(below)))
         r = k.b.r(name)
-        k.b.op("OR", r, beyond, before)
+        k.b.add(isa.OR(r, beyond, before))
         return r
 
     hidden = outside(Word.HIDDEN_ABOVE, Word.HIDDEN_BELOW, "hidden")

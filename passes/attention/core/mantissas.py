@@ -10,7 +10,8 @@ import struct
 from typing import ClassVar, Protocol
 
 from npuc.passes.attention.core.context import HALF, Context, bf16_bits, bf16_pair, f32x16
-from npuc.passes.machine.ir import Operand, Reg
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg, Register
 
 
 def _fp32(bits: int) -> float:
@@ -24,7 +25,7 @@ class Mantissa(Protocol):
 
     def __init__(self, k: Context, tiles: int) -> None: ...
 
-    def power(self, tile: int, f: Reg, result: Operand) -> None:
+    def power(self, tile: int, f: Reg, result: Register) -> None:
         """result (16 bf16 lanes) = 2^f for the `tile`-th tile of the pass."""
 
 
@@ -44,14 +45,14 @@ class Quadratic:
         # [f | q]: the upper half only has to be finite when the lower one is multiplied.
         self.powers = [k.zero_x(f"fq{i}") for i in range(tiles)]
 
-    def power(self, tile: int, f: Reg, result: Operand) -> None:
+    def power(self, tile: int, f: Reg, result: Register) -> None:
         k, b, power = self.k, self.k.b, self.powers[tile]
         linear, value, swapped = b.bm("linear"), b.bm("value"), b.x("qf")
         k.to_bf16(power.lo, f)
-        k.multiply("VMAC", linear, self.c1, power, self.c2)
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, linear, self.c1, power, self.c2)
         k.to_bf16(power.hi, linear)
-        b.op("VSHIFT", swapped, power, power, self.turn)
-        k.multiply("VMAC", value, self.c0, power, swapped)  # f q + q f
+        b.add(isa.VSHIFT(swapped, power, power, self.turn))
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, self.c0, power, swapped)  # f q + q f
         k.to_bf16(result, value)
 
 
@@ -72,27 +73,27 @@ class CubicInParts:
         self.take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
         # One set for all tiles, as registers are few: [fh | fl], [fh | 0], [l | q].
         self.parts, self.fraction, self.lower = k.zero_x("f_parts"), k.zero_x("f_high"), k.b.x("lq")
-        k.b.op("VBCST_32", self.lower, self._word(self.LOW, "low"))
+        k.b.add(isa.VBCST_32(self.lower, self._word(self.LOW, "low")))
 
     def _word(self, value: float, name: str) -> Reg:
         return self.k.scalar(bf16_bits(value) * 0x10001, name)
 
-    def power(self, tile: int, f: Reg, result: Operand) -> None:
+    def power(self, tile: int, f: Reg, result: Register) -> None:
         k, b = self.k, self.k.b
         rest, square, slope, value = (b.bm(name) for name in ("f_rest", "f_square", "slope", "value"))
         squares, high = b.x("f_and_square"), b.x("high")
         k.to_bf16(self.fraction.lo, f)
-        k.multiply("VMSC", rest, f, self.fraction, self.take_low)
-        k.multiply("VMUL", square, self.fraction, self.fraction)
-        k.multiply("VMAC", slope, self.c2, self.fraction, self.third)
+        k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, f, self.fraction, self.take_low)
+        k.multiply(isa.VMUL_F_vmac_bm_core_dense, square, self.fraction, self.fraction)
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, slope, self.c2, self.fraction, self.third)
         k.to_bf16(self.parts.lo, f)
         k.to_bf16(self.parts.hi, rest)
         k.to_bf16(squares.lo, f)
         k.to_bf16(squares.hi, square)
         k.to_bf16(self.lower.hi, slope)
-        b.op("VBCST_32", high, self.high)
-        k.multiply("VMAC", value, self.one, self.parts, high)
-        k.multiply("VMAC", value, value, squares, self.lower)
+        b.add(isa.VBCST_32(high, self.high))
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, self.one, self.parts, high)
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, value, squares, self.lower)
         k.to_bf16(result, value)
 
 

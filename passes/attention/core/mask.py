@@ -16,6 +16,7 @@ from npuc.passes.attention.core.context import (
     bf16_pair,
 )
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 LEAST = -(2.0**33)
@@ -44,19 +45,19 @@ class Mask:
         for number, part in enumerate(self.parts):
             tile, turned = b.x("mask_tile"), b.x("mask_turned")
             self.k.load_x(tile, part, "mask", carried=False)
-            b.op("VSHUFFLE", turned, tile, tile, self.k.registers["mode_4x8_to_8x4"])
+            b.add(isa.VSHUFFLE(turned, tile, tile, self.k.registers["mode_4x8_to_8x4"]))
             if number == 0:
                 bounded = b.x("mask_bounded")
                 below, below_upper = b.r("mask_below"), b.r("mask_below_upper")
-                b.op("VMAX_LT_BF16", bounded, below, turned, self.least)
-                b.op("LSHL", below_upper, below, self.upper)
+                b.add(isa.VMAX_LT_BF16(bounded, below, turned, self.least))
+                b.add(isa.LSHL(below_upper, below, self.upper))
                 for hidden, bits in zip(pair.hidden, (below, below_upper), strict=True):
                     hidden.append(bits)
                 turned = bounded
             for i, mode in enumerate(self.modes):
                 twice, addend = b.x("mask_twice"), b.bm("addend")
-                b.op("VSHUFFLE", twice, turned, turned, mode)
-                self.k.multiply("VMAC", addend, addends[i], twice, self.unit)
+                b.add(isa.VSHUFFLE(twice, turned, turned, mode))
+                self.k.multiply(isa.VMAC_F_vmac_bm_core_dense, addend, addends[i], twice, self.unit)
                 addends[i] = addend
         for i, score in enumerate(pair.scores):
             pair.scores[i] = b.bm("u_masked")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 SMALLEST_SUM = 2.0**-100  # positive fp32 patterns order like integers
@@ -28,11 +29,11 @@ def normalise(k: Context) -> None:
     parts = [k.zero_x(f"o_parts{i}") for i in range(unrolled)]
     with b.counted_loop(groups, "normalise"):
         row_sum = b.bm("row_sum")
-        b.op("VLDA_dmw_lda_am_ag_idx_imm", row_sum.lo, sums, 0, region="o")
-        b.op("VLDA_dmw_lda_am_ag_idx_imm", row_sum.hi, sums, HALF, region="o")
+        b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(row_sum.lo, sums, 0), region="o")
+        b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(row_sum.hi, sums, HALF), region="o")
         skip = b.m("o_group")
         b.constant(skip, shape.output_tiles * TILE)
-        b.op("PADDA_lda_ptr_inc_idx", sums, skip)
+        b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
         high, low = _reciprocal(k, _not_zero(k, row_sum), take_low)
         with b.hardware_loop(shape.value_tiles // unrolled, "divide"):
             tiles = [b.bm(f"o{i}") for i in range(unrolled)]
@@ -40,7 +41,7 @@ def normalise(k: Context) -> None:
                 k.load_bm(tile, load, "o", carried=False)
             for tile, part in zip(tiles, parts, strict=True):
                 _divide(k, tile, store, part, high, low, take_low)
-        b.op("PADDA_lda_ptr_inc_idx_imm", load, TILE)
+        b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
 
 
 def _divide(k: Context, o: Reg, store: Reg, parts: Reg, high: Reg, low: Reg, take_low: Reg) -> None:
@@ -48,19 +49,19 @@ def _divide(k: Context, o: Reg, store: Reg, parts: Reg, high: Reg, low: Reg, tak
     b = k.b
     rest, quotient, result = b.bm("o_rest"), b.bm("quotient"), b.x("result")
     k.to_bf16(parts.lo, o)
-    k.multiply("VMSC", rest, o, parts, take_low)
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, o, parts, take_low)
     k.to_bf16(parts.hi, rest)
-    k.multiply("VMUL", quotient, parts, high)
-    k.multiply("VMAC", quotient, quotient, parts, low)
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, quotient, parts, high)
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, quotient, quotient, parts, low)
     k.to_bf16(result.lo, quotient)
-    b.op("VST_dmw_sts_w_ag_pstm_nrm_imm", result.lo, store, HALF, region="o", carried=False)
+    b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
 
 
 def _not_zero(k: Context, value: Reg) -> Reg:
     """Sums of no probability at all (every key hidden) become SMALLEST_SUM, so that zero stays zero when divided."""
     bits, result = k.b.x("sum_bits"), k.b.bm("row_sum_bounded")
     k.move(bits, value)
-    k.b.op("VMAX_LT_S32", bits, k.b.r("mask"), bits, k.constant_x(f32x16(SMALLEST_SUM), "smallest_sum"))
+    k.b.add(isa.VMAX_LT_S32(bits, k.b.r("mask"), bits, k.constant_x(f32x16(SMALLEST_SUM), "smallest_sum")))
     k.move(result, bits)
     return result
 
@@ -70,27 +71,27 @@ def _reciprocal(k: Context, value: Reg, take_low: Reg) -> tuple[Reg, Reg]:
     b = k.b
     parts, rest = k.zero_x("l_parts"), b.bm("l_rest")
     k.to_bf16(parts.lo, value)
-    k.multiply("VMSC", rest, value, parts, take_low)
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, value, parts, take_low)
     k.to_bf16(parts.hi, rest)
     seed, guess, error = b.x("seed"), b.x("guess"), b.bm("error")
     mask = k.constant_x(b"\xff" * HALF + b"\x00" * HALF, "low_half")
-    b.op("VSUB_16", guess, k.constant_x(struct.pack("<H", RECIPROCAL_SEED) * 32, "seed"), parts)
-    b.op("VBAND", seed, guess, mask)
-    k.multiply("VMSC", error, k.constant_bm(f32x16(2.0), "two"), parts, seed)
+    b.add(isa.VSUB_16(guess, k.constant_x(struct.pack("<H", RECIPROCAL_SEED) * 32, "seed"), parts))
+    b.add(isa.VBAND(seed, guess, mask))
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, error, k.constant_bm(f32x16(2.0), "two"), parts, seed)
     correction, better = k.zero_x("correction"), b.x("better")
     k.to_bf16(correction.lo, error)
     product = b.bm("product")
-    k.multiply("VMUL", product, correction, seed)
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, product, correction, seed)
     k.to_bf16(better.lo, product)
     k.to_bf16(better.hi, product)
-    k.multiply("VMSC", error, k.constant_bm(f32x16(1.0), "unity"), parts, better)
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, error, k.constant_bm(f32x16(1.0), "unity"), parts, better)
     k.to_bf16(correction.lo, error)
     result = b.bm("reciprocal")
-    b.op("VCONV_FP32_BF16", result, better.lo)
-    k.multiply("VMAC", result, result, better, correction)
+    b.add(isa.VCONV_FP32_BF16(result, better.lo))
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, result, result, better, correction)
     high, low = b.x("r_high"), k.zero_x("r_low")
     k.to_bf16(high.lo, result)
     k.to_bf16(high.hi, result)
-    k.multiply("VMSC", rest, result, high, take_low)
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, result, high, take_low)
     k.to_bf16(low.lo, rest)
     return high, low

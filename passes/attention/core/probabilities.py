@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import Context, f32x16
 from npuc.passes.attention.core.mantissas import MANTISSAS, Mantissa
-from npuc.passes.machine.ir import Operand, Reg
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg, Register
 
 MAGIC_23 = 1.5 * 2.0**23  # adding it rounds to integers (facts/semantics/exp_softmax.md section 1)
 MAGIC_16 = 1.5 * 2.0**16  # adding it leaves seven fraction bits (the same section)
@@ -42,17 +43,17 @@ class Powers:
         mantissa, exponent, steps, p = b.x("mantissa"), b.cm("exponent"), b.x("steps"), b.x("p")
         for i, (half, place) in enumerate(((mantissa.lo, exponent.lo), (mantissa.hi, exponent.hi))):
             self.mantissas.power(i, self._fraction(ts[i], place), half)
-        b.op("VSRS_S16_S32_mv_x_srs", steps, exponent, self.shift)
-        b.op("VADD_16", p, mantissa, steps)
+        b.add(isa.VSRS_S16_S32_mv_x_srs(steps, exponent, self.shift))
+        b.add(isa.VADD_16(p, mantissa, steps))
         return p
 
-    def _fraction(self, t: Reg, exponent: Operand) -> Reg:
+    def _fraction(self, t: Reg, exponent: Register) -> Reg:
         """The fraction of t in [-1/2, 1/2], and in `exponent` its integer as k * 128 in the low 16 bits."""
         k, b = self.k, self.k.b
         # As unsigned numbers larger patterns are more negative.
         raw, clamped, bounded = b.x("t_bits"), b.x("t_clamped"), b.bm("t_bounded")
         k.move(raw, t)
-        b.op("VMIN_GE_D32", clamped, b.r("mask"), raw, self.lowest)
+        b.add(isa.VMIN_GE_D32(clamped, b.r("mask"), raw, self.lowest))
         k.move(bounded, clamped)
         shifted, whole, f = b.bm("t_shifted"), b.bm("t_whole"), b.bm("t_fraction")
         k.add(shifted, bounded, self.magic_23)

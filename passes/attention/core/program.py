@@ -34,6 +34,7 @@ from npuc.passes.attention.core.softcap import cap_any_scores, cap_scores
 from npuc.passes.attention.core.values import accumulate_values
 from npuc.passes.attention.core.visibility import Limits
 from npuc.passes.attention.streams import plan_streams
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Builder, Program, Reg
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _work_item(k: Context) -> None:
         with b.source("next block"):
             for ring in ("keys", "values"):
                 _advance(k, ring)
-            b.op("ADD_add_r_ri", first_key, first_key, k.shape.keys)
+            b.add(isa.ADD_add_r_ri(first_key, first_key, k.shape.keys))
     if not k.shape.mask_parts:
         k.release("q_empty")
     with b.source("O divided by the sums"):
@@ -144,14 +145,14 @@ def _queries(k: Context) -> None:
         with b.source("Q tiles transposed"):
             transpose_chunk(k, k.registers["masks"], place)
             following = k.minimum(k.sum(place, chunk_bytes), k.scalar(last, "q_last"))
-            b.op("MOV_mv_scl", place, following)
+            b.add(isa.MOV_mv_scl(place, following))
             _advance(k, "masks")
         k.release("m_empty")
 
 
 def _advance(k: Context, ring: str) -> None:
     """The register of that name to the other one of two buffers."""
-    k.b.op("SUB", k.registers[ring], k.registers[f"{ring}_sum"], k.registers[ring])
+    k.b.add(isa.SUB(k.registers[ring], k.registers[f"{ring}_sum"], k.registers[ring]))
 
 
 def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
@@ -159,7 +160,7 @@ def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
     with b.source("what the rows see of the block"):
         hidden, partial = classify(k, first_key)
         seen = b.r("seen")
-        b.op("EQZ", seen, hidden)
+        b.add(isa.EQZ(seen, hidden))
     with b.if_nonzero(hidden), b.source("block that no row sees"):
         for ring in ("k", *"m" * k.shape.mask_parts, "v"):
             k.acquire(f"{ring}_full")
@@ -197,8 +198,8 @@ def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
             cap_scores(k)
     moved, special = b.r("must_rebase"), b.r("special")
     with b.source("hidden scores, and scores that outgrow the reference"):
-        b.op("OR", moved, keep["flag"], keep["unseen"])
-        b.op("OR", special, moved, partial)
+        b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
+        b.add(isa.OR(special, moved, partial))
     with b.if_nonzero(special):
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             adjust_scores(k, [Limits(k, first_key)])
@@ -219,13 +220,13 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
         parts.append(k.sum(keep["masks"], 0, "mask"))
         _advance(k, "masks")
     whole = b.r("whole")
-    b.op("EQZ", whole, partial)
+    b.add(isa.EQZ(whole, partial))
     for condition in (whole, partial):
         with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
             limits = [Limits(k, first_key)] if condition is partial else []
             adjust_scores(k, [Mask(k, parts), Threshold(k), *limits])
     moved = b.r("must_rebase")
-    b.op("OR", moved, keep["flag"], keep["unseen"])
+    b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
         with b.source("reference moved where scores outgrow it"):
             rebase(k, not_first)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.parameters import NEGATIVE, ZERO, Word
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 SIGN_BITS = 0x80008000  # of two bf16 numbers; adding them changes nothing else
@@ -29,14 +30,14 @@ def transpose_chunk(k: Context, chunk: Reg, place: Reg) -> None:
     turn, shape = _Turn(k), k.shape
     tiles = shape.keys // 8
     load, store = k.pointer_from(chunk, "p_chunk"), k.b.p("p_q_store")
-    k.b.op("MOV_mv_scl", store, k.sum(place, k.scalar(k.address("q"), "q_address")))
+    k.b.add(isa.MOV_mv_scl(store, k.sum(place, k.scalar(k.address("q"), "q_address"))))
     beside = k.b.m("q_beside")
     k.b.constant(beside, TILE * (shape.depth_steps - tiles))
     groups = k.scalar(shape.groups, "chunk_groups")
     with k.b.counted_loop(groups, "chunk_groups"):
         for _ in range(tiles):
             turn.tile(load, "mask", store)
-        k.b.op("PADDA_lda_ptr_inc_idx", store, beside)
+        k.b.add(isa.PADDA_lda_ptr_inc_idx(store, beside))
 
 
 class _Turn:
@@ -51,9 +52,9 @@ class _Turn:
         k = self.k
         tile, masked, signed, turned = (k.b.x(f"q_{name}") for name in ("tile", "masked", "signed", "turned"))
         k.load_x(tile, load, source, carried=False)
-        k.b.op("VBAND", masked, tile, self.kept)
-        k.b.op("VADD_16", signed, masked, self.sign)
-        k.b.op("VSHUFFLE", turned, signed, signed, k.registers["mode_4x8_to_8x4"])
+        k.b.add(isa.VBAND(masked, tile, self.kept))
+        k.b.add(isa.VADD_16(signed, masked, self.sign))
+        k.b.add(isa.VSHUFFLE(turned, signed, signed, k.registers["mode_4x8_to_8x4"]))
         k.store_x(turned, store, "q", carried=False)
 
 
@@ -63,10 +64,11 @@ def _sign(k: Context) -> tuple[Reg, Reg]:
     words = []
     for flag, name, value in ((ZERO, "kept_bits", -1), (NEGATIVE, "sign_bits", SIGN_BITS)):
         found, word, x = k.b.r("flag"), k.b.r(name), k.b.x(name)
-        k.b.op("AND", found, flags, k.scalar(flag, "flag_bit"))
-        k.b.op("EQZ" if flag == ZERO else "NEZ", found, found)
-        k.b.op("MUL_mul_r_rr", word, found, k.scalar(value, name))
-        k.b.op("VBCST_32", x, word)
+        k.b.add(isa.AND(found, flags, k.scalar(flag, "flag_bit")))
+        test = isa.EQZ if flag == ZERO else isa.NEZ
+        k.b.add(test(found, found))
+        k.b.add(isa.MUL_mul_r_rr(word, found, k.scalar(value, name)))
+        k.b.add(isa.VBCST_32(x, word))
         words.append(x)
     return words[0], words[1]
 

@@ -25,6 +25,7 @@ from npuc.passes.attention.core.context import (
 from npuc.passes.attention.core.probabilities import MAGIC_23
 from npuc.passes.attention.core.query import UNSEEN
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
@@ -46,14 +47,14 @@ def rebase(k: Context, not_first: Reg) -> None:
     groups = k.scalar(shape.groups, "rebase_groups")
     with b.counted_loop(groups, "rebase"):
         shift, change = _move_reference(k, state, scores)
-        b.op("PADDA_lda_ptr_inc_idx_imm", state, STATE.nbytes)
+        b.add(isa.PADDA_lda_ptr_inc_idx_imm(state, STATE.nbytes))
         if shape.mask_parts:
-            b.op("PADDA_lda_ptr_inc_idx", scores, _m(k, shape.key_tiles * TILE, "score_group"))
+            b.add(isa.PADDA_lda_ptr_inc_idx(scores, _m(k, shape.key_tiles * TILE, "score_group")))
         else:
             _shift_scores(k, scores, change)
         with b.if_nonzero(not_first):
             _rescale(k, outputs, shift)
-        b.op("PADDA_lda_ptr_inc_idx", outputs, _m(k, shape.output_tiles * TILE, "o_group"))
+        b.add(isa.PADDA_lda_ptr_inc_idx(outputs, _m(k, shape.output_tiles * TILE, "o_group")))
 
 
 def _m(k: Context, step: int, name: str) -> Reg:
@@ -81,10 +82,10 @@ def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     k.subtract(change, reference, old_reference)
     b.barrier()
     still_unseen, marked, bits = b.r("still_unseen"), b.x("exponent_marked"), b.x("exponent_bits")
-    b.op("AND", still_unseen, unseen, hidden)
-    b.op("OR", k.registers["unseen"], k.registers["unseen"], still_unseen)
+    b.add(isa.AND(still_unseen, unseen, hidden))
+    b.add(isa.OR(k.registers["unseen"], k.registers["unseen"], still_unseen))
     k.move(bits, exponent)
-    b.op("VSEL_32", marked, bits, k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen)
+    b.add(isa.VSEL_32(marked, bits, k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen))
     k.store_at(marked, state, STATE.offset("exponent"), "state")
     k.store_at(reference, state, STATE.offset("reference"), "state")
     return shift, change
@@ -95,10 +96,10 @@ def _old_exponent(k: Context, state: Reg) -> tuple[Reg, Reg]:
     b = k.b
     stored, distance, unseen = b.x("exponent_stored"), b.x("from_unseen"), b.r("unseen_before")
     k.load_at(stored, state, STATE.offset("exponent"), "state")
-    b.op("VSUB_32", distance, stored, k.constant_x(u32x16(UNSEEN), "unseen"))
-    b.op("VEQZ_32", unseen, distance)
+    b.add(isa.VSUB_32(distance, stored, k.constant_x(u32x16(UNSEEN), "unseen")))
+    b.add(isa.VEQZ_32(unseen, distance))
     known, exponent = b.x("exponent_known"), b.bm("exponent_old")
-    b.op("VSEL_32", known, stored, k.zero_x("zero"), unseen)
+    b.add(isa.VSEL_32(known, stored, k.zero_x("zero"), unseen))
     k.move(exponent, known)
     return exponent, unseen
 
@@ -109,12 +110,12 @@ def _bounded(k: Context, maximum: Reg, unseen: Reg) -> tuple[Reg, Reg]:
     b = k.b
     bits, distance, hidden = b.x("maximum_bits"), b.x("from_hidden"), b.r("all_hidden")
     k.move(bits, maximum)
-    b.op("VSUB_32", distance, bits, k.constant_x(u32x16(HIDDEN), "hidden"))
-    b.op("VEQZ_32", hidden, distance)
+    b.add(isa.VSUB_32(distance, bits, k.constant_x(u32x16(HIDDEN), "hidden")))
+    b.add(isa.VEQZ_32(hidden, distance))
     zero, floor, result = k.zero_x("zero"), b.x("floor"), b.bm("maximum_bounded")
-    b.op("VSEL_32", floor, zero, k.constant_x(u32x16(ANY), "any"), unseen)
-    b.op("VMAX_LT_S32", bits, b.r("mask"), bits, floor)  # negative fp32 numbers are negative integers
-    b.op("VSEL_32", bits, bits, zero, hidden)
+    b.add(isa.VSEL_32(floor, zero, k.constant_x(u32x16(ANY), "any"), unseen))
+    b.add(isa.VMAX_LT_S32(bits, b.r("mask"), bits, floor))  # negative fp32 numbers are negative integers
+    b.add(isa.VSEL_32(bits, bits, zero, hidden))
     k.move(result, bits)
     return result, hidden
 
@@ -126,8 +127,8 @@ def _block_maximum(k: Context, scores: Reg) -> Reg:
     maximum, magnitude, huge = b.bm("maximum_fp32"), b.x("maximum_magnitude"), b.r("huge")
     k.move(maximum, k.zero_x("no_maximum"))
     rough = _raise_maximum(k, maximum, scores)
-    b.op("VBAND", magnitude, rough, k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits"))
-    b.op("VGE_BF16", huge, magnitude, call_x(k, "refine"))
+    b.add(isa.VBAND(magnitude, rough, k.constant_x(u32x16(0x7FFF7FFF), "magnitude_bits")))
+    b.add(isa.VGE_BF16(huge, magnitude, call_x(k, "refine")))
     with b.if_nonzero(huge):
         passes = k.scalar(2, "refine_passes")
         with b.counted_loop(passes, "refine"):
@@ -141,17 +142,17 @@ def _raise_maximum(k: Context, maximum: Reg, scores: Reg) -> Reg:
     load = k.pointer_from(scores, "p_maximum")
     excess, largest = b.x("excess"), b.x("largest")
     lowest = k.scalar(LOWEST_BF16_PAIR, "lowest_bf16")
-    b.op("VBCST_32", excess, lowest)
-    b.op("VBCST_32", largest, lowest)
+    b.add(isa.VBCST_32(excess, lowest))
+    b.add(isa.VBCST_32(largest, lowest))
     with b.hardware_loop(k.shape.key_tiles, "maximum_tiles"):
         u, rest = b.bm("u"), b.bm("u_rest")
         k.load_bm(u, load, "scores", carried=False)
         k.subtract(rest, u, maximum)
         k.to_bf16(excess.lo, rest)
-        b.op("VMAX_LT_BF16", largest, b.r("mask"), largest, excess)
+        b.add(isa.VMAX_LT_BF16(largest, b.r("mask"), largest, excess))
     _spread_maximum(k, largest)
     step = b.bm("maximum_step")
-    b.op("VCONV_FP32_BF16", step, largest.lo)
+    b.add(isa.VCONV_FP32_BF16(step, largest.lo))
     k.add(maximum, maximum, step)
     return largest
 
@@ -160,8 +161,8 @@ def _spread_maximum(k: Context, x: Reg) -> None:
     """Every lane of x to the maximum over the lanes of its query."""
     for distance in (32, 16, 8):  # bytes: the other tile, two keys on, one key on
         turned = k.b.x("maximum_turned")
-        k.b.op("VSHIFT", turned, x, x, k.scalar(distance, f"rotate_{distance}"))
-        k.b.op("VMAX_LT_BF16", x, k.b.r("mask"), x, turned)
+        k.b.add(isa.VSHIFT(turned, x, x, k.scalar(distance, f"rotate_{distance}")))
+        k.b.add(isa.VMAX_LT_BF16(x, k.b.r("mask"), x, turned))
 
 
 def _times(k: Context, value: Reg, factor: str) -> Reg:
@@ -170,21 +171,21 @@ def _times(k: Context, value: Reg, factor: str) -> Reg:
     upper, lower = k.zero_x("value_upper"), b.x("value_lower")
     rest, result = b.bm("value_rest"), b.bm("product")
     k.to_bf16(upper.lo, value)
-    k.multiply("VMSC", rest, value, upper, k.constant_x(bf16_pair(1.0, 0.0), "take_low"))
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, value, upper, k.constant_x(bf16_pair(1.0, 0.0), "take_low"))
     k.to_bf16(upper.hi, rest)
-    k.multiply("VMSC", rest, rest, upper, k.constant_x(bf16_pair(0.0, 1.0), "take_high"))
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, rest, upper, k.constant_x(bf16_pair(0.0, 1.0), "take_high"))
     k.to_bf16(lower.lo, rest)
     k.to_bf16(lower.hi, value)
-    k.multiply("VMUL", result, upper, call_x(k, f"{factor}_high"))
-    k.multiply("VMAC", result, result, upper, call_x(k, f"{factor}_middle"))
-    k.multiply("VMAC", result, result, lower, call_x(k, f"{factor}_low"))
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, result, upper, call_x(k, f"{factor}_high"))
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, result, result, upper, call_x(k, f"{factor}_middle"))
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, result, result, lower, call_x(k, f"{factor}_low"))
     return result
 
 
 def _shift_scores(k: Context, scores: Reg, change: Reg) -> None:
     """Scores of one group relative to the new reference; `scores` moves on to the next group."""
     store = k.b.p("p_scores_store")
-    k.b.op("MOV_mv_scl", store, scores)
+    k.b.add(isa.MOV_mv_scl(store, scores))
     with k.b.hardware_loop(k.shape.key_tiles, "shift_scores"):
         u, moved = k.b.bm("u"), k.b.bm("u_moved")
         k.load_bm(u, scores, "scores", carried=False)
@@ -205,16 +206,16 @@ def _rescale(k: Context, outputs: Reg, shift: Reg) -> None:
     b = k.b
     c = _exponent_step(k, shift)
     load, store = b.p("p_o_load"), b.p("p_o_store")
-    b.op("MOV_mv_scl", load, outputs)
-    b.op("MOV_mv_scl", store, outputs)
+    b.add(isa.MOV_mv_scl(load, outputs))
+    b.add(isa.MOV_mv_scl(store, outputs))
     with b.hardware_loop(k.shape.output_tiles, "rescale"):
         o, magnitude, smaller, kept = b.x("o"), b.x("o_magnitude"), b.x("o_smaller"), b.x("o_kept")
         underflow = b.r("underflow")
         k.load_x(o, load, "o", carried=False)
-        b.op("VBAND", magnitude, o, c.magnitude)
-        b.op("VLT_D32", underflow, magnitude, c.guard)
-        b.op("VSUB_32", smaller, o, c.step)
-        b.op("VSEL_32", kept, smaller, c.zero, underflow)
+        b.add(isa.VBAND(magnitude, o, c.magnitude))
+        b.add(isa.VLT_D32(underflow, magnitude, c.guard))
+        b.add(isa.VSUB_32(smaller, o, c.step))
+        b.add(isa.VSEL_32(kept, smaller, c.zero, underflow))
         k.store_x(kept, store, "o", carried=False)
 
 
@@ -224,18 +225,18 @@ def _exponent_step(k: Context, shift: Reg) -> _Rescale:
     bits, bounded, integer = b.x("shift_bits"), b.bm("shift_bounded"), b.x("shift_integer")
     k.move(bits, shift)
     largest = k.constant_x(f32x16(LARGEST_SHIFT), "largest_shift")
-    b.op("VMIN_GE_D32", bits, b.r("mask"), bits, largest)  # shift >= 0, so patterns order like numbers
+    b.add(isa.VMIN_GE_D32(bits, b.r("mask"), bits, largest))  # shift >= 0, so patterns order like numbers
     k.move(bounded, bits)
     k.add(bounded, bounded, magic)  # the low 16 bits are the integer
     k.move(integer, bounded)
     narrow, field, step, guard = b.x("shift_16"), b.bm("shift_field"), b.x("step"), b.x("guard")
-    b.op("VSHUFFLE", narrow, integer, integer, k.scalar(SHUFFLE_EVEN_16, "mode_even"))
+    b.add(isa.VSHUFFLE(narrow, integer, integer, k.scalar(SHUFFLE_EVEN_16, "mode_even")))
     places = b.s("mantissa_bits")
     b.constant(places, MANTISSA_BITS)
-    b.op("VUPS_S32_S16_mv_ups_w2b", field, narrow.lo, places)
+    b.add(isa.VUPS_S32_S16_mv_ups_w2b(field, narrow.lo, places))
     k.move(step, field)
     # Scores are stored key by query, O query by dimension: turn the 4x4 tile.
-    b.op("VSHUFFLE", step, step, step, k.scalar(SHUFFLE_TRANSPOSE_4X4_32, "mode_turn"))
-    b.op("VADD_32", guard, step, k.constant_x(u32x16(1 << MANTISSA_BITS), "one_step"))
+    b.add(isa.VSHUFFLE(step, step, step, k.scalar(SHUFFLE_TRANSPOSE_4X4_32, "mode_turn")))
+    b.add(isa.VADD_32(guard, step, k.constant_x(u32x16(1 << MANTISSA_BITS), "one_step")))
     magnitude = k.constant_x(struct.pack("<I", 0x7FFFFFFF) * 16, "magnitude_mask")
     return _Rescale(step, guard, magnitude, k.zero_x("zero"))

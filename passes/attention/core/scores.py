@@ -11,6 +11,7 @@ from __future__ import annotations
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 GROUPS = 2
@@ -44,7 +45,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
             references.load()
         for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
             k.store_at(tile, scores, TILE * place, "scores")
-        b.op("PADDA_lda_ptr_inc_idx", scores, pair_bytes)
+        b.add(isa.PADDA_lda_ptr_inc_idx(scores, pair_bytes))
         if limit is not None:
             _test(k, tiles, limit)
 
@@ -73,10 +74,10 @@ class _References:
         """On to the next pair, or at the last of those `left` to the same again."""
         b, step, by = self.k.b, self.k.b.m("state_step"), self.k.b.r("state_step")
         more = self.k.sum(left, -1, "pairs_more")
-        b.op("NEZ", more, more)
-        b.op("MUL_mul_r_rr", by, more, self.k.scalar(GROUPS * STATE.nbytes, "state_pair"))
-        b.op("MOV_mv_scl", step, by)
-        b.op("PADDA_lda_ptr_inc_idx", self.state, step)
+        b.add(isa.NEZ(more, more))
+        b.add(isa.MUL_mul_r_rr(by, more, self.k.scalar(GROUPS * STATE.nbytes, "state_pair")))
+        b.add(isa.MOV_mv_scl(step, by))
+        b.add(isa.PADDA_lda_ptr_inc_idx(self.state, step))
 
     def load(self) -> None:
         for place, reference in enumerate(self.groups):
@@ -99,9 +100,9 @@ class _Operands:
     def advance(self) -> None:
         """To the first key again, and to the next pair of groups."""
         for p in self.sides.values():
-            self.k.b.op("PADDA_lda_ptr_inc_idx", p, self.back)
+            self.k.b.add(isa.PADDA_lda_ptr_inc_idx(p, self.back))
         for p in self.queries:
-            self.k.b.op("PADDA_lda_ptr_inc_idx", p, self.on)
+            self.k.b.add(isa.PADDA_lda_ptr_inc_idx(p, self.on))
 
 
 def _multiply(k: Context, tiles: list[list[Reg]], operands: _Operands) -> None:
@@ -117,7 +118,7 @@ def _multiply(k: Context, tiles: list[list[Reg]], operands: _Operands) -> None:
                 k.load_x(key, operands.sides[port], "k", port=port)
                 for g in range(GROUPS):
                     accumulator = tiles[g][tile]
-                    b.op("VMAC_F_vmac_bm_core_dense", accumulator, accumulator, key, query[g], k.registers["matmul"])
+                    b.add(isa.VMAC_F_vmac_bm_core_dense(accumulator, accumulator, key, query[g], k.registers["matmul"]))
 
 
 def _test(k: Context, tiles: list[list[Reg]], limit: Reg) -> None:
@@ -135,11 +136,11 @@ def _test(k: Context, tiles: list[list[Reg]], limit: Reg) -> None:
             taken = bits if number else most
             k.move(taken, tile)
             if magnitude_bits is not None:
-                b.op("VBAND", taken, taken, magnitude_bits)
+                b.add(isa.VBAND(taken, taken, magnitude_bits))
             if number:
-                b.op("VMAX_LT_S32", most, b.r("mask"), most, taken)
+                b.add(isa.VMAX_LT_S32(most, b.r("mask"), most, taken))
         largest.append(most)
-    b.op("VMAX_LT_S32", largest[0], b.r("mask"), *largest)
+    b.add(isa.VMAX_LT_S32(largest[0], b.r("mask"), *largest))
     exceeds = b.r("exceeds")
-    b.op("VGE_S32", exceeds, largest[0], limit)
-    b.op("OR", k.registers["flag"], k.registers["flag"], exceeds)
+    b.add(isa.VGE_S32(exceeds, largest[0], limit))
+    b.add(isa.OR(k.registers["flag"], k.registers["flag"], exceeds))

@@ -19,6 +19,7 @@ from npuc.passes.attention.core.mantissas import CubicInParts
 from npuc.passes.attention.core.parameters import NARROW, bf16_split
 from npuc.passes.attention.core.probabilities import Powers
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 # h, lowest power first; fraction bits of each.
@@ -38,8 +39,8 @@ def cap_scores(k: Context) -> None:
     mask, and `flag` says then that one outgrows it."""
     b, flag = k.b, k.registers["flag"]
     wide, narrow = b.r("wide"), b.r("all_narrow")
-    b.op("NEZ", wide, flag)
-    b.op("EQZ", narrow, flag)
+    b.add(isa.NEZ(wide, flag))
+    b.add(isa.EQZ(narrow, flag))
     with b.if_nonzero(narrow):
         _scale_arguments(k)
         _cap(k)
@@ -121,22 +122,22 @@ class _LessReference:
     def applied(self, scores: list[Reg]) -> list[Reg]:
         k, b = self.k, self.k.b
         record, offset, reference = b.r("state_record"), b.dj("state_record"), b.bm("reference")
-        b.op("AND", record, self.place, self.records)
-        b.op("ADD", self.place, self.place, self.step)
-        b.op("MOV_mv_scl", offset, record)
+        b.add(isa.AND(record, self.place, self.records))
+        b.add(isa.ADD(self.place, self.place, self.step))
+        b.add(isa.MOV_mv_scl(offset, record))
         for half, pointer in zip((reference.lo, reference.hi), self.halves, strict=True):
-            b.op("VLDA_dmw_lda_am_ag_idx", half, pointer, offset, region="state")
+            b.add(isa.VLDA_dmw_lda_am_ag_idx(half, pointer, offset), region="state")
         moved = []
         for score in scores:
             less, bits = b.bm("u_moved"), b.x("u_bits")
             k.add(less, score, reference)
             k.move(bits, less)
-            b.op("VMAX_LT_S32", self.largest, b.r("mask"), self.largest, bits)
+            b.add(isa.VMAX_LT_S32(self.largest, b.r("mask"), self.largest, bits))
             moved.append(less)
         return moved
 
     def test(self) -> None:
-        self.k.b.op("VGE_S32", self.k.registers["flag"], self.largest, call_x(self.k, "threshold"))
+        self.k.b.add(isa.VGE_S32(self.k.registers["flag"], self.largest, call_x(self.k, "threshold")))
 
 
 class _Polynomial:
@@ -165,18 +166,18 @@ class _Polynomial:
         fixed, x = b.cm("x_fixed"), b.x("x")
         for half, value in zip((fixed.lo, fixed.hi), xs, strict=True):
             k.add(half, value, self.magic_24)
-        b.op("VSRS_S16_S32_mv_x_srs", x, fixed, self.shifts[0])
+        b.add(isa.VSRS_S16_S32_mv_x_srs(x, fixed, self.shifts[0]))
         w = self._product(x, x, 15, "w")
         cube, square = self._product(x, w, 15, "x_w"), self._product(w, w, 15, "w_w")
         # h = (h0 + h1 w) + w^2 ((h2 + h3 w) + w^2 (h4 + h5 w)): short chains, short lives.
         low, middle, high = (self._sum(i, self._product(self._spread(i + 1), w, places, "h_w")) for i, places in PAIRS)
         inner, outer = b.x("h_inner"), b.x("h")
-        b.op("VADD_16", inner, middle, self._product(square, high, 15, "w_w_h"))
-        b.op("VADD_16", outer, low, self._product(square, inner, 14, "w_w_h"))
+        b.add(isa.VADD_16(inner, middle, self._product(square, high, 15, "w_w_h")))
+        b.add(isa.VADD_16(outer, low, self._product(square, inner, 14, "w_w_h")))
         correction = self._product(outer, cube, 13, "correction")
         counted, shown = b.cm("counted"), b.cm("shown")
-        b.op("VUPS_S32_S16_mv_ups_x2c", counted, correction, self.shifts[0])
-        b.op("VADD", shown, counted, self.magic, k.registers["zero"])
+        b.add(isa.VUPS_S32_S16_mv_ups_x2c(counted, correction, self.shifts[0]))
+        b.add(isa.VADD(shown, counted, self.magic, k.registers["zero"]))
         tanhs = []
         for half, value in zip((shown.lo, shown.hi), again, strict=True):
             fp32, tanh = b.bm("correction_fp32"), b.bm("tanh")
@@ -187,18 +188,18 @@ class _Polynomial:
 
     def _product(self, left: Reg, right: Reg, places: int, name: str) -> Reg:
         wide, result = self.k.b.cm(f"{name}_wide"), self.k.b.x(name)
-        self.k.b.op("VMUL_vmac_cm_core_dense", wide, left, right, self.int16)
-        self.k.b.op("VSRS_S16_S32_mv_x_srs", result, wide, self.shifts[places])
+        self.k.b.add(isa.VMUL_vmac_cm_core_dense(wide, left, right, self.int16))
+        self.k.b.add(isa.VSRS_S16_S32_mv_x_srs(result, wide, self.shifts[places]))
         return result
 
     def _spread(self, i: int) -> Reg:
         x = self.k.b.x(f"h{i}")
-        self.k.b.op("VBCST_16", x, self.h[i])
+        self.k.b.add(isa.VBCST_16(x, self.h[i]))
         return x
 
     def _sum(self, i: int, product: Reg) -> Reg:
         result = self.k.b.x("h_pair")
-        self.k.b.op("VADD_16", result, product, self._spread(i))
+        self.k.b.add(isa.VADD_16(result, product, self._spread(i)))
         return result
 
 
@@ -211,9 +212,9 @@ def _wide(k: Context, xs: list[Reg], narrow: list[Reg]) -> list[Reg]:
     for x in xs:
         bits, magnitude, sign, above = b.x("x_bits"), b.x("x_magnitude"), b.x("x_sign"), b.r("x_large")
         k.move(bits, x)
-        b.op("VBAND", magnitude, bits, k.constant_x(u32x16(0x7FFFFFFF), "magnitude_bits"))
-        b.op("VBAND", sign, bits, k.constant_x(u32x16(0x80000000), "sign_bit"))
-        b.op("VGE_S32", above, magnitude, k.constant_x(f32x16(2.0**16 * NARROW), "narrow_limit"))
+        b.add(isa.VBAND(magnitude, bits, k.constant_x(u32x16(0x7FFFFFFF), "magnitude_bits")))
+        b.add(isa.VBAND(sign, bits, k.constant_x(u32x16(0x80000000), "sign_bit")))
+        b.add(isa.VGE_S32(above, magnitude, k.constant_x(f32x16(2.0**16 * NARROW), "narrow_limit")))
         positive = b.bm("x_positive")
         k.move(positive, magnitude)
         split = k.constant_x(bf16_pair(1.0, -rest / high), "exponent_split")
@@ -227,17 +228,17 @@ def _wide(k: Context, xs: list[Reg], narrow: list[Reg]) -> list[Reg]:
     for i in range(2):
         kept, square, parts = b.x("e_half"), b.bm("e_square"), k.zero_x("e_parts")
         half = struct.pack("<I", 0xFFFFFFFF) * 8
-        b.op("VBAND", kept, e, k.constant_x(half + bytes(HALF) if i == 0 else bytes(HALF) + half, f"half{i}"))
-        k.multiply("VMUL", square, kept, kept)
+        b.add(isa.VBAND(kept, e, k.constant_x(half + bytes(HALF) if i == 0 else bytes(HALF) + half, f"half{i}")))
+        k.multiply(isa.VMUL_F_vmac_bm_core_dense, square, kept, kept)
         k.to_bf16(parts.lo, square)
         value, twice = b.bm("tanh_wide"), k.constant_x(bf16_pair(2 * UNIT, 2 * UNIT), "twice")
-        k.multiply("VMSC", value, k.constant_bm(f32x16(UNIT), "unit"), kept, twice)
-        k.multiply("VMAC", value, value, parts, twice)
+        k.multiply(isa.VMSC_F_vmac_bm_core_dense, value, k.constant_bm(f32x16(UNIT), "unit"), kept, twice)
+        k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, value, parts, twice)
         bits, signed, other, chosen = b.x("tanh_bits"), b.x("tanh_signed"), b.x("tanh_narrow"), b.x("tanh_chosen")
         k.move(bits, value)
-        b.op("VBOR", signed, bits, signs[i])
+        b.add(isa.VBOR(signed, bits, signs[i]))
         k.move(other, narrow[i])
-        b.op("VSEL_32", chosen, other, signed, large[i])
+        b.add(isa.VSEL_32(chosen, other, signed, large[i]))
         tanh = b.bm("tanh")
         k.move(tanh, chosen)
         tanhs.append(tanh)

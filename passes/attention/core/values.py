@@ -7,7 +7,12 @@ walks over the output tiles, each V tile serving both groups.
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, SHUFFLE_8X4_TO_4X8, TILE, Context
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Constructor, Reg
+
+# At a register's distance, at an immediate one, and moving on.
+O_LOADS = (isa.VLDA_dmw_lda_am_ag_idx, isa.VLDA_dmw_lda_am_ag_idx_imm, isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm)
+O_STORES = (isa.VST_dmw_sts_am_ag_idx, isa.VST_dmw_sts_am_ag_idx_imm, isa.VST_dmw_sts_am_ag_pstm_nrm_imm)
 
 
 def accumulate_values(k: Context, values: Reg) -> None:
@@ -32,35 +37,32 @@ def accumulate_values(k: Context, values: Reg) -> None:
             for s in range(steps):
                 tile = b.x("p_key_by_query")
                 k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
-                b.op("VSHUFFLE", p[g][s], tile, tile, mode)
+                b.add(isa.VSHUFFLE(p[g][s], tile, tile, mode))
         tiles = [k.pointer_from(k.sum(values, TILE * s), f"p_v{s}") for s in range(steps)]
         load, store = k.pointer_from(outputs, "p_o_load"), k.pointer_from(outputs, "p_o_store")
         for _ in range(2):
-            b.op("ADD", outputs, outputs, group_stride)
+            b.add(isa.ADD(outputs, outputs, group_stride))
         with b.hardware_loop(shape.output_tiles, "values"):
             # A register for each link of a chain: none is held longer than from one MAC to the next.
             o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
-            _o(k, "VLDA_dmw_lda_am", [o[g][0] for g in range(2)], load, beside)
+            _o(k, O_LOADS, [o[g][0] for g in range(2)], load, beside)
             for s in range(steps):
                 tile = b.x("v")
-                for half, step, form in ((tile.lo, HALF, "_imm"), (tile.hi, on, "")):
-                    b.op(
-                        f"VLDA_dmw_lda_w_ag_pstm_nrm{form}",
-                        half,
-                        tiles[s],
-                        step,
-                        region="v",
-                        bank="v",
-                        alternatives=(f"VLDB_dmw_ldb_ag_pstm_nrm{form}",),
-                    )
+                lower = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(tile.lo, tiles[s], HALF)
+                b.add(lower, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+                upper = isa.VLDA_dmw_lda_w_ag_pstm_nrm(tile.hi, tiles[s], on)
+                b.add(upper, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
                 for g in range(2):
-                    b.op("VMAC_F_vmac_bm_core_dense", o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"])
-            _o(k, "VST_dmw_sts_am", [o[g][steps] for g in range(2)], store, beside)
+                    b.add(isa.VMAC_F_vmac_bm_core_dense(o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"]))
+            _o(k, O_STORES, [o[g][steps] for g in range(2)], store, beside)
 
 
-def _o(k: Context, access: str, groups: list[Reg], pointer: Reg, beside: list[Reg]) -> None:
+def _o(
+    k: Context, access: tuple[Constructor, Constructor, Constructor], groups: list[Reg], pointer: Reg, beside: list[Reg]
+) -> None:
     """Loads or stores the tiles of both groups, the second `beside` the first; the pointer moves on by one tile."""
-    for half, offset in zip((groups[1].lo, groups[1].hi), beside, strict=True):
-        k.b.op(f"{access}_ag_idx", half, pointer, offset, region="o", carried=False, bank="o")
-    k.b.op(f"{access}_ag_idx_imm", groups[0].hi, pointer, HALF, region="o", carried=False, bank="o")
-    k.b.op(f"{access}_ag_pstm_nrm_imm", groups[0].lo, pointer, TILE, region="o", carried=False, bank="o")
+    by_register, by_immediate, moving = access
+    operations = [by_register(half, pointer, at) for half, at in zip((groups[1].lo, groups[1].hi), beside, strict=True)]
+    operations += [by_immediate(groups[0].hi, pointer, HALF), moving(groups[0].lo, pointer, TILE)]
+    for one in operations:
+        k.b.add(one, region="o", carried=False, bank="o")

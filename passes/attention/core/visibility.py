@@ -10,6 +10,7 @@ import struct
 from npuc.passes.attention.core.adjust import Pair
 from npuc.passes.attention.core.context import Context
 from npuc.passes.attention.core.parameters import Word
+from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 # Scores lie key by query: 4x4 tiles, the queries side by side.
@@ -31,14 +32,14 @@ class Limits:
 
     def begin_group(self) -> None:
         self.distance, self.width = _interval(self.k, self.query, self.first_key)
-        self.k.b.op("ADD_add_r_ri", self.query, self.query, 4)
+        self.k.b.add(isa.ADD_add_r_ri(self.query, self.query, 4))
 
     def adjust(self, pair: Pair) -> None:
         b = self.k.b
         for hidden in pair.hidden:
             outside = b.r("outside")
-            b.op("VLT_D32", outside, self.width, self.distance)
-            b.op("VADD_32", self.distance, self.distance, self.four)
+            b.add(isa.VLT_D32(outside, self.width, self.distance))
+            b.add(isa.VADD_32(self.distance, self.distance, self.four))
             hidden.append(outside)
 
 
@@ -52,20 +53,20 @@ def _interval(k: Context, query: Reg, first_key: Reg) -> tuple[Reg, Reg]:
 
     def spread(r: Reg, name: str) -> Reg:
         x = b.x(name)
-        b.op("VBCST_32", x, r)
+        b.add(isa.VBCST_32(x, r))
         return x
 
     # Keys count from the diagonal of query 0 here: the last key seen is the query, or the last there is.
     queries, last, width, distance = (b.x(name) for name in ("queries", "last_seen", "width", "distance"))
-    b.op("VADD_32", queries, spread(query, "first_query"), k.constant_x(QUERY_OF_LANE, "query_of_lane"))
-    b.op("VMIN_GE_S32", queries, b.r("mask"), queries, spread(last_query, "last_query"))
-    b.op("VMIN_GE_S32", last, b.r("mask"), queries, spread(to_last_key, "to_last_key"))
-    b.op("VSUB_32", queries, queries, spread(before_diagonal, "before_diagonal"))
-    b.op("VSUB_32", last, last, queries)
+    b.add(isa.VADD_32(queries, spread(query, "first_query"), k.constant_x(QUERY_OF_LANE, "query_of_lane")))
+    b.add(isa.VMIN_GE_S32(queries, b.r("mask"), queries, spread(last_query, "last_query")))
+    b.add(isa.VMIN_GE_S32(last, b.r("mask"), queries, spread(to_last_key, "to_last_key")))
+    b.add(isa.VSUB_32(queries, queries, spread(before_diagonal, "before_diagonal")))
+    b.add(isa.VSUB_32(last, last, queries))
     nothing = b.r("sees_nothing")
-    b.op("VMAX_LT_S32", width, nothing, last, k.zero_x("no_width"))
+    b.add(isa.VMAX_LT_S32(width, nothing, last, k.zero_x("no_width")))
     first = spread(k.difference(first_key, offset), "first_key")
-    b.op("VADD_32", distance, first, k.constant_x(KEY_OF_LANE, "key_of_lane"))
-    b.op("VSUB_32", distance, distance, queries)
-    b.op("VSEL_32", distance, distance, spread(k.scalar(EMPTY, "empty"), "empty"), nothing)
+    b.add(isa.VADD_32(distance, first, k.constant_x(KEY_OF_LANE, "key_of_lane")))
+    b.add(isa.VSUB_32(distance, distance, queries))
+    b.add(isa.VSEL_32(distance, distance, spread(k.scalar(EMPTY, "empty"), "empty"), nothing))
     return distance, width
