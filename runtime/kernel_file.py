@@ -108,6 +108,7 @@ class KernelFile(DescribedKernel):
 
     call: Call | None = None  # what differs from the call that the file's own sequence is for
     strides: Mapping[str, Strides] = field(default_factory=dict)  # by role, of arguments that are not row-major
+    keys: tuple[int, int] | None = None  # first and end of those that the call's mask leaves, where not all
 
     @cached_property
     def plan(self) -> Plan:
@@ -133,20 +134,27 @@ class KernelFile(DescribedKernel):
 
     def sequence(self) -> bytes:
         """The runtime sequence as a TXN binary. Raises InputError where a length is open."""
-        if self.call is None and not self.strides:
+        if self.call is None and not self.strides and self.keys is None:
             _ = self.attention.lengths
             return bytes(self.control.instantiate({}))
-        from npuc.passes.attention.call import call_of
         from npuc.passes.attention.sequence import sequence
-        from npuc.passes.attention.transfers import whole_arguments
+        from npuc.passes.attention.transfers import whole_arguments, without_keys
 
-        call = call_of(self.attention) if self.call is None else self.call
+        call = self._call
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
         mask = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
         operands = whole_arguments(self.plan, call, numbers, mask)
         moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
         operands = replace(operands, **moved)
+        if self.keys is not None:
+            operands, call = without_keys(operands, self.mask_copy, self.keys[0]), call.of_keys(*self.keys)
         return sequence(self.plan, call, operands, self.metadata.get("sequence", "default"))
+
+    @property
+    def _call(self) -> Call:
+        from npuc.passes.attention.call import call_of
+
+        return call_of(self.attention) if self.call is None else self.call
 
     def laid_out(self, strides: Mapping[str, Strides]) -> KernelFile:
         """With inputs, by role, that are not row-major; the sequence is then one for them."""
@@ -170,11 +178,12 @@ class KernelFile(DescribedKernel):
     @property
     def mask_copy(self) -> MaskCopy:
         """What the device has of the call's mask. Raises InputError where a length is open."""
-        from npuc.passes.attention.call import call_of
-        from npuc.passes.attention.masks import mask_copy
+        from npuc.passes.attention.masks import mask_copy, shape_of_keys
 
         shape = next(argument.shape for argument in self.arguments if argument.role == "mask")
-        return mask_copy(self.plan, call_of(self.attention), shape)
+        if self.keys is None:
+            return mask_copy(self.plan, self._call, shape)
+        return mask_copy(self.plan, self._call.of_keys(*self.keys), shape_of_keys(shape, *self.keys))
 
     @property
     def rows_held(self) -> int:

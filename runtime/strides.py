@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from npuc.runtime.arguments import BFLOAT16, LARGEST_ARGUMENT, KernelArgument, to_buffer
+from npuc.runtime.backends.masks import left_keys
 from npuc.runtime.kernel_file import KernelFile, Strides
 
 WORD_BYTES = 4
@@ -34,7 +36,11 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
             strides[argument.role] = found
     for argument in kernel.outputs:
         buffers[argument.buffer] = bytearray(argument.nbytes)
-    return Held(buffers, kernel.laid_out(strides))
+    kernel = kernel.laid_out(strides)
+    for argument in kernel.inputs:
+        if argument.role == "mask":
+            kernel = replace(kernel, keys=left_keys(arrays[argument.name]))
+    return Held(buffers, kernel)
 
 
 def _strides(kernel: KernelFile, argument: KernelArgument, array: np.ndarray) -> Strides | None:

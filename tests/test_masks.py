@@ -16,7 +16,7 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.masks import mask_copy
 from npuc.passes.options import Options
-from npuc.runtime.backends.masks import copied_mask
+from npuc.runtime.backends.masks import copied_mask, left_keys
 
 TYPES = {"i1": np.bool_, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f16": np.float16}
 HIDDEN = ml_dtypes.bfloat16(-(2.0**127))
@@ -169,3 +169,34 @@ def test_one_loaded_kernel_serves_masks_of_all_shapes_and_lengths() -> None:
             expected = attended(*(x.astype(ml_dtypes.bfloat16) for x in (q, k, v)), limits)
             out = loaded(q, k, v, mask).astype(np.float64)
             assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("first,end", [(0, 37), (70, 131), (299, 300)])
+def test_keys_before_and_behind_those_that_a_mask_leaves_are_not_read(first: int, end: int, causal: bool) -> None:
+    """A cache that is filled in part; sentences that are padded on the left."""
+    random = np.random.default_rng(end)
+    q = random.standard_normal((1, 2, 300 if causal else 5, 32)).astype(ml_dtypes.bfloat16)
+    k, v = random.standard_normal((2, 1, 2, 300, 32)).astype(ml_dtypes.bfloat16)
+    mask = np.zeros((1, 1, 1, 300), np.float32)
+    mask[..., :first] = mask[..., end:] = -np.inf
+    limits = np.where(np.arange(300) <= np.arange(300)[:, None], mask, -np.inf) if causal else mask
+    out = npuc.attention(q, k, v, mask, causal=causal, backend="emulator", fallback=()).astype(np.float64)
+    expected = attended(q, k, v, limits)
+    assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+    words = {c["channel"]: 0 for c in npuc.last_stats().dma if c["row"] == 0 and c["direction"] == "mm2s"}
+    for c in npuc.last_stats().dma:
+        if c["row"] == 0 and c["direction"] == "mm2s":
+            words[c["channel"]] += c["words"]
+    items, blocks = 2 * (3 if causal else 1) * 4, -(-(end - first) // 32)
+    assert 0 < words[0] <= items * 2 * blocks * 32 * 16
+
+
+@pytest.mark.parametrize("kind", ["f32", "bf16", "i1"])
+def test_the_keys_that_a_mask_leaves_are_those_between_the_first_and_the_last_seen(kind: str) -> None:
+    keep = np.zeros((2, 3, 5, 40), bool)
+    keep[1, 0, 2, 7:9] = keep[0, 2, 4, 30] = True
+    mask = keep if kind == "i1" else np.where(keep, 0, -1e9).astype(TYPES[kind])
+    assert left_keys(mask) == (7, 31)
+    assert left_keys(mask[:1]) == (30, 31) and left_keys(mask[0, 0]) == (0, 1)
+    assert left_keys(mask[..., 7:31]) is None and left_keys(mask[..., :1]) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import InputError
@@ -48,6 +48,11 @@ class Call:
     def heads_in_all(self) -> int:
         """Heads of all batch entries."""
         return self.batch * self.heads
+
+    def of_keys(self, first: int, end: int) -> Call:
+        """The same call without the keys before `first` and from `end` on."""
+        diagonal = self.diagonal if self.diagonal == NO_DIAGONAL else self.diagonal - first
+        return replace(self, key_length=end - first, diagonal=diagonal)
 
     def kv_head(self, head: int) -> int:
         return head // (self.heads // self.kv_heads)

@@ -86,6 +86,11 @@ def mask_copy(plan: Plan, call: Call, shape: Sequence[int]) -> MaskCopy:
     )
 
 
+def shape_of_keys(shape: Sequence[int], first: int, end: int) -> tuple[int, ...]:
+    """The shape of a mask without the keys before `first` and from `end` on."""
+    return (*shape[:-1], min(shape[-1], end - first))
+
+
 def queries_held(plan: Plan, call: Call) -> int:
     """Rows that Q and O have in the buffers of a call: with a mask, where an item has more, as many as that."""
     return max(call.query_length, plan.rows_per_item if plan.mask_parts else 0)

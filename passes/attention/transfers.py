@@ -8,12 +8,12 @@ last key block has fewer keys than a block, other rows of the same head fill it,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.attention.call import Call
-from npuc.passes.attention.masks import mask_copy, queries_held
+from npuc.passes.attention.masks import MaskCopy, mask_copy, queries_held
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
 from npuc.passes.attention.work import Item, Work
 
@@ -89,20 +89,27 @@ def whole_arguments(
     words = plan.row_words
     queries = (call.batch, call.heads, queries_held(plan, call), words)
     keys = (call.batch, call.kv_heads, call.key_length, words)
-    mask, per_query = None, False
-    if mask_shape is not None:
-        copy = mask_copy(plan, call, mask_shape)
-        head = copy.rows * copy.row_words
-        alone = (copy.heads * head if copy.batch > 1 else 0, head if copy.heads > 1 else 0)
-        mask, per_query = Operand(numbers["mask"], 0, *alone, copy.row_words), copy.per_query
     return Operands(
         contiguous(numbers["q"], *queries),
         contiguous(numbers["k"], *keys),
         contiguous(numbers["v"], *keys),
         contiguous(numbers["out"], *queries),
-        mask,
-        per_query,
+        *(() if mask_shape is None else _mask_operand(numbers["mask"], mask_copy(plan, call, mask_shape))),
     )
+
+
+def _mask_operand(argument: int, copy: MaskCopy) -> tuple[Operand, bool]:
+    head = copy.rows * copy.row_words
+    batch = copy.heads * head if copy.batch > 1 else 0
+    return Operand(argument, 0, batch, head if copy.heads > 1 else 0, copy.row_words), copy.per_query
+
+
+def without_keys(operands: Operands, copy: MaskCopy, first: int) -> Operands:
+    """Those of the same call from key `first` on; copy: the mask's of the keys that are left."""
+    assert operands.mask is not None
+    k, v = (replace(one, offset=one.place(0, 0, first)) for one in (operands.k, operands.v))
+    mask, per_query = _mask_operand(operands.mask.argument, copy)
+    return replace(operands, k=k, v=v, mask=mask, mask_per_query=per_query)
 
 
 def check_strides(plan: Plan, operands: Operands) -> None:

@@ -10,6 +10,25 @@ from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
 from npuc.runtime.check import hides
 
 
+def left_keys(mask: np.ndarray) -> tuple[int, int] | None:
+    """The first key that a mask leaves to any query and the end of them; None where those are all it has, or one."""
+    keys = mask.shape[-1]
+    seen = np.zeros(keys, np.bool_)
+    if keys == 1 or (_leaves(mask[..., :1]).any() and _leaves(mask[..., -1:]).any()):
+        return None
+    rows = mask.shape[-2] if mask.ndim > 1 else 1
+    for plane in mask.reshape(-1, rows, keys):
+        seen |= _leaves(plane).any(axis=0)
+        if seen[0] and seen[-1]:
+            return None
+    first, behind = (int(np.argmax(order)) for order in (seen, seen[::-1]))
+    return (first, keys - behind) if seen.any() else (0, 1)
+
+
+def _leaves(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype == np.bool_ else ~hides(values)
+
+
 def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
     """The copy of a mask, boolean (true = keep) or added, of any shape that broadcasts to the call's scores.
 
