@@ -14,7 +14,7 @@ import npuc
 from npuc.compiler import cli
 from npuc.compiler.frontend.attention import Attention
 from npuc.passes.attention.choose import make_plan
-from npuc.passes.attention.masks import mask_copy
+from npuc.passes.attention.masks import MaskCopy, mask_copy
 from npuc.passes.options import Options
 from npuc.runtime.backends.masks import copied_mask, left_keys
 
@@ -200,3 +200,9 @@ def test_the_keys_that_a_mask_leaves_are_those_between_the_first_and_the_last_se
     assert left_keys(mask) == (7, 31)
     assert left_keys(mask[:1]) == (30, 31) and left_keys(mask[0, 0]) == (0, 1)
     assert left_keys(mask[..., 7:31]) is None and left_keys(mask[..., :1]) is None
+
+
+def test_a_mask_whose_copy_no_argument_holds_is_not_supported() -> None:
+    copy = MaskCopy(64, 64, 8192, 256, 1, 32, 8192, per_query=True)
+    with pytest.raises(npuc.UnsupportedError, match="549,755,813,888 bytes.*4,294,967,296.*heads or batch share"):
+        copied_mask(copy, np.zeros((1, 1, 1, 1), bool))
