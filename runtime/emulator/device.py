@@ -17,7 +17,7 @@ from npuc.runtime.apart import check
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose
-from npuc.runtime.emulator.early_loads import early_load_notes
+from npuc.runtime.emulator.early_loads import explain
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError, UndefinedData
 from npuc.runtime.emulator.leftovers import Leftover, left_over, settle
 from npuc.runtime.emulator.recorder import Recorder
@@ -108,7 +108,7 @@ class Device:
             if error.place is None:
                 error.place = Place(f"cycle {array.clock.cycle}")
             if isinstance(error, UndefinedData):
-                error.details = [*error.details, *early_load_notes(array, operations)]
+                explain(error, array, operations)
             if error.diagnosis is None:
                 error.details = [*error.details, *stack_notes(array)]
             if recorder is not None:

@@ -14,30 +14,47 @@ from npuc.compiler.target.npu1 import geometry
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
+    from npuc.runtime.emulator.errors import UndefinedData
 
 LINES = 4
 
 
-def early_load_notes(array: Array, operations: Sequence[txn.Operation]) -> list[str]:
-    """A line a load, the first `LINES` of them in the order of their cycles, and how many more there are."""
+def explain(error: UndefinedData, array: Array, operations: Sequence[txn.Operation]) -> None:
+    """Adds the loads to what an error says: the first `LINES` of them, and how many more there are.
+
+    Where the sequence writes what was loaded too early that is the remedy, too: the most likely root.
+    """
+    late, others = _notes(array, operations)
+    lines = [*late, *others]
+    if not lines:
+        return
+    more = [f"{len(lines) - LINES} more loads of memory never written"] if len(lines) > LINES else []
+    error.details = [*error.details, *lines[:LINES], *more]
+    error.remedy = late[0] if late else f"npuc run --json names loads of memory never written: {len(lines)} so far"
+
+
+def _notes(array: Array, operations: Sequence[txn.Operation]) -> tuple[list[str], list[str]]:
+    """A line a load, in the order of their cycles: of bytes that the sequence writes, and of others."""
     written = list(_written(operations))
-    found: list[tuple[bool, int, str]] = []
+    late: list[tuple[int, str]] = []
+    others: list[tuple[int, str]] = []
     for place, tile in array.tiles.items():
         if tile.memory is None:
             continue
         for (core, address), load in tile.memory.early_loads.items():
             first, end = load.offset, load.offset + load.size
-            writers = (n for where, start, stop, n in written if where == place and start < end and first < stop)
-            number = next(writers, None)
             text = (
                 f"{core}, bundle {address:#x}, loaded {load.size} bytes at {first:#x} of {tile.memory.name} in cycle "
+                f"{load.cycle}, when nothing had written them"
             )
-            text += f"{load.cycle}, when nothing had written them"
-            if number is not None:
+            writers = (n for where, start, stop, n in written if where == place and start < end and first < stop)
+            number = next(writers, None)
+            if number is None:
+                others.append((load.cycle, text))
+            else:
                 text += f"; sequence operation {number} writes them, later: the load belongs behind a lock"
-            found.append((number is None, load.cycle, text))
-    lines = [text for _, _, text in sorted(found)]
-    return lines[:LINES] + ([f"{len(lines) - LINES} more loads of memory never written"] if len(lines) > LINES else [])
+                late.append((load.cycle, text))
+    return [text for _, text in sorted(late)], [text for _, text in sorted(others)]
 
 
 def _written(operations: Sequence[txn.Operation]) -> Iterator[tuple[tuple[int, int], int, int, int]]:

@@ -52,6 +52,7 @@ def test_the_load_of_a_parameter_that_is_not_there_yet_is_named(how: str, engine
     first = caught.value.details[0]
     assert f"loaded 4 bytes at {PARAMETER:#x} of the memory of core(0,2)" in first
     assert "sequence operation 2 writes them" in first
+    assert caught.value.remedy == first  # said on the terminal, too
     if engine == "interpreter" and how != "lane":  # a vector has one reason for all its lanes
         assert f"loads 4 bytes at {0x70000 + PARAMETER:#x}, memory never written" in str(caught.value)
 
