@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from npuc.compiler.emit.npua import ControlTemplate, Npua
-    from npuc.passes.attention.call import Call
+    from npuc.passes.attention.call import Call, Left
     from npuc.passes.attention.masks import MaskCopy
     from npuc.passes.attention.plan import Plan
 
@@ -108,7 +108,7 @@ class KernelFile(DescribedKernel):
 
     call: Call | None = None  # what differs from the call that the file's own sequence is for
     strides: Mapping[str, Strides] = field(default_factory=dict)  # by role, of arguments that are not row-major
-    keys: tuple[int, int] | None = None  # first and end of those that the call's mask leaves, where not all
+    left: Left | None = None  # what the call's mask leaves, where that is less than all
 
     @cached_property
     def plan(self) -> Plan:
@@ -134,7 +134,7 @@ class KernelFile(DescribedKernel):
 
     def sequence(self) -> bytes:
         """The runtime sequence as a TXN binary. Raises InputError where a length is open."""
-        if self.call is None and not self.strides and self.keys is None:
+        if self.call is None and not self.strides and self.left is None:
             _ = self.attention.lengths
             return bytes(self.control.instantiate({}))
         from npuc.passes.attention.sequence import sequence
@@ -146,8 +146,8 @@ class KernelFile(DescribedKernel):
         operands = whole_arguments(self.plan, call, numbers, mask)
         moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
         operands = replace(operands, **moved)
-        if self.keys is not None:
-            operands, call = without_keys(operands, self.mask_copy, self.keys[0]), call.of_keys(*self.keys)
+        if self.left is not None:
+            operands, call = without_keys(operands, self.mask_copy, self.left.first), call.leaving(self.left)
         return sequence(self.plan, call, operands, self.metadata.get("sequence", "default"))
 
     @property
@@ -181,9 +181,10 @@ class KernelFile(DescribedKernel):
         from npuc.passes.attention.masks import mask_copy, shape_of_keys
 
         shape = next(argument.shape for argument in self.arguments if argument.role == "mask")
-        if self.keys is None:
+        if self.left is None:
             return mask_copy(self.plan, self._call, shape)
-        return mask_copy(self.plan, self._call.of_keys(*self.keys), shape_of_keys(shape, *self.keys))
+        keys = self.left.first, self.left.end
+        return mask_copy(self.plan, self._call.leaving(self.left), shape_of_keys(shape, *keys))
 
     @property
     def rows_held(self) -> int:

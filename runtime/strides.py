@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npuc.runtime.arguments import BFLOAT16, LARGEST_ARGUMENT, KernelArgument, to_buffer
-from npuc.runtime.backends.masks import left_keys
+from npuc.runtime.backends.masks import what_is_left
 from npuc.runtime.kernel_file import KernelFile, Strides
 
 WORD_BYTES = 4
@@ -39,7 +39,7 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
     kernel = kernel.laid_out(strides)
     for argument in kernel.inputs:
         if argument.role == "mask":
-            kernel = replace(kernel, keys=left_keys(arrays[argument.name]))
+            kernel = replace(kernel, left=what_is_left(arrays[argument.name]))
     return Held(buffers, kernel)
 
 

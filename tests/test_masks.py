@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
@@ -13,10 +14,12 @@ from guarded_memory import guarded_memory
 import npuc
 from npuc.compiler import cli
 from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.masks import MaskCopy, mask_copy
+from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
-from npuc.runtime.backends.masks import copied_mask, left_keys
+from npuc.runtime.backends.masks import copied_mask, what_is_left
 
 TYPES = {"i1": np.bool_, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f16": np.float16}
 HIDDEN = ml_dtypes.bfloat16(-(2.0**127))
@@ -193,13 +196,63 @@ def test_keys_before_and_behind_those_that_a_mask_leaves_are_not_read(first: int
 
 
 @pytest.mark.parametrize("kind", ["f32", "bf16", "i1"])
-def test_the_keys_that_a_mask_leaves_are_those_between_the_first_and_the_last_seen(kind: str) -> None:
+def test_what_a_mask_leaves_is_between_the_first_and_the_last_key_seen(kind: str) -> None:
     keep = np.zeros((2, 3, 5, 40), bool)
     keep[1, 0, 2, 7:9] = keep[0, 2, 4, 30] = True
     mask = keep if kind == "i1" else np.where(keep, 0, -1e9).astype(TYPES[kind])
-    assert left_keys(mask) == (7, 31)
-    assert left_keys(mask[:1]) == (30, 31) and left_keys(mask[0, 0]) == (0, 1)
-    assert left_keys(mask[..., 7:31]) is None and left_keys(mask[..., :1]) is None
+    assert what_is_left(mask) == (7, 31, 5, 26)
+    assert what_is_left(mask[:1]) == (30, 31, None, 26) and what_is_left(mask[0, 0]) == (0, 1, None, None)
+    assert what_is_left(mask[:, :, 2:3]) == (7, 9, None, None)
+    assert what_is_left(mask[..., :1]) is None and what_is_left(np.ones((3, 3), bool)) is None
+
+
+def seen_by(call: Call, query: int) -> set[int]:
+    """Keys by CONTRACT's words: i - window < j <= i, i along the diagonal."""
+    here = query + call.diagonal
+    return {key for key in range(call.key_length) if here - call.window < key <= here}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_call_with_the_limits_of_its_mask_sees_what_it_saw_of_what_the_mask_leaves(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    queries, keys = (int(n) for n in random.integers(1, 14, 2))
+    diagonal = int(random.choice((NO_DIAGONAL, 0, keys - queries)))
+    window = NO_WINDOW if diagonal == NO_DIAGONAL else int(random.choice((NO_WINDOW, 1, 3, 20)))
+    call = Call(1, 1, 1, queries, keys, 1.0, diagonal=diagonal, window=window)
+    band = np.arange(keys) - np.arange(queries)[:, None]
+    mask = (band >= random.integers(-14, 3)) & (band <= random.integers(-3, 14)) & (random.random(band.shape) < 0.8)
+    mask[:, : random.integers(0, 3)] = False
+    left = what_is_left(mask)
+    changed = call if left is None else call.leaving(left)
+    first = 0 if left is None else left.first
+    for query in range(queries):
+        wanted = {key for key in seen_by(call, query) if mask[query, key]}
+        now = {key + first for key in seen_by(changed, query)}
+        assert {key for key in now if mask[query, key]} == wanted
+
+
+@pytest.mark.parametrize("window", [None, 90])
+def test_a_mask_that_is_a_limit_costs_what_the_limit_costs(window: int | None) -> None:
+    band = np.arange(1500)[:, None] - np.arange(1500)
+    left = what_is_left((band >= 0) & (band < (window or 1500)))
+    call = Call(1, 1, 1, 1500, 1500, 1.0)
+    assert left is not None
+    limited = replace(call, diagonal=0, window=window or NO_WINDOW)
+    works = [Work(one, 128, 32, 1) for one in (call.leaving(left), limited, call)]
+    blocks = [sum(item.end - item.first for item in work.of_group(0)) for work in works]
+    assert blocks[0] == blocks[1] < 0.6 * blocks[2]
+
+
+@pytest.mark.parametrize("low,high", [(-200, 0), (-30, 25), (40, 70)])
+def test_masks_that_are_bands_are_right(low: int, high: int) -> None:
+    random = np.random.default_rng(high)
+    q, k, v = random.standard_normal((3, 1, 1, 200, 32)).astype(ml_dtypes.bfloat16)
+    band = np.arange(200) - np.arange(200)[:, None]
+    mask = (band >= low) & (band <= high) & (random.random((200, 200)) < 0.9)
+    out = npuc.attention(q, k, v, mask, backend="emulator", fallback=()).astype(np.float64)
+    expected = attended(q, k, v, mask)
+    assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+    assert not out[~expected.any(axis=-1)].any()
 
 
 def test_a_mask_whose_copy_no_argument_holds_is_not_supported() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from npuc.compiler.diagnostics import InputError
 
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 NO_DIAGONAL = 1 << 20
 NO_WINDOW = 1 << 22
 LENGTH_LIMIT = 1 << 16
+
+
+class Left(NamedTuple):
+    """What a mask leaves at most: keys first .. end - 1; where not None, to query i those from i + low on, up to
+    i + high."""
+
+    first: int
+    end: int
+    low: int | None = None
+    high: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,21 @@ class Call:
         """Heads of all batch entries."""
         return self.batch * self.heads
 
-    def of_keys(self, first: int, end: int) -> Call:
-        """The same call without the keys before `first` and from `end` on."""
-        diagonal = self.diagonal if self.diagonal == NO_DIAGONAL else self.diagonal - first
-        return replace(self, key_length=end - first, diagonal=diagonal)
+    def leaving(self, left: Left) -> Call:
+        """The same call where what its mask leaves is known: of the keys that it leaves."""
+        limit = self.diagonal if self.diagonal == NO_DIAGONAL else self.diagonal - left.first
+        low = None if self.window == NO_WINDOW else limit - self.window + 1  # of key - query
+        if left.low is not None:
+            low = left.low - left.first if low is None else max(low, left.low - left.first)
+        if left.high is not None:
+            limit = min(limit, left.high - left.first)
+        keys, window = left.end - left.first, NO_WINDOW
+        if low is not None:
+            limit = min(limit, keys - 1)  # the first query sees all keys up to there
+            window = limit - low + 1
+            if window < 1:  # no query sees any key
+                limit, window = -self.query_length, 1
+        return replace(self, key_length=keys, diagonal=limit, window=window)
 
     def kv_head(self, head: int) -> int:
         return head // (self.heads // self.kv_heads)

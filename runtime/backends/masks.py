@@ -5,24 +5,34 @@ from __future__ import annotations
 import numpy as np
 
 from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.call import Left
 from npuc.passes.attention.masks import HIDDEN_BITS, MaskCopy
 from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
 from npuc.runtime.check import hides
 
 
-def left_keys(mask: np.ndarray) -> tuple[int, int] | None:
-    """The first key that a mask leaves to any query and the end of them; None where those are all it has, or one."""
-    keys = mask.shape[-1]
-    seen = np.zeros(keys, np.bool_)
-    if keys == 1 or (_leaves(mask[..., :1]).any() and _leaves(mask[..., -1:]).any()):
-        return None
-    rows = mask.shape[-2] if mask.ndim > 1 else 1
-    for plane in mask.reshape(-1, rows, keys):
-        seen |= _leaves(plane).any(axis=0)
-        if seen[0] and seen[-1]:
+def what_is_left(mask: np.ndarray) -> Left | None:
+    """What a mask leaves to all queries together; None where that is no less than all, or its keys are alike."""
+    keys, rows = mask.shape[-1], mask.shape[-2] if mask.ndim > 1 else 1
+    first, end, low, high = keys, 0, keys, -rows
+    for plane in mask.reshape(-1, rows, keys) if keys > 1 else ():
+        leaves = _leaves(plane)
+        query = np.flatnonzero(leaves.any(axis=1))
+        if query.size:
+            begins = leaves.argmax(axis=1)[query]
+            ends = keys - leaves[:, ::-1].argmax(axis=1)[query]
+            first, end = min(first, int(begins.min())), max(end, int(ends.max()))
+            low, high = min(low, int((begins - query).min())), max(high, int((ends - query).max()) - 1)
+        if first == 0 and end == keys and (rows == 1 or (low <= 1 - rows and high >= keys - 1)):
             return None
-    first, behind = (int(np.argmax(order)) for order in (seen, seen[::-1]))
-    return (first, keys - behind) if seen.any() else (0, 1)
+    if keys == 1:
+        return None
+    if end == 0:
+        return Left(0, 1)
+    low_limits, high_limits = rows > 1 and low + rows - 1 > first, rows > 1 and high < end - 1
+    if first == 0 and end == keys and not low_limits and not high_limits:
+        return None
+    return Left(first, end, low if low_limits else None, high if high_limits else None)
 
 
 def _leaves(values: np.ndarray) -> np.ndarray:

@@ -22,8 +22,9 @@ def padded(kernel: KernelFile, buffers: Sequence[bytearray | memoryview]) -> lis
         buffer = buffers[argument.buffer]
         if argument.role == "mask":
             mask = np.frombuffer(buffer, DEVICE_DTYPES[argument.device_dtype]).reshape(argument.shape)
-            first, end = kernel.keys or (0, mask.shape[-1])
-            held[argument.buffer] = copied_mask(kernel.mask_copy, mask[..., first:end] if mask.shape[-1] > 1 else mask)
+            if kernel.left is not None and mask.shape[-1] > 1:
+                mask = mask[..., kernel.left.first : kernel.left.end]
+            held[argument.buffer] = copied_mask(kernel.mask_copy, mask)
             continue
         shape, wanted = _rows(argument), _rows_held(kernel, argument)
         if shape != wanted:
