@@ -255,6 +255,17 @@ def test_masks_that_are_bands_are_right(low: int, high: int) -> None:
     assert not out[~expected.any(axis=-1)].any()
 
 
+@pytest.mark.parametrize("offset", [-9e8, -70000.0, 9e8])
+def test_large_numbers_added_to_whole_rows_change_nothing(offset: float) -> None:
+    random = np.random.default_rng(2)
+    q, k, v = random.standard_normal((3, 1, 1, 40, 32)).astype(ml_dtypes.bfloat16)
+    mask = random.choice((0.0, 64.0, 128.0, -1e3), (40, 40)).astype(np.float32)
+    mask[::2] += np.float32(offset)
+    out = npuc.attention(q, k, v, mask, backend="emulator", fallback=()).astype(np.float64)
+    expected = attended(q, k, v, mask)
+    assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+
+
 def test_a_mask_whose_copy_no_argument_holds_is_not_supported() -> None:
     copy = MaskCopy(64, 64, 8192, 256, 1, 32, 8192, per_query=True)
     with pytest.raises(npuc.UnsupportedError, match="549,755,813,888 bytes.*4,294,967,296.*heads or batch share"):

@@ -1,7 +1,8 @@
 """The mask operand as the shims read it: a copy of the caller's mask in bf16 parts, made for each call.
 
 Rows of the copy are as long as all key blocks: for each block its part of the mask, in `parts` pieces of `key_block`
-numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  A size of 1 stays one
+numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  From rows whose
+largest number is beyond 2^16 it is subtracted, which changes no softmax.  A size of 1 stays one
 in front; a mask alike for all queries has as many rows as a column takes of an item, which all items read.
 """
 

@@ -10,6 +10,9 @@ from npuc.passes.attention.masks import HIDDEN_BITS, MaskCopy
 from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
 from npuc.runtime.check import hides
 
+LARGE = 2.0**16
+"""bf16 numbers beyond it are 512 apart: of a row's largest number and those below it only differences count."""
+
 
 def what_is_left(mask: np.ndarray) -> Left | None:
     """What a mask leaves to all queries together; None where that is no less than all, or its keys are alike."""
@@ -67,13 +70,22 @@ def _fill(copied: np.ndarray, copy: MaskCopy, rows: np.ndarray) -> None:
         copied[:, :, part] = keys.reshape(len(rows), copy.blocks, copy.key_block)
 
 
+def _shift(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """[rows, 1]: the largest number of a row where it is so large that scores beside it lose their own digits.
+
+    Softmax is the same whatever is subtracted from a whole row; below a large number all that counts are differences.
+    """
+    largest = np.where(hidden, np.float32(-np.inf), values).max(axis=-1, keepdims=True)
+    return np.where(np.isfinite(largest) & (np.abs(largest) > LARGE), largest, np.float32(0))
+
+
 def _parts(rows: np.ndarray, parts: int) -> list[np.ndarray]:
     """bf16 bits whose sum is the mask, `HIDDEN_BITS` and zeros where it hides a key."""
     if rows.dtype == np.bool_:
         return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][:parts]
     hidden = hides(rows)
     values = rows.astype(np.float32)
-    rest = np.where(hidden, np.float32(0), values)
+    rest = np.where(hidden, np.float32(0), values - _shift(values, hidden))
     found = []
     for part in range(parts):
         high = round_to_bf16(rest)
