@@ -19,6 +19,7 @@ from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.masks import MaskCopy, mask_copy
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
+from npuc.runtime.backends import masks
 from npuc.runtime.backends.masks import copied_mask, what_is_left
 
 TYPES = {"i1": np.bool_, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f16": np.float16}
@@ -197,13 +198,14 @@ def test_keys_before_and_behind_those_that_a_mask_leaves_are_not_read(first: int
 
 @pytest.mark.parametrize("kind", ["f32", "bf16", "i1"])
 def test_what_a_mask_leaves_is_between_the_first_and_the_last_key_seen(kind: str) -> None:
-    keep = np.zeros((2, 3, 5, 40), bool)
-    keep[1, 0, 2, 7:9] = keep[0, 2, 4, 30] = True
+    keep = np.zeros((2, 3, 100, 400), bool)
+    keep[1, 0, 20, 70:90] = keep[0, 2, 40, 300] = True
     mask = keep if kind == "i1" else np.where(keep, 0, -1e9).astype(TYPES[kind])
-    assert what_is_left(mask) == (7, 31, 5, 26)
-    assert what_is_left(mask[:1]) == (30, 31, None, 26) and what_is_left(mask[0, 0]) == (0, 1, None, None)
-    assert what_is_left(mask[:, :, 2:3]) == (7, 9, None, None)
-    assert what_is_left(mask[..., :1]) is None and what_is_left(np.ones((3, 3), bool)) is None
+    assert what_is_left(mask) == (70, 301, 50, 260)
+    assert what_is_left(mask[:1]) == (300, 301, 260, 260) and what_is_left(mask[0, 0]) == (0, 1, None, None)
+    assert what_is_left(mask[:, :, 20:21]) == (70, 90, None, None)
+    assert what_is_left(mask[..., :1]) is None and what_is_left(np.ones((300, 300), bool)) is None
+    assert what_is_left(mask[1, 0, 20:21, 60:100]) is None, "not worth another sequence"
 
 
 def seen_by(call: Call, query: int) -> set[int]:
@@ -213,7 +215,10 @@ def seen_by(call: Call, query: int) -> set[int]:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_call_with_the_limits_of_its_mask_sees_what_it_saw_of_what_the_mask_leaves(seed: int) -> None:
+def test_a_call_with_the_limits_of_its_mask_sees_what_it_saw_of_what_the_mask_leaves(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masks, "WORTH", 1)
     random = np.random.default_rng(seed)
     queries, keys = (int(n) for n in random.integers(1, 14, 2))
     diagonal = int(random.choice((NO_DIAGONAL, 0, keys - queries)))

@@ -14,8 +14,12 @@ LARGE = 2.0**16
 """bf16 numbers beyond it are 512 apart: of a row's largest number and those below it only differences count."""
 
 
+WORTH = 32
+"""Keys: fewer than a block are not left out."""
+
+
 def what_is_left(mask: np.ndarray) -> Left | None:
-    """What a mask leaves to all queries together; None where that is no less than all, or its keys are alike."""
+    """What a mask leaves to all queries together; None where that is hardly less than all, or its keys are alike."""
     keys, rows = mask.shape[-1], mask.shape[-2] if mask.ndim > 1 else 1
     first, end, low, high = keys, 0, keys, -rows
     for plane in mask.reshape(-1, rows, keys) if keys > 1 else ():
@@ -30,12 +34,14 @@ def what_is_left(mask: np.ndarray) -> Left | None:
             return None
     if keys == 1:
         return None
-    if end == 0:
+    if end == 0 and keys > WORTH:
         return Left(0, 1)
-    low_limits, high_limits = rows > 1 and low + rows - 1 > first, rows > 1 and high < end - 1
-    if first == 0 and end == keys and not low_limits and not high_limits:
-        return None
-    return Left(first, end, low if low_limits else None, high if high_limits else None)
+    first, end = first if first >= WORTH else 0, end if keys - end >= WORTH else keys
+    limits = (
+        low if rows > 1 and low + rows - 1 >= first + WORTH else None,
+        high if rows > 1 and high + WORTH < end else None,
+    )
+    return None if (first, end, *limits) == (0, keys, None, None) else Left(first, end, *limits)
 
 
 def _leaves(values: np.ndarray) -> np.ndarray:
