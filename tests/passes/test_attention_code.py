@@ -26,6 +26,9 @@ SHAPES = [
         (128, 16, 320, 0.125),
         (128, 32, 64, 0.3),
     )
+] + [  # the longest programs
+    dict(head_dim=64, query_length=64, heads=1, mask="add", dtype="f32", softcap=30.0, recipe="accurate", causal=True),
+    dict(head_dim=256, query_length=64, heads=1, mask="keep", softcap=30.0, window=9),
 ]
 
 
