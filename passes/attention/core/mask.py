@@ -6,16 +6,14 @@ score comes in, so that large masks cancel against it first.  Numbers below LEAS
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.adjust import Pair
+from npuc.passes.attention.core.adjust import Pair, References
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import (
-    HALF,
     SHUFFLE_HIGH_HALVES,
     SHUFFLE_LOW_HALVES,
     Context,
     bf16_pair,
 )
-from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -29,19 +27,18 @@ class Mask:
     def __init__(self, k: Context, parts: list[Reg]) -> None:
         self.k = k
         self.parts = [k.pointer_from(part, "p_mask") for part in parts]
-        self.state = k.pointer("state", STATE.offset("reference"), "p_reference")
+        self.references = References(k)
         self.unit = call_x(k, "mask_unit")
         self.least = k.constant_x(bf16_pair(LEAST, LEAST), "least_mask")
         self.modes = [k.scalar(mode, "mode_halves") for mode in (SHUFFLE_LOW_HALVES, SHUFFLE_HIGH_HALVES)]
         self.upper = k.scalar(-16, "upper_lanes")
 
     def begin_group(self) -> None:
-        self.reference = self.k.b.bm("reference")
-        self.k.load_bm(self.reference, self.state, "state", step=STATE.nbytes - HALF)
+        self.references.begin_group()
 
     def adjust(self, pair: Pair) -> None:
         b = self.k.b
-        addends = [self.reference] * 2
+        addends = [self.references.of_next_pair()] * 2
         for number, part in enumerate(self.parts):
             tile, turned = b.x("mask_tile"), b.x("mask_turned")
             self.k.load_x(tile, part, "mask", carried=False)

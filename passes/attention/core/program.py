@@ -202,7 +202,7 @@ def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
         b.add(isa.OR(special, moved, partial))
     with b.if_nonzero(special):
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            adjust_scores(k, [Limits(k, first_key)])
+            adjust_scores(k, [], Limits(k, first_key))
         with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
             rebase(k, not_first)
 
@@ -223,8 +223,7 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
     b.add(isa.EQZ(whole, partial))
     for condition in (whole, partial):
         with b.if_nonzero(condition), b.source("scores less the reference, with mask and limits"):
-            limits = [Limits(k, first_key)] if condition is partial else []
-            adjust_scores(k, [Mask(k, parts), Threshold(k), *limits])
+            adjust_scores(k, [Mask(k, parts), Threshold(k)], Limits(k, first_key) if condition is partial else None)
     moved = b.r("must_rebase")
     b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
@@ -233,7 +232,7 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
             compute_scores(k, keep["keys"])
             if k.shape.softcap:
                 cap_any_scores(k)
-            adjust_scores(k, [Mask(k, parts), Limits(k, first_key)])
+            adjust_scores(k, [Mask(k, parts)], Limits(k, first_key))
     k.release("k_empty")
     for _ in range(k.shape.mask_parts):
         k.release("m_empty")

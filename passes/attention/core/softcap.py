@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 import struct
 
-from npuc.passes.attention.core.adjust import Reference, Threshold, adjust_scores
+from npuc.passes.attention.core.adjust import Reference, References, Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair, f32x16, u32x16
 from npuc.passes.attention.core.mantissas import CubicInParts
 from npuc.passes.attention.core.parameters import NARROW, bf16_split
 from npuc.passes.attention.core.probabilities import Powers
-from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -107,27 +106,18 @@ def _cap(k: Context) -> None:
 
 
 class _LessReference:
-    """The reference of the group that a pair of tiles belongs to, and the largest score less it.
+    """Takes the reference from scores, and keeps the largest that results.
 
     Scores are compared as integers: wrong between negative numbers only, and the threshold is positive.
     """
 
     def __init__(self, k: Context) -> None:
-        self.k = k
-        self.halves = [k.pointer("state", STATE.offset("reference") + half, "p_reference") for half in (0, HALF)]
-        self.step = k.scalar(STATE.nbytes // (k.shape.key_tiles // 2), "state_share")
-        self.place, self.records = k.scalar(0, "state_place"), k.scalar(-STATE.nbytes, "state_records")
+        self.k, self.references = k, References(k)
         self.largest = k.constant_x(f32x16(-1.0), "largest")
 
     def applied(self, scores: list[Reg]) -> list[Reg]:
         k, b = self.k, self.k.b
-        record, offset, reference = b.r("state_record"), b.dj("state_record"), b.bm("reference")
-        b.add(isa.AND(record, self.place, self.records))
-        b.add(isa.ADD(self.place, self.place, self.step))
-        b.add(isa.MOV_mv_scl(offset, record))
-        for half, pointer in zip((reference.lo, reference.hi), self.halves, strict=True):
-            b.add(isa.VLDA_dmw_lda_am_ag_idx(half, pointer, offset), region="state")
-        moved = []
+        reference, moved = self.references.of_next_pair(), []
         for score in scores:
             less, bits = b.bm("u_moved"), b.x("u_bits")
             k.add(less, score, reference)
