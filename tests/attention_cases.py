@@ -153,7 +153,7 @@ def inputs(attention: Attention, kind: str, random: np.random.Generator) -> Arra
     arrays = {role: random.standard_normal(attention.closed_shape(role)) for role in ("q", "k", "v")}
     KINDS[kind](attention, arrays, random)
     if attention.mask is not None:
-        arrays["mask"] = _mask(attention, random)
+        arrays["mask"] = _mask(attention, random, rows_hidden=kind != "normal")
     return arrays
 
 
@@ -223,15 +223,20 @@ KINDS: dict[str, Callable[[Attention, Arrays, np.random.Generator], None]] = {
 }
 
 
-def _mask(attention: Attention, random: np.random.Generator) -> np.ndarray:
-    """Keys here and there, whole blocks and some whole rows are hidden; masks that are added add normal numbers too."""
+def _mask(attention: Attention, random: np.random.Generator, rows_hidden: bool) -> np.ndarray:
+    """Keys here and there are hidden, but the first one; with `rows_hidden` any key, whole blocks and whole rows too.
+
+    Masks that are added add normal numbers.
+    """
     argument = attention.argument("mask")
     shape = (1,) * (4 - len(argument.shape)) + tuple(size or 1 for size in argument.shape)
     keep = random.random(shape) < 0.8
-    for begin in range(0, shape[3], 64):
-        keep[..., begin : begin + 64] &= random.random((*shape[:2], 1, 1)) < 0.7
-    if shape[2] > 1:
+    if rows_hidden:
+        for begin in range(0, shape[3], 64):
+            keep[..., begin : begin + 64] &= random.random((*shape[:2], 1, 1)) < 0.7
         keep &= random.random((*shape[:3], 1)) < 0.9
+    else:
+        keep[..., 0] = True
     if argument.dtype == "i1":
         return keep.reshape(argument.shape)
     added = np.where(keep, random.standard_normal(shape), HIDDEN[random.integers(len(HIDDEN))])
