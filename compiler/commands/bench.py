@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from npuc.compiler.bench_cases import CASES, Case
-from npuc.compiler.diagnostics import UsageError
+from npuc.compiler.diagnostics import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 def command(names: tuple[str, ...], only_list: bool, options: tuple[str, ...], machine: str, as_json: bool) -> None:
     """Run benchmark cases on the emulator: cycles, what the planner predicted and what binds, utilisation, wall time.
 
-    Without names: all that kernels compute (half an hour). Cycles are the same on every run; `ratio` is cycles over
+    Without names: all of them (half an hour). Cycles are the same on every run; `ratio` is cycles over
     prediction.
     JSON: name, cycles, predicted, binds, compute, streams, ddr, dispatch, start, drain, utilization, seconds, and
-    plain: cycles of the plain style of sequence (one descriptor a task, one wait a task), null where that is not run.
+    plain: cycles of the plain style of sequence (one descriptor a task, one wait a task), null where that is not run;
+    of a case that kernels do not compute only name and unsupported: why.
     """
     from npuc.compiler.commands.compile import key_values
 
@@ -45,7 +46,10 @@ def command(names: tuple[str, ...], only_list: bool, options: tuple[str, ...], m
     chosen_options = key_values(options)
     results = []
     for case in chosen:
-        results.append(_measured(case, chosen_options, machine))
+        try:
+            results.append(_measured(case, chosen_options, machine))
+        except UnsupportedError as error:
+            results.append({"name": case.name, "unsupported": error.message})
         if not as_json:
             click.echo(_line(results[-1]))
     if as_json:
@@ -90,6 +94,8 @@ def _run(case: Case, options: dict[str, str], machine: str) -> tuple[dict[str, A
 
 
 def _line(result: dict[str, Any]) -> str:
+    if "unsupported" in result:
+        return f"{result['name']:<24} not computed: {result['unsupported']}"
     ratio = result["cycles"] / result["predicted"]
     plain = "" if result["plain"] is None else f"  plain sequence {result['plain'] / result['cycles']:.2f} times that"
     return (
