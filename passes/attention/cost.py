@@ -17,12 +17,13 @@ from npuc.passes.attention.work import Work
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
 BLOCK_FIXED = 155  # lock hand-over, ramps of the loops
 BLOCK_MAC = 1.13  # bundles for one of MACs
-BLOCK_VECTOR = 30.6  # 32 scores beyond their MACs: softmax, and what of it does not hide
-ACCURATE = 13.8  # more for them by the recipe
-SOFTCAP = 171.0  # where they are capped
+BLOCK_VECTOR = 26.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
+ACCURATE = 14.2  # more for them by the recipe
+SOFTCAP = 47.0  # where they are capped
 MASK, MASK_PART = 18.0, 8.4  # with a mask, and each of its parts
 PARTIAL_BLOCK = 16.3  # and in a block that limits hide in part
-PARTIAL_WALKED = 3.6  # where a cap or a mask has them walked over in any case
+PARTIAL_WALKED = 3.6  # where a mask has them walked over in any case
+HIDDEN_BLOCK = 90  # a block that no row sees
 ITEM_FIXED = 212
 ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided, first references
 ITEM_OUTPUT = 0.541  # and each of its outputs
@@ -83,7 +84,7 @@ def item_cycles(tiles: Tiles) -> int:
 
 def partial_cycles(tiles: Tiles) -> int:
     """What a block takes longer where the core's rows see it in part."""
-    per_score = PARTIAL_WALKED if tiles.capped or tiles.mask_parts else PARTIAL_BLOCK
+    per_score = PARTIAL_WALKED if tiles.mask_parts else PARTIAL_BLOCK
     return round(per_score * tiles.query_block * tiles.key_block / 32)
 
 

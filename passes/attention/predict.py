@@ -125,7 +125,8 @@ class Group:
         clock, tiles = self.clock, self.clock.tiles
         keys_values = clock.lanes[self.columns[0], KEYS_VALUES]
         masks = [clock.lanes[column, QUERIES] for column in self.columns] if tiles.mask_parts else []
-        half, compute = clock.block_words // 2, cost.block_cycles(tiles)
+        half = clock.block_words // 2
+        compute = cost.HIDDEN_BLOCK if clock.hidden(item) else cost.block_cycles(tiles)
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
         end, rest = begin, item.end - item.first
         while rest:
@@ -212,6 +213,12 @@ class Clock:
             return group.outputs[column][self._sent[column][token] // self.output_words - 1]
         return self.lanes[column, channel].end(token)
 
+    def hidden(self, item: Item) -> bool:
+        """Whether no row of an item sees a key: it takes one block all the same."""
+        call = self.work.call
+        last = min(item.base + self.tiles.rows, call.query_length) - 1
+        return last + call.diagonal < 0 or item.base + call.diagonal - call.window + 1 >= call.key_length
+
     def partial_blocks(self, item: Item) -> int:
         """Blocks that a core's rows see in part, of the core with the last rows."""
         call, tiles = self.work.call, self.tiles
@@ -222,7 +229,7 @@ class Clock:
         whole_low, whole_high = last + call.diagonal - call.window + 1, min(first + call.diagonal, end)
         seen = high // size - max(low, 0) // size + 1
         whole = (whole_high + 1) // size - -(-max(whole_low, 0) // size)
-        return max(0, min(seen, item.end - item.first) - max(whole, 0))
+        return max(0, min(seen, item.end - item.first) - max(whole, 0)) if not self.hidden(item) else 0
 
 
 @lru_cache(maxsize=4096)
