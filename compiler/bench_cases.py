@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from npuc.compiler.frontend.attention import Attention
 
@@ -21,12 +22,12 @@ def _case(name: str, text: str, plain: bool = False, **shape: object) -> Case:
     return Case(name, text, Attention.make(**{"heads": 32, **shape}), plain)  # type: ignore[arg-type]
 
 
-_EXAMPLE: dict[str, object] = dict(heads=4, query_length=256, head_dim=64)
-_LONG: dict[str, object] = dict(query_length=2048, head_dim=128, kv_heads=16)
-_LONG_64: dict[str, object] = dict(query_length=2048, head_dim=64)
-_CAUSAL_64: dict[str, object] = dict(query_length=2048, head_dim=64, kv_heads=16, causal=True)
-_DECODE: dict[str, object] = dict(query_length=1, key_length=2048, kv_heads=16, head_dim=128)
-_INTEGERS: dict[str, object] = dict(**_LONG, dtype="i8", precision="int8", o_scale=(1 / 32,))
+_EXAMPLE: dict[str, Any] = dict(heads=4, query_length=256, head_dim=64)
+_LONG: dict[str, Any] = dict(query_length=2048, head_dim=128, kv_heads=16)
+_LONG_64: dict[str, Any] = dict(query_length=2048, head_dim=64)
+_CAUSAL_64: dict[str, Any] = dict(query_length=2048, head_dim=64, kv_heads=16, causal=True)
+_DECODE: dict[str, Any] = dict(query_length=1, key_length=2048, kv_heads=16, head_dim=128)
+_INTEGERS: dict[str, Any] = dict(**_LONG, dtype="i8", precision="int8", o_scale=(1 / 32,))
 
 CASES: tuple[Case, ...] = (
     _case("example", "examples/attention.mlir: 4 heads, 256, D 64", plain=True, **_EXAMPLE),
