@@ -74,6 +74,8 @@ def image(number: int, calls: int, budget: float) -> Image:
         kv_heads, group = (kv_heads, group // 2) if group > 1 else (kv_heads // 2, 1)
         shared |= dict(kv_heads=kv_heads, heads=kv_heads * group)
     lengths = list(_lengths(random, number, calls, shared, first, budget))
+    if not opened:  # what is planned for few queries takes long for many
+        lengths.insert(0, lengths.pop(max(range(calls), key=lambda at: lengths[at][1] * lengths[at][2])))
     described = []
     for at, (batch, queries, keys) in enumerate(lengths):
         limits = first if at < calls // 2 else _limits(random, shared["head_dim"], capped)
