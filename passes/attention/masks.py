@@ -2,8 +2,8 @@
 
 Rows of the copy are as long as all key blocks: for each block its part of the mask, in `parts` pieces of `key_block`
 numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  From rows whose
-largest number is beyond 2^16 it is subtracted, which changes no softmax.  A size of 1 stays one
-in front; a mask alike for all queries has as many rows as a column takes of an item, which all items read.
+largest number is beyond 2^16 it is subtracted, which changes no softmax.  A size of 1 stays one in front; a mask alike
+for all queries has as many rows as a column takes of an item, which all items read.
 """
 
 from __future__ import annotations
