@@ -76,13 +76,9 @@ def _neutral(operation: Any, operands: Sequence[Value]) -> Value | None:
             continue
         if other.value == number and (either or other is operands[1]):
             return value
-        if operation.name in MAXIMA and (other.value == -math.inf or _is_start(value, other)):
+        if operation.name in MAXIMA and (other.value == -math.inf or decomposed.starts_maximum(other, value)):
             return value
     return None
-
-
-def _is_start(value: Value, other: Splat) -> bool:
-    return isinstance(value, Scores | RowMaximum) and decomposed.starts_maximum(other)
 
 
 def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:

@@ -37,7 +37,10 @@ from npuc.compiler.frontend.values import (
 )
 
 # What leaves a reduction's result alone, in words.
-STARTS = {"max": "-inf or the lowest number of its type", "sum": "0", "and": "true"}
+STARTS = {"max": "-inf, or the lowest number of its type where no score is below it", "sum": "0", "and": "true"}
+ROOM = 2.0**16
+"""What the products of rows with one another take at most in front of the scale, where a maximum starts from a number
+that is finite: beyond that their scaled sums may be below it."""
 
 
 def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimension: int) -> Value:
@@ -46,7 +49,7 @@ def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimensi
     if not isinstance(value, wanted[kind]):
         return Opaque(operation, f"it takes the {kind} of {describe(value)}")
     assert isinstance(value, Scores | Exponentials | ScoreIsMinusInfinity)
-    problem = _start_problem(kind, initial)
+    problem = _start_problem(kind, initial, value)
     if problem:
         return Opaque(operation, f"its {kind} of {describe(value)} starts from {problem}")
     axis = value.axes[dimension]
@@ -64,7 +67,7 @@ def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimensi
     return RowSum(row, value.softmax)
 
 
-def _start_problem(kind: str, initial: Value) -> str | None:
+def _start_problem(kind: str, initial: Value, value: Value) -> str | None:
     """What a reduction starts from and what it should, where that changes its result."""
     if not isinstance(initial, Splat):
         return f"{describe(initial)}, not from {STARTS[kind]}"
@@ -73,17 +76,20 @@ def _start_problem(kind: str, initial: Value) -> str | None:
     elif kind == "sum":
         neutral = initial.is_float and initial.value == 0
     else:
-        neutral = starts_maximum(initial)
+        neutral = starts_maximum(initial, value)
     return None if neutral else f"{initial.value:g}, not from {STARTS[kind]}"
 
 
-def starts_maximum(value: Value) -> bool:
-    """Whether a row maximum may start from a number: no finite score is below the lowest number of its type."""
-    return isinstance(value, Splat) and value.is_float and value.value in (-math.inf, lowest(value.type))
+def starts_maximum(start: Value, of: Value) -> bool:
+    """Whether a maximum of scores may start from a number: -inf, or the lowest of its type, as none is below."""
+    if not isinstance(of, Scores | RowMaximum) or not isinstance(start, Splat) or not start.is_float:
+        return False
+    room = ROOM * abs(math.prod(of.product.factors)) <= abs(start.value)
+    return start.value == -math.inf or (start.value == lowest(start.type) and room)
 
 
 def subtract(operation: Any, left: Value, right: Value) -> Value | None:
-    if starts_maximum(left) and isinstance(right, RowMaximum):
+    if isinstance(right, RowMaximum) and starts_maximum(left, right):
         return StartLessMaximum(right.axes)
     if not isinstance(left, Scores):
         return None

@@ -238,6 +238,18 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         [("%lowest = arith.constant 0xFF800000", "%lowest = arith.constant -1.0e+30")],
         "linalg.generic: its max of the scores starts from -1e+30, not from -inf",
     ),
+    "maximum from the lowest number, which scaled scores are below": (
+        TORCH,
+        [
+            ("%lowest = arith.constant 0xFF800000", "%lowest = arith.constant 0xFF7FFFFF"),
+            before(
+                AFTER_SCORES, f"%huge = arith.constant dense<1.0e+36> : {S4}", f"%s_2 = arith.mulf %s, %huge : {S4}"
+            ),
+            ("ins(%s, ", "ins(%s_2, "),
+            ("ins(%s :", "ins(%s_2 :"),
+        ],
+        "linalg.generic: its max of the scores starts from -3.40282e+38, not from -inf",
+    ),
     "sum from one": (
         TORCH,
         [
