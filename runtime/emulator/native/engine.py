@@ -34,10 +34,11 @@ PATIENCE, AFTER_LIMIT = 16, 64
 cycle limit stopped the core, which is a place like any other: the next block is near."""
 INTERPRETED = 1 << 62
 """As patience: no block fits before the limit."""
-SAMPLE, SHORTEST, PAUSE = 64, 100, 2048
+SAMPLE, SHORTEST, PAUSES = 64, 100, (64, 2048)
 """When of SAMPLE calls in a row, which ran fewer than SHORTEST bundles each on average, most had to change between the
-two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: PAUSE
-calls are interpreted. Calls that end at lock requests do not change the form."""
+two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: some
+calls are interpreted. Calls that end at lock requests do not change the form. PAUSES: how many calls, the first time
+and, twice as many each time it is so again, at most: while code is still being translated it is so for a short time."""
 _CARRY = SCALAR_INDEX["srCarry"]
 _MASK = (1 << 64) - 1
 _FILES = (layout.PLAIN, layout.BYPASSED)
@@ -62,6 +63,7 @@ class NativeCore(Core):
         self._next_block: Any = None
         self._program: Program | None = None
         self._calls = self._counted = self._pause = self._changes = 0
+        self._next_pause = PAUSES[0]
         self._limited = False  # the last run ended at its limit
         self._ahead: ahead.Ahead | None = None
         self.taken_over = 0  # runs that another thread had made before their turn
@@ -314,7 +316,8 @@ class NativeCore(Core):
         self._calls += 1
         if self._calls == SAMPLE:
             short = 0 <= self.bundles - self._counted < SHORTEST * SAMPLE
-            self._pause = PAUSE if short and self._changes > SAMPLE // 2 else 0
+            self._pause = self._next_pause if short and self._changes > SAMPLE // 2 else 0
+            self._next_pause = min(2 * self._next_pause, PAUSES[1]) if self._pause else PAUSES[0]
             self._calls, self._counted, self._changes = 0, self.bundles, 0
         if self._program is None:
             self._program = program_of(bytes(self.program_memory), self.strict)
