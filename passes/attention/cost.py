@@ -23,6 +23,7 @@ SOFTCAP = 47.0  # where they are capped
 MASK, MASK_PART = 7.0, 8.4  # with a mask, and each of its parts
 PARTIAL_BLOCK = 16.3  # and in a block that limits hide in part
 PARTIAL_WALKED = 14.5  # where a mask has them walked over in any case
+AGAIN = 0.5  # of a block's cycles, its scores
 HIDDEN_BLOCK = 90  # a block that no row sees
 ITEM_FIXED = 212
 ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided, first references
@@ -74,6 +75,13 @@ def stream_cycles(tiles: Tiles) -> int:
 def mask_bytes(tiles: Tiles) -> int:
     """The mask of a key block and the rows of one column."""
     return CORES_PER_COLUMN * tiles.query_block * tiles.key_block * tiles.mask_parts * ELEMENT_BYTES
+
+
+def edge_cycles(tiles: Tiles) -> int:
+    """What a block takes longer where the core's rows see it in part, or for the first time: with a mask its scores are
+    made once more."""
+    again = AGAIN * block_cycles(tiles) if tiles.mask_parts else 0.0
+    return round(again + partial_cycles(tiles))
 
 
 def item_cycles(tiles: Tiles) -> int:

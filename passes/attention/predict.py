@@ -127,6 +127,10 @@ class Group:
         masks = [clock.lanes[column, QUERIES] for column in self.columns] if tiles.mask_parts else []
         half = clock.block_words // 2
         compute = cost.HIDDEN_BLOCK if clock.hidden(item) else cost.block_cycles(tiles)
+        call = clock.work.call
+        if call.window < min(tiles.rows, call.key_length) and not clock.hidden(item):
+            # Of the cores that take a block together, to some it is the first or the last that their rows see.
+            compute += cost.edge_cycles(tiles)
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
         end, rest = begin, item.end - item.first
         while rest:
