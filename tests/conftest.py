@@ -14,7 +14,7 @@ DEFAULT_SEED = 20240
 SEED = int(os.environ.get("NPUC_TEST_SEED", DEFAULT_SEED))
 
 # Judged by results, never by the time they take on a busy machine; other examples each run where a seed is given.
-EXAMPLES = int(os.environ.get("NPUC_TEST_EXAMPLES", 40))
+EXAMPLES = int(os.environ.get("NPUC_TEST_EXAMPLES", 25))
 hypothesis.settings.register_profile(
     "npuc",
     max_examples=EXAMPLES,
