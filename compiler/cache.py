@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import logging
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from npuc.compiler.store import Store
+from npuc.compiler.store import Store, say_damaged
 
 # Old entries go when they take more; one compiled kernel takes well under a megabyte.
 SIZE_LIMIT = 512 << 20
 STORE = Store()
-
-logger = logging.getLogger("npuc.cache")
 
 
 @dataclass(frozen=True)
@@ -67,22 +64,44 @@ def cache_key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 
+class _Files(Mapping[str, bytes]):
+    """Files by name, each decompressed when it is asked for: most commands want one of twenty."""
+
+    def __init__(self, packed: bytes, places: Mapping[str, tuple[int, int]]) -> None:
+        self._packed, self._places = packed, places
+
+    def __getitem__(self, name: str) -> bytes:
+        first, last = self._places[name]
+        return zlib.decompress(self._packed[first:last])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
 def pack(entry: Entry) -> bytes:
-    """An entry's bytes, compressed: one line of JSON and the files."""
-    index = {name: len(data) for name, data in entry.files.items()}
-    head = json.dumps({"files": index, "summary": entry.summary}).encode() + b"\n"
-    return zlib.compress(head + b"".join(entry.files.values()), 1)
+    """An entry's bytes: one line of JSON and the files, compressed each; equal ones, as many cores have, once."""
+    places: dict[bytes, tuple[int, int]] = {}
+    packed, size = [], 0
+    for data in entry.files.values():
+        if data not in places:
+            packed.append(zlib.compress(data, 1))
+            places[data] = size, size + len(packed[-1])
+            size += len(packed[-1])
+    index = {name: places[data] for name, data in entry.files.items()}
+    return json.dumps({"files": index, "summary": entry.summary}).encode() + b"\n" + b"".join(packed)
 
 
 def unpack(data: bytes) -> Entry:
     """The inverse of `pack`. Raises ValueError, KeyError, TypeError or zlib.error for bytes that it did not give."""
-    head, _, rest = zlib.decompress(data).partition(b"\n")
+    head, _, packed = data.partition(b"\n")
     description = json.loads(head)
-    files, offset = {}, 0
-    for name, size in description["files"].items():
-        files[name] = rest[offset : offset + size]
-        offset += size
-    return Entry(files, description["summary"])
+    places = {name: (first, last) for name, (first, last) in description["files"].items()}
+    if not all(0 <= first <= last <= len(packed) for first, last in places.values()):
+        raise ValueError("a file lies outside the entry")
+    return Entry(_Files(packed, places), description["summary"])
 
 
 def read(key: str) -> Entry | None:
@@ -93,7 +112,7 @@ def read(key: str) -> Entry | None:
     try:
         return unpack(content)
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error):
-        logger.warning("entry %s in the cache is damaged; it is made anew", key)
+        say_damaged(key)
         return None
 
 

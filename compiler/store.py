@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 import re
 import stat
@@ -36,7 +35,6 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
-logger = logging.getLogger("npuc.cache")
 _said: set[str] = set()
 _held: dict[str, int] = {}
 """Bytes of all entries of a folder: what this process saw when it last looked at them, and what it has added since."""
@@ -79,7 +77,7 @@ class Store:
             _say(f"{cache_folder()} cannot be read: {problem.strerror}")
             return None
         if content is None:
-            logger.warning("entry %s in the cache is damaged; it is made anew", key)
+            say_damaged(key)
         return content
 
     def write(self, key: str, content: bytes, limit: int) -> None:
@@ -122,7 +120,18 @@ def _say(text: str) -> None:
         place = ""
     if place not in _said:
         _said.add(place)
-        logger.warning("working without cache: %s", text)
+        _warn(f"working without cache: {text}")
+
+
+def say_damaged(key: str) -> None:
+    """An entry does not hold what its key stands for."""
+    _warn(f"entry {key} in the cache is damaged; it is made anew")
+
+
+def _warn(text: str) -> None:
+    import logging  # a tenth of the time in which a compiled file is found in the cache
+
+    logging.getLogger("npuc.cache").warning("%s", text)
 
 
 @contextlib.contextmanager
