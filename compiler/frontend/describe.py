@@ -87,7 +87,9 @@ def _described(signature: _Signature, value: Attended | Sdpa, place: Place) -> A
         product = value.softmax.product
         query, key = (product.right, product.left) if value.softmax.key == LEFT else (product.left, product.right)
         roles = {"q": query, "k": key, "v": value.value}
-        attributes = {"scale": value.softmax.scale}
+        if product.masking is not None and product.masking.operand is not None:
+            roles["mask"] = product.masking.operand.argument
+        attributes = {"scale": value.softmax.scale, **dict(value.softmax.limits)}
     _check_arguments(signature, roles)
     _check_result(signature, value, roles)
     return _attention(signature, roles, {**attributes, "place": place})
@@ -97,6 +99,8 @@ def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
     for number, argument in enumerate(signature.block.arguments):
         if number not in roles.values():
             raise Blocked(argument, f"argument {number} ({argument.type}) has no part in the attention", "remove it")
+    if any(role != "mask" and number == roles.get("mask") for role, number in roles.items()):
+        raise Blocked(signature.block.arguments[roles["mask"]], "the mask is Q, K or V too")
     dtypes = {role: signature.dtype(roles[role]) for role in ("q", "k", "v")}
     if len(set(dtypes.values())) != 1:
         raise Blocked(signature.function, f"Q, K and V have different element types: {', '.join(dtypes.values())}")

@@ -6,8 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from npuc.compiler.frontend import masking, positions
 from npuc.compiler.frontend import recognise_decomposed as decomposed
 from npuc.compiler.frontend.constants import constant, element_type, fold
+from npuc.compiler.frontend.dense_patterns import pattern
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.values import (
     Attended,
@@ -27,17 +29,14 @@ from npuc.compiler.frontend.values import (
     describe,
 )
 
-MASK_REMEDY = (
-    "attn.sdpa with causal, window or a mask operand says it; --backend reference runs that where no kernel does"
-)
-
 Rule = Callable[[Any, Sequence[Value]], "Value | None"]
 
 
 def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
     """The result of an arith or math operation; Opaque, naming it, where it is no step of attention."""
     if operation.name == "arith.constant":
-        return constant(operation)
+        value = constant(operation)
+        return (pattern(operation) or value) if isinstance(value, Opaque) else value
     result = fold(operation, operands) or _neutral(operation, operands)
     rule = RULES.get(operation.name)
     if result is None and rule is not None:
@@ -50,8 +49,6 @@ def elementwise(operation: Any, operands: Sequence[Value]) -> Value:
     subject = next((v for v in operands if not isinstance(v, Splat)), None)
     if isinstance(subject, Attended | Sdpa):
         return Opaque(operation, "it changes the attention result", "return the attention result itself")
-    if operation.name == "linalg.index":
-        return Opaque(operation, "computing with positions (causal masks, windows) is not recognised", MASK_REMEDY)
     what = f" on {describe(subject)}" if subject is not None else ""
     return Opaque(operation, f"no step of attention that is recognised{what}")
 
@@ -76,9 +73,15 @@ def _neutral(operation: Any, operands: Sequence[Value]) -> Value | None:
             continue
         if other.value == number and (either or other is operands[1]):
             return value
-        if operation.name in MAXIMA and (other.value == -math.inf or decomposed.starts_maximum(other, value)):
+        if operation.name in MAXIMA and (other.value == -math.inf or _raises_nothing(other, value)):
             return value
     return None
+
+
+def _raises_nothing(start: Splat, value: Value) -> bool:
+    """Whether a maximum with a finite number changes nothing: it would show scores that are -inf as that number."""
+    masked = isinstance(value, Scores) and value.product.masking is not None
+    return not masked and decomposed.starts_maximum(start, value)
 
 
 def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -121,6 +124,8 @@ def _times(operation: Any, value: Value, factor: float) -> Value | None:
     if isinstance(value, Operand):
         return Operand(value.axes, value.argument, (*value.factors, factor))
     product = value.product.times(factor)
+    if product.masking is not None and factor <= 0:
+        return Opaque(operation, f"it multiplies masked scores by {factor:g}", masking.REMEDY)
     if isinstance(value, Scores):
         return Scores(value.axes, product)
     if factor < 0:  # others commute with the maximum
@@ -147,10 +152,7 @@ def _subtract(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _add(operation: Any, operands: Sequence[Value]) -> Value | None:
-    for value in operands:
-        if isinstance(value, Scores):
-            return Opaque(operation, "it adds to the scores; masks and biases are not recognised here", MASK_REMEDY)
-    return None
+    return masking.add(operation, *operands)
 
 
 def _exponential(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -162,9 +164,7 @@ def _compare(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
-    if any(isinstance(v, Scores) for v in operands):
-        return Opaque(operation, "it replaces some scores; masks are not recognised here", MASK_REMEDY)
-    return decomposed.select(operation, *operands)
+    return masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 
 RULES: dict[str, Rule] = {
@@ -177,6 +177,9 @@ RULES: dict[str, Rule] = {
     "arith.negf": _negate,
     "arith.cmpf": _compare,
     "arith.select": _select,
+    **dict.fromkeys(positions.ARITHMETIC, positions.arithmetic),
+    "arith.cmpi": positions.compare,
+    **dict.fromkeys(positions.LOGIC, positions.logic),
     "math.exp": _exponential,
     "math.exp2": _exponential,
 }

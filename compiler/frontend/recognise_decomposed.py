@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.axes import label, row_aligned
+from npuc.compiler.frontend.limits import room
 from npuc.compiler.frontend.number_formats import lowest
 from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
@@ -21,6 +22,7 @@ from npuc.compiler.frontend.values import (
     Exponentials,
     Opaque,
     Probabilities,
+    Product,
     RowIsMinusInfinity,
     RowMaximum,
     RowReciprocal,
@@ -38,9 +40,6 @@ from npuc.compiler.frontend.values import (
 
 # What leaves a reduction's result alone, in words.
 STARTS = {"max": "-inf, or the lowest number of its type where no score is below it", "sum": "0", "and": "true"}
-ROOM = 2.0**16
-"""What the products of rows with one another take at most in front of the scale, where a maximum starts from a number
-that is finite: beyond that their scaled sums may be below it."""
 
 
 def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimension: int) -> Value:
@@ -84,8 +83,7 @@ def starts_maximum(start: Value, of: Value) -> bool:
     """Whether a maximum of scores may start from a number: -inf, or the lowest of its type, as none is below."""
     if not isinstance(of, Scores | RowMaximum) or not isinstance(start, Splat) or not start.is_float:
         return False
-    room = ROOM * abs(math.prod(of.product.factors)) <= abs(start.value)
-    return start.value == -math.inf or (start.value == lowest(start.type) and room)
+    return start.value == -math.inf or (start.value == lowest(start.type) and room(of.product) <= abs(start.value))
 
 
 def subtract(operation: Any, left: Value, right: Value) -> Value | None:
@@ -155,10 +153,19 @@ def _normalise(
 
 def _same_rows(condition: RowIsMinusInfinity, softmax: Softmax) -> bool:
     """Whether the rows tested are those of the softmax, perhaps before its last factors, which are above zero."""
-    tested, used = condition.product, softmax.product
-    count = len(tested.factors)
-    same_tensor = replace(tested, factors=()) == replace(used, factors=()) and used.factors[:count] == tested.factors
-    return condition.key == softmax.key and same_tensor and all(factor > 0 for factor in used.factors[count:])
+    return condition.key == softmax.key and _differ_by_factors(condition.product, softmax.product)
+
+
+def _differ_by_factors(tested: Product, used: Product) -> bool:
+    """Whether scores are others times factors above zero."""
+    if (tested.masking is None) != (used.masking is None):
+        return False
+    if tested.masking is None or used.masking is None:
+        alike, first, then = replace(tested, factors=used.factors) == used, tested.factors, used.factors
+    else:
+        first, then = tested.masking.later, used.masking.later
+        alike = replace(tested, masking=replace(tested.masking, later=then)) == used
+    return alike and then[: len(first)] == first and all(factor > 0 for factor in then[len(first) :])
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.limits import MaskError, attributes
 from npuc.compiler.frontend.values import (
     LEFT,
     RIGHT,
@@ -39,15 +40,24 @@ def key_label(axis: Axis) -> str | None:
 
 def natural_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
     """Softmax with the natural exponential."""
-    return _softmax(operation, product, key, math.prod(product.factors, start=1.0))
+    return _softmax(operation, product, key, 1.0)
 
 
 def binary_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
     """Softmax with 2 to the power of the scores, which is e to the power of ln 2 times as much."""
-    return _softmax(operation, product, key, math.prod(product.factors, start=1.0) * math.log(2))
+    return _softmax(operation, product, key, math.log(2))
 
 
-def _softmax(operation: Any, product: Product, key: str, scale: float) -> Softmax | Opaque:
+def _softmax(operation: Any, product: Product, key: str, base: float) -> Softmax | Opaque:
+    """base: what scores are multiplied by to be under the natural exponential."""
+    scale = math.prod(product.factors, start=1.0) * base
+    limits: tuple[tuple[str, Any], ...] = ()
+    if product.masking is not None:
+        scale *= math.prod(product.masking.later)
+        try:
+            limits = attributes(product, key, base)
+        except MaskError as error:
+            return Opaque(operation, str(error), error.remedy)
     if not math.isfinite(scale):
         return Opaque(operation, f"the factors of the scores multiply to {scale:g}")
-    return Softmax(product, key, scale)
+    return Softmax(product, key, scale, limits)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.frontend import positions
 from npuc.compiler.frontend import recognise_decomposed as decomposed
 from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
 from npuc.compiler.frontend.elementwise import elementwise
@@ -58,7 +59,7 @@ def _run_body(nest: LoopNest, read: Callable[[Any], Value]) -> list[Any]:
         operands = [local[value] if value in local else _from_outside(step, read(value)) for value in step.operands]
         if step.name == "linalg.yield":
             return operands
-        result = _step(step, operands)
+        result = _step(nest, step, operands)
         for value in step.results:
             local[value] = result
     raise AssertionError("a linalg body ends in linalg.yield")
@@ -81,7 +82,9 @@ def _into_loops(nest: LoopNest, value: Value, map_: Any) -> Value:
         return Opaque(nest.operation, str(error), error.remedy)
 
 
-def _step(step: Any, operands: list[Any]) -> Any:
+def _step(nest: LoopNest, step: Any, operands: list[Any]) -> Any:
+    if step.name == "linalg.index":
+        return positions.index(step.attributes["dim"].value, nest.extents)
     if not any(isinstance(v, Accumulator | Combined) for v in operands):
         return elementwise(step, operands)
     if step.name in COMBINERS and len(operands) == 2:

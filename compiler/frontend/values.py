@@ -10,6 +10,7 @@ does not vary; two atoms where dimensions were collapsed, as (B, H).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -34,27 +35,68 @@ Axes: TypeAlias = "tuple[Axis, ...]"
 
 
 @dataclass(frozen=True)
+class Affine:
+    """constant + the sum of coefficient * coordinate, exactly; terms: (label of an atom, coefficient), sorted."""
+
+    terms: tuple[tuple[str, int], ...]
+    constant: int
+
+
+@dataclass(frozen=True)
+class MaskOperand:
+    """An argument that masks the scores: i1, true = keep, or a number added to them.
+
+    queries, keys: which length axis of the scores (LEFT, RIGHT) its last two dimensions walk, None for one element.
+    """
+
+    argument: int
+    keep: bool
+    queries: str | None
+    keys: str | None
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What hides scores, after all of their product's factors.
+
+    visible: forms over LEFT and RIGHT, a score is hidden where one is below zero.  hidden: the most that is added to a
+    hidden score, or stands in its place.  later: factors of all of it.  lengths: extents of LEFT and RIGHT.
+    """
+
+    lengths: tuple[Size, Size]
+    operand: MaskOperand | None = None
+    visible: tuple[Affine, ...] = ()
+    hidden: float = -math.inf
+    later: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Product:
-    """Q K^T or K Q^T: arguments by number, their products summed over D, times every factor."""
+    """Q K^T or K Q^T: arguments by number, their products summed over D, times every factor, and then masked."""
 
     left: int
     right: int
     factors: tuple[float, ...]
+    masking: Masking | None = None
 
     def times(self, factor: float) -> Product:
-        return replace(self, factors=(*self.factors, factor))
+        if self.masking is None:
+            return replace(self, factors=(*self.factors, factor))
+        return replace(self, masking=replace(self.masking, later=(*self.masking.later, factor)))
 
 
 @dataclass(frozen=True)
 class Softmax:
     """A softmax of a product over the length axis `key` (LEFT or RIGHT), with the exponential's base folded in.
 
-    scale: what the bare product of the arguments is multiplied by under the natural exponential.
+    scale: what the bare product of the arguments is multiplied by under the natural exponential.  limits: attributes
+    of attn.sdpa that say which keys a query sees by their positions.
     """
 
     product: Product
     key: str
     scale: float
+    limits: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,6 +132,42 @@ class Operand:
     axes: Axes
     argument: int
     factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """i1: where an argument is false."""
+
+    axes: Axes
+    argument: int
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Integers of `type` that are affine in where they lie; an axis' atoms have labels that occur once."""
+
+    axes: Axes
+    form: Affine
+    type: str
+
+
+@dataclass(frozen=True)
+class Predicate:
+    """i1: where no form is below zero; negated: where one is."""
+
+    axes: Axes
+    holds: tuple[Affine, ...]
+    negated: bool = False
+
+
+@dataclass(frozen=True)
+class MaskBias:
+    """Zero where argument `argument` (i1) is true, or where no form is below zero, and `hidden` elsewhere."""
+
+    axes: Axes
+    argument: int | None
+    visible: tuple[Affine, ...]
+    hidden: float
 
 
 @dataclass(frozen=True)
@@ -215,7 +293,8 @@ class Sdpa:
 
 
 Value: TypeAlias = (
-    "Splat | Empty | Opaque | Operand | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
+    "Splat | Empty | Opaque | Operand | Inverted | Positions | Predicate | MaskBias | OperandProduct"
+    " | Scores | RowMaximum | Shifted | Exponentials | RowSum"
     " | RowReciprocal | StartLessMaximum | Correction | Probabilities | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | Attended | Sdpa"
 )
@@ -224,6 +303,10 @@ _NAMES = {
     Splat: "a constant",
     Empty: "an uninitialised tensor",
     Operand: "an argument",
+    Inverted: "an argument turned round",
+    Positions: "positions",
+    Predicate: "a comparison of positions",
+    MaskBias: "a mask",
     OperandProduct: "a product of two tensors",
     Scores: "the scores",
     RowMaximum: "the row maximum of the scores",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from npuc.compiler.frontend.attention import Argument, Attention
 
@@ -77,6 +78,8 @@ class Composer:
         combine: the operation that adds %r to the running value.
         """
         loops = self.order(sorted({d for t in tensors for d in t.dims} | set(result.dims)))
+        for number, loop in enumerate(loops):  # @i is the number of loop i
+            body = [line.replace(f"@{loop} ", f"{number} ") for line in body]
         maps = [f"affine_map<({', '.join(loops)}) -> ({', '.join(t.dims)})>" for t in (*tensors, result)]
         kinds = ", ".join('"parallel"' if d in result.dims else '"reduction"' for d in loops)
         ins = ", ".join(t.name for t in tensors)
@@ -184,7 +187,47 @@ class Composer:
         """%a as %r, by something that changes nothing."""
         return ["%u = arith.constant 1.0 : f32", "%r = arith.mulf %a, %u : f32"]
 
-    def softmax(self, scores: Tensor) -> tuple[Tensor, Tensor | None, float]:
+    def hidden(self) -> str:
+        """A number that hides scores, as a line that makes it %hidden."""
+        return f"%hidden = arith.constant {self.rng.choice(('0xFF800000', '0xFF7FFFFF', '-1.0e9'))} : f32"
+
+    def chosen(self, condition: str) -> list[str]:
+        """Lines that give %r: %a where %{condition}, else hidden; by a choice of scores, or by adding to them."""
+        if self.rng.random() < 0.5:
+            return [self.hidden(), f"%r = arith.select %{condition}, %a, %hidden : f32"]
+        zero, bias = "%none = arith.constant 0.0 : f32", f"%bias = arith.select %{condition}, %none, %hidden : f32"
+        return [self.hidden(), zero, bias, f"%r = arith.addf {self.either('%a', '%bias')} : f32"]
+
+    def masked(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """With a mask argument: added, or true = keep."""
+        turned = mask if mask.dtype == "i1" else self.disguised(mask)
+        if mask.dtype != "i1":
+            return self.elementwise([scores, turned], [f"%r = arith.addf {self.either('%a', '%b')} : f32"])
+        body = self.chosen("b")
+        if self.rng.random() < 0.3:
+            yes = "%yes = arith.constant true"
+            body = [yes, "%not = arith.xori %b, %yes : i1", "%keep = arith.xori %yes, %not : i1", *self.chosen("keep")]
+        return self.elementwise([scores, turned], body)
+
+    def limited(self, scores: Tensor) -> tuple[Tensor, dict[str, object]]:
+        """With limits by position, and the attributes that say them."""
+        queries, keys = self.sizes["i"], self.sizes["j"]
+        corner, align = self.rng.choice(((0, "top-left"), (keys - queries, "bottom-right")))
+        found: dict[str, object] = {"causal": True, "align": align if corner else "top-left"}
+        body = ["%i = linalg.index @i : index", "%j = linalg.index @j : index", "%to = arith.subi %j, %i : index"]
+        body += [f"%last = arith.constant {corner} : index"]
+        body += [
+            self.rng.choice(("%k0 = arith.cmpi sle, %to, %last : index", "%k0 = arith.cmpi sge, %last, %to : index"))
+        ]
+        keep = "k0"
+        if self.rng.random() < 0.5 and corner + queries > 1:
+            found["window"] = window = self.rng.randrange(1, corner + queries)
+            body += [f"%first = arith.constant {corner - window} : index", "%k1 = arith.cmpi sgt, %to, %first : index"]
+            body += ["%k2 = arith.andi %k0, %k1 : i1"]
+            keep = "k2"
+        return self.elementwise([scores], [*body, *self.chosen(keep)]), found
+
+    def softmax(self, scores: Tensor, natural: bool = False) -> tuple[Tensor, Tensor | None, float]:
         """Weights, the row sum where it is still to be divided by, and the factor that the exponential's base adds."""
         if self.rng.random() < 0.3:
             type_ = self.type(scores.dims)
@@ -194,7 +237,7 @@ class Composer:
         lowest = self.rng.choice((float("-inf"), -3.4028234663852886e38))
         top = self.reduced(scores, lowest, self.rng.choice(("arith.maximumf", "arith.maxnumf")))
         shifted = self.elementwise([scores, self.disguised_row(top)], ["%r = arith.subf %a, %b : f32"])
-        base = self.rng.choice(("math.exp", "math.exp2"))
+        base = "math.exp" if natural else self.rng.choice(("math.exp", "math.exp2"))
         powers = self.disguised(self.elementwise([shifted], [f"%r = {base} %a : f32"]))
         total = self.reduced(powers, 0.0, "arith.addf")
         factor = 1.0 if base == "math.exp" else 0.6931471805599453
@@ -215,25 +258,37 @@ class Composer:
 def composed(rng: random.Random) -> tuple[str, Attention]:
     """A function and the attention that it is."""
     c = Composer(rng)
-    roles = rng.sample([("q", "i"), ("k", "j"), ("v", "j")], 3)
-    given = {role: Tensor(f"%arg{n}", (*c.outer, length, "d")) for n, (role, length) in enumerate(roles)}
+    kind = rng.choice((None, None, "add", "keep"))
+    roles = [("q", (*c.outer, "i", "d")), ("k", (*c.outer, "j", "d")), ("v", (*c.outer, "j", "d"))]
+    if kind is not None:
+        roles.append(("mask", (*c.outer, "i", "j")[rng.randrange(len(c.outer) + 1) :]))
+    rng.shuffle(roles)
+    given = {
+        role: Tensor(f"%arg{n}", dims, "i1" if role == "mask" and kind == "keep" else "f32")
+        for n, (role, dims) in enumerate(roles)
+    }
     q, q_scale = c.scaled(c.disguised(given["q"]))
     k, k_scale = c.scaled(c.disguised(given["k"]))
     scores, s_scale = c.scaled(c.product(c.disguised(q), c.disguised(k), (*c.outer, "i", "j")))
-    weights, total, base = c.softmax(c.disguised(scores))
+    limits: dict[str, object] = {}
+    if c.sizes["i"] > 1 and kind != "add" and rng.random() < 0.4:
+        scores, limits = c.limited(c.disguised(scores))
+    if kind is not None:
+        scores = c.masked(c.disguised(scores), given["mask"])
+    weights, total, base = c.softmax(c.disguised(scores), natural=kind == "add")
     attended = c.product(c.disguised(weights), c.disguised(given["v"]), (*c.outer, "i", "d"))
     if total is not None:
         attended = c.divided(c.disguised(attended), c.disguised_row(total))
     result = c.in_order(c.disguised(attended), (*c.outer, "i", "d"))
-    parameters = ", ".join(f"{given[role].name}: {c.type(given[role].dims)}" for role, _ in roles)
+    parameters = ", ".join(f"{t.name}: {c.type(t.dims, t.dtype)}" for t in given.values())
     type_ = c.type(result.dims)
     head = f"func.func @main({parameters}) -> {type_} {{"
     text = "\n".join([head, *c.lines, f"  return {result.name} : {type_}", "}"]) + "\n"
-    return text, _meaning(c, given, [role for role, _ in roles], q_scale * k_scale * s_scale * base)
+    return text, _meaning(c, given, q_scale * k_scale * s_scale * base, {"mask": kind, **limits})
 
 
-def _meaning(c: Composer, given: dict[str, Tensor], order: Sequence[str], scale: float) -> Attention:
-    arguments = [Argument(role, "f32", tuple(c.sizes[d] for d in given[role].dims), role) for role in order]
+def _meaning(c: Composer, given: dict[str, Tensor], scale: float, masked: dict[str, Any]) -> Attention:
+    arguments = [Argument(role, t.dtype, tuple(c.sizes[d] for d in t.dims), role) for role, t in given.items()]
     out = Argument("o", "f32", tuple(c.sizes[d] for d in given["q"].dims), "out")
     b, h, i, j, d = (c.sizes[name] for name in "bhijd")
-    return Attention("main", (*arguments, out), b, h, h, i, j, d, scale)
+    return Attention("main", (*arguments, out), b, h, h, i, j, d, scale, **masked)

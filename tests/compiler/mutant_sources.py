@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edited_examples import EXAMPLES, TORCH, Edit, edited
 from test_frontend_same_meaning import SAME_MEANING
+from test_frontend_same_meaning_masks import MASKED_TEXTS
 
 TWO_RESULTS: list[Edit] = [
     (
@@ -35,6 +36,7 @@ def sources() -> dict[str, str]:
     """Texts by name; not all are recognised."""
     found = {path.name: path.read_text() for path in sorted(EXAMPLES.glob("*.mlir"))}
     found |= {name: edited(example, *edits) for name, (example, edits) in SAME_MEANING.items()}
+    found |= MASKED_TEXTS
     found["two results"] = edited(TORCH, *TWO_RESULTS)
     for folder in ("inputs", "cases/mlir/accept"):
         for path in sorted((SHARED / folder).glob("*.mlir*")):

@@ -127,6 +127,9 @@ def draws(attention: Attention, seed: int) -> Iterator[list[np.ndarray]]:
             if argument.dtype == "i1":
                 values = generator.random(argument.shape) < 0.7
                 values[..., :1] = True
+            elif argument.role == "mask":
+                values[generator.random(argument.shape) < 0.2] = -np.inf
+                values[..., :1] = generator.standard_normal()
             elif argument.dtype == "i8":
                 values = np.clip(np.rint(32 * values), -127, 127).astype(np.int8)
             elif kind == 1:
@@ -140,7 +143,10 @@ def draws(attention: Attention, seed: int) -> Iterator[list[np.ndarray]]:
 
 
 def difference(module: Any, attention: Attention, arrays: Sequence[np.ndarray]) -> float:
-    """The largest difference of what is recognised from what the source computes, in units of what rounding allows."""
+    """The largest difference of what is recognised from what the source computes, in units of what rounding allows.
+
+    Rows that see no key are left out, as by `--check`.
+    """
     source = evaluate(module, FILE, attention.function, arrays).whole()
     named = {a.name: array for a, array in zip(attention.inputs, arrays, strict=True)}
     wanted = check.expected(attention, named)
@@ -148,10 +154,23 @@ def difference(module: Any, attention: Attention, arrays: Sequence[np.ndarray]) 
         named[attention.argument(role).name].reshape(attention.closed_shape(role)).astype(np.float64) for role in "qkv"
     )
     scores = attention.scale * (q @ np.repeat(k, attention.heads // attention.kv_heads, 1).swapaxes(-1, -2))
-    allowed = (EXACT + SCALE_ROUNDING * np.abs(scores).max()) * np.abs(v).max()
+    top = np.abs(scores).max()
+    if attention.mask == "add":
+        mask = named[attention.argument("mask").name]
+        top += np.abs(mask[np.isfinite(mask)]).max(initial=0.0)
+    allowed = (EXACT + SCALE_ROUNDING * top) * np.abs(v).max()
     with np.errstate(invalid="ignore"):
         apart = np.where((source == wanted) | (np.isnan(source) & np.isnan(wanted)), 0.0, np.abs(source - wanted))
+    apart = np.where(_hidden(attention, named)[..., None], 0.0, apart.reshape(attention.closed_shape("out")))
     return float(np.where(np.isnan(apart), np.inf, apart).max(initial=0.0) / allowed)
+
+
+def _hidden(attention: Attention, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which rows see no key, [B, H, S]."""
+    batch, queries, _ = attention.lengths
+    rows = np.arange(queries)
+    heads = range(attention.heads)
+    return np.array([[check.hidden_rows(attention, arrays, b, h, rows) for h in heads] for b in range(batch)])
 
 
 # --- one mutant ---------------------------------------------------------------------------------------------------

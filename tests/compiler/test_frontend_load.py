@@ -9,13 +9,14 @@ import random
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ml_dtypes
 import pytest
 
 from npuc.compiler.diagnostics import InputError, NpucError, UsageError
-from npuc.compiler.frontend import Attention, load, load_file, to_attn_module
+from npuc.compiler.frontend import Argument, Attention, load, load_file, to_attn_module
 from npuc.passes.attention.supported import check_supported
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,20 @@ PLAIN = {
     "sdpa_b1h2s128d64_f32.tosa": (2, 128, 128, 64, "f32"),
 }
 
+# name: batch, heads, length, head size, element type, and what masks the scores
+MASKED: dict[str, tuple[int, int, int, int, str, str | Argument]] = {
+    "manual_causal_b1h4s256d64_bf16": (1, 4, 256, 64, "bf16", "causal"),
+    "manual_causal_b1h4s256d64_f16": (1, 4, 256, 64, "f16", "causal"),
+    "sdpa_causal_b1h4s256d64_f16.stablehlo": (1, 4, 256, 64, "f16", "causal"),
+    "sdpa_causal_b1h8s128d128_bf16": (1, 8, 128, 128, "bf16", "causal"),
+    "sdpa_causal_b1h8s256d64_bf16": (1, 8, 256, 64, "bf16", "causal"),
+    "sdpa_causal_b2h4s256d64_bf16": (2, 4, 256, 64, "bf16", "causal"),
+    "sdpa_mask_add_b1h4s300d64_bf16": (1, 4, 300, 64, "bf16", Argument("mask", "bf16", (1, 1, 300, 300), "mask")),
+    "sdpa_mask_add_full_b2h4s300d64_f16": (2, 4, 300, 64, "f16", Argument("mask", "f16", (2, 4, 300, 300), "mask")),
+    "sdpa_mask_bool_b1h2s128d64_f32": (1, 2, 128, 64, "f32", Argument("mask", "i1", (1, 1, 128, 128), "mask")),
+    "sdpa_mask_bool_b1h4s128d64_bf16.tosa": (1, 4, 128, 64, "bf16", Argument("mask", "i1", (1, 1, 128, 128), "mask")),
+}
+
 PROJECTION = (
     "linalg.matmul: it multiplies an argument by a constant that is not one number everywhere, as a projection does"
 )
@@ -49,20 +64,10 @@ REFUSED = {
     "jax_dpa_b1s128h8d64_bf16.stablehlo_jax.mlir": ("stablehlo.dot_general: operations of the dialect stablehlo", 4),
     "jax_dpa_b1s128h8d64_f32.linalg_from_jax.mlir": ("share axis S, as if it were heads", 22),
     "jax_dpa_window_b1s128h8d64_bf16.stablehlo_jax.mlir": ("stablehlo.dot_general: operations of the dialect", 6),
-    "jax_dpa_window_b1s128h8d64_f32.stablehlo_jax.mlir": ("linalg.index: computing with positions", 61),
-    "manual_causal_b1h4s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 69),
-    "manual_causal_b1h4s256d64_f16.mlir": ("arith.addf: it adds to the scores", 69),
-    "sdpa_causal_b1h4s256d64_f16.stablehlo.mlir": ("arith.addf: it adds to the scores", 51),
-    "sdpa_causal_b1h8s128d128_bf16.mlir": ("arith.addf: it adds to the scores", 91),
-    "sdpa_causal_b1h8s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 93),
-    "sdpa_causal_b2h4s256d64_bf16.mlir": ("arith.addf: it adds to the scores", 93),
+    "jax_dpa_window_b1s128h8d64_f32.stablehlo_jax.mlir": ("share axis S, as if it were heads", 6),
     "sdpa_dynamic_b1h4d64_f32.mlir": ("cf.assert: operations of the dialect cf", 38),
     "sdpa_gqa_b1h8hk2s128d64_bf16.mlir": ("tensor.collapse_shape: it merges a repeated dimension", 43),
     "sdpa_gqa_causal_b1h8hk2s300d64_bf16.mlir": ("tensor.collapse_shape: it merges a repeated dimension", 84),
-    "sdpa_mask_add_b1h4s300d64_bf16.mlir": ("arith.addf: it adds to the scores", 54),
-    "sdpa_mask_add_full_b2h4s300d64_f16.mlir": ("arith.addf: it adds to the scores", 53),
-    "sdpa_mask_bool_b1h2s128d64_f32.mlir": ("arith.addf: it adds to the scores", 47),
-    "sdpa_mask_bool_b1h4s128d64_bf16.tosa.mlir": ("arith.addf: it adds to the scores", 27),
     "sdpa_nodecomp_causal_b1h8s256d128_f16.mlir": ("tm_tensor.attention: operations of the dialect", 22),
 }
 
@@ -95,6 +100,22 @@ def test_plain_attention_of_a_front_end_loads_with_its_numbers(name: str) -> Non
     assert load(to_attn_module(found), "printed") == (found,)
 
 
+@pytest.mark.parametrize("name", MASKED)
+def test_masked_attention_of_a_front_end_loads_with_its_mask(name: str) -> None:
+    (found,) = load(text_of(f"{name}.mlir"), name)
+    batch, heads, length, head_dim, dtype, mask = MASKED[name]
+    plain = Attention.make(
+        batch=batch, heads=heads, query_length=length, head_dim=head_dim, dtype=dtype, function="main"
+    )
+    if mask == "causal":
+        assert found == replace(plain, causal=True)
+    else:
+        assert isinstance(mask, Argument)
+        arguments = (*plain.inputs, mask, plain.argument("out"))
+        assert found == replace(plain, arguments=arguments, mask="keep" if mask.dtype == "i1" else "add")
+    assert load(to_attn_module(found), "printed") == (found,)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_recognised_yet_is_refused_at_the_blocking_operation(name: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -109,7 +130,7 @@ def test_no_file_of_a_front_end_is_left_out_of_these_tests() -> None:
     if not INPUTS.is_dir():
         pytest.skip(f"no {INPUTS}")
     present = {path.name for path in INPUTS.iterdir() if ".mlir" in path.name}
-    assert present <= {*REFUSED, *(f"{name}.mlir" for name in PLAIN)}
+    assert present <= {*REFUSED, *(f"{name}.mlir" for name in (*PLAIN, *MASKED))}
 
 
 def test_one_query_against_a_cache_is_supported() -> None:

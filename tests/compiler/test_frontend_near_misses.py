@@ -364,7 +364,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         [("arith.andi", "arith.ori")],
         "arith.ori: this use of the running value of a reduction is not recognised",
     ),
-    "causal by position": (
+    "causal by position, with the maximum of all scores": (
         TORCH,
         [
             before(
@@ -376,7 +376,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
             ),
             ("arith.subf %in, %top", "arith.subf %kept, %top"),
         ],
-        "arith.select: it replaces some scores; masks are not recognised here (attn.sdpa with causal",
+        "arith.subf: it subtracts the maximum of another tensor from the scores",
     ),
     "index of the maximum used": (
         TORCH,

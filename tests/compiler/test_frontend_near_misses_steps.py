@@ -170,7 +170,7 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
     ),
     "a maximum that starts from half the lowest number": (
         {"constants": SOURCE["constants"].replace("0xFF800000", "-1.7e+38")},
-        "linalg.generic: its max of the scores starts from -1.7e+38, not from -inf or the lowest number",
+        "linalg.generic: its max of the scores starts from -1.7e+38, not from -inf, or the lowest number",
     ),
     "a maximum that starts from the lowest bf16": (
         {"constants": SOURCE["constants"].replace("0xFF800000", "-3.389531389e+38")},

@@ -1,0 +1,131 @@
+"""What a softmax of masked scores means: attributes of attn.sdpa, or why it has none."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from npuc.compiler.frontend.attention import Size
+from npuc.compiler.frontend.positions import LONGEST
+from npuc.compiler.frontend.values import LEFT, RIGHT, Affine, Masking, Product
+
+ROOM = 2.0**16
+"""What the products of rows with one another take at most in front of the scale, where something rests on a number
+that is finite: beyond that their scaled sums may be below it."""
+HIDES = -1e9  # what is added at most to scores whose rows are hidden where all are
+LOST = 1000.0  # the exponential of less is zero, whatever else is in its row
+FACTOR_ROUNDING = 2.0**-21  # of log2(e), in float32
+
+
+class MaskError(Exception):
+    """Masked scores that attn.sdpa has no words for; the text says why."""
+
+    def __init__(self, reason: str, remedy: str | None = None) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
+
+
+def room(product: Product) -> float:
+    """How far scores, masked ones that are to be seen too, may be from zero."""
+    masking = product.masking
+    if masking is None:
+        return ROOM * abs(math.prod(product.factors))
+    added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
+    return (ROOM * abs(math.prod(product.factors)) + added) * math.prod(masking.later)
+
+
+def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any], ...]:
+    """Causal and window attributes of a softmax along `key`, e to the power of `base` times the scores.
+
+    Raises MaskError.
+    """
+    masking = product.masking
+    assert masking is not None
+    operand, total = masking.operand, math.prod(masking.later) * base
+    if not (math.isfinite(total) and total > 0):
+        raise MaskError(f"the factors of the masked scores multiply to {total:g}")
+    if operand is not None:
+        if operand.queries == key or operand.keys not in (key, None):
+            raise MaskError(f"argument {operand.argument} is a mask of [Skv, S], not of [S, Skv]", "give it transposed")
+        if not operand.keep and abs(total - 1.0) > FACTOR_ROUNDING:
+            raise MaskError(f"argument {operand.argument} is multiplied by {total:g} after it was added to the scores")
+    left, right = masking.lengths
+    band = Band.of(masking, key, *((right, left) if key == LEFT else (left, right)))
+    if masking.hidden > -math.inf:
+        _check_hidden(product, masking, total, band)
+    return band.attributes()
+
+
+def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:
+    """That a finite number hides scores as -inf does."""
+    depth = -masking.hidden * total
+    reach = 2 * ROOM * abs(math.prod(product.factors)) * total + LOST
+    if depth < reach or (depth < -HIDES and not (masking.operand is None and band.shows_each_query_a_key())):
+        raise MaskError(f"{masking.hidden:g} does not hide a score for certain", "mask with -inf")
+
+
+class Band:
+    """low <= j - i <= high over S queries i and Skv keys j; None where nothing is said."""
+
+    def __init__(self, queries: Size, keys: Size, low: int | None, high: int | None) -> None:
+        self.queries, self.keys, self.low, self.high = queries, keys, low, high
+
+    @classmethod
+    def of(cls, masking: Masking, key: str, queries: Size, keys: Size) -> Band:
+        lows: list[int] = []
+        highs: list[int] = []
+        for form in masking.visible:
+            side, at = _side(form, LEFT if key == RIGHT else RIGHT, key, queries, keys)
+            if side:
+                (lows if side > 0 else highs).append(at)
+        return cls(queries, keys, max(lows, default=None), min(highs, default=None))
+
+    def attributes(self) -> tuple[tuple[str, Any], ...]:
+        if self.low is None and self.high is None:
+            return ()
+        if self.queries is None or self.keys is None:
+            return self._from_corner(0, "top-left", self.low, self.high)
+        first, last = 1 - self.queries, self.keys - 1
+        low = None if self.low is None or self.low <= first else self.low
+        high = last if self.high is None else min(self.high, last)
+        if high < first or (low is not None and low > high):
+            raise MaskError("no query sees a key")
+        if low is None and high == last:
+            return ()
+        for corner, align in ((0, "top-left"), (self.keys - self.queries, "bottom-right")):
+            if min(corner, last) == high:
+                return self._from_corner(corner, align, low, corner)
+        return self._from_corner(0, "top-left", low, high)
+
+    def _from_corner(self, corner: int, align: str, low: int | None, high: int | None) -> tuple[tuple[str, Any], ...]:
+        if high != corner:
+            limit = "without end" if high is None else f"up to {high:+d}"
+            raise MaskError(f"query i sees keys {limit} from i, which is neither causal from a corner nor a window")
+        found: list[tuple[str, Any]] = [("causal", True)]
+        if low is not None:
+            if low > corner:
+                raise MaskError("no query sees a key")
+            found.append(("window", corner - low + 1))
+        return (*found, *([("align", align)] if align != "top-left" else []))
+
+    def shows_each_query_a_key(self) -> bool:
+        if self.queries is None or self.keys is None:
+            return self.low is None and (self.high is None or self.high >= 0)
+        high = self.keys - 1 if self.high is None else self.high
+        return high >= 0 and (self.low is None or (self.low <= high and self.queries - 1 + self.low <= self.keys - 1))
+
+
+def _side(form: Affine, query: str, key: str, queries: Size, keys: Size) -> tuple[int, int]:
+    """What form >= 0 says of j - i: (1, the least), (-1, the greatest), or (0, 0) where it always holds."""
+    terms = dict(form.terms)
+    i, j, constant = terms.get(query, 0), terms.get(key, 0), form.constant
+    least = constant + sum(min(0, n * ((LONGEST if e is None else e) - 1)) for n, e in ((i, queries), (j, keys)))
+    if least >= 0:
+        return 0, 0
+    if queries == 1:
+        i = -j
+    elif keys == 1:
+        j = -i
+    if j == 0 or i != -j:
+        raise MaskError("a comparison of positions is not one of the query's with the key's")
+    return (1, -(constant // j)) if j > 0 else (-1, constant // -j)

@@ -1,0 +1,164 @@
+"""Scores that are masked: a tensor is added to them, or some are replaced by a number that hides them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.positions import affine, both, opposite
+from npuc.compiler.frontend.values import (
+    BATCH,
+    DEPTH,
+    HEAD,
+    LEFT,
+    LENGTH,
+    RIGHT,
+    Affine,
+    Axes,
+    Axis,
+    Inverted,
+    MaskBias,
+    Masking,
+    MaskOperand,
+    Opaque,
+    Operand,
+    Predicate,
+    Scores,
+    Splat,
+    Value,
+)
+
+REMEDY = "attn.sdpa with causal, window or a mask operand says it; --backend reference runs that where no kernel does"
+_Kept = Operand | Inverted | Predicate
+
+
+def add(operation: Any, left: Value, right: Value) -> Value | None:
+    """Scores plus a mask."""
+    if not isinstance(left, Scores):
+        left, right = right, left
+    if not isinstance(left, Scores):
+        return None
+    if isinstance(right, Opaque):
+        return right
+    if isinstance(right, MaskBias):
+        return _hidden(operation, left, right)
+    if isinstance(right, Operand):
+        if right.factors:
+            return Opaque(operation, f"argument {right.argument} was multiplied before it is added to the scores")
+        return _with_operand(operation, left, right.argument, right.axes, keep=False)
+    return Opaque(operation, "it adds to the scores what is no mask that is recognised", REMEDY)
+
+
+def select(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """Scores or a number that hides them, 0 or that number, or a condition and a constant."""
+    if any(isinstance(v, Scores) for v in (left, right)):
+        blocked = next((v for v in (condition, left, right) if isinstance(v, Opaque)), None)
+        if blocked is not None:
+            return blocked
+    if not isinstance(condition, _Kept):
+        return _unknown(operation, left, right)
+    if isinstance(left, Predicate) and right == Splat(0, "i1") and isinstance(condition, Predicate):
+        return both(condition, left)
+    if isinstance(right, Splat) and isinstance(left, Scores | Splat):
+        kept, hidden, where = left, right, condition
+        if isinstance(left, Splat) and left.value != 0:
+            kept, hidden, where = right, left, opposite(condition)
+    elif isinstance(left, Splat) and isinstance(right, Scores):
+        kept, hidden, where = right, left, opposite(condition)
+    else:
+        return _unknown(operation, left, right)
+    if not hidden.is_float:
+        return _of_truths(condition, left, right)
+    bias = _bias(operation, where, float(hidden.value))
+    if isinstance(bias, Opaque):
+        return bias
+    if isinstance(kept, Scores):
+        return _hidden(operation, kept, bias)
+    return bias if isinstance(kept, Splat) and kept.value == 0 else None
+
+
+def _unknown(operation: Any, left: Value, right: Value) -> Opaque | None:
+    if isinstance(left, Scores) or isinstance(right, Scores):
+        return Opaque(operation, "it replaces some scores by what is no mask that is recognised", REMEDY)
+    return None
+
+
+def _of_truths(condition: Value, left: Value, right: Value) -> Value | None:
+    """select(c, true, false) is c, select(c, false, true) the opposite."""
+    if isinstance(left, Splat) and isinstance(right, Splat) and left.type == right.type == "i1":
+        assert isinstance(condition, _Kept)
+        if left.value != right.value:
+            return condition if left.value else opposite(condition)
+    return None
+
+
+def _bias(operation: Any, visible: _Kept, hidden: float) -> MaskBias | Opaque:
+    if not hidden < 0:
+        return Opaque(operation, f"it puts {hidden:g} where scores are masked, which does not hide them", REMEDY)
+    if isinstance(visible, Operand):
+        return MaskBias(visible.axes, visible.argument, (), hidden)
+    if isinstance(visible, Predicate) and not visible.negated:
+        return MaskBias(visible.axes, None, visible.holds, hidden)
+    if isinstance(visible, Inverted):
+        return Opaque(operation, f"argument {visible.argument} is true where scores are hidden", "true keeps a score")
+    return Opaque(operation, "it hides scores where several comparisons of positions hold", REMEDY)
+
+
+def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
+    if bias.argument is not None:
+        return _with_operand(operation, scores, bias.argument, bias.axes, keep=True, hidden=bias.hidden)
+    visible = _over_lengths(scores.axes, bias.axes, bias.visible)
+    if visible is None:
+        return Opaque(operation, "it masks the scores by positions along other axes than queries and keys", REMEDY)
+    masking = _masking(scores)
+    if masking.later or (masking.operand is not None and not masking.operand.keep and bias.hidden > float("-inf")):
+        return Opaque(operation, "it masks scores that are masked already", REMEDY)
+    most = bias.hidden if scores.product.masking is None else max(masking.hidden, bias.hidden)
+    return _masked(scores, replace(masking, visible=(*masking.visible, *visible), hidden=most))
+
+
+def _with_operand(
+    operation: Any, scores: Scores, argument: int, axes: Axes, keep: bool, hidden: float = float("-inf")
+) -> Value:
+    walks: dict[str, str] = {}
+    for own, other in zip(axes, scores.axes, strict=True):
+        if own == () or (own == other and all(atom.label in (BATCH, HEAD) for atom in own)):
+            continue
+        if not (_is_length(other) and len(own) == 1 and own[0].label in (LENGTH, DEPTH)) or own[0].extent != (
+            other[0].extent
+        ):
+            what = f"its axis {label(own)} meets {label(other)} of the scores"
+            return Opaque(operation, f"argument {argument} is no mask of [B, H, S, Skv]: {what}")
+        walks[own[0].label] = other[0].label
+    masking = _masking(scores)
+    finite = max(hidden, masking.hidden) > float("-inf")
+    if masking.operand is not None or masking.later or (not keep and finite):
+        return Opaque(operation, "it masks scores that are masked already", REMEDY)
+    operand = MaskOperand(argument, keep, walks.get(LENGTH), walks.get(DEPTH))
+    return _masked(scores, replace(masking, operand=operand, hidden=max(hidden, masking.hidden)))
+
+
+def _is_length(axis: Axis) -> bool:
+    return len(axis) == 1 and axis[0].label in (LEFT, RIGHT)
+
+
+def _masking(scores: Scores) -> Masking:
+    extents = {atom.label: atom.extent for axis in scores.axes for atom in axis}
+    return scores.product.masking or Masking((extents.get(LEFT, 1), extents.get(RIGHT, 1)))
+
+
+def _masked(scores: Scores, masking: Masking) -> Scores:
+    return Scores(scores.axes, replace(scores.product, masking=masking))
+
+
+def _over_lengths(scores: Axes, axes: Axes, forms: tuple[Affine, ...]) -> tuple[Affine, ...] | None:
+    """Forms over the scores' length axes; None where they depend on another axis."""
+    names: dict[str, str] = {}
+    for own, other in zip(axes, scores, strict=True):
+        if own == ():
+            continue
+        if len(own) != 1 or not _is_length(other) or own[0].extent != other[0].extent:
+            return None
+        names[own[0].label] = other[0].label
+    return tuple(affine({names[name]: n for name, n in form.terms}, form.constant) for form in forms)
