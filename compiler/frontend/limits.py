@@ -57,10 +57,11 @@ def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any]
 
 
 def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:
-    """That a finite number hides scores as -inf does."""
-    depth = -masking.hidden * total
+    """That a finite number hides scores as -inf does; where it hides a whole row it is at most HIDES."""
     reach = 2 * ROOM * abs(math.prod(product.factors)) * total + LOST
-    if depth < reach or (depth < -HIDES and not (masking.operand is None and band.shows_each_query_a_key())):
+    shown = masking.operand is None and band.shows_each_query_a_key()
+    may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES
+    if -masking.hidden * total < reach or not (may_hide_rows or shown):
         raise MaskError(f"{masking.hidden:g} does not hide a score for certain", "mask with -inf")
 
 

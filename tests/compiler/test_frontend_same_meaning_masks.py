@@ -87,6 +87,10 @@ RAISED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None,
     "zero or a billion less added": (
         masked("%c = arith.constant -1.0e9 : f32; %e = arith.select %b, %zero, %c : f32; %n = arith.addf %a, %e : f32"
                + YIELD, I1, element="i1"), ("keep", "i1", (2, 64, 64)), {}),
+    "a billion less, under a power of two": (
+        masked(SELECT.replace("0xFF800000", "-1.0e9"), I1, element="i1")
+        | {"scale": "  %scale = arith.constant 0.180336880 : f32",
+           "exp": SOURCE["exp"].replace("math.exp ", "math.exp2 ")}, ("keep", "i1", (2, 64, 64)), {}),
     "a choice, then a factor": (
         masked(SELECT.replace("%n = arith.select %b, %a, %hidden : f32", "%e = arith.select %b, %a, %hidden : f32; "
                               "%c = arith.constant 2.0 : f32; %n = arith.mulf %e, %c : f32"),
