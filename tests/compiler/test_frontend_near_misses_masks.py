@@ -18,6 +18,7 @@ from test_frontend_same_meaning_masks import (
     limited,
     masked,
     of_type,
+    open_lengths,
 )
 from written_out import CUBE, CUBE_MAP, SOURCE, YIELD, elementwise, generic, written_out
 
@@ -141,3 +142,7 @@ def test_a_mask_of_another_meaning_is_refused(name: str) -> None:
     pieces, mask, reason = REFUSED[name]
     message = str(refusal(written_out("" if mask is None else of_type(mask), **pieces)))
     assert reason in message, message
+
+
+def test_a_corner_of_open_lengths_is_known_for_the_first_query_only() -> None:
+    assert "query i sees keys up to +3 from i" in str(refusal(open_lengths(20, ahead=3)))

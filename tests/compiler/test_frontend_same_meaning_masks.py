@@ -172,3 +172,56 @@ def test_a_scale_after_the_choice_is_as_one_before() -> None:
     (wanted,) = load(written_out(scaled=before), "x.mlir")
     (found,) = load(written_out(scaled=after), "x.mlir")
     assert found.scale == wanted.scale and found.causal and not wanted.causal
+
+
+OPEN = """
+#q = affine_map<(h, i, j, d) -> (h, i, d)>
+#k = affine_map<(h, i, j, d) -> (h, j, d)>
+#s = affine_map<(h, i, j, d) -> (h, i, j)>
+#all = affine_map<(h, i, j) -> (h, i, j)>
+func.func @main(%q: ROWS, %k: ROWS, %v: ROWS) -> ROWS {
+  %c1 = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %scale = arith.constant 0.125 : f32
+  %hid = arith.constant 0xFF800000 : f32
+  %s = tensor.dim %q, %c1 : ROWS
+  %t = tensor.dim %k, %c1 : ROWS
+  %e = tensor.empty(%s, %t) : SCORES
+  %z = linalg.fill ins(%zero : f32) outs(%e : SCORES) -> SCORES
+  %x0 = linalg.contract indexing_maps = [#q, #k, #s] ins(%q, %k : ROWS, ROWS) outs(%z : SCORES) -> SCORES
+  %x = linalg.generic {
+      indexing_maps = [#all, #all], iterator_types = ["parallel", "parallel", "parallel"]}
+      ins(%x0 : SCORES) outs(%e : SCORES) {
+  ^bb0(%a: f32, %o: f32):
+    %i = linalg.index 1 : index
+    %j = linalg.index 2 : index
+    %w = arith.constant WINDOW : index
+    %m = arith.mulf %a, %scale : f32
+    %ahead = arith.constant AHEAD : index
+    %last = arith.addi %i, %ahead : index
+    %k0 = arith.cmpi sle, %j, %last : index
+    %d = arith.subi %i, %j : index
+    %k1 = arith.cmpi slt, %d, %w : index
+    %kk = arith.andi %k0, %k1 : i1
+    %r = arith.select %kk, %m, %hid : f32
+    linalg.yield %r : f32
+  } -> SCORES
+  %p = linalg.softmax dimension(2) ins(%x : SCORES) outs(%e : SCORES) -> SCORES
+  %eo = tensor.empty(%s) : ROWS
+  %zo = linalg.fill ins(%zero : f32) outs(%eo : ROWS) -> ROWS
+  %o = linalg.contract indexing_maps = [#s, #k, #q] ins(%p, %v : SCORES, ROWS) outs(%zo : ROWS) -> ROWS
+  return %o : ROWS
+}
+"""
+
+
+def open_lengths(window: int, ahead: int = 0) -> str:
+    """Open S and Skv: keys up to `ahead` beyond the query, fewer than `window` before it."""
+    text = OPEN.replace("WINDOW", str(window)).replace("AHEAD", str(ahead))
+    return text.replace("ROWS", "tensor<2x?x64xf32>").replace("SCORES", "tensor<2x?x?xf32>")
+
+
+def test_limits_of_open_lengths_start_at_the_first_query() -> None:
+    (found,) = load(open_lengths(20), "x.mlir")
+    assert (found.causal, found.window, found.align, found.mask) == (True, 20, "top-left", None)
+    assert found.query_length is None and found.key_length is None
