@@ -116,8 +116,10 @@ def constant_with_the_load(bundles: tuple[Bundle, ...]) -> Iterator[Change]:
 
 def undefined_operand(bundles: tuple[Bundle, ...]) -> Iterator[Change]:
     used = {str(value) for bundle in bundles for d in bundle.instructions for value in d.operands}
-    free = next(f"p{n}" for n in range(8) if f"p{n}" not in used)
-    yield from ((number, f"paddb [{free}], #4") for number in range(len(bundles)))
+    pointers = [f"paddb [p{n}], #4" for n in range(8) if f"p{n}" not in used]
+    steps = [f"paddb [p0], m{n}" for n in range(8) if f"m{n}" not in used]
+    unwritten = (pointers + steps)[0]
+    yield from ((number, unwritten) for number in range(len(bundles)))
 
 
 def lock_behind_a_lock(bundles: tuple[Bundle, ...]) -> Iterator[Change]:

@@ -93,6 +93,10 @@ print(*registry.missing())
     assert all(name.startswith("VTURN") for name in set(changed) - set(unchanged))
 
 
+PRINTED = EXAMPLE.parents[1] / "passes/machine/instructions.py"
+"""Constructors that are printed from the table, and held to it by a test of their own."""
+
+
 def test_no_module_lists_instructions_beside_the_table() -> None:
     """Modules may name instructions they use; none names as many as a list would."""
     names = set(INSTRUCTIONS)
@@ -100,7 +104,7 @@ def test_no_module_lists_instructions_beside_the_table() -> None:
     found = {}
     for folder in ("compiler", "passes", "runtime"):
         for path in (root / folder).rglob("*.py"):
-            if not path.name.startswith("isa_"):
+            if not path.name.startswith("isa_") and path != PRINTED:
                 found[path.name] = len(names & set(re.findall(r"\w+", path.read_text())))
     most = max(found, key=lambda file: found[file])
     assert found[most] < len(names) // 6, (most, found[most])

@@ -194,7 +194,7 @@ class Partial:
             return self._compared(result, other)
         a, own, b, undefined = self._aligned(other)
         bits = either(own, undefined)
-        differ = (a ^ b) & ~bits
+        differ = (a ^ b) & ~(int(bits) if isinstance(bits, bool) else bits)
         if _is_mask(bits):
             return self._made(result, bits & ~differ)
         return self._made(result, (bits != 0) & (differ == 0))
