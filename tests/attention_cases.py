@@ -22,6 +22,7 @@ WINDOWS = (1, 5, 31, 64, 100, 257, 1024)
 SOFTCAPS = (5.0, 30.0, 50.0)
 LARGEST_LOGIT, OUTLIER = 60.0, 30_000.0
 LARGEST_BOUND = 5e8  # of |scale| D max|q| max|k|; kernels take 1e9
+LARGEST_HELD = {"f16": 6.0e4}  # numbers that the arguments may have
 HIDDEN = (-np.inf, -1e30, -2e9)  # what masks that are added hide keys with
 
 
@@ -170,7 +171,8 @@ def _scale_scores(attention: Attention, arrays: Arrays, largest: float) -> None:
         scores = max(np.abs(q[rows : rows + 512] @ k.T).max() for rows in range(0, len(q), 512))
         q *= largest / (abs(attention.scale) * scores) if attention.scale and scores else 1.0
     bound = abs(attention.scale) * attention.head_dim * np.abs(arrays["q"]).max() * np.abs(arrays["k"]).max()
-    arrays["q"] /= max(1.0, bound / LARGEST_BOUND)  # of few queries and keys all scores may be near 0
+    held = np.abs(arrays["q"]).max() / LARGEST_HELD.get(attention.argument("q").dtype, math.inf)
+    arrays["q"] /= max(1.0, held, bound / LARGEST_BOUND)  # of few queries and keys all scores may be near 0
 
 
 def logits_to_60(attention: Attention, arrays: Arrays, random: np.random.Generator) -> None:
