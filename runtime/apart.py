@@ -32,11 +32,14 @@ class _Work(Generic[T]):
     def __init__(self, act: Callable[[], T]) -> None:
         self._act = act
         self.stop = False
-        self.ended = threading.Event()
+        self.begun = self.ended = False
+        self._going_on = threading.Lock()
+        self._going_on.acquire()
         self.result: T
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        self.begun = True
         _here.work = self
         try:
             check()  # the main thread may have been interrupted while it started this one
@@ -44,7 +47,15 @@ class _Work(Generic[T]):
         except BaseException as error:
             self.error = error
         finally:
-            self.ended.set()
+            self.ended = True
+            self._going_on.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether the work has ended, within that time.
+
+        A bare lock, as an exception of a signal's handler may leave the lock inside an Event taken for ever.
+        """
+        return self.ended or self._going_on.acquire(timeout=seconds) or self.ended
 
 
 def check() -> None:
@@ -63,15 +74,18 @@ def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
     if threading.current_thread() is not threading.main_thread():
         return act()
     work = _Work(act)
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(work.run,), name="npuc-run")
+    # A start that is interrupted may leave the thread waiting for ever for its own start to be noted: daemons do not
+    # keep the process from ending.
+    run = contextvars.copy_context().run
+    thread = threading.Thread(target=run, args=(work.run,), name="npuc-run", daemon=True)
     try:
         _start(thread)
-        while not work.ended.wait(GLANCE):
+        while not work.wait(GLANCE):
             meanwhile()
     except BaseException:
         work.stop = True
-        while thread.is_alive():
-            thread.join(GLANCE)
+        while work.begun and not work.ended:  # what begins from now on ends at once
+            work.wait(GLANCE)
         raise
     if work.error is None:
         return work.result

@@ -105,6 +105,19 @@ def test_results_and_errors_come_back_and_other_threads_do_the_work_themselves()
     assert names == [other.name]
 
 
+def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may wait for ever for its start to be noted, by a lock inside of threading; the process ends all the same."""
+
+    def interrupted(thread: threading.Thread) -> None:
+        assert thread.daemon
+        monkeypatch.setattr(thread, "is_alive", lambda: True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(apart, "_start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apart.run_apart(lambda: None)
+
+
 class Device:
     """A backend that notes how often it was opened and closed, and whose runs end as told."""
 
