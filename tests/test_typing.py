@@ -26,6 +26,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 # Beside README's sample: what a checker must refuse, each line with `# wrong`.
 WRONG = """
+from typing import Any
+
 import numpy as np
 
 import npuc
@@ -41,8 +43,8 @@ npuc.load("k.xclbin", machine="z80")  # wrong
 with npuc.load("k.xclbin", fallback=["gpu", "reference"], engine="native", clock=1.6) as exe:
     backend: str = exe.stats.backend
     exe.trace.write("t.json")
-    out: np.ndarray = exe(q, k=q, v=q)
-result: np.ndarray = npuc.attention(q, q, q, attn_mask=None, is_causal=True, scale=1, window=3)
+    out: np.ndarray[Any, Any] = exe(q, k=q, v=q)
+result: np.ndarray[Any, Any] = npuc.attention(q, q, q, attn_mask=None, is_causal=True, scale=1, window=3)
 cycles: int = npuc.last_stats().cycles  # wrong
 """
 
