@@ -88,12 +88,6 @@ class Fifo:
         slots = [self.relay_slots(core) for core in range(cores)]
         return [some[number] for number in range(self.relay_depth) for some in slots]
 
-    @property
-    def waits(self) -> tuple[str, str]:
-        """What the core's program acquires before it uses a buffer and releases after it."""
-        empty, full = empty_full(self.name)
-        return (full, empty) if self.to_cores else (empty, full)
-
 
 def empty_full(stem: str) -> tuple[str, str]:
     """The names of a pair of locks: how many buffers are free, how many are filled."""

@@ -129,6 +129,14 @@ class _Sequence:
     def templates(self, tasks: Iterable[Task]) -> tuple[Template, ...]:
         return tuple(Template(task, [self._on[piece.argument] for piece in task.pieces]) for task in tasks)
 
+    def _parts(self, items: Sequence[tuple[int, Item]]) -> list[_Part]:
+        """The items, each in every column of its group."""
+        return [
+            _Part(shim, item.head, self.tasks(item, member))
+            for group, item in items
+            for member, shim in enumerate(self._members(group))
+        ]
+
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         """One item of every group.
 
@@ -136,11 +144,7 @@ class _Sequence:
         are made ready.  Later a column is served as soon as its turn comes.  Further tasks of a channel come after the
         first ones of all columns, as pushes to a channel keep their distance.
         """
-        parts = [
-            _Part(shim, item.head, self.tasks(item, member))
-            for group, item in items
-            for member, shim in enumerate(self._members(group))
-        ]
+        parts = self._parts(items)
         for part in parts:
             self._begin(part)
             if not first:
@@ -196,11 +200,7 @@ class _Plain(_Sequence):
         if first:
             for column in range(self.plan.columns):
                 self._start_cores(column)
-        parts = [
-            _Part(shim, item.head, self.tasks(item, member))
-            for group, item in items
-            for member, shim in enumerate(self._members(group))
-        ]
+        parts = self._parts(items)
         # The last task of a masked item's own rows is its mask, which goes out along with keys and values.
         masks = 1 if self.plan.mask_parts else 0
         self._run(parts, QUERIES, held_back=masks)

@@ -12,7 +12,6 @@ from npuc.passes.machine.bundle_packing import pack
 from npuc.passes.machine.emission import Choices, Emission, Emitter
 from npuc.passes.machine.ir import Program, Reg
 from npuc.passes.machine.layout import bundle_addresses
-from npuc.passes.machine.list_schedule import Order
 from npuc.passes.machine.liveness import analyse
 from npuc.passes.machine.modulo_schedule import ModuloSchedule
 from npuc.passes.machine.register_allocation import AllocationFailed, allocate
@@ -81,12 +80,12 @@ def _end_on_a_line(emission: Emission) -> None:
 def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:
     """Schedules until the registers suffice: the loop where too many are alive gets a longer interval."""
     least: dict[str, int] = {}
-    orders = list(Order)
+    in_order = False
     halves = choose_halves(program)
     given_up = 0
     cache: dict[tuple[str, int, str], ModuloSchedule] = {}
     for attempt in range(_RESCHEDULES):
-        emission = Emitter(Choices(least, orders[0], halves), cache).run(program)
+        emission = Emitter(Choices(least, in_order, halves), cache).run(program)
         live = analyse(emission.trace)
         if live.never_written:
             raise InternalError(f"{program.name}: read but never written: {_names(live.never_written)}")
@@ -103,8 +102,8 @@ def _schedule(program: Program) -> tuple[Emission, dict[Reg, str], int]:
         elif loop is not None:
             interval = next(record.schedule.interval for record in emission.loops if record.name == loop)
             least = {**least, loop: interval + max(1, interval // 24)}
-        elif len(orders) > 1:
-            orders.pop(0)
+        elif not in_order:
+            in_order = True
         else:
             break
     where = f"in loop {loop}" if loop else "in straight code"

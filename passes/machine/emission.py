@@ -27,7 +27,7 @@ from npuc.passes.machine.ir import (
     Reg,
     Statement,
 )
-from npuc.passes.machine.list_schedule import Order, Placed, list_schedule
+from npuc.passes.machine.list_schedule import Placed, list_schedule
 from npuc.passes.machine.modulo_schedule import ModuloSchedule, modulo_schedule
 from npuc.passes.machine.nodes import Node, make_node, slots_of
 from npuc.passes.machine.reservation import ReservationTable
@@ -39,11 +39,11 @@ SETUP_BYTES = 112
 
 @dataclass(frozen=True)
 class Choices:
-    """What register allocation may ask to change: least intervals by loop name, the order of straight code, halves of
+    """What register allocation may ask to change: least intervals by loop name, straight code as written, halves of
     accumulators."""
 
     least_intervals: Mapping[str, int] = field(default_factory=dict)
-    order: Order = Order.CRITICAL_PATH
+    in_order: bool = False
     halves: Mapping[Reg, str] = field(default_factory=dict)
 
 
@@ -134,7 +134,9 @@ class Emitter:
     def straight(self, operations: Sequence[Op]) -> None:
         if operations:
             nodes = [make_node(op, self.choices.halves) for op in operations]
-            placed = list_schedule(nodes, self.table, before=self.window, floor=self.floor, order=self.choices.order)
+            placed = list_schedule(
+                nodes, self.table, before=self.window, floor=self.floor, in_order=self.choices.in_order
+            )
             for p in placed:
                 self.put(p)
             self.window += placed

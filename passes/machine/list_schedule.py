@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from enum import Enum
 from typing import NamedTuple
 
 from npuc.passes.machine.dependence import Graph, dependences
@@ -19,14 +18,6 @@ class Placed(NamedTuple):
     node: Node
     choice: Choice
     position: int
-
-
-class Order(Enum):
-    """In which order operations get their places; each keeps fewer values alive than the one before it."""
-
-    CRITICAL_PATH = 0
-    AS_WRITTEN = 1
-    NONE_BEFORE_THE_LAST = 2
 
 
 def heights(graph: Graph, weights: Sequence[int]) -> list[int]:
@@ -44,9 +35,12 @@ def list_schedule(
     *,
     before: Sequence[Placed] = (),
     floor: int = 0,
-    order: Order = Order.CRITICAL_PATH,
+    in_order: bool = False,
 ) -> list[Placed]:
-    """Positions >= floor for `nodes`, which follow `before` in program order; `table` is filled."""
+    """Positions >= floor for `nodes`, which follow `before` in program order; `table` is filled.
+
+    in_order: take operations as they were written instead of by critical path, which keeps fewer values alive.
+    """
     offset = len(before)
     graph = dependences([*(p.node for p in before), *nodes], first=offset)
     successors: list[list[tuple[int, int]]] = [[] for _ in nodes]
@@ -59,25 +53,22 @@ def list_schedule(
             successors[source - offset].append((target - offset, latency))
             waiting[target - offset] += 1
     height = heights(graph, [0] * offset + [n.reach for n in nodes])[offset:]
-    ready = [(-height[i] if order is Order.CRITICAL_PATH else 0, i) for i, count in enumerate(waiting) if not count]
+    ready = [(0 if in_order else -height[i], i) for i, count in enumerate(waiting) if not count]
     heapq.heapify(ready)
     placed: dict[int, Placed] = {}
     while ready:
         _, i = heapq.heappop(ready)
-        position = max(earliest[i], floor)
-        choice = table.pick(nodes[i], position)
+        position, choice = earliest[i], table.pick(nodes[i], earliest[i])
         while choice is None:
             position += 1
             choice = table.pick(nodes[i], position)
         table.take(i, choice, position)
         placed[i] = Placed(nodes[i], choice, position)
-        if order is Order.NONE_BEFORE_THE_LAST:
-            floor = position
         for target, latency in successors[i]:
             earliest[target] = max(earliest[target], position + latency)
             waiting[target] -= 1
             if not waiting[target]:
-                heapq.heappush(ready, (-height[target] if order is Order.CRITICAL_PATH else 0, target))
+                heapq.heappush(ready, (0 if in_order else -height[target], target))
     _sink(nodes, placed, successors, table)
     return [placed[i] for i in range(len(nodes))]
 

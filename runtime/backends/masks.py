@@ -21,8 +21,10 @@ WORTH = 32
 def what_is_left(mask: np.ndarray) -> Left | None:
     """What a mask leaves to all queries together; None where that is hardly less than all, or its keys are alike."""
     keys, rows = mask.shape[-1], mask.shape[-2] if mask.ndim > 1 else 1
+    if keys == 1:
+        return None
     first, end, low, high = keys, 0, keys, -rows
-    for plane in mask.reshape(-1, rows, keys) if keys > 1 else ():
+    for plane in mask.reshape(-1, rows, keys):
         leaves = _leaves(plane)
         query = np.flatnonzero(leaves.any(axis=1))
         if query.size:
@@ -32,8 +34,6 @@ def what_is_left(mask: np.ndarray) -> Left | None:
             low, high = min(low, int((begins - query).min())), max(high, int((ends - query).max()) - 1)
         if first == 0 and end == keys and (rows == 1 or (low <= 1 - rows and high >= keys - 1)):
             return None
-    if keys == 1:
-        return None
     if end == 0 and keys > WORTH:
         return Left(0, 1)
     first, end = first if first >= WORTH else 0, end if keys - end >= WORTH else keys
