@@ -102,6 +102,7 @@ class CoreUnit:
         assert tile.memory is not None
         self.array, self.tile = array, tile
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
+        self._loaded = bytearray(geometry.PROGRAM_MEMORY_SIZE)  # 1 where the image or the sequence has written
         place = array.first_column + tile.column, tile.row
         self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name, place)
         self.core.bus = _Bus(self)
@@ -142,6 +143,22 @@ class CoreUnit:
 
     # control
 
+    def load_program(self, start: int, data: bytes) -> None:
+        """Bytes of the program memory are written, from `start` on."""
+        self.program[start : start + len(data)] = data
+        self._loaded[start : start + len(data)] = b"\1" * len(data)
+        self.core.program_changed()
+
+    def _check_start(self) -> None:
+        """A core that has a program, but not where it starts, runs through whatever its memory holds there."""
+        pc = self.core.pc
+        if any(self._loaded) and pc < len(self._loaded) and not self._loaded[pc]:
+            first, last = self._loaded.find(1), self._loaded.rfind(1)
+            raise EmulationError(
+                f"{self.tile.name} starts at {pc:#x}, where nothing was loaded: "
+                f"its program lies in {first:#x}..{last:#x}"
+            )
+
     def write_control(self, value: int) -> None:
         """Core_Control: bit 0 enable, bit 1 reset."""
         enabled = self.control & geometry.CORE_CONTROL_ENABLE
@@ -152,6 +169,7 @@ class CoreUnit:
             self.running, self.waiting, self.done_at, self.due = False, None, None, None
             self.debug.halted = False
         elif value & geometry.CORE_CONTROL_ENABLE and not self.running:
+            self._check_start()
             self.running = True
             self._connect()
             self.array.note(self.tile.name, "start", self.array.clock.cycle + 1)

@@ -19,7 +19,7 @@ from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.early_loads import explain
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError, UndefinedData
-from npuc.runtime.emulator.leftovers import Leftover, left_over, settle
+from npuc.runtime.emulator.leftovers import Leftover, explained, left_over, settle
 from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
@@ -143,7 +143,7 @@ class Device:
                 self._load(array, pdi)
             settle(array)
             self._held_ahead = frozenset(left_over(array))
-        return [each for each in left if each not in (self._held_ahead or ())]
+        return explained(self._array, [each for each in left if each not in (self._held_ahead or ())])
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
@@ -22,19 +22,22 @@ from npuc.runtime.emulator.lock_providers import (
 )
 from npuc.runtime.emulator.mismatch import OTHER_IMAGE, USED, foreign_notes, is_used
 from npuc.runtime.emulator.stacks import stack_notes
-from npuc.runtime.emulator.stream_walk import core_sinks, core_sources, sinks, sources
+from npuc.runtime.emulator.stream_walk import core_sinks, core_sources, elsewhere, sinks, sources
 from npuc.runtime.emulator.suspension import CascadeRead, LockRequest, StreamRead, StreamWrite
 from npuc.runtime.emulator.wait_graph import (
     FINISHED,
+    HELD,
     IDLE,
     LOOPING,
     OFF,
     RUNNING,
     SPENT,
     WAITING,
+    Cause,
     Diagnosis,
     Resource,
     Unit,
+    dead_ends,
     why,
 )
 
@@ -59,10 +62,20 @@ def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
         if name not in by_name:
             by_name[name] = Unit(name, "port", None, IDLE, text=_of_port(name))
     cause = why(by_name, controller.name)
+    root = _with_dead_ends(cause, dead_ends(by_name, cause))
     stuck = tuple(unit for unit in units if unit.status in (WAITING, LOOPING, RUNNING))
     notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
     notes += [*stack_notes(array), *foreign_notes(array, controller), *_notes(array)]
-    return Diagnosis(array.clock.cycle, cause.root, cause.chain, stuck, tuple(notes))
+    return Diagnosis(array.clock.cycle, root, cause.chain, stuck, tuple(notes))
+
+
+def _with_dead_ends(cause: Cause, beside: Sequence[str]) -> str:
+    """The root in one line.  Where the chain ends in what has done all it was asked to, others are to blame."""
+    if not beside:
+        return cause.root
+    first, rest = (beside[0], beside[1:]) if cause.spent else (cause.root, beside)
+    more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
+    return f"{first}; beside it {rest[0]}{more}" if rest else first
 
 
 # --- the controller -----------------------------------------------------------------------------------------------
@@ -253,6 +266,7 @@ def _idle(controller: Controller, channel: Channel, state: dict[str, Any]) -> Un
     text = "has no task"
     waiting = words_waiting(channel)
     if waiting:
+        state[HELD] = waiting
         text += f", and {waiting} wait for it"
     if channel.tasks:
         text += f"; it has done {channel.tasks}, {channel.words} words in all"
@@ -278,7 +292,7 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
         text = f"for {length - moved} words from " + (" or ".join(wait.peers) or "its stream")
         if not providers:
             ends = sources(array, channel)
-            missing = "nothing feeds it: " + "; ".join(ends.open)
+            missing = "nothing feeds it: " + "; ".join(ends.open or elsewhere(array, ends.units))
             if is_used(controller, channel):
                 missing += f" ({USED}: {OTHER_IMAGE})"
     elif wait.kind == "way":

@@ -187,6 +187,7 @@ class Channel:
         self._check_number(bd)
         who = f"descriptor {bd} of {self.tile.name} ({self.name})"
         self.loaded = bd
+        self.tile.ran_by.setdefault(bd, set()).add((self.direction, self.number))
         self.descriptor, self.tile.descriptors[bd] = interpret(self.tile.kind, self.tile.descriptors[bd], who)
         self.window = self._reach(self.descriptor, who)
         clock = self.array.clock

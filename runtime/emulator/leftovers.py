@@ -6,10 +6,11 @@ time to arrive; what an image holds ahead by itself, before any sequence, is no 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.dma_send import Sender
 from npuc.runtime.emulator.lock_providers import endless
@@ -47,6 +48,19 @@ def _endless_tasks(array: Array) -> Iterator[Leftover]:
         ring = endless(channel) if channel.tile.kind == "shim" else None
         if ring is not None:
             yield Leftover(channel.name, ring)
+
+
+def explained(array: Array, left: Sequence[Leftover]) -> list[Leftover]:
+    """What is left, with what explains it first: a descriptor of the host that a sender and a receiver ran."""
+    return [*_run_both_ways(array), *left] if left else []
+
+
+def _run_both_ways(array: Array) -> Iterator[Leftover]:
+    for tile in array.tiles.values():
+        for number, keys in sorted(tile.ran_by.items()):
+            if tile.kind == "shim" and {direction for direction, _ in keys} == set(geometry.DIRECTIONS):
+                sender, receiver = (tile.channels[min(k for k in keys if k[0] == d)].name for d in ("mm2s", "s2mm"))
+                yield Leftover(sender, f"{sender} has run descriptor {number}, which {receiver} has run too")
 
 
 def settle(array: Array, cycles: int = SETTLE) -> None:

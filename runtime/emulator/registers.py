@@ -81,8 +81,7 @@ class Registers:
             core = tile.core
 
             def program(data: bytes) -> None:
-                core.program[start : start + size] = data
-                core.core.program_changed()
+                core.load_program(start, data)
 
             return program
         return None
@@ -99,6 +98,7 @@ class Registers:
             bd, word = cast("tuple[int, int]", what.place)
             self._check_idle(tile, bd, who)
             tile.descriptors[bd][word] = value
+            tile.ran_by.pop(bd, None)
         elif what.kind == "channel control":
             self._channel(tile, what).write_control(value, who)
         elif what.kind == "channel queue":

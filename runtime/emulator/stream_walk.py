@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.switches import ENABLE, NEIGHBOURS, PACKET, SLAVE_MASK
+from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.lock_providers import descriptors_to_come
+from npuc.runtime.emulator.switches import ENABLE, NEIGHBOURS, PACKET, SLAVE_MASK, Leaf
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -78,6 +80,33 @@ def core_sinks(array: Array, tile: Tile) -> Ends:
     ends = Ends()
     _out_of_slave(array, tile, geometry.slave_index("core", "core"), ends)
     return ends
+
+
+def elsewhere(array: Array, names: Sequence[str]) -> Iterator[str]:
+    """Where the packets of senders go, by the ids of the descriptors that they have still to send."""
+    for outlet in array.outlets():
+        if outlet.name not in names:
+            continue
+        channel = next((each for each in array.channels() if each.name == outlet.name), None)
+        for number in descriptors_to_come(channel) if channel is not None else ():
+            fields = geometry.unpack_bd(outlet.tile.kind, outlet.tile.descriptors[number])
+            if not fields["enable_packet"]:
+                continue
+            what = f"packets of {outlet.name} with id {fields['packet_id']}"
+            try:
+                leaves = array.route(outlet.tile, outlet.slave(), outlet.name, fields["packet_id"]).leaves
+            except EmulationError as error:
+                yield error.message
+                continue
+            yield f"{what} go to " + " and ".join(_end(leaf) for leaf in leaves)
+
+
+def _end(leaf: Leaf) -> str:
+    if leaf.port == "dma":
+        return leaf.tile.channels["s2mm", leaf.number].name
+    return {"core": f"the stream input of {leaf.tile.name}", "ctrl": f"the control port of {leaf.tile.name}"}.get(
+        leaf.port, "the controller"
+    )
 
 
 def _beyond(array: Array, tile: Tile, side: str) -> tuple[Tile | None, str]:

@@ -112,7 +112,7 @@ class _Trace:
     def follow(self, at: _Place) -> None:
         tile = at.tile
         source, number = geometry.slave_port(tile.kind, at.slave)
-        place = f"slave {source.capitalize()} {number} of {tile.name}"
+        place = f"slave {source.upper() if source == 'dma' else source.capitalize()} {number} of {tile.name}"
         if (tile.name, at.slave) in self.seen:
             raise EmulationError(f"the stream of {self.start} runs in a circle through {place}")
         self.seen.add((tile.name, at.slave))
@@ -157,8 +157,8 @@ class _Trace:
         ]
         if not masters:
             raise EmulationError(
-                f"a packet of {self.start} with id {packet} is lost: arbiter {arbiter} msel {msel} "
-                f"of {tile.name} leads to no master"
+                f"a packet of {self.start} with id {packet} is lost: it comes by {place}, and arbiter {arbiter} "
+                f"msel {msel} of {tile.name} leads to no master"
             )
         self.turns.append(Turn(tile, arbiter, at.slave, at.latency))
         source = geometry.slave_port(tile.kind, at.slave)[0]

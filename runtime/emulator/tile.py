@@ -31,6 +31,7 @@ class Tile:
                 self.memory.written = np.zeros(self.memory.size, dtype=bool)
         self.locks = Locks(geometry.LOCK_COUNT[self.kind], self.name, strict, warn)
         self.descriptors = [[0] * geometry.BD_WORDS[self.kind] for _ in range(geometry.BD_COUNT[self.kind])]
+        self.ran_by: dict[int, set[tuple[str, int]]] = {}  # channels that ran a descriptor since it was written
         self.masters: dict[int, int] = {}
         self.slaves: dict[int, int] = {}
         self.slots: dict[tuple[int, int], int] = {}

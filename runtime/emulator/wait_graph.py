@@ -11,8 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from npuc.compiler.target.npu1 import geometry
+
 # Why a unit that is asked for something does not give it.
 WAITING, IDLE, FINISHED, OFF, LOOPING, RUNNING = "waiting", "idle", "finished", "off", "looping", "running"
+HELD = "words_waiting"  # in the state of a receiver without a task: what has come for it
 SPENT = "given_by_sequence"  # in the state of a resource: the sequence has given it, and it is used up
 
 
@@ -90,13 +93,33 @@ class Diagnosis:
 class Cause:
     """Where following the waits ends.  circular: it closes; the chain then ends with the unit it returns to.
 
-    path: names of the units of the chain.
+    path: names of the units of the chain.  spent: the host has given all it was asked for.
     """
 
     root: str
     chain: tuple[str, ...]
     circular: bool
     path: tuple[str, ...] = ()
+    spent: bool = False
+
+
+def dead_ends(units: Mapping[str, Unit], cause: Cause) -> tuple[str, ...]:
+    """Lines of units beside the chain that nothing can set going: words have come for them, or nothing gives a lock.
+
+    What only waits for words that nobody sends is none: an image may have ways that a sequence does not use.
+    """
+    found = []
+    for unit in units.values():
+        if unit.name in cause.path:
+            continue
+        if unit.status == IDLE and unit.state.get(HELD):
+            found.append(unit.line)
+        for resource in unit.waits if unit.status == WAITING else ():
+            idles = resource.kind == "words" and unit.kind == "dma" and not unit.state.get("moved")
+            if resource.missing and not resource.state.get(SPENT) and not idles and unit.kind != "controller":
+                found.append(f"{unit.line}; {resource.missing}")
+                break
+    return tuple(found)
 
 
 def why(units: Mapping[str, Unit], start: str) -> Cause:
@@ -142,12 +165,13 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
     if last.kind == "port" and len(cause.path) > 1:
         return replace(cause, root=f"{units[cause.path[-2]].line}; {last.line}")
     spent = any(resource.state.get(SPENT) for resource in last.waits)
-    if not spent and (last.status != IDLE or not last.state.get("tasks_done")):
+    if not spent and (last.status != IDLE or not last.state.get("tasks_done") or last.state.get(HELD)):
         return cause
+    spent = spent or last.tile is not None and last.tile[1] == geometry.SHIM_ROW
     for place in reversed(range(len(cause.path) - 1)):
         unit = units[cause.path[place]]
         if unit.status == WAITING and unit.kind == "core" and any(each.kind == "words" for each in unit.waits):
-            return replace(cause, root=f"{unit.line}; {last.line}")
+            return replace(cause, root=f"{unit.line}; {last.line}", spent=spent)
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
             if place == len(cause.path) - 2:
@@ -157,5 +181,5 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
                     f"the descriptor of {unit.name} is longer than what is sent: {moved} of {length} words have come, "
                     f"no channel before it is half done, and {last.line}"
                 )
-            return Cause(root, cause.chain, False, cause.path)
-    return cause
+            return replace(cause, root=root, spent=spent)
+    return replace(cause, spent=spent)

@@ -107,8 +107,7 @@ class Bench:
         assert core is not None
         assembly = assemble(text)
         code = assembly.code
-        core.program[: len(code)] = code
-        core.core.program_changed()
+        core.load_program(0, code)
         self.write(tile, geometry.CORE_CONTROL, geometry.CORE_CONTROL_RESET)
         before(assembly.symbols)
         self.write(tile, geometry.CORE_CONTROL, geometry.CORE_CONTROL_ENABLE)

@@ -43,8 +43,7 @@ class Cores:
     def load(self, column: int, row: int, text: str, **registers: Any) -> CoreUnit:
         """A program and first register values; `CR_name` sets a register whose name is no keyword."""
         unit = self.unit(column, row)
-        unit.program[:] = machine_code(text)
-        unit.core.program_changed()
+        unit.load_program(0, machine_code(text))
         unit.write_control(geometry.CORE_CONTROL_RESET)
         unit.write_control(0)
         for name, value in registers.items():

@@ -149,16 +149,10 @@ class Design:
             commands.append(cdo.Write(geometry.tile_address(*tile, geometry.lock_offset(kind(tile), lock)), value))
         for (tile, number), descriptor in self.descriptors.items():
             offset = geometry.bd_offset(kind(tile), number)
-            commands.append(cdo.DmaWrite(geometry.tile_address(*tile, offset), descriptor.pack()))
+            commands.append(cdo.DmaWrite(geometry.tile_address(*tile, offset), self.packed(tile, descriptor)))
         commands += circuits(self.connections)
-        if self.token_route:
-            route = Connection(port(SHIM, "ctrl"), port(SHIM, "south", geometry.TOKEN_MASTER_SOUTH))
-            commands += packets(PacketConnection(route, geometry.TOKEN_CONTROLLER_ID))
-        if self.mux:
-            commands.append(cdo.MaskWrite(geometry.tile_address(*SHIM, geometry.SHIM_MUX), 0xC00, 0x400))
-            commands.append(cdo.MaskWrite(geometry.tile_address(*SHIM, geometry.SHIM_DEMUX), 0x30, 0x10))
-        control = geometry.tile_address(*SHIM, geometry.channel_control_offset("shim", "s2mm", 0))
-        commands.append(cdo.MaskWrite(control, 0x1F00, geometry.TOKEN_CONTROLLER_ID << 8))
+        for column in range(self.columns):
+            commands += self._shim(column)
         commands += self.extra
         for tile, direction, channel, first in self.starts:
             offset = geometry.channel_queue_offset(kind(tile), direction, channel)
@@ -166,6 +160,23 @@ class Design:
         for tile in sorted(self.enabled):
             commands.append(cdo.MaskWrite(geometry.tile_address(*tile, geometry.CORE_CONTROL), 1, 1))
         return commands
+
+    def packed(self, tile: tuple[int, int], descriptor: Descriptor) -> tuple[int, ...]:
+        """A descriptor's register words."""
+        return descriptor.pack()
+
+    def _shim(self, column: int) -> list[cdo.Command]:
+        """Where a column's tokens go, its mux and demux to the DMA, the controller id of its output's tokens."""
+        commands: list[cdo.Command] = []
+        shim = (column, 0)
+        if self.token_route:
+            route = Connection(port(shim, "ctrl"), port(shim, "south", geometry.TOKEN_MASTER_SOUTH))
+            commands += packets(PacketConnection(route, geometry.TOKEN_CONTROLLER_ID))
+        if self.mux:
+            commands.append(cdo.MaskWrite(geometry.tile_address(*shim, geometry.SHIM_MUX), 0xC00, 0x400))
+            commands.append(cdo.MaskWrite(geometry.tile_address(*shim, geometry.SHIM_DEMUX), 0x30, 0x10))
+        control = geometry.tile_address(*shim, geometry.channel_control_offset("shim", "s2mm", 0))
+        return [*commands, cdo.MaskWrite(control, 0x1F00, geometry.TOKEN_CONTROLLER_ID << 8)]
 
     def pdi(self) -> bytes:
         return pdi.write_pdi(self.commands())

@@ -100,7 +100,7 @@ def test_words_wait_for_a_way_that_is_configured_later():
     bench.start(MEMTILE, "mm2s", 0, 0)
     bench.run()
     (wait,) = bench.array.tiles[MEMTILE].channels["mm2s", 0].waits_for()
-    assert wait.kind == "way" and "slave Dma 0 of memtile(0,1), which is not enabled" in wait.text
+    assert wait.kind == "way" and "slave DMA 0 of memtile(0,1), which is not enabled" in wait.text
     bench.circuit(MEMTILE, ("dma", 0), ("north", 0))
     bench.run()
     bench.circuit(CORE, ("south", 0), ("dma", 0))
