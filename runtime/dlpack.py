@@ -60,7 +60,10 @@ def is_foreign(value: object) -> bool:
 
 
 def as_numpy(name: str, value: Any) -> np.ndarray:
-    """A copy of another library's array. name: for messages. Raises InputError where it cannot be read."""
+    """Another library's array where it lies, to be read only; the view keeps its memory. name: for messages.
+
+    Raises InputError where it cannot be read.
+    """
     try:
         device = int(value.__dlpack_device__()[0])
         if device not in (CPU, CUDA_HOST):
@@ -69,7 +72,7 @@ def as_numpy(name: str, value: Any) -> np.ndarray:
     except (BufferError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"{name} is not given out by its library: {reason}", remedy="detach it, on the CPU") from error
-    return _copy(name, _tensor(capsule))
+    return _view(name, *_tensor(capsule))
 
 
 def like(model: object, array: np.ndarray) -> Any:
@@ -101,8 +104,7 @@ def _tensor(capsule: object) -> tuple[object, _Tensor]:
     raise InputError("what __dlpack__ gave is no DLPack capsule")
 
 
-def _copy(name: str, held: tuple[object, _Tensor]) -> np.ndarray:
-    tensor = held[1]
+def _view(name: str, capsule: object, tensor: _Tensor) -> np.ndarray:
     dtype = DTYPES.get((tensor.code, tensor.bits))
     if dtype is None or tensor.lanes != 1 or not 0 <= tensor.ndim <= MOST_DIMENSIONS:
         raise InputError(f"{name} has elements of DLPack type code {tensor.code}, {tensor.bits} bits")
@@ -114,8 +116,11 @@ def _copy(name: str, held: tuple[object, _Tensor]) -> np.ndarray:
     low, high = sum(min(0, reach) for reach in reaches), sum(max(0, reach) for reach in reaches)
     start = (tensor.data or 0) + tensor.byte_offset + low * dtype.itemsize
     memory = (ctypes.c_char * ((high - low + 1) * dtype.itemsize)).from_address(start)
+    memory.held = capsule  # type: ignore[attr-defined]  # numpy keeps `memory` for as long as there are views of it
     steps = [stride * dtype.itemsize for stride in strides]
-    return np.ndarray(shape, dtype, memory, -low * dtype.itemsize, steps).copy()
+    view = np.ndarray(shape, dtype, memory, -low * dtype.itemsize, steps)
+    view.flags.writeable = False
+    return view
 
 
 def _compact(shape: tuple[int, ...]) -> list[int]:

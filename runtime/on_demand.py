@@ -121,7 +121,7 @@ def attention(
         )
     kernel = _loaded(_class_of(description), backend, fallback if isinstance(fallback, str) else tuple(fallback))
     call = kernel.call({name: _fitted(description, name, array) for name, array in arrays.items()}, description)
-    _here.report = call.report
+    remember(call.report)
     (output,) = kernel.kernel.outputs
     result = to_interface(output, call.outputs[output.name])
     return dlpack.like(q, result if width == description.head_dim else result[..., :width].copy())
@@ -133,6 +133,11 @@ def last_stats() -> RunReport:
     if report is None:
         raise UsageError("npuc.attention was not called in this thread yet")
     return report
+
+
+def remember(report: RunReport) -> None:
+    """What `last_stats` gives in this thread from now on."""
+    _here.report = report
 
 
 @functools.lru_cache(maxsize=KEPT)

@@ -41,6 +41,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.apart": {ERRORS},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},
+    "runtime.frameworks": {
+        ERRORS, "runtime.check", "runtime.choices", "runtime.dlpack", "runtime.notices", "runtime.on_demand",
+        "runtime.statistics",
+    },
     "runtime.emulator": {
         "compiler.target", "compiler.emit", "compiler.asm", "compiler.cache", "compiler.store", ERRORS,
         "runtime.apart", "runtime.statistics", "runtime.trace",

@@ -48,7 +48,7 @@ def build(tree: Path, target: str, to: Path) -> Path:
 
 def modules() -> set[str]:
     found = {f"npuc/{path.relative_to(ROOT)}" for part in PARTS for path in (ROOT / part).rglob("*.py")}
-    return found | {"npuc/__init__.py", "npuc/py.typed"}
+    return found | {f"npuc/{path.name}" for path in (ROOT / "src" / "npuc").glob("*.py*")}
 
 
 def test_a_tree_without_links_and_its_sdist_build_the_same_complete_wheel(tmp_path: Path) -> None:

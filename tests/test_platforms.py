@@ -11,8 +11,12 @@ from npuc.compiler.files import write_bytes
 SCRIPT = """
 import asyncio, ctypes, multiprocessing, subprocess, tempfile
 import click, lief, llvmlite.binding, ml_dtypes, numpy, platformdirs, rapidfuzz, rich.console, torch_mlir.passmanager
-import importlib, os, pkgutil, select, signal, sys
+import contextlib, importlib, os, pkgutil, select, signal, sys
 
+FRAMEWORKS = ("torch", "transformers")
+for module in (*FRAMEWORKS, "torch._dynamo"):
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module(module)
 for module in ("fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"):
     sys.modules[module] = None
 missing = {
@@ -28,7 +32,11 @@ sys.platform = "win32"
 import npuc
 
 for module in pkgutil.walk_packages(npuc.__path__, "npuc."):
-    importlib.import_module(module.name)
+    try:
+        importlib.import_module(module.name)
+    except ModuleNotFoundError as error:
+        if error.name not in FRAMEWORKS:
+            raise
 print("imported")
 sys.stdout.flush()
 os._exit(0)

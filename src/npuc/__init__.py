@@ -1,7 +1,7 @@
 """npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2).
 
 Public names: compile, load, attention, last_stats, Attention, Kernel, Executable, RunReport, and the errors of
-npuc.compiler.diagnostics.
+npuc.compiler.diagnostics. The submodule npuc.torch is there where PyTorch is.
 They are imported on first use, for numpy and the compiler take longer to import than `npuc --help` should.
 """
 
@@ -55,6 +55,8 @@ _HOMES = {
     "UsageError": "npuc.compiler.diagnostics",
 }
 
+_FRAMEWORKS = ("torch",)
+
 __all__ = [
     "Attention",
     "BackendError",
@@ -77,6 +79,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FRAMEWORKS:
+        return importlib.import_module(f"npuc.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'npuc' has no attribute {name!r}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import sys
 import threading
+import weakref
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -369,7 +371,21 @@ def test_memory_of_any_strides_is_read_as_it_is(seed, dtype, order):
     }[order]
     got = dlpack.as_numpy("x", Array(shaped))
     np.testing.assert_array_equal(got, shaped)
-    assert got.dtype == shaped.dtype and got.flags.owndata and got.flags.c_contiguous
+    assert got.dtype == shaped.dtype and not (got.size and got.flags.writeable)
+    assert np.shares_memory(got, shaped) == bool(shaped.size), "read where it lies"
+
+
+def test_memory_of_another_library_lives_as_long_as_a_view_of_it(seed):
+    array = np.random.default_rng(seed).standard_normal((64, 64))
+    expected, owner = array[::2].copy(), weakref.ref(array)
+    got = dlpack.as_numpy("x", Array(array))[::2]
+    del array
+    gc.collect()
+    assert owner() is not None
+    np.testing.assert_array_equal(got, expected)
+    del got
+    gc.collect()
+    assert owner() is None
 
 
 def test_what_cannot_be_read_is_told(seed):
