@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from npuc.compiler import fingerprint
 from npuc.compiler.store import Store, say_damaged
 
 # Old entries go when they take more; one compiled kernel takes well under a megabyte.
@@ -27,30 +26,6 @@ class Entry:
     summary: Mapping[str, Any] = field(repr=False)
 
 
-def sources_digest(files: Iterable[str | Path], root: Path) -> str:
-    """SHA-256 over names and contents of source files."""
-    digest, prefix = hashlib.sha256(), os.path.join(root, "")
-    for file in sorted(str(file) for file in files):
-        with open(file, "rb", buffering=0) as stream:
-            content = stream.read()
-        name = file.removeprefix(prefix).replace(os.sep, "/")
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
-@functools.cache
-def code_fingerprint() -> str:
-    """A hash over npuc's own sources and data: an edited compiler never serves old results."""
-    import npuc
-
-    root = Path(npuc.__file__).parent
-    files: list[str] = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        files += [os.path.join(folder, name) for name in names if name.endswith((".py", ".json"))]
-    return sources_digest(files, root)
-
-
 def cache_key(parts: Mapping[str, Any]) -> str:
     """SHA-256 of everything the result depends on, the compiler's version and code included."""
     from npuc import __version__
@@ -58,7 +33,7 @@ def cache_key(parts: Mapping[str, Any]) -> str:
     everything = {
         **parts,
         "version": __version__,
-        "code": code_fingerprint(),
+        "code": fingerprint.code_fingerprint(),
         "source_date_epoch": os.environ.get("SOURCE_DATE_EPOCH") or None,
     }
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from npuc import __version__
+from npuc.compiler import interrupts
 from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
 from npuc.compiler.plain_text import printable
 from npuc.compiler.progress_line import progress_line
@@ -28,6 +29,12 @@ EPILOG = (
     "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
     "or failed; 5 npuc's own fault."
 )
+INTERRUPTED = 130
+"""Exit code of a command that was interrupted: what shells say of a process that SIGINT ended.
+
+`python -m npuc` may end by the signal itself: some versions of Python send it to themselves where the exception went
+through the text of an `exec` (dataclasses are made so), whatever became of it. To a shell both are one.
+"""
 
 
 class LazyGroup(click.Group):
@@ -100,9 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(group, {}, "npuc", COMPLETE_VARIABLE, instruction))
-    with _Interrupts() as interrupts:
+    with _Interrupts():
         code = _exit_code(words)
-        if interrupts.came and code == 0:  # in a finaliser, say, which Python lets end as if nothing had been
+        if interrupts.noted() and code == 0:  # its exception went astray, and nothing looked afterwards
             code = _interrupted()
     sys.exit(code)
 
@@ -110,30 +117,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 class _Interrupts:
     """Notes that an interrupt came, whatever becomes of the exception."""
 
-    def __init__(self) -> None:
-        self.came = False
-
-    def __enter__(self) -> _Interrupts:
+    def __enter__(self) -> None:
+        interrupts.forget()
         self._replaced = (
             threading.current_thread() is threading.main_thread()
             and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         )
         if self._replaced:
             signal.signal(signal.SIGINT, self._handle)
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._replaced:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def _handle(self, *_: object) -> None:
-        self.came = True
+    @staticmethod
+    def _handle(*_: object) -> None:
+        interrupts.note()
         raise KeyboardInterrupt
 
 
 def _interrupted() -> int:
+    interrupts.forget()
     print("interrupted", file=sys.stderr)
-    return 130
+    return INTERRUPTED
 
 
 def _exit_code(words: list[str]) -> int:

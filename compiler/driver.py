@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from npuc.compiler import cache
@@ -281,7 +280,7 @@ def _dump(folder: str, entry: cache.Entry, passes: Sequence[tuple[str, str]], in
     for number, (name, text) in enumerate(passes):
         files[f"{number:02}_{name.replace(os.sep, '_')}.txt"] = text.encode()
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder: {error.strerror}", place=folder) from error
     write_folder(folder, files, inputs)

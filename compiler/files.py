@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from pathlib import Path
 
+from npuc.compiler import interrupts
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.git_lfs import refuse_pointer
 
@@ -22,7 +22,8 @@ def read_bytes(path: str) -> bytes:
         data, place = sys.stdin.buffer.read(), "<stdin>"
     else:
         try:
-            data, place = Path(path).read_bytes(), path
+            with open(path, "rb") as stream:
+                data, place = stream.read(), path
         except OSError as error:
             raise InputError(f"cannot read: {reason(error)}", place=path) from error
     try:
@@ -37,6 +38,7 @@ def write_bytes(path: str, data: bytes) -> None:
 
     Devices and pipes are written directly. Raises InputError when it cannot be written; an existing file is kept then.
     """
+    interrupts.check()
     if path == "-":
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import stat
 import sys
 from collections.abc import Iterable, Mapping
 
+from npuc.compiler import interrupts
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.files import beside, reason
 
@@ -58,6 +58,7 @@ def write_folder(
     Other files of the folder are left alone. inputs: of the command. parts: names that belong to a set of files such as
     this; where one of an earlier set would stay among them that is an error. Raises InputError, UsageError.
     """
+    interrupts.check()
     target = os.path.realpath(path)
     try:
         if not os.path.lexists(target):
@@ -86,6 +87,8 @@ def _new_folder(target: str, files: Mapping[str, bytes]) -> None:
             _write(os.path.join(temporary, name), data)
         os.rename(temporary, target)
     except BaseException:
+        import shutil
+
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
@@ -125,6 +128,8 @@ def _copy(target: str, old: str) -> None:
     try:
         os.link(target, old)
     except (OSError, NotImplementedError):
+        import shutil
+
         shutil.copy2(target, old)
 
 

@@ -17,10 +17,10 @@ import hashlib
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 MAGIC = b"NPUCACH2"
@@ -44,17 +44,35 @@ class Unusable(Exception):
     """The folder is not to be used; the text says why and what would help."""
 
 
-def cache_folder() -> Path:
+def cache_folder() -> str:
     """NPUC_CACHE_DIR, else the platform's cache home. Raises Unusable where the user has no home."""
     chosen = os.environ.get("NPUC_CACHE_DIR")
     if chosen:
-        return Path(chosen).absolute()
-    import platformdirs
-
-    folder = Path(platformdirs.user_cache_dir("npuc", appauthor=False))
-    if not folder.is_absolute():  # "~" stays where there is neither HOME nor an entry in the user database
+        return os.path.abspath(chosen)
+    folder = _cache_home()
+    if not os.path.isabs(folder):
         raise Unusable("the user has no home folder; NPUC_CACHE_DIR names another place")
     return folder
+
+
+def _cache_home() -> str:
+    """Npuc's folder in the platform's cache home; no absolute path where the user has no home.
+
+    Where Linux's environment says it (XDG Base Directory Specification) that is a line; to import platformdirs, which
+    knows the other places, takes a tenth of the time in which a compiled file is found in the cache.
+    """
+    if sys.platform == "linux":
+        chosen, home = os.environ.get("XDG_CACHE_HOME", ""), os.environ.get("HOME", "")
+        if os.path.isabs(chosen):
+            return os.path.join(chosen, "npuc")
+        if os.path.isabs(home):
+            return os.path.join(home, ".cache", "npuc")
+    import platformdirs
+
+    try:
+        return platformdirs.user_cache_dir("npuc", appauthor=False)  # some versions: "~" as it stands
+    except RuntimeError:  # neither HOME nor an entry in the user database
+        return ""
 
 
 @dataclass(frozen=True)
@@ -101,8 +119,8 @@ class Store:
         home = cache_folder()
         try:
             if create:
-                home.parent.mkdir(parents=True, exist_ok=True)
-            with _open_folder(None, str(home), create) as folder:
+                os.makedirs(os.path.dirname(home), exist_ok=True)
+            with _open_folder(None, home, create) as folder:
                 if not self.subfolder:
                     yield folder
                     return
@@ -115,7 +133,7 @@ class Store:
 def _say(text: str) -> None:
     """Once a process (once a place, where a process has several)."""
     try:
-        place = str(cache_folder())
+        place = cache_folder()
     except Unusable:
         place = ""
     if place not in _said:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from npuc.compiler import interrupts
+
 T = TypeVar("T")
 
 GLANCE = 0.2
@@ -81,6 +83,7 @@ def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
     try:
         _start(thread)
         while not work.wait(GLANCE):
+            interrupts.check()
             meanwhile()
     except BaseException:
         work.stop = True

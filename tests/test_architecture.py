@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiler.target": set(),
     "compiler.diagnostics": set(),
     "compiler.plain_text": set(),
+    "compiler.interrupts": set(),
     "compiler.git_lfs": {ERRORS},
     "compiler.emit": {"compiler.target", ERRORS},
     "compiler.formats": {"compiler.emit", "compiler.git_lfs", ERRORS},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what runs
     "runtime.reference": {ERRORS},
     "runtime.arguments": {ERRORS},
-    "runtime.apart": {ERRORS},
+    "runtime.apart": {"compiler.interrupts"},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},
     "runtime.frameworks": {
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "runtime.statistics",
     },
     "runtime.emulator": {
-        "compiler.target", "compiler.emit", "compiler.asm", "compiler.cache", "compiler.store", ERRORS,
+        "compiler.target", "compiler.emit", "compiler.asm", "compiler.fingerprint", "compiler.store", ERRORS,
         "runtime.apart", "runtime.statistics", "runtime.trace",
     },
 }  # fmt: skip

@@ -153,7 +153,7 @@ def test_an_interrupt_is_no_traceback(npuc, monkeypatch, pipeline):
     assert npuc("compile", "a.mlir")[0] == 130
 
 
-def test_an_interrupt_that_python_loses_is_delivered_at_the_end(npuc, monkeypatch, pipeline):
+def test_an_interrupt_that_python_loses_is_delivered_before_anything_is_written(npuc, monkeypatch, pipeline):
     class Finaliser:
         def __del__(self):
             signal.raise_signal(signal.SIGINT)
@@ -172,6 +172,7 @@ def test_an_interrupt_that_python_loses_is_delivered_at_the_end(npuc, monkeypatc
         after = signal.signal(signal.SIGINT, before)
     assert (code, err) == (130, "interrupted\n") and [each.exc_type for each in lost] == [KeyboardInterrupt]
     assert after is signal.default_int_handler
+    assert not os.path.exists("a.xclbin")
 
 
 def test_a_reader_that_leaves_is_no_traceback():

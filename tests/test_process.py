@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from small_kernels import compiled
 
+from npuc.compiler.cli import INTERRUPTED
 from npuc.compiler.driver import STAGES, TEXT_STAGES
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
@@ -81,7 +82,7 @@ def test_two_processes_compile_into_one_cache_at_once(source, tmp_path):
     assert [child.returncode for child in children] == [0, 0]
     assert reports[0]["sha256"] == reports[1]["sha256"]
     assert (tmp_path / "0.xclbin").read_bytes() == (tmp_path / "1.xclbin").read_bytes()
-    (entry,) = (tmp_path / "cache").iterdir()
+    (entry,) = (path for path in (tmp_path / "cache").iterdir() if path.is_file())
     entry.write_bytes(entry.read_bytes()[:-1])
     code, out, err = run("compile", source, "-o", tmp_path / "2.xclbin", "--json", env=environment)
     assert code == 0 and not json.loads(out)["cached"] and b"Traceback" not in err
@@ -152,7 +153,8 @@ def test_an_interrupted_run_leaves_no_output_and_no_traceback(tmp_path):
     try:
         assert child.stderr.readline().startswith(b"note: no NPU to run on")
         child.send_signal(signal.SIGINT)
-        assert child.communicate(timeout=600) == (b"", b"interrupted\n") and child.returncode == 130
+        assert child.communicate(timeout=600) == (b"", b"interrupted\n")
+        assert child.returncode in (INTERRUPTED, -signal.SIGINT)
     finally:
         child.kill()
         child.wait()

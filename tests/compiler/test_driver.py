@@ -10,7 +10,7 @@ import os
 import pytest
 from fake_pipeline import FakePipeline
 
-from npuc.compiler import cache, driver
+from npuc.compiler import cache, driver, fingerprint
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.driver import Settings
 from npuc.compiler.files import write_bytes
@@ -55,7 +55,7 @@ def test_other_source_or_compiler_compiles_again(pipeline, monkeypatch):
     assert driver.compile_source("text").cached, "empty is as good as unset"
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "5")
     assert not driver.compile_source("text").cached
-    monkeypatch.setattr(cache, "code_fingerprint", lambda: "edited")
+    monkeypatch.setattr(fingerprint, "code_fingerprint", lambda: "edited")
     assert not driver.compile_source("text").cached
 
 

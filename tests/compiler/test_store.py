@@ -95,15 +95,34 @@ def test_a_folder_behind_a_link_is_not_used(folder: Path, tmp_path: Path, caplog
     assert os.listdir(tmp_path / "elsewhere") == []
 
 
-def test_where_there_is_no_place_for_it_there_is_no_cache(tmp_path: Path, monkeypatch, caplog) -> None:
+def homeless(*_: object, **__: object) -> str:
+    raise RuntimeError("no home")
+
+
+@pytest.mark.parametrize("answer", [lambda *_, **__: "~/.cache/npuc", homeless])
+def test_where_there_is_no_place_for_it_there_is_no_cache(answer, tmp_path: Path, monkeypatch, caplog) -> None:
     import platformdirs
 
     monkeypatch.setattr(store, "_said", set())
-    monkeypatch.delenv("NPUC_CACHE_DIR")
+    for name in ("NPUC_CACHE_DIR", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda *_, **__: "~/.cache/npuc")
+    monkeypatch.setattr(platformdirs, "user_cache_dir", answer)
     assert "has no home folder" in unused(Store(), caplog)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("chosen", [None, "", "/var/tmp/caches", "relative/caches"])
+@pytest.mark.parametrize("home", [None, "/home/somebody"])
+def test_its_place_is_the_one_that_platformdirs_names(chosen: str | None, home: str | None, monkeypatch) -> None:
+    import platformdirs
+
+    for name, value in (("NPUC_CACHE_DIR", None), ("XDG_CACHE_HOME", chosen), ("HOME", home)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert store.cache_folder() == platformdirs.user_cache_dir("npuc", appauthor=False)
 
 
 @pytest.mark.parametrize("place", ["file", "file/deeper"])

@@ -18,6 +18,7 @@ from kernel_files import xclbin_of
 from small_kernels import compiled
 
 import npuc
+from npuc.compiler import interrupts
 from npuc.compiler.frontend.attention import Attention
 from npuc.runtime import apart, executable, executor
 from npuc.runtime.backends.emulator import Emulation
@@ -88,6 +89,25 @@ def test_what_a_signal_raises_is_delivered_and_the_work_has_stopped(
         steps = work.steps
         leave_no_thread()
         assert work.steps == steps and not lost and work.threads <= {"npuc-run"}
+
+
+def test_an_interrupt_that_went_astray_stops_work_that_begins_later() -> None:
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            while True:
+                apart.check()
+        finally:
+            stopped.set()
+
+    interrupts.note()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            apart.run_apart(work)
+    finally:
+        interrupts.forget()
+    assert stopped.is_set()
 
 
 def test_results_and_errors_come_back_and_other_threads_do_the_work_themselves() -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import npuc
-from npuc.compiler.cache import sources_digest
+from npuc.compiler.fingerprint import sources_digest
 from npuc.compiler.store import Store
 from npuc.runtime.emulator.native import machine
 
