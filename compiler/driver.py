@@ -263,7 +263,10 @@ def _summary(kernel: CompiledKernel, until: str | None) -> dict[str, Any]:
     from npuc.passes.attention.sequence import length_warnings
 
     keys = ("name", "dtype", "shape", "direction")
-    arguments = [{key: record[key] for key in keys} for record in argument_records(kernel.attention)]
+    arguments = [
+        {**{key: record[key] for key in keys}, "shape": list(argument.source_shape)}
+        for record, argument in zip(argument_records(kernel.attention), kernel.attention.arguments, strict=True)
+    ]
     name = kernel_name(kernel.attention.function)
     whole = until == "xclbin"
     return {

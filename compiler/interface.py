@@ -13,6 +13,7 @@ LONGEST_NAME = 63 - len(":" + INSTANCE)
 # Interface -> device, where they differ: the matrix unit takes bf16, masks are added in f32.
 DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}
 MASK_DTYPES = {"f16": "f32"}
+ROW_MAJOR = "row-major"  # arguments that callers have as `shape` says
 
 
 def kernel_name(function: str) -> str:
@@ -22,7 +23,11 @@ def kernel_name(function: str) -> str:
 
 
 def argument_records(attention: Attention) -> list[dict[str, Any]]:
-    """The arguments as JSON values: name, role, dtype, device_dtype, shape, direction, buffer, layout."""
+    """The arguments as JSON values: name, role, dtype, device_dtype, shape, direction, buffer, layout.
+
+    shape: of the buffer.  layout: ROW_MAJOR, or for each dimension that callers have its [axis, extent] pairs, as
+    [[["B", 1]], [["S", 128]], [["H", 8], ["D", 64]]] for [B, S, H*D].
+    """
     return [
         {
             "name": argument.name,
@@ -32,7 +37,7 @@ def argument_records(attention: Attention) -> list[dict[str, Any]]:
             "shape": list(argument.shape),
             "direction": "out" if argument.role == "out" else "in",
             "buffer": index,
-            "layout": "row-major",
+            "layout": [[list(pair) for pair in dimension] for dimension in argument.layout] or ROW_MAJOR,
         }
         for index, argument in enumerate(attention.arguments)
     ]

@@ -15,6 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.frontend.attention import Layout, layout_from_json, layout_shape
+from npuc.compiler.interface import ROW_MAJOR
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -43,6 +45,7 @@ class KernelArgument:
     """One argument as the kernel's metadata declares it. `buffer` counts the data buffers of the runtime sequence.
 
     shape: None for sizes that a call gives; what moves data takes arguments without such.
+    layout: how callers have it where that is otherwise (`npuc.runtime.layouts`).
     """
 
     name: str
@@ -52,6 +55,7 @@ class KernelArgument:
     shape: tuple[Any, ...]
     direction: str
     buffer: int
+    layout: Layout = ()
 
     @staticmethod
     def from_json(entry: Mapping[str, Any]) -> KernelArgument:
@@ -64,6 +68,7 @@ class KernelArgument:
             shape=tuple(None if n is None else int(n) for n in entry["shape"]),
             direction=str(entry["direction"]),
             buffer=int(entry["buffer"]),
+            layout=() if entry.get("layout", ROW_MAJOR) == ROW_MAJOR else layout_from_json(entry["layout"]),
         )
         if argument.dtype not in INTERFACE_DTYPES or argument.device_dtype not in DEVICE_DTYPES:
             raise ValueError(f"argument {argument.name} has dtype {argument.dtype} on {argument.device_dtype}")
@@ -78,9 +83,14 @@ class KernelArgument:
         return argument
 
     @property
+    def given_shape(self) -> tuple[Any, ...]:
+        """As callers have it."""
+        return layout_shape(self.layout) if self.layout else self.shape
+
+    @property
     def shape_text(self) -> str:
         """As messages write it, `?` for open sizes."""
-        return f"[{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+        return f"[{', '.join('?' if size is None else str(size) for size in self.given_shape)}]"
 
     @property
     def closed(self) -> bool:
@@ -93,7 +103,7 @@ class KernelArgument:
         return math.prod(self.shape) * DEVICE_DTYPES[self.device_dtype].itemsize
 
     def __str__(self) -> str:
-        return f"{self.name}: {'x'.join('?' if n is None else str(n) for n in (*self.shape, self.dtype))}"
+        return f"{self.name}: {'x'.join('?' if n is None else str(n) for n in (*self.given_shape, self.dtype))}"
 
 
 def round_to_bf16(array: np.ndarray) -> np.ndarray:
@@ -116,7 +126,7 @@ def to_float32_odd(array: np.ndarray) -> np.ndarray:
 
 
 def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
-    """An array as a user gives it -> the argument's shape in its interface dtype (floats are not yet on the device).
+    """An array as a user gives it -> its interface dtype (floats are not yet on the device).
 
     bf16 and f32 take float16, float32, float64 and bfloat16; bf16 also uint16 (its bits) and 2-byte voids (bf16 as
     .npy keeps it). i8 takes int8, i1 takes bool. Raises InputError naming argument, expected and got.
@@ -136,7 +146,8 @@ def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtyp
 
     Looks at no array, so that a file's header is enough; sizes that the argument leaves open may be any.
     """
-    if len(shape) != len(argument.shape) or any(s not in (None, n) for s, n in zip(argument.shape, shape, strict=True)):
+    wanted = argument.given_shape
+    if len(shape) != len(wanted) or any(s not in (None, n) for s, n in zip(wanted, shape, strict=True)):
         raise InputError(f"argument {argument.name} expects shape {argument.shape_text}, got {list(shape)}")
     if argument.dtype in ("bf16", "f16", "f32"):
         fits = dtype in _FLOATS or (argument.dtype == "bf16" and dtype in _BF16_BITS)
@@ -204,12 +215,12 @@ def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarr
         if argument.direction != "in":
             continue
         if argument.dtype == "i8":
-            numbers = np.rint(32.0 * generator.standard_normal(argument.shape))
+            numbers = np.rint(32.0 * generator.standard_normal(argument.given_shape))
             drawn[argument.name] = np.clip(numbers, -127, 127).astype(np.int8)
         elif argument.dtype == "i1":
-            keep = generator.random(argument.shape) < 0.8
+            keep = generator.random(argument.given_shape) < 0.8
             keep[..., :1] = True
             drawn[argument.name] = keep
         else:
-            drawn[argument.name] = from_user(argument, generator.standard_normal(argument.shape))
+            drawn[argument.name] = from_user(argument, generator.standard_normal(argument.given_shape))
     return drawn

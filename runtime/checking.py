@@ -15,6 +15,7 @@ import numpy as np
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.progress import long_work
 from npuc.runtime import check, evaluator
+from npuc.runtime.layouts import all_inward, head_part, head_rows, inward, is_whole
 from npuc.runtime.judgement import LIMITS, CheckResult, Judge
 from npuc.runtime.kernel_file import DescribedKernel
 
@@ -42,15 +43,17 @@ class Head:
 
 
 def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np.ndarray, seed: int) -> CheckResult:
-    """Judge `out`, the result on `arrays` by argument name, all in device dtypes; seed: of the rows that are drawn.
+    """Judge `out`, the result on `arrays` by argument name, all as callers have them but in device dtypes; seed: of
+    the rows that are drawn.
 
     Raises InputError at an operation of the source that cannot be evaluated.
     """
     attention = kernel.attention
+    given, arrays = arrays, all_inward(kernel, arrays)
     recognised: Rows = lambda batch, head, rows: check.expected_rows(attention, arrays, batch, head, rows)  # noqa: E731
-    source = None if kernel.source is None else _source_rows(kernel, arrays)
+    source = None if kernel.source is None else _source_rows(kernel, given)
     judge = Judge(LIMITS[attention.precision])
-    full = out.reshape(attention.closed_shape("out"))
+    full = inward(attention.argument("out").layout, out).reshape(attention.closed_shape("out"))
     left_out, fault = 0, None
     drawn = ROWS_PER_HEAD if attention.lengths.query > ALL_ROWS else None
     with long_work() as tell:
@@ -91,9 +94,15 @@ def _source_rows(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> R
     attention = kernel.attention
     given = [arrays[argument.name] for argument in attention.inputs]
     source = evaluator.load(kernel.source.text, kernel.source.file, attention.function, given)
-    rank = len(attention.argument("out").shape)
+    rank, layout = len(attention.argument("out").shape), attention.argument("out").layout
+    whole = None if not layout or is_whole(layout) else inward(layout, source.whole())
 
     def rows_of(batch: int, head: int, rows: np.ndarray) -> np.ndarray:
+        if whole is not None:
+            return whole[batch, head, rows]
+        if layout:
+            place = head_part(layout, batch, head, rows, attention.head_dim)
+            return head_rows(layout, source.part(place), len(rows), attention.head_dim)
         place = ([batch], [head], rows, range(attention.head_dim))
         return source.part(place[4 - rank :]).reshape(len(rows), attention.head_dim)
 

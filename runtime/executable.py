@@ -25,6 +25,7 @@ from npuc.runtime.backends import (
     open_backend,
 )
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
+from npuc.runtime.layouts import all_inward, outward
 from npuc.runtime.magnitudes import magnitudes, overflows
 from npuc.runtime.notices import say_once
 from npuc.runtime.statistics import RunReport
@@ -162,9 +163,11 @@ class Executable:
         _ = kernel.attention.lengths
         problem = magnitudes(kernel.attention, arrays).problem
         with self._turn:
-            outputs, report = self._first_that(lambda name: self._run_on(name, kernel, arrays, problem))
+            inside = all_inward(kernel, arrays)
+            outputs, report = self._first_that(lambda name: self._run_on(name, kernel, inside, problem))
             odd = [problem] if problem is not None else _overflows(kernel, outputs)
             self._report, self.warnings = report, [*odd, *report.warnings]
+            outputs = {a.name: outward(a.layout, outputs[a.name]) for a in kernel.outputs}
             return Call(outputs, report, tuple(self.warnings))
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
-from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.attention import AXES, Attention
 from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import KernelArgument
 
@@ -74,13 +75,10 @@ class DescribedKernel:
         sizes: dict[str, int] = {}
         for argument in self.arguments:
             shape = shapes.get(argument.name, ())
-            if len(shape) == len(argument.shape):
-                names = dimension_names(argument)
-                sizes |= {
-                    name: given
-                    for name, size, given in zip(names, argument.shape, shape, strict=True)
-                    if size is None and name not in sizes and given > 0
-                }
+            if len(shape) == len(argument.given_shape):
+                for name, given in _open_sizes(argument, shape).items():
+                    if name not in sizes and given > 0:
+                        sizes[name] = given
         return self.closed(sizes)
 
 
@@ -210,6 +208,21 @@ def dimension_names(argument: KernelArgument) -> tuple[str, ...]:
     return ("B", "H", rows, "Skv" if argument.role == "mask" else "D")[-len(argument.shape) :]
 
 
+def _open_sizes(argument: KernelArgument, shape: tuple[int, ...]) -> dict[str, int]:
+    """What a caller's shape says of the sizes that an argument leaves open."""
+    names = dimension_names(argument)
+    if not argument.layout:
+        return {n: given for n, size, given in zip(names, argument.shape, shape, strict=True) if size is None}
+    named = dict(zip(AXES, names, strict=True))
+    walked = [(dimension, given) for dimension, given in zip(argument.layout, shape, strict=True)]
+    return {
+        named[axis]: given // math.prod(other for _, other in dimension if other is not None)
+        for dimension, given in walked
+        for axis, size in dimension
+        if size is None
+    }
+
+
 def described(
     attention: Attention, source: SourceText | None = None, refusal: UnsupportedError | None = None
 ) -> DescribedKernel:
@@ -264,8 +277,8 @@ def _from_xclbin(data: bytes, file: str, name: str | None) -> KernelFile:
 
 
 def _require_same_arguments(kernel: KernelFile) -> None:
-    declared = [(a.name, a.dtype, a.shape) for a in kernel.arguments]
-    described = [(a.name, a.dtype, a.shape) for a in kernel.attention.arguments]
+    declared = [(a.name, a.dtype, a.shape, a.layout) for a in kernel.arguments]
+    described = [(a.name, a.dtype, a.shape, a.layout) for a in kernel.attention.arguments]
     if declared != described:
         raise ValueError("its arguments are not those of its attention")
     for argument in kernel.arguments:

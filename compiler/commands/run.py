@@ -295,6 +295,7 @@ def _run(
     from npuc.runtime.array_files import write_array
     from npuc.runtime.check import multiply_accumulates
     from npuc.runtime.checking import check_run
+    from npuc.runtime.layouts import all_inward
     from npuc.runtime.summary import RunSummary
 
     kernel = executable.of_call(given)
@@ -309,7 +310,7 @@ def _run(
         result = check_run(kernel, seen, raw[output.name], seed)
     for name, path in files.items():
         write_array(path, outputs[name])
-    macs = multiply_accumulates(kernel.attention, seen)
+    macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
     return RunSummary(kernel.name, kernel.attention, call.report, outputs, files, macs, result, call.warnings)
 
 

@@ -21,6 +21,10 @@ Sizes: TypeAlias = "tuple[Size, ...]"
 # The sizes that may be open, by the names that `--dim` takes.
 OPEN_NAMES = {"B": "batch", "S": "query_length", "Skv": "key_length"}
 
+# A dimension of an argument as the source has it: the axes (B, H, S, D) that it walks, outermost first, with their extents.
+Layout: TypeAlias = "tuple[tuple[tuple[str, Size], ...], ...]"
+AXES = "BHSD"
+
 # What the argument of a role is called: MLIR does not keep the names of a source file.
 ROLE_NAMES = {"q": "q", "k": "k", "v": "v", "mask": "mask", "out": "o"}
 
@@ -29,8 +33,10 @@ ROLE_NAMES = {"q": "q", "k": "k", "v": "v", "mask": "mask", "out": "o"}
 class Argument:
     """One argument of the function, or its result (role `out`).
 
-    shape: as in the source, [B, H, S, D], [H, S, D] or [S, D], None for sizes that are open (a mask: any shape that
-    broadcasts to [B, H, S, Skv]).  also: further roles the same argument plays, as where one tensor is K and V.
+    shape: [B, H, S, D], [H, S, D] or [S, D], None for sizes that are open (a mask: any shape that broadcasts to
+    [B, H, S, Skv]).  also: further roles the same argument plays, as where one tensor is K and V.
+    layout: how the source has it where that is otherwise, as [B, S, H, D] or [B, S, H*D]; its dimensions' axes by the
+    places that they have in `shape`, which is then of four dimensions.
     """
 
     name: str
@@ -38,10 +44,16 @@ class Argument:
     shape: Sizes
     role: str
     also: tuple[str, ...] = ()
+    layout: Layout = ()
 
     @property
     def roles(self) -> tuple[str, ...]:
         return (self.role, *self.also)
+
+    @property
+    def source_shape(self) -> Sizes:
+        """As the source has it."""
+        return layout_shape(self.layout) if self.layout else self.shape
 
 
 class Lengths(NamedTuple):
@@ -123,7 +135,9 @@ class Attention:
                 known = ", ".join(self.open_dimensions) or "none"
                 raise UsageError(f"attention @{self.function} leaves no {name} open", remedy=f"open: {known}")
         sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
-        closed = tuple(replace(a, shape=_bound_shape(self, a, sizes)) for a in self.arguments)
+        closed = tuple(
+            replace(a, shape=_bound_shape(a, sizes), layout=_bound_layout(a, sizes)) for a in self.arguments
+        )
         return replace(self, arguments=closed, **sizes_of)
 
     def full_shape(self, role: str) -> tuple[Size, int, Size, int]:
@@ -141,8 +155,11 @@ class Attention:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
-        values = _plain(asdict(self))
+        values: dict[str, Any] = _plain(asdict(self))
         del values["place"]
+        for argument in values["arguments"]:
+            if not argument["layout"]:
+                del argument["layout"]
         return values
 
     @classmethod
@@ -150,7 +167,14 @@ class Attention:
         """The inverse of `to_json`. Raises InputError for unknown or missing fields."""
         try:
             arguments = tuple(
-                Argument(a["name"], a["dtype"], tuple(a["shape"]), a["role"], tuple(a.get("also", ())))
+                Argument(
+                    a["name"],
+                    a["dtype"],
+                    tuple(a["shape"]),
+                    a["role"],
+                    tuple(a.get("also", ())),
+                    layout_from_json(a.get("layout", ())),
+                )
                 for a in data["arguments"]
             )
             scales = {
@@ -211,12 +235,39 @@ def default_scale(head_dim: int) -> float:
     return 1.0 / math.sqrt(head_dim) if head_dim > 0 else math.nan
 
 
-def _bound_shape(attention: Attention, argument: Argument, sizes: Mapping[str, int]) -> Sizes:
+def layout_from_json(value: Any) -> Layout:
+    """Lists of [axis, extent] pairs, a dimension each. Raises TypeError or ValueError where they are none."""
+    layout = tuple(tuple((str(axis), size) for axis, size in dimension) for dimension in value)
+    for axis, size in (pair for dimension in layout for pair in dimension):
+        if axis not in AXES or not (size is None or _is_size(size)):
+            raise ValueError(f"a layout walks {axis!r} of {size!r} elements")
+    return layout
+
+
+def layout_shape(layout: Layout) -> Sizes:
+    """The shape of a tensor that is laid out so."""
+    sizes = [[size for _, size in dimension] for dimension in layout]
+    return tuple(None if None in own else math.prod(size or 0 for size in own) for own in sizes)
+
+
+def _axis_names(argument: Argument) -> tuple[str, str, str, str]:
+    """Names of the four axes of an argument, those that may be open as `--dim` has them."""
+    rows = "Skv" if argument.role in ("k", "v") else "S"
+    return "B", "H", rows, "Skv" if argument.role == "mask" else "D"
+
+
+def _bound_shape(argument: Argument, sizes: Mapping[str, int]) -> Sizes:
     """The argument's shape with `sizes` by name in place of what is open in it."""
-    key = argument.role in ("k", "v")
-    names: tuple[str, ...] = ("B", "H", "Skv" if key else "S", "Skv" if argument.role == "mask" else "D")
-    rank = len(argument.shape)
-    return tuple(sizes.get(n) if s is None else s for n, s in zip(names[4 - rank :], argument.shape, strict=True))
+    names = _axis_names(argument)[4 - len(argument.shape) :]
+    return tuple(sizes.get(n) if s is None else s for n, s in zip(names, argument.shape, strict=True))
+
+
+def _bound_layout(argument: Argument, sizes: Mapping[str, int]) -> Layout:
+    names = dict(zip(AXES, _axis_names(argument), strict=True))
+    return tuple(
+        tuple((axis, sizes.get(names[axis]) if size is None else size) for axis, size in dimension)
+        for dimension in argument.layout
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -284,6 +335,8 @@ def _argument_problems(a: Attention) -> list[str]:
     if a.argument("out").shape != a.argument("q").shape:
         found.append("the result has not the shape of q")
     for argument in a.arguments:
+        if argument.layout and _shape_of(argument.layout) != argument.shape:
+            found.append(f"the layout of {argument.name} is not one of {shape_text(argument.shape)}")
         if argument.dtype not in DTYPES:
             found.append(f"element type {argument.dtype} of {argument.name} is unknown: {', '.join(DTYPES)}")
         for role in argument.roles:
@@ -294,6 +347,13 @@ def _argument_problems(a: Attention) -> list[str]:
     if a.mask is not None:
         found += _mask_problems(a)
     return found
+
+
+def _shape_of(layout: Layout) -> Sizes:
+    """[B, H, S, D] of what is laid out so."""
+    walked = [pair for dimension in layout for pair in dimension]
+    sizes = [[size for axis, size in walked if axis == name] for name in AXES]
+    return tuple(None if None in own else math.prod(size or 0 for size in own) for own in sizes)
 
 
 def _fits(shape: Sizes, full: Sizes) -> bool:

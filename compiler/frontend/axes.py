@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from npuc.compiler.frontend.attention import Size
 from npuc.compiler.frontend.loop_nest import is_zero
-from npuc.compiler.frontend.values import LABELS, Atom, Axes, Axis
+from npuc.compiler.frontend.values import LABELS, LEFT, REPEAT, RIGHT, Atom, Axes, Axis, Operand
 
 # [S, D], [H, S, D] and [B, H, S, D]
 RANKS = (2, 3, 4)
 
 
 GROUPS = "attn.sdpa takes K and V of fewer heads than Q"
+
+
+# Digits that a loop dimension walks together in two tensors, outermost first; None where one does not vary.
+Pairs: TypeAlias = "list[tuple[Atom | None, Atom | None]]"
 
 
 class AxisError(Exception):
@@ -37,9 +41,15 @@ def named_axes(labels: Sequence[str], shape: Sequence[Size]) -> Axes:
 
 
 def argument_axes(number: int, shape: Sequence[Size]) -> Axes:
-    """The axes of argument `number`; of other ranks than [B, H, S, D], [H, S, D] and [S, D] they match no other's."""
+    """The axes of argument `number` at first sight; those of other ranks than [B, H, S, D], [H, S, D] and [S, D] match
+    no other's (see `layouts`)."""
     rank = len(shape)
     return named_axes(LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)], shape)
+
+
+def operand_axes(value: Operand, shape: Sequence[Size]) -> Axes:
+    """The axes that an operand of `shape` has where it is [B, H, S, D], or an argument of another rank as it comes."""
+    return named_axes(LABELS[4 - len(shape) :], shape) if len(shape) in RANKS else argument_axes(value.argument, shape)
 
 
 def iteration_axes(axes: Axes, map_: Any, dimensions: int) -> Axes:
@@ -72,42 +82,124 @@ def result_axes(axes: Axes, map_: Any) -> Axes:
 
 def collapse(axes: Axes, shape: Sequence[Size], groups: Sequence[Sequence[int]]) -> Axes:
     """Axes after tensor.collapse_shape of a tensor of `shape`."""
-    result = []
-    for group in groups:
-        joined = tuple(atom for dimension in group for atom in axes[dimension])
-        if joined and any(not axes[dimension] and shape[dimension] != 1 for dimension in group):
-            raise AxisError(
-                "it merges a repeated dimension with another: grouped heads are not recognised in this form", GROUPS
-            )
-        result.append(joined)
-    return tuple(result)
+    return tuple(joined([axes[d] for d in group], [shape[d] for d in group]) for group in groups)
+
+
+def joined(parts: Sequence[Axis], sizes: Sequence[Size]) -> Axis:
+    """The axis of dimensions that become one. Raises AxisError."""
+    found: list[Atom] = []
+    for part, size in zip(parts, sizes, strict=True):
+        if not part and size is None and any(parts):
+            raise AxisError("it merges a repeated dimension of open length with another", GROUPS)
+        found += part if part or size == 1 else [Atom(REPEAT, size)]
+    return merged(found)
+
+
+def merged(atoms: Sequence[Atom]) -> Axis:
+    """Neighbouring digits of one axis as one; () where nothing but repetition is left."""
+    found: list[Atom] = []
+    for atom in atoms:
+        last = found[-1] if found else None
+        if last is not None and last.label == atom.label and _continues(last, atom):
+            found[-1] = Atom(atom.label, _times(last.extent, atom.extent), atom.step)
+        else:
+            found.append(atom)
+    return () if all(atom.label == REPEAT for atom in found) else tuple(found)
+
+
+def _continues(outer: Atom, inner: Atom) -> bool:
+    return outer.label == REPEAT or (inner.extent is not None and outer.step == inner.step * inner.extent)
+
+
+def _times(left: Size, right: Size) -> Size:
+    return None if left is None or right is None else left * right
+
+
+def split(atom: Atom, outer: int) -> tuple[Atom, Atom]:
+    """A digit as two, the outer one of `outer` elements. Raises AxisError where it cannot be."""
+    if atom.extent is None or atom.extent % outer or not _splittable(atom.label):
+        raise _splits((atom,))
+    inner = atom.extent // outer
+    step = 1 if atom.label == REPEAT else atom.step
+    return Atom(atom.label, outer, step if atom.label == REPEAT else step * inner), Atom(atom.label, inner, step)
+
+
+def _splittable(name: str) -> bool:
+    """Lengths of scores and positions stay whole: softmaxes and masks are said of all of them."""
+    return name not in (LEFT, RIGHT) and not name.startswith("#")
 
 
 def expand(axes: Axes, groups: Sequence[Sequence[int]], shape: Sequence[Size]) -> Axes:
-    """Axes after tensor.expand_shape to `shape`: atoms must fall whole into the new dimensions."""
+    """Axes after tensor.expand_shape to `shape`. Raises AxisError."""
     result: list[Axis] = [()] * len(shape)
     for axis, group in zip(axes, groups, strict=True):
-        atoms = list(axis)
-        for dimension in group if axis else ():
-            result[dimension] = _take(atoms, shape[dimension], axis)
-        if atoms:
-            raise _splits(axis)
+        parts = [axis] if len(group) == 1 else divided(axis, [shape[d] for d in group])
+        for dimension, part in zip(group, parts, strict=True):
+            result[dimension] = part
     return tuple(result)
 
 
-def _take(atoms: list[Atom], size: Size, axis: Axis) -> Axis:
-    """Remove from the front of `atoms` those that make a dimension of `size`."""
-    taken: list[Atom] = []
-    while atoms and (size is None or extent(tuple(taken)) != size):
-        taken.append(atoms.pop(0))
-        reached = extent(tuple(taken))
-        if reached == size:
-            break
-        if reached is None or size is None or reached > size:
-            raise _splits(axis)
-    if extent(tuple(taken)) != size:
+def divided(axis: Axis, sizes: Sequence[Size]) -> list[Axis]:
+    """An axis as several dimensions. Raises AxisError where digits do not fall into them."""
+    if not axis:
+        return [()] * len(sizes)
+    total = extent(axis)
+    if total is not None and list(sizes).count(None) == 1:
+        known = math.prod(size for size in sizes if size is not None)
+        sizes = [total // max(known, 1) if size is None else size for size in sizes]
+    atoms = list(axis)
+    parts = [merged(_take(atoms, size, axis)) for size in sizes]
+    if atoms:
         raise _splits(axis)
-    return tuple(taken)
+    return parts
+
+
+def _take(atoms: list[Atom], size: Size, axis: Axis) -> list[Atom]:
+    """Remove from the front of `atoms` those that make a dimension of `size`."""
+    if size is None:
+        if not atoms or atoms[0].extent is not None:
+            raise _splits(axis)
+        return [atoms.pop(0)]
+    taken: list[Atom] = []
+    while size != 1:
+        if not atoms or atoms[0].extent is None or size == 0:
+            raise _splits(axis)
+        atom = atoms.pop(0)
+        assert atom.extent is not None
+        if size % atom.extent:
+            atom, rest = split(atom, size)
+            atoms.insert(0, rest)
+        taken.append(atom)
+        assert atom.extent is not None
+        size //= atom.extent
+    return taken
+
+
+def aligned(left: Axis, right: Axis) -> Pairs | None:
+    """Digits of two axes that a loop dimension walks together, None where one repeats; None where they do not fit."""
+    if not left or not right:
+        alone: Pairs = [(atom, None) for atom in left if atom.label != REPEAT]
+        return alone + [(None, atom) for atom in right if atom.label != REPEAT]
+    a, b = list(left), list(right)
+    pairs: Pairs = []
+    while a and b:
+        x, y = a.pop(0), b.pop(0)
+        try:
+            if x.extent != y.extent and x.extent is not None and y.extent is not None:
+                if x.extent > y.extent:
+                    x, rest = split(x, y.extent)
+                    a.insert(0, rest)
+                else:
+                    y, rest = split(y, x.extent)
+                    b.insert(0, rest)
+        except AxisError:
+            return None
+        if x.extent != y.extent:
+            return None
+        pair = (None if x.label == REPEAT else x, None if y.label == REPEAT else y)
+        if pair != (None, None):
+            pairs.append(pair)
+    return None if a or b else pairs
 
 
 def _splits(axis: Axis) -> AxisError:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from npuc.compiler.diagnostics import Place
 from npuc.compiler.dialects.attn import result_types
-from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, Sizes, default_scale, shape_text
-from npuc.compiler.frontend.axes import RANKS, named_axes
+from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, Sizes, default_scale
+from npuc.compiler.frontend.axes import RANKS, AxisError, argument_axes, extent, named_axes
 from npuc.compiler.frontend.interpret import run
+from npuc.compiler.frontend.layouts import Layouts, in_order, layout_of, role_sizes
 from npuc.compiler.frontend.place import Blocked, place_of, with_place
-from npuc.compiler.frontend.shapes import four, sizes_of
-from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Opaque, Sdpa, Value, describe
+from npuc.compiler.frontend.shapes import sizes_of
+from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Axes, Opaque, Sdpa, Value, describe
 
 WANTED = "wanted is a function of Q, K and V, [B, H, S, D] each, that returns softmax(scale Q K^T) V and does no more"
 
@@ -28,6 +29,10 @@ class _Signature:
     function: Any
     block: Any
     result: Any
+    layouts: Layouts = field(default_factory=dict)
+
+    def axes(self, number: int) -> Axes:
+        return self.layouts.get(number) or argument_axes(number, self.shape(number))
 
     def shape(self, number: int) -> Sizes:
         return sizes_of(self.block.arguments[number].type)
@@ -39,14 +44,38 @@ class _Signature:
 def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
     """The attention that a func.func computes in `block`; `file` names it. Raises Blocked where it is anything else."""
     signature = _signature(name, function)
-    value = run(block)[0]
+    value, layouts = _value(block)
     if isinstance(value, Opaque):
         raise Blocked(value.operation, value.reason, value.remedy or WANTED)
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
         returned = operations[len(operations) - 1]
         raise Blocked(returned, f"the function returns {describe(value)}, not softmax(Q K^T) V", WANTED)
-    return _described(signature, value, place_of(with_place(value.operation).location, file))
+    return _described(replace(signature, layouts=layouts), value, place_of(with_place(value.operation).location, file))
+
+
+def _value(block: Any) -> tuple[Value, Layouts]:
+    """What a function returns, its arguments read as [B, H, S, D], or as its contractions say they lie."""
+    layouts: dict[int, Axes] = {}
+    first = value = run(block, layouts)[0]
+    while isinstance(value, Opaque) and value.layouts and layouts.keys().isdisjoint(changed := _changed(block, value)):
+        if not changed:
+            break
+        layouts |= changed
+        value = run(block, layouts)[0]
+    if isinstance(value, Opaque) and isinstance(first, Opaque) and value.operation == first.operation:
+        return first, {}
+    return value, layouts
+
+
+def _changed(block: Any, value: Opaque) -> dict[int, Axes]:
+    """The layouts that an operation asks for, of arguments that were not read so."""
+    wanted = value.layouts or {}
+    return {
+        number: axes
+        for number, axes in wanted.items()
+        if axes != argument_axes(number, sizes_of(block.arguments[number].type))
+    }
 
 
 def _signature(name: str, function: Any) -> _Signature:
@@ -92,7 +121,7 @@ def _described(signature: _Signature, value: Attended | Sdpa, place: Place) -> A
         attributes = {"scale": value.softmax.scale, **dict(value.softmax.limits)}
     _check_arguments(signature, roles)
     _check_result(signature, value, roles)
-    return _attention(signature, roles, {**attributes, "place": place})
+    return _attention(signature, value, roles, {**attributes, "place": place})
 
 
 def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
@@ -110,28 +139,35 @@ def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
 
 
 def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) -> None:
-    """The result must lie in memory as Q does."""
+    """The result must be all of the attention's, [B, H, S, D] in some order of dimensions."""
     assert isinstance(value, Attended | Sdpa)
     block = signature.block
     back = block.operations[len(block.operations) - 1]
     q, result = signature.shape(roles["q"]), sizes_of(signature.result)
-    if len(q) not in RANKS:
+    if isinstance(value, Sdpa) and len(q) not in RANKS:
         raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D], [H, S, D] or [S, D]")
-    if result == q and value.axes == named_axes(LABELS[4 - len(q) :], q):
-        return
-    v = signature.shape(roles["v"])
-    if v[-1] != q[-1]:
+    wide = [role_sizes(signature.axes(roles[role]))[3] for role in ("q", "v")]
+    if wide[0] != wide[1]:
         argument = block.arguments[roles["v"]]
         raise Blocked(
-            argument, f"heads of V are {v[-1] or '?'} wide, of Q and K {q[-1] or '?'}", "pad the narrower one"
+            argument, f"heads of V are {wide[1] or '?'} wide, of Q and K {wide[0] or '?'}", "pad the narrower one"
         )
-    sizes = f"{shape_text(result)} against {shape_text(q)}"
-    raise Blocked(back, f"the result is transposed or reshaped: it must lie as Q does, [B, H, S, D] ({sizes})")
+    if any(extent(axis) != size and size is not None for axis, size in zip(value.axes, result, strict=True)):
+        raise Blocked(back, "the function returns the attention result repeated", WANTED)
 
 
-def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[str, Any]) -> Attention:
-    batch, heads, query_length, head_dim = four(signature.shape(roles["q"]))
-    _, kv_heads, key_length, _ = four(signature.shape(roles["k"]))
+def _is_as_read(signature: _Signature, value: Attended | Sdpa, roles: dict[str, int]) -> bool:
+    """Whether all arguments are [B, H, S, D] or less, and the result lies as Q does."""
+    q = signature.shape(roles["q"])
+    same = sizes_of(signature.result) == q and value.axes == named_axes(LABELS[4 - len(q) :], q)
+    return same and not signature.layouts
+
+
+def _attention(
+    signature: _Signature, value: Attended | Sdpa, roles: dict[str, int], attributes: dict[str, Any]
+) -> Attention:
+    batch, heads, query_length, head_dim = role_sizes(signature.axes(roles["q"]))
+    _, kv_heads, key_length, _ = role_sizes(signature.axes(roles["k"]))
     if heads is None or kv_heads is None or head_dim is None:
         raise Blocked(signature.function, "heads and head size must be numbers; batch and lengths may be open")
     scale = attributes.pop("scale", default_scale(head_dim))
@@ -144,7 +180,7 @@ def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[st
         mask = "keep" if signature.dtype(roles["mask"]) == "i1" else "add"
     return Attention(
         function=signature.name,
-        arguments=_arguments(signature, roles),
+        arguments=_arguments(signature, value, roles),
         batch=batch,
         heads=heads,
         kv_heads=kv_heads,
@@ -157,12 +193,28 @@ def _attention(signature: _Signature, roles: dict[str, int], attributes: dict[st
     )
 
 
-def _arguments(signature: _Signature, roles: dict[str, int]) -> tuple[Argument, ...]:
+def _arguments(signature: _Signature, value: Attended | Sdpa, roles: dict[str, int]) -> tuple[Argument, ...]:
+    plain = _is_as_read(signature, value, roles)
     found = []
-    for number in range(len(signature.block.arguments)):
+    for number, argument in enumerate(signature.block.arguments):
         first, *also = [role for role, played in roles.items() if played == number]
-        name = ROLE_NAMES[first]
-        found.append(Argument(name, signature.dtype(number), signature.shape(number), first, tuple(also)))
+        shape = signature.shape(number)
+        name, dtype = ROLE_NAMES[first], signature.dtype(number)
+        found.append(_argument(argument, name, dtype, shape, signature.axes(number), plain, first, tuple(also)))
     result = signature.result
-    found.append(Argument(ROLE_NAMES["out"], str(result.element_type), sizes_of(result), "out"))
+    shape, dtype = sizes_of(result), str(result.element_type)
+    found.append(_argument(signature.function, ROLE_NAMES["out"], dtype, shape, value.axes, plain, "out", ()))
     return tuple(found)
+
+
+def _argument(
+    blame: Any, name: str, dtype: str, shape: Sizes, axes: Axes, plain: bool, role: str, also: tuple[str, ...]
+) -> Argument:
+    if plain:
+        return Argument(name, dtype, shape, role, also)
+    try:
+        layout = layout_of(axes)
+    except AxisError as error:
+        raise Blocked(blame, f"the order of elements of {name} is not one of [B, H, S, D]: {error}") from None
+    full = role_sizes(axes)
+    return Argument(name, dtype, full, role, also, () if shape == full and in_order(axes) else layout)

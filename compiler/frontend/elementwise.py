@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend import masking, positions
@@ -122,7 +123,7 @@ def _times(operation: Any, value: Value, factor: float) -> Value | None:
     if not math.isfinite(factor):
         return Opaque(operation, f"it multiplies {describe(value)} by {factor:g}")
     if isinstance(value, Operand):
-        return Operand(value.axes, value.argument, (*value.factors, factor))
+        return replace(value, factors=(*value.factors, factor))
     product = value.product.times(factor)
     if product.masking is not None and factor <= 0:
         return Opaque(operation, f"it multiplies masked scores by {factor:g}", masking.REMEDY)

@@ -9,6 +9,7 @@ from npuc.compiler.dialects.attn import SDPA
 from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand, extent
 from npuc.compiler.frontend.elementwise import elementwise
+from npuc.compiler.frontend.layouts import Layouts
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.shapes import sizes_of
@@ -17,11 +18,12 @@ from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct
 from npuc.compiler.frontend.whole_slices import extract_slice, insert_slice
 
 
-def run(block: Any) -> list[Value]:
-    """The values that a function's block returns (`legalise`)."""
+def run(block: Any, layouts: Layouts) -> list[Value]:
+    """The values that a function's block returns (`legalise`); layouts: of arguments that are not [B, H, S, D]."""
     values: dict[Any, Value] = {}
     for number, argument in enumerate(block.arguments):
-        values[argument] = Operand(argument_axes(number, sizes_of(argument.type)), number)
+        axes = layouts.get(number) or argument_axes(number, sizes_of(argument.type))
+        values[argument] = Operand(axes, number, source=axes)
     for operation in block.operations:
         if operation.name == "func.return":
             return [values[operand] for operand in operation.operands]

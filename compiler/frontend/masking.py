@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.axes import aligned, label
+from npuc.compiler.frontend.layouts import of_mask
 from npuc.compiler.frontend.positions import affine, both, opposite
 from npuc.compiler.frontend.values import (
     BATCH,
@@ -46,7 +47,7 @@ def add(operation: Any, left: Value, right: Value) -> Value | None:
     if isinstance(right, Operand):
         if right.factors:
             return Opaque(operation, f"argument {right.argument} was multiplied before it is added to the scores")
-        return _with_operand(operation, left, right.argument, right.axes, keep=False)
+        return _with_operand(operation, left, right.argument, right.axes, right.source, keep=False)
     return Opaque(operation, "it adds to the scores what is no mask that is recognised", REMEDY)
 
 
@@ -97,7 +98,7 @@ def _bias(operation: Any, visible: _Kept, hidden: float) -> MaskBias | Opaque:
     if not hidden < 0:
         return Opaque(operation, f"it puts {hidden:g} where scores are masked, which does not hide them", REMEDY)
     if isinstance(visible, Operand):
-        return MaskBias(visible.axes, visible.argument, (), hidden)
+        return MaskBias(visible.axes, visible.argument, (), hidden, visible.source)
     if isinstance(visible, Predicate) and not visible.negated:
         return MaskBias(visible.axes, None, visible.holds, hidden)
     if isinstance(visible, Inverted):
@@ -107,7 +108,7 @@ def _bias(operation: Any, visible: _Kept, hidden: float) -> MaskBias | Opaque:
 
 def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
     if bias.argument is not None:
-        return _with_operand(operation, scores, bias.argument, bias.axes, keep=True, hidden=bias.hidden)
+        return _with_operand(operation, scores, bias.argument, bias.axes, bias.source, keep=True, hidden=bias.hidden)
     visible = _over_lengths(scores.axes, bias.axes, bias.visible)
     if visible is None:
         return Opaque(operation, "it masks the scores by positions along other axes than queries and keys", REMEDY)
@@ -119,18 +120,25 @@ def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
 
 
 def _with_operand(
-    operation: Any, scores: Scores, argument: int, axes: Axes, keep: bool, hidden: float = float("-inf")
+    operation: Any,
+    scores: Scores,
+    argument: int,
+    axes: Axes,
+    source: Axes,
+    keep: bool,
+    hidden: float = float("-inf"),
 ) -> Value:
     walks: dict[str, str] = {}
     for own, other in zip(axes, scores.axes, strict=True):
-        if own == () or (own == other and all(atom.label in (BATCH, HEAD) for atom in own)):
-            continue
-        if not (_is_length(other) and len(own) == 1 and own[0].label in (LENGTH, DEPTH)) or own[0].extent != (
-            other[0].extent
-        ):
-            what = f"its axis {label(own)} meets {label(other)} of the scores"
-            return Opaque(operation, f"argument {argument} is no mask of [B, H, S, Skv]: {what}")
-        walks[own[0].label] = other[0].label
+        pairs = aligned(own, other)
+        for x, y in [(own[0], None)] if pairs is None else pairs:
+            if x is None or (x == y and x.label in (BATCH, HEAD)):
+                continue
+            if y is None or y.label not in (LEFT, RIGHT) or x.label not in (LENGTH, DEPTH):
+                what = f"its axis {label(own)} meets {label(other)} of the scores"
+                layouts = of_mask(scores, axes, source, argument)
+                return Opaque(operation, f"argument {argument} is no mask of [B, H, S, Skv]: {what}", layouts=layouts)
+            walks[x.label] = y.label
     masking = _masking(scores)
     finite = max(hidden, masking.hidden) > float("-inf")
     if masking.operand is not None or masking.later or (not keep and finite):

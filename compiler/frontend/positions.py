@@ -194,5 +194,5 @@ def opposite(value: Predicate | Operand | Inverted) -> Predicate | Operand | Inv
     if isinstance(value, Predicate):
         return inverted(value)
     if isinstance(value, Operand):
-        return Inverted(value.axes, value.argument)
-    return Operand(value.axes, value.argument)
+        return Inverted(value.axes, value.argument, value.source)
+    return Operand(value.axes, value.argument, source=value.source)

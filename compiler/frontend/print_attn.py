@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from npuc.compiler.frontend.attention import Argument, Attention
+from npuc.compiler.frontend.attention import Argument, Attention, Sizes
+from npuc.compiler.frontend.print_layouts import tensor_type, turned_in, turned_out
 
 _DEFAULTS: dict[str, Any] = {"causal": False, "align": "top-left", "recipe": "balanced"}
 _WRITTEN = ("causal", "scale", "window", "softcap", "align", "precision", "recipe")
@@ -13,19 +14,23 @@ _FACTORS = ("q_scale", "k_scale", "v_scale", "o_scale")
 
 
 def to_attn_module(attention: Attention) -> str:
-    """The module's text; every argument is an operand as it is."""
+    """The module's text; every argument is an operand as it is, or turned round to [B, H, S, D]."""
     result = attention.argument("out")
     roles = ["q", "k", "v"] + (["mask"] if attention.mask is not None else [])
     operands = [attention.argument(role) for role in roles]
-    parameters = ", ".join(f"%{a.name}: {_type(a)}" for a in attention.inputs)
-    names = ", ".join(f"%{a.name}" for a in operands)
-    types = ", ".join(_type(a) for a in operands)
-    return (
-        f"func.func @{_symbol(attention.function)}({parameters}) -> {_type(result)} {{\n"
-        f'  %attended = "attn.sdpa"({names}) {{{_attributes(attention)}}}\n'
-        f"       : ({types}) -> {_type(result)}\n"
-        f"  return %attended : {_type(result)}\n}}\n"
-    )
+    parameters = ", ".join(f"%{a.name}: {_type(a, a.source_shape)}" for a in attention.inputs)
+    steps = [line for a in attention.inputs if a.layout for line in turned_in(a)]
+    names = ", ".join(f"%{a.name}{'_turned' if a.layout else ''}" for a in operands)
+    types = ", ".join(_type(a, a.shape) for a in operands)
+    steps += [
+        f'%attended = "attn.sdpa"({names}) {{{_attributes(attention)}}}',
+        f"     : ({types}) -> {_type(result, result.shape)}",
+        *(turned_out(result, "attended") if result.layout else []),
+        f"return %{'o_turned' if result.layout else 'attended'} : {_type(result, result.source_shape)}",
+    ]
+    type_ = _type(result, result.source_shape)
+    body = "".join(f"  {line}\n" for line in steps)
+    return f"func.func @{_symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
 
 
 def _attributes(attention: Attention) -> str:
@@ -57,9 +62,8 @@ def _float(value: float) -> str:
     return (mantissa if "." in mantissa else mantissa + ".0") + e + exponent
 
 
-def _type(argument: Argument) -> str:
-    sizes = "".join(f"{'?' if size is None else size}x" for size in argument.shape)
-    return f"tensor<{sizes}{argument.dtype}>"
+def _type(argument: Argument, shape: Sizes) -> str:
+    return tensor_type(argument, shape)
 
 
 def _symbol(name: str) -> str:

@@ -10,7 +10,9 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from npuc.compiler.frontend.axes import GROUPS, label
+from npuc.compiler.frontend.axes import GROUPS, Pairs, aligned, label, merged
+from npuc.compiler.frontend.grouping import Pairing
+from npuc.compiler.frontend.layouts import of_scores, of_values
 from npuc.compiler.frontend.values import (
     BATCH,
     DEPTH,
@@ -64,22 +66,38 @@ def attended(weighted: WeightedValues) -> Attended:
 
 
 def _scores(operation: Any, left: Operand, right: Operand, dimension: int) -> Value:
+    layouts = of_scores(left, right, dimension)
     if not _is(left.axes[dimension], DEPTH) or left.axes[dimension] != right.axes[dimension]:
-        return _not_along_depth(operation, left, right, dimension)
-    result: list[Axis] = []
+        return replace(_not_along_depth(operation, left, right, dimension), layouts=layouts)
+    pairing, lengths = Pairing(), [0, 0]
+    walked: list[Pairs] = []
     for index, (a, b) in enumerate(zip(left.axes, right.axes, strict=True)):
-        if index == dimension:
-            result.append(())
-        elif a == b and _is_batch(a):
-            result.append(a)
-        elif _is(a, LENGTH) and b == ():
-            result.append((Atom(LEFT, a[0].extent),))
-        elif a == () and _is(b, LENGTH):
-            result.append((Atom(RIGHT, b[0].extent),))
-        else:
-            return _unmatched(operation, left, a, right, b)
+        pairs = [] if index == dimension else aligned(a, b)
+        if pairs is None:
+            return replace(_unmatched(operation, left, a, right, b), layouts=layouts)
+        walked.append(pairs)
+        for x, y in pairs:
+            if y is None and x is not None and x.label == LENGTH:
+                lengths[0] += 1
+            elif x is None and y is not None and y.label == LENGTH:
+                lengths[1] += 1
+            elif not pairing.add(x, y):
+                return replace(_unmatched(operation, left, a, right, b), layouts=layouts)
+    if not pairing.is_grouped or max(lengths) > 1:
+        arguments = f"arguments {left.argument} and {right.argument}"
+        return Opaque(operation, f"batch and head axes of {arguments} differ: {pairing}", GROUPS, layouts)
+    axes = tuple(merged([_of_scores(x, y, pairing.more_right) for x, y in pairs]) for pairs in walked)
     factors = (*left.factors, *right.factors)
-    return Scores(tuple(result), Product(left.argument, right.argument, factors))
+    return Scores(axes, Product(left.argument, right.argument, factors))
+
+
+def _of_scores(x: Atom | None, y: Atom | None, more_right: bool) -> Atom:
+    """The digit of the scores: the length of one operand, or heads of the operand that has more of them."""
+    if x is not None and y is not None:
+        return y if more_right else x
+    one = y if x is None else x
+    assert one is not None
+    return Atom(RIGHT if x is None else LEFT, one.extent) if one.label == LENGTH else one
 
 
 def _not_along_depth(operation: Any, left: Operand, right: Operand, dimension: int) -> Opaque:
@@ -107,32 +125,38 @@ def _weighted(
     query = LEFT if key == RIGHT else RIGHT
     if value.factors:
         return Opaque(operation, f"argument {value.argument} was multiplied before it is used as V")
-    if not _is(value.axes[dimension], LENGTH):
-        return Opaque(
-            operation,
-            f"it sums over axis {label(value.axes[dimension])} of argument {value.argument} as V, not over its length",
-        )
     if not _is(weights.axes[dimension], key):
         return Opaque(operation, "the softmax runs along another axis than the one that V is summed over")
+    layouts = of_values(weights, value, dimension)
+    if not _is(value.axes[dimension], LENGTH):
+        what = f"axis {label(value.axes[dimension])} of argument {value.argument} as V, not over its length"
+        return Opaque(operation, f"it sums over {what}", layouts=layouts)
+    pairing = Pairing()
     result: list[Axis] = []
     for index, (a, b) in enumerate(zip(weights.axes, value.axes, strict=True)):
-        if index == dimension:
-            result.append(())
-        elif (a == b and _is_batch(a)) or (_is(a, query) and b == ()):
-            result.append(a)
-        elif a == () and _is(b, DEPTH):
-            result.append(b)
-        else:
-            return Opaque(operation, f"batch and head axes of V do not meet those of the scores: {_pair(a, b)}")
+        pairs = [] if index == dimension else aligned(a, b)
+        taken: list[Atom] = []
+        for x, y in [(None, None)] if pairs is None else pairs:
+            alone = (x is None and y is not None and y.label == DEPTH) or (
+                y is None and x is not None and x.label == query
+            )
+            if not alone and not pairing.add(x, y):
+                what = f"batch and head axes of V do not meet those of the scores: {_pair(a, b)}"
+                return Opaque(operation, what, layouts=layouts)
+            one = y if x is None else x
+            assert one is not None
+            taken.append(one)
+        result.append(merged(taken))
+    if not pairing.is_grouped or pairing.more_right:
+        what = f"batch and head axes of V do not meet those of the scores: {pairing}"
+        return Opaque(operation, what, GROUPS, layouts)
+    if [atom.label for axis in value.axes for atom in axis].count(DEPTH) > 1:
+        return Opaque(operation, f"heads of argument {value.argument} are in parts", layouts=layouts)
     return WeightedValues(tuple(result), weights.softmax, value.argument, operation)
 
 
 def _is(axis: Axis, name: str) -> bool:
     return len(axis) == 1 and axis[0].label == name
-
-
-def _is_batch(axis: Axis) -> bool:
-    return all(atom.label in (BATCH, HEAD) for atom in axis)
 
 
 def _pair(a: Axis, b: Axis) -> str:

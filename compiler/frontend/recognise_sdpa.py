@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from npuc.compiler.dialects.attn import verify_sdpa
-from npuc.compiler.frontend.axes import argument_axes, named_axes
+from npuc.compiler.frontend.axes import named_axes, operand_axes
+from npuc.compiler.frontend.layouts import of_operand
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import LABELS, Opaque, Operand, Sdpa, Value, describe
 
@@ -21,8 +22,9 @@ def sdpa(operation: Any, operands: Sequence[Value]) -> Value:
         if not isinstance(value, Operand) or value.factors:
             what = "an argument that was multiplied" if isinstance(value, Operand) else describe(value)
             return Opaque(operation, f"its {role} is {what}, not an argument of the function")
-        if value.axes != argument_axes(value.argument, sizes_of(operand.type)):
-            return Opaque(operation, f"its {role} is an argument whose dimensions were reordered or merged")
+        if value.axes != operand_axes(value, sizes_of(operand.type)):
+            what = f"its {role} is an argument whose dimensions were reordered or merged"
+            return Opaque(operation, what, layouts=of_operand(value, sizes_of(operand.type)))
         arguments.append(value.argument)
     query, key, kv, *rest = arguments
     shape = sizes_of(operation.results[0].type)

@@ -11,6 +11,7 @@ does not vary; two atoms where dimensions were collapsed, as (B, H).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -20,14 +21,20 @@ from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
 LABELS = BATCH + HEAD + LENGTH + DEPTH
 LEFT, RIGHT = "L", "R"  # the length axes of a product of two arguments, before it is known which is Q
+REPEAT = "*"  # what a tensor does not vary along, inside a dimension that it varies along
 
 
 @dataclass(frozen=True)
 class Atom:
-    """One attention axis and its extent, None where it is open."""
+    """A digit of an attention axis: its part of the coordinate is digit * step; extent: None where it is open.
+
+    A whole axis is one digit of step 1. Heads that were split into groups are two: (H, groups, size of a group) and
+    (H, size of a group, 1).
+    """
 
     label: str
     extent: Size
+    step: int = 1
 
 
 Axis: TypeAlias = "tuple[Atom, ...]"
@@ -123,15 +130,20 @@ class Opaque:
     operation: Any
     reason: str
     remedy: str | None = None
+    layouts: Mapping[int, Axes] | None = field(default=None, compare=False)  # under which it may be understood
 
 
 @dataclass(frozen=True)
 class Operand:
-    """A function argument, reshaped, transposed, converted between float types, multiplied by factors."""
+    """A function argument, reshaped, transposed, converted between float types, multiplied by factors.
+
+    source: the axes of the argument as it comes.
+    """
 
     axes: Axes
     argument: int
     factors: tuple[float, ...] = ()
+    source: Axes = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -140,6 +152,7 @@ class Inverted:
 
     axes: Axes
     argument: int
+    source: Axes = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,7 @@ class MaskBias:
     argument: int | None
     visible: tuple[Affine, ...]
     hidden: float
+    source: Axes = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
