@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from npuc.compiler.argument_layout import ROW_MAJOR
+
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Argument, Attention
 
@@ -13,7 +15,6 @@ LONGEST_NAME = 63 - len(":" + INSTANCE)
 # Interface -> device, where they differ: the matrix unit takes bf16, masks are added in f32.
 DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}
 MASK_DTYPES = {"f16": "f32"}
-ROW_MAJOR = "row-major"  # arguments that callers have as `shape` says
 
 
 def kernel_name(function: str) -> str:

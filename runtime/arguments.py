@@ -14,9 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from npuc.compiler.argument_layout import ROW_MAJOR, Layout, layout_from_json, layout_shape
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend.attention import Layout, layout_from_json, layout_shape
-from npuc.compiler.interface import ROW_MAJOR
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 

@@ -15,9 +15,9 @@ import numpy as np
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.progress import long_work
 from npuc.runtime import check, evaluator
-from npuc.runtime.layouts import all_inward, head_part, head_rows, inward, is_whole
 from npuc.runtime.judgement import LIMITS, CheckResult, Judge
 from npuc.runtime.kernel_file import DescribedKernel
+from npuc.runtime.layouts import all_inward, head_part, head_rows, inward, is_whole
 
 ROWS_PER_HEAD = 256  # drawn, where there are more than ALL_ROWS
 ALL_ROWS = 2048
@@ -101,8 +101,8 @@ def _source_rows(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> R
         if whole is not None:
             return whole[batch, head, rows]
         if layout:
-            place = head_part(layout, batch, head, rows, attention.head_dim)
-            return head_rows(layout, source.part(place), len(rows), attention.head_dim)
+            part = source.part(head_part(layout, batch, head, rows, attention.head_dim))
+            return head_rows(layout, part, len(rows), attention.head_dim)
         place = ([batch], [head], rows, range(attention.head_dim))
         return source.part(place[4 - rank :]).reshape(len(rows), attention.head_dim)
 

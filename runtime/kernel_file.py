@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from npuc.compiler.argument_layout import AXES
 from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
-from npuc.compiler.frontend.attention import AXES, Attention
+from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import KernelArgument
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npuc.compiler.frontend.attention import AXES, Layout
+from npuc.compiler.argument_layout import AXES, Layout
 
 if TYPE_CHECKING:
     from npuc.runtime.kernel_file import DescribedKernel

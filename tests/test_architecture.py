@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiler.diagnostics": set(),
     "compiler.plain_text": set(),
     "compiler.interrupts": set(),
+    "compiler.argument_layout": set(),
     "compiler.git_lfs": {ERRORS},
     "compiler.emit": {"compiler.target", ERRORS},
     "compiler.formats": {"compiler.emit", "compiler.git_lfs", ERRORS},
@@ -31,14 +32,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # sources
     "compiler.dialects": {"compiler.frontend", ERRORS},
-    "compiler.frontend": {"compiler.dialects", ERRORS},
-    "compiler.interface": {"compiler.frontend", ERRORS},
+    "compiler.frontend": {"compiler.argument_layout", "compiler.dialects", ERRORS},
+    "compiler.interface": {"compiler.argument_layout", "compiler.frontend", ERRORS},
     # compilation
     "passes.machine": {"compiler.target", "compiler.asm", ERRORS},
     "passes.array": {"compiler.target", "compiler.emit", ERRORS},
     # what runs
     "runtime.reference": {ERRORS},
-    "runtime.arguments": {ERRORS},
+    "runtime.arguments": {"compiler.argument_layout", ERRORS},
     "runtime.apart": {"compiler.interrupts"},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},

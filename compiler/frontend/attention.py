@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from types import EllipsisType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
+from npuc.compiler.argument_layout import AXES, Layout, Size, Sizes, full_shape, layout_from_json, layout_shape
 from npuc.compiler.diagnostics import InputError, Place, UsageError
 
 DTYPES = ("bf16", "f32", "f16", "i8", "i1")
@@ -15,15 +16,8 @@ ROLES = ("q", "k", "v", "mask", "out")
 ALIGNMENTS = ("top-left", "bottom-right")
 PRECISIONS = ("bf16", "int8")
 RECIPES = ("fast", "balanced", "accurate")
-# A length, or None where it is open (`?` in a type): each call gives it.
-Size: TypeAlias = "int | None"
-Sizes: TypeAlias = "tuple[Size, ...]"
 # The sizes that may be open, by the names that `--dim` takes.
 OPEN_NAMES = {"B": "batch", "S": "query_length", "Skv": "key_length"}
-
-# A dimension of an argument as the source has it: the axes (B, H, S, D) that it walks, outermost first, with their extents.
-Layout: TypeAlias = "tuple[tuple[tuple[str, Size], ...], ...]"
-AXES = "BHSD"
 
 # What the argument of a role is called: MLIR does not keep the names of a source file.
 ROLE_NAMES = {"q": "q", "k": "k", "v": "v", "mask": "mask", "out": "o"}
@@ -73,6 +67,7 @@ class Attention:
     softcap: scores become softcap * tanh(score / softcap).  align: which corner causal and window limits start from.
     mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: what the integers of i8 tensors
     are multiplied by, one factor or one a head; None: 1/32 (o_scale has no default).
+    equal_lengths: the source takes an open key length to be the query length.
     place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
     """
@@ -97,6 +92,7 @@ class Attention:
     k_scale: tuple[float, ...] | None = None
     v_scale: tuple[float, ...] | None = None
     o_scale: tuple[float, ...] | None = None
+    equal_lengths: bool = False
     place: Place | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -129,16 +125,26 @@ class Attention:
         return Lengths(self.batch, self.query_length, self.key_length)
 
     def bound(self, sizes: Mapping[str, int]) -> Attention:
-        """With open sizes given, by name. Raises UsageError for a name that is not open."""
+        """With open sizes given, by name. Raises UsageError for a name that is not open, InputError for lengths that
+        the source takes to be equal and are not."""
         for name in sizes:
             if name not in self.open_dimensions:
                 known = ", ".join(self.open_dimensions) or "none"
                 raise UsageError(f"attention @{self.function} leaves no {name} open", remedy=f"open: {known}")
+        if self.equal_lengths:
+            sizes = self._with_both_lengths(sizes)
         sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
-        closed = tuple(
-            replace(a, shape=_bound_shape(a, sizes), layout=_bound_layout(a, sizes)) for a in self.arguments
-        )
+        closed = tuple(replace(a, shape=_bound_shape(a, sizes), layout=_bound_layout(a, sizes)) for a in self.arguments)
         return replace(self, arguments=closed, **sizes_of)
+
+    def _with_both_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Sizes in which one length gives the other. Raises InputError where they differ."""
+        given = {"S": sizes.get("S", self.query_length), "Skv": sizes.get("Skv", self.key_length)}
+        known = {size for size in given.values() if size is not None}
+        if len(known) > 1:
+            what = f"attention @{self.function} is of as many queries as keys, not of {given['S']} and {given['Skv']}"
+            raise InputError(what, place=self.place)
+        return {**sizes, **{name: size for name in given for size in known}}
 
     def full_shape(self, role: str) -> tuple[Size, int, Size, int]:
         """[B, H, S, D] of q, k, v or out, also where the source wrote fewer dimensions."""
@@ -157,6 +163,8 @@ class Attention:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
         values: dict[str, Any] = _plain(asdict(self))
         del values["place"]
+        if not self.equal_lengths:
+            del values["equal_lengths"]
         for argument in values["arguments"]:
             if not argument["layout"]:
                 del argument["layout"]
@@ -233,21 +241,6 @@ class Attention:
 def default_scale(head_dim: int) -> float:
     """1/sqrt(D), the scale where the source gives none."""
     return 1.0 / math.sqrt(head_dim) if head_dim > 0 else math.nan
-
-
-def layout_from_json(value: Any) -> Layout:
-    """Lists of [axis, extent] pairs, a dimension each. Raises TypeError or ValueError where they are none."""
-    layout = tuple(tuple((str(axis), size) for axis, size in dimension) for dimension in value)
-    for axis, size in (pair for dimension in layout for pair in dimension):
-        if axis not in AXES or not (size is None or _is_size(size)):
-            raise ValueError(f"a layout walks {axis!r} of {size!r} elements")
-    return layout
-
-
-def layout_shape(layout: Layout) -> Sizes:
-    """The shape of a tensor that is laid out so."""
-    sizes = [[size for _, size in dimension] for dimension in layout]
-    return tuple(None if None in own else math.prod(size or 0 for size in own) for own in sizes)
 
 
 def _axis_names(argument: Argument) -> tuple[str, str, str, str]:
@@ -335,7 +328,7 @@ def _argument_problems(a: Attention) -> list[str]:
     if a.argument("out").shape != a.argument("q").shape:
         found.append("the result has not the shape of q")
     for argument in a.arguments:
-        if argument.layout and _shape_of(argument.layout) != argument.shape:
+        if argument.layout and full_shape(argument.layout) != argument.shape:
             found.append(f"the layout of {argument.name} is not one of {shape_text(argument.shape)}")
         if argument.dtype not in DTYPES:
             found.append(f"element type {argument.dtype} of {argument.name} is unknown: {', '.join(DTYPES)}")
@@ -347,13 +340,6 @@ def _argument_problems(a: Attention) -> list[str]:
     if a.mask is not None:
         found += _mask_problems(a)
     return found
-
-
-def _shape_of(layout: Layout) -> Sizes:
-    """[B, H, S, D] of what is laid out so."""
-    walked = [pair for dimension in layout for pair in dimension]
-    sizes = [[size for axis, size in walked if axis == name] for name in AXES]
-    return tuple(None if None in own else math.prod(size or 0 for size in own) for own in sizes)
 
 
 def _fits(shape: Sizes, full: Sizes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from npuc.compiler.frontend.attention import Size
@@ -44,7 +45,11 @@ def argument_axes(number: int, shape: Sequence[Size]) -> Axes:
     """The axes of argument `number` at first sight; those of other ranks than [B, H, S, D], [H, S, D] and [S, D] match
     no other's (see `layouts`)."""
     rank = len(shape)
-    return named_axes(LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)], shape)
+    axes = named_axes(LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)], shape)
+    return tuple(
+        tuple(replace(a, open=f"{number}.{d}" if a.extent is None else None) for a in axis)
+        for d, axis in enumerate(axes)
+    )
 
 
 def operand_axes(value: Operand, shape: Sequence[Size]) -> Axes:
@@ -185,13 +190,12 @@ def aligned(left: Axis, right: Axis) -> Pairs | None:
     while a and b:
         x, y = a.pop(0), b.pop(0)
         try:
-            if x.extent != y.extent and x.extent is not None and y.extent is not None:
-                if x.extent > y.extent:
-                    x, rest = split(x, y.extent)
-                    a.insert(0, rest)
-                else:
-                    y, rest = split(y, x.extent)
-                    b.insert(0, rest)
+            if x.extent is not None and y.extent is not None and x.extent > y.extent:
+                x, rest = split(x, y.extent)
+                a.insert(0, rest)
+            elif x.extent is not None and y.extent is not None and x.extent < y.extent:
+                y, rest = split(y, x.extent)
+                b.insert(0, rest)
         except AxisError:
             return None
         if x.extent != y.extent:

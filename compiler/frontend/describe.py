@@ -11,6 +11,7 @@ from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Atten
 from npuc.compiler.frontend.axes import RANKS, AxisError, argument_axes, extent, named_axes
 from npuc.compiler.frontend.interpret import run
 from npuc.compiler.frontend.layouts import Layouts, in_order, layout_of, role_sizes
+from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked, place_of, with_place
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Axes, Opaque, Sdpa, Value, describe
@@ -30,6 +31,7 @@ class _Signature:
     block: Any
     result: Any
     layouts: Layouts = field(default_factory=dict)
+    equal: frozenset[frozenset[str]] = frozenset()
 
     def axes(self, number: int) -> Axes:
         return self.layouts.get(number) or argument_axes(number, self.shape(number))
@@ -44,14 +46,16 @@ class _Signature:
 def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
     """The attention that a func.func computes in `block`; `file` names it. Raises Blocked where it is anything else."""
     signature = _signature(name, function)
-    value, layouts = _value(block)
+    with assumptions() as equal:
+        value, layouts = _value(block)
     if isinstance(value, Opaque):
         raise Blocked(value.operation, value.reason, value.remedy or WANTED)
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
         returned = operations[len(operations) - 1]
         raise Blocked(returned, f"the function returns {describe(value)}, not softmax(Q K^T) V", WANTED)
-    return _described(replace(signature, layouts=layouts), value, place_of(with_place(value.operation).location, file))
+    signature = replace(signature, layouts=layouts, equal=frozenset(equal))
+    return _described(signature, value, place_of(with_place(value.operation).location, file))
 
 
 def _value(block: Any) -> tuple[Value, Layouts]:
@@ -66,6 +70,27 @@ def _value(block: Any) -> tuple[Value, Layouts]:
     if isinstance(value, Opaque) and isinstance(first, Opaque) and value.operation == first.operation:
         return first, {}
     return value, layouts
+
+
+def _equal_lengths(signature: _Signature, roles: dict[str, int], pairs: frozenset[frozenset[str]]) -> bool:
+    """Whether the source takes Q to be as long as K. Raises Blocked where it takes other lengths to be equal."""
+    found = False
+    for pair in pairs:
+        left, right = ({_axis_of(signature, roles, name)} for name in sorted(pair))
+        if left != right:
+            if left | right != {"S", "Skv"}:
+                raise Blocked(signature.function, f"it takes {' and '.join(sorted(left | right))} to be equal lengths")
+            found = True
+    return found
+
+
+def _axis_of(signature: _Signature, roles: dict[str, int], dimension: str) -> str:
+    """B, S or Skv: what the dimension of an argument is."""
+    number, place = map(int, dimension.split("."))
+    role = next((role for role, played in roles.items() if played == number), "")
+    labels = {atom.label for atom in signature.axes(number)[place]}
+    names = {"S": "Skv" if role in ("k", "v") else "S", "D": "Skv" if role == "mask" else "D"}
+    return "*".join(sorted(names.get(label, label) for label in labels))
 
 
 def _changed(block: Any, value: Opaque) -> dict[int, Axes]:
@@ -144,7 +169,7 @@ def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) ->
     block = signature.block
     back = block.operations[len(block.operations) - 1]
     q, result = signature.shape(roles["q"]), sizes_of(signature.result)
-    if isinstance(value, Sdpa) and len(q) not in RANKS:
+    if isinstance(value, Sdpa) and len(q) not in RANKS and roles["q"] not in signature.layouts:
         raise Blocked(block.arguments[roles["q"]], f"Q is of rank {len(q)}, not [B, H, S, D], [H, S, D] or [S, D]")
     wide = [role_sizes(signature.axes(roles[role]))[3] for role in ("q", "v")]
     if wide[0] != wide[1]:
@@ -159,8 +184,9 @@ def _check_result(signature: _Signature, value: Value, roles: dict[str, int]) ->
 def _is_as_read(signature: _Signature, value: Attended | Sdpa, roles: dict[str, int]) -> bool:
     """Whether all arguments are [B, H, S, D] or less, and the result lies as Q does."""
     q = signature.shape(roles["q"])
-    same = sizes_of(signature.result) == q and value.axes == named_axes(LABELS[4 - len(q) :], q)
-    return same and not signature.layouts
+    if signature.layouts or len(q) not in RANKS:
+        return False
+    return sizes_of(signature.result) == q and value.axes == named_axes(LABELS[4 - len(q) :], q)
 
 
 def _attention(
@@ -189,6 +215,7 @@ def _attention(
         head_dim=head_dim,
         scale=scale,
         mask=mask,
+        equal_lengths=_equal_lengths(signature, roles, signature.equal),
         **attributes,
     )
 

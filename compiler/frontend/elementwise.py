@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from npuc.compiler.frontend import masking, positions
+from npuc.compiler.frontend import masking, open_lengths, positions
 from npuc.compiler.frontend import recognise_decomposed as decomposed
 from npuc.compiler.frontend.constants import constant, element_type, fold
 from npuc.compiler.frontend.dense_patterns import pattern
@@ -164,7 +164,18 @@ def _compare(operation: Any, operands: Sequence[Value]) -> Value | None:
     return decomposed.compare(operation, operation.attributes["predicate"].value, *operands)
 
 
+def _arithmetic(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return positions.arithmetic(operation, operands) or open_lengths.arithmetic(operation, operands)
+
+
+def _compare_integers(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return positions.compare(operation, operands) or open_lengths.compare(operation, operands)
+
+
 def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
+    chosen = open_lengths.select(*operands)
+    if chosen is not None:
+        return chosen
     return masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 
@@ -178,8 +189,8 @@ RULES: dict[str, Rule] = {
     "arith.negf": _negate,
     "arith.cmpf": _compare,
     "arith.select": _select,
-    **dict.fromkeys(positions.ARITHMETIC, positions.arithmetic),
-    "arith.cmpi": positions.compare,
+    **dict.fromkeys(positions.ARITHMETIC, _arithmetic),
+    "arith.cmpi": _compare_integers,
     **dict.fromkeys(positions.LOGIC, positions.logic),
     "math.exp": _exponential,
     "math.exp2": _exponential,

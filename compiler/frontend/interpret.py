@@ -6,16 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from npuc.compiler.dialects.attn import SDPA
+from npuc.compiler.frontend import open_lengths
 from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand, extent
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.layouts import Layouts
+from npuc.compiler.frontend.open_lengths import asserted
+from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.recognise_sdpa import sdpa
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
+from npuc.compiler.frontend.recognise_whole import tm_tensor_attention
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.structured import element_by_element, structured
-from npuc.compiler.frontend.values import Empty, Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
+from npuc.compiler.frontend.structured import element_by_element, is_scalar_box, structured
+from npuc.compiler.frontend.values import Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
 from npuc.compiler.frontend.whole_slices import extract_slice, insert_slice
+
+ASSERTION = "cf.assert"
+ASSERTIONS = "export it without assertions"
 
 
 def run(block: Any, layouts: Layouts) -> list[Value]:
@@ -34,7 +41,12 @@ def run(block: Any, layouts: Layouts) -> list[Value]:
 
 
 def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
-    """The results of one operation of the function's body."""
+    """The results of one operation of the function's body. Raises Blocked at an assertion that is not of lengths."""
+    if operation.name == ASSERTION:
+        _assert(operation, read)
+        return []
+    if is_scalar_box(operation):
+        return [read(operation.operands[0])]
     rule = _RULES.get(operation.name)
     if rule is not None:
         return [rule(operation, read)]
@@ -48,16 +60,35 @@ def execute(operation: Any, read: Callable[[Any], Value]) -> list[Value]:
     return [blocked or Opaque(operation, "no step of attention that is recognised")] * len(operation.results)
 
 
+def _assert(operation: Any, read: Callable[[Any], Value]) -> None:
+    """What fails where it does not hold gives no result then: it may be left out, if only lengths decide."""
+    condition = read(operation.operands[0])
+    if isinstance(condition, Splat) and not condition.value:
+        raise Blocked(operation, "it always fails", ASSERTIONS)
+    if not asserted(condition) and not _of_lengths(operation.operands[0].owner):
+        raise Blocked(operation, "it may fail, and not by the lengths of the arguments alone", ASSERTIONS)
+
+
+def _of_lengths(operation: Any) -> bool:
+    """Whether an integer is computed from lengths alone."""
+    waiting, seen = [operation], set()
+    while waiting:
+        at = waiting.pop()
+        name = getattr(at, "name", None)
+        if not isinstance(name, str) or not (name.startswith("arith.") or name == "tensor.dim"):
+            return False
+        if at not in seen and name != "tensor.dim":
+            seen.add(at)
+            waiting += [operand.owner for operand in at.operands]
+    return True
+
+
 def _whole_tensors(operation: Any, read: Callable[[Any], Value]) -> Value:
     """An elementwise operation outside linalg: on scalars, or on whole tensors of one shape."""
     value = elementwise(operation, [read(operand) for operand in operation.operands])
     if isinstance(value, OperandProduct):
         return element_by_element(operation, value)
     return value
-
-
-def _empty(operation: Any, read: Callable[[Any], Value]) -> Value:
-    return Empty()
 
 
 def _collapse(operation: Any, read: Callable[[Any], Value]) -> Value:
@@ -115,8 +146,15 @@ def _sdpa(operation: Any, read: Callable[[Any], Value]) -> Value:
     return sdpa(operation, [read(operand) for operand in operation.operands])
 
 
+def _tm_tensor(operation: Any, read: Callable[[Any], Value]) -> Value:
+    return tm_tensor_attention(operation, [read(operand) for operand in operation.operands])
+
+
 _RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
-    "tensor.empty": _empty,
+    "tensor.empty": open_lengths.empty,
+    "tensor.dim": open_lengths.dim,
+    "tensor.from_elements": open_lengths.from_elements,
+    "tensor.reshape": open_lengths.reshape,
     "tensor.collapse_shape": _collapse,
     "tensor.expand_shape": _expand,
     "tensor.cast": _cast,
@@ -124,5 +162,6 @@ _RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
     "tensor.extract_slice": _extract_slice,
     "tensor.insert_slice": _insert_slice,
     "linalg.softmax": _softmax,
+    "tm_tensor.attention": _tm_tensor,
     SDPA: _sdpa,
 }

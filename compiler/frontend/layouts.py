@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
-from npuc.compiler.frontend.attention import Layout, Size
-from npuc.compiler.frontend.axes import RANKS, AxisError, Pairs, aligned
+from npuc.compiler.argument_layout import Layout, Size
+from npuc.compiler.frontend.axes import RANKS, AxisError, Pairs, aligned, merged
 from npuc.compiler.frontend.values import (
     BATCH,
     DEPTH,
@@ -59,8 +60,8 @@ def of_scores(left: Operand, right: Operand, dimension: int) -> Layouts | None:
     groups = [atom for atom in only_left if atom is not length]
     new = _names_of_query(query, shared, groups, length, x_depth)
     group = math.prod(atom.extent or 0 for atom in groups)
-    other = {y: _of_key(new[x], group) for x, y in shared} | {y_depth: Atom(DEPTH, y_depth.extent)}
-    other |= {atom: Atom(LENGTH, atom.extent) for atom in only_right}
+    other = {y: _of_key(new[x], y, group) for x, y in shared} | {y_depth: replace(y_depth, label=DEPTH, step=1)}
+    other |= {atom: replace(atom, label=LENGTH, step=1) for atom in only_right}
     return _layouts((query, new), (key, other))
 
 
@@ -74,14 +75,14 @@ def of_values(weights: Probabilities | Exponentials, value: Operand, dimension: 
         if found is None or (index == dimension and (len(found) != 1 or found[0][1] is None)):
             return None
         if index == dimension and found[0][1] is not None:
-            names[found[0][1]] = Atom(LENGTH, found[0][1].extent)
+            names[found[0][1]] = replace(found[0][1], label=LENGTH, step=1)
         else:
             pairs += found
     groups = [x for x, y in pairs if x is not None and y is None and x.label == HEAD]
     group = math.prod(atom.extent or 0 for atom in groups)
     for x, y in pairs:
         if y is not None:
-            names[y] = Atom(DEPTH, y.extent) if x is None else _of_key(x, group)
+            names[y] = replace(y, label=DEPTH, step=1) if x is None else _of_key(x, y, group)
     return _layouts((value, names))
 
 
@@ -94,7 +95,7 @@ def of_mask(scores: Scores, axes: Axes, source: Axes, argument: int) -> Layouts 
                 return None
             if x is not None and y is not None:
                 label = {LEFT: LENGTH, RIGHT: DEPTH}.get(y.label, y.label)
-                names[x] = Atom(label, y.extent, y.step)
+                names[x] = replace(x, label=label, step=y.step)
     return _layouts((Operand(axes, argument, source=source), names))
 
 
@@ -104,7 +105,7 @@ def of_operand(operand: Operand, shape: Sequence[Size]) -> Layouts | None:
     for axis, name in zip(operand.axes, LABELS[-len(shape) :], strict=False):
         step = 1
         for atom in reversed(axis):
-            names[atom] = Atom(name, atom.extent, step)
+            names[atom] = replace(atom, label=name, step=step)
             step *= atom.extent or 1
     return _layouts((operand, names)) if len(shape) in RANKS else None
 
@@ -146,18 +147,19 @@ def _names_of_query(
     own.sort(key=lambda atom: (_place(query, atom), -atom.step))
     apart = bool(groups) and all(_place(query, atom) != _place(query, own[0]) for atom in groups) if own else False
     batch = own[:1] if len(own) > 1 or apart else []
-    names = {atom: Atom(BATCH, atom.extent) for atom in batch}
+    names = {atom: replace(atom, label=BATCH, step=1) for atom in batch}
     step = 1
     for atom in reversed([*own[len(batch) :], *groups]):
-        names[atom] = Atom(HEAD, atom.extent, step)
+        names[atom] = replace(atom, label=HEAD, step=step)
         step *= atom.extent or 1
-    names[depth] = Atom(DEPTH, depth.extent)
-    return names if length is None else {**names, length: Atom(LENGTH, length.extent)}
+    names[depth] = replace(depth, label=DEPTH, step=1)
+    return names if length is None else {**names, length: replace(length, label=LENGTH, step=1)}
 
 
-def _of_key(atom: Atom, group: int) -> Atom:
-    """The digit of K or V that goes with one of Q, which has `group` heads to each of theirs."""
-    return Atom(atom.label, atom.extent, max(1, atom.step // max(1, group)) if atom.label == HEAD else atom.step)
+def _of_key(atom: Atom, own: Atom, group: int) -> Atom:
+    """`own`, a digit of K or V, by the one of Q that goes with it, which has `group` heads to each of theirs."""
+    step = max(1, atom.step // max(1, group)) if atom.label == HEAD else atom.step
+    return replace(own, label=atom.label, step=step)
 
 
 def _place(operand: Operand, atom: Atom) -> int:
@@ -180,12 +182,10 @@ def _layouts(*operands: tuple[Operand, _Names]) -> Layouts | None:
     for operand, names in operands:
         axes = []
         for axis in operand.source:
-            parts = [
-                (own, sorted((a for a in names if _holds(own, a)), key=lambda a: -a.step)) for own in axis
-            ]
+            parts = [(own, sorted((a for a in names if _holds(own, a)), key=lambda a: -a.step)) for own in axis]
             if any(own.extent != (math.prod(a.extent or 0 for a in p) if own.extent else None) for own, p in parts):
                 return None
-            axes.append(tuple(names[atom] for _, part in parts for atom in part))
+            axes.append(merged([names[atom] for _, part in parts for atom in part]))
         if found.setdefault(operand.argument, tuple(axes)) != tuple(axes):
             return None
     return found

@@ -8,7 +8,9 @@ from npuc.compiler.frontend.parse import LINALG_REMEDY
 from npuc.compiler.frontend.place import Blocked
 
 # Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.
-PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn")
+PURE_DIALECTS = ("arith", "math", "linalg", "tensor", "attn", "tm_tensor")
+# What does no more than end a function, or a run whose lengths do not fit (`interpret`).
+ALSO = ("func.return", "cf.assert")
 # What else a front end may hand over, and how it becomes linalg on tensors.
 REMEDIES = {
     "memref": "give the module as it is before bufferization",
@@ -29,7 +31,7 @@ def legalise(function: Any) -> Any:
 def _refuse_effects(block: Any) -> None:
     for operation in block.operations:
         dialect = operation.name.partition(".")[0]
-        if dialect not in PURE_DIALECTS and operation.name != "func.return":
+        if dialect not in PURE_DIALECTS and operation.name not in ALSO:
             raise Blocked(
                 operation,
                 f"operations of the dialect {dialect} are not recognised",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.attention import Size
 from npuc.compiler.frontend.positions import LONGEST
-from npuc.compiler.frontend.values import LEFT, RIGHT, Affine, Masking, Product
+from npuc.compiler.frontend.values import DEPTH, LEFT, LENGTH, RIGHT, Affine, Axes, Masking, MaskOperand, Product
 
 ROOM = 2.0**16
 """What the products of rows with one another take at most in front of the scale, where something rests on a number
@@ -20,9 +22,10 @@ FACTOR_ROUNDING = 2.0**-21  # of log2(e), in float32
 class MaskError(Exception):
     """Masked scores that attn.sdpa has no words for; the text says why."""
 
-    def __init__(self, reason: str, remedy: str | None = None) -> None:
+    def __init__(self, reason: str, remedy: str | None = None, layouts: Mapping[int, Axes] | None = None) -> None:
         super().__init__(reason)
         self.remedy = remedy
+        self.layouts = layouts
 
 
 def room(product: Product) -> float:
@@ -46,7 +49,11 @@ def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any]
         raise MaskError(f"the factors of the masked scores multiply to {total:g}")
     if operand is not None:
         if operand.queries == key or operand.keys not in (key, None):
-            raise MaskError(f"argument {operand.argument} is a mask of [Skv, S], not of [S, Skv]", "give it transposed")
+            raise MaskError(
+                f"argument {operand.argument} is a mask of [Skv, S], not of [S, Skv]",
+                "give it transposed",
+                _turned(operand),
+            )
         if not operand.keep and abs(total - 1.0) > FACTOR_ROUNDING:
             raise MaskError(f"argument {operand.argument} is multiplied by {total:g} after it was added to the scores")
     left, right = masking.lengths
@@ -54,6 +61,13 @@ def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any]
     if masking.hidden > -math.inf:
         _check_hidden(product, masking, total, band)
     return band.attributes()
+
+
+def _turned(operand: MaskOperand) -> dict[int, Axes]:
+    """The layout of a mask whose queries are what was taken for its keys."""
+    names = {LENGTH: DEPTH, DEPTH: LENGTH}
+    axes = [[replace(atom, label=names.get(atom.label, atom.label)) for atom in axis] for axis in operand.source]
+    return {operand.argument: tuple(map(tuple, axes))}
 
 
 def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:

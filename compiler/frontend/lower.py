@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.frontend.rewrite_dot_general import widen_dot_general
+
 
 @dataclass(frozen=True)
 class Lowering:
-    """A pass pipeline, run where a module holds operations of one of `dialects`."""
+    """A pass pipeline, run where a module holds operations of one of `dialects`, after `rewrites` of what it lacks."""
 
     dialects: tuple[str, ...]
     passes: str
+    rewrites: tuple[Callable[[Any], None], ...] = ()
 
 
 LOWERINGS = (
@@ -23,6 +26,7 @@ LOWERINGS = (
     Lowering(
         ("stablehlo", "chlo"),
         "inline,func.func(chlo-legalize-to-stablehlo),stablehlo-legalize-to-linalg,canonicalize,cse",
+        (widen_dot_general,),
     ),
     Lowering(
         ("tosa",),
@@ -47,6 +51,8 @@ def lower(module: Any, note: Callable[[str], None]) -> None:
         note(f"lowering {lowering.dialects[0]}")
         _stablehlo.register_stablehlo_passes()
         with module.context:
+            for rewrite in lowering.rewrites:
+                rewrite(module)
             PassManager.parse(f"builtin.module({lowering.passes})").run(module.operation)
 
 

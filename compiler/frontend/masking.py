@@ -143,7 +143,7 @@ def _with_operand(
     finite = max(hidden, masking.hidden) > float("-inf")
     if masking.operand is not None or masking.later or (not keep and finite):
         return Opaque(operation, "it masks scores that are masked already", REMEDY)
-    operand = MaskOperand(argument, keep, walks.get(LENGTH), walks.get(DEPTH))
+    operand = MaskOperand(argument, keep, walks.get(LENGTH), walks.get(DEPTH), source)
     return _masked(scores, replace(masking, operand=operand, hidden=max(hidden, masking.hidden)))
 
 

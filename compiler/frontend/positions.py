@@ -6,6 +6,7 @@ They are kept as exact affine forms. What would wrap in its type, or is no such 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.attention import Size
@@ -25,13 +26,17 @@ _COMPARED = {2: (-1, 1), 3: (-1, 0), 4: (1, 1), 5: (1, 0), 6: (-1, 1), 7: (-1, 0
 _FIRST_UNSIGNED = 6
 
 
-def index(dimension: int, extents: Sequence[Size]) -> Value:
-    """linalg.index in a loop nest of `extents`."""
-    if extents[dimension] == 1:
+def loops(extents: Sequence[Size], open_: Sequence[str | None]) -> tuple[Atom, ...]:
+    """The coordinates of a loop nest. open_: which open lengths its dimensions have."""
+    return tuple(Atom(_label(d, 0), size, open=open_[d]) for d, size in enumerate(extents))
+
+
+def index(dimension: int, nest: Sequence[Atom]) -> Value:
+    """linalg.index in a loop nest of `loops`."""
+    if nest[dimension].extent == 1:
         return Splat(0, "index")
-    label = _label(dimension, 0)
-    axes = tuple((Atom(label, extents[d]),) if d == dimension else () for d in range(len(extents)))
-    return Positions(axes, Affine(((label, 1),), 0), "index")
+    axes = tuple((loop,) if d == dimension else () for d, loop in enumerate(nest))
+    return Positions(axes, Affine(((nest[dimension].label, 1),), 0), "index")
 
 
 def affine(terms: dict[str, int], constant: int) -> Affine:
@@ -52,7 +57,7 @@ def spread(form: Affine, axes: Axes) -> tuple[int, int]:
 def relabelled(axes: Axes, forms: Sequence[Affine]) -> tuple[Axes, tuple[Affine, ...]]:
     """With labels that say the dimension, so that values that are aligned by dimensions have the same."""
     names = {atom.label: _label(d, n) for d, axis in enumerate(axes) for n, atom in enumerate(axis)}
-    new = tuple(tuple(Atom(names[atom.label], atom.extent) for atom in axis) for axis in axes)
+    new = tuple(tuple(replace(atom, label=names[atom.label]) for atom in axis) for axis in axes)
     return new, tuple(affine({names[label]: n for label, n in form.terms}, form.constant) for form in forms)
 
 

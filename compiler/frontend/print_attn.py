@@ -20,6 +20,7 @@ def to_attn_module(attention: Attention) -> str:
     operands = [attention.argument(role) for role in roles]
     parameters = ", ".join(f"%{a.name}: {_type(a, a.source_shape)}" for a in attention.inputs)
     steps = [line for a in attention.inputs if a.layout for line in turned_in(a)]
+    steps += _equal_lengths(*operands[:2]) if attention.equal_lengths else []
     names = ", ".join(f"%{a.name}{'_turned' if a.layout else ''}" for a in operands)
     types = ", ".join(_type(a, a.shape) for a in operands)
     steps += [
@@ -31,6 +32,19 @@ def to_attn_module(attention: Attention) -> str:
     type_ = _type(result, result.source_shape)
     body = "".join(f"  {line}\n" for line in steps)
     return f"func.func @{_symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
+
+
+def _equal_lengths(q: Argument, k: Argument) -> list[str]:
+    """The assertion that a call has as many queries as keys."""
+    names = [f"%{a.name}{'_turned' if a.layout else ''}" for a in (q, k)]
+    at = len(q.shape) - 2
+    return [
+        f"%rows = arith.constant {at} : index",
+        f"%queries = tensor.dim {names[0]}, %rows : {_type(q, q.shape)}",
+        f"%keys = tensor.dim {names[1]}, %rows : {_type(k, k.shape)}",
+        "%alike = arith.cmpi eq, %queries, %keys : index",
+        'cf.assert %alike, "as many queries as keys"',
+    ]
 
 
 def _attributes(attention: Attention) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from npuc.compiler.frontend.attention import AXES, Argument, Size, Sizes
+from npuc.compiler.argument_layout import AXES, Size, Sizes
+from npuc.compiler.frontend.attention import Argument
 
 _Digit = tuple[str, Size]
 
@@ -96,9 +97,7 @@ def _reshaped(
     if kind == "collapse":
         return [f"%{result} = tensor.collapse_shape %{source} {reassociation} : {parts} into {whole}"]
     output = ", ".join(lengths[axis] if size is None else str(size) for axis, size in digits)
-    return [
-        f"%{result} = tensor.expand_shape %{source} {reassociation} output_shape [{output}] : {whole} into {parts}"
-    ]
+    return [f"%{result} = tensor.expand_shape %{source} {reassociation} output_shape [{output}] : {whole} into {parts}"]
 
 
 def _transposed(

@@ -51,11 +51,27 @@ def contract(operation: Any, product: OperandProduct, initial: Value, reduced: C
     if isinstance(left, Operand):
         left, right = right, left
     if isinstance(left, Probabilities | Exponentials) and isinstance(right, Operand):
-        weighted = _weighted(operation, left, right, dimension)
-        return (
-            attended(weighted) if isinstance(left, Probabilities) and isinstance(weighted, WeightedValues) else weighted
-        )
+        return _attend(operation, left, right, dimension)
     return Opaque(operation, f"it multiplies {describe(left)} with {describe(right)}")
+
+
+def score(operation: Any, left: Operand, right: Operand) -> Value:
+    """The sum of products over the last loop dimension."""
+    return _scores(operation, left, right, len(left.axes) - 1)
+
+
+def attend(operation: Any, weights: Value, value: Operand) -> Value:
+    """Weights times V, summed over the last loop dimension but one."""
+    if not isinstance(weights, Probabilities | Exponentials):
+        return Opaque(operation, f"it multiplies {describe(weights)} with V")
+    return _attend(operation, weights, value, len(value.axes) - 2)
+
+
+def _attend(operation: Any, weights: Probabilities | Exponentials, value: Operand, dimension: int) -> Value:
+    weighted = _weighted(operation, weights, value, dimension)
+    if isinstance(weights, Probabilities) and isinstance(weighted, WeightedValues):
+        return attended(weighted)
+    return weighted
 
 
 def attended(weighted: WeightedValues) -> Attended:
@@ -97,7 +113,7 @@ def _of_scores(x: Atom | None, y: Atom | None, more_right: bool) -> Atom:
         return y if more_right else x
     one = y if x is None else x
     assert one is not None
-    return Atom(RIGHT if x is None else LEFT, one.extent) if one.label == LENGTH else one
+    return replace(one, label=RIGHT if x is None else LEFT) if one.label == LENGTH else one
 
 
 def _not_along_depth(operation: Any, left: Operand, right: Operand, dimension: int) -> Opaque:

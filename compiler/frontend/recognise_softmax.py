@@ -57,7 +57,7 @@ def _softmax(operation: Any, product: Product, key: str, base: float) -> Softmax
         try:
             limits = attributes(product, key, base)
         except MaskError as error:
-            return Opaque(operation, str(error), error.remedy)
+            return Opaque(operation, str(error), error.remedy, error.layouts)
     if not math.isfinite(scale):
         return Opaque(operation, f"the factors of the scores multiply to {scale:g}")
     return Softmax(product, key, scale, limits)

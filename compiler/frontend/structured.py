@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from npuc.compiler.frontend import positions
+from npuc.compiler.frontend import open_lengths, positions
 from npuc.compiler.frontend import recognise_decomposed as decomposed
 from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
-from npuc.compiler.frontend.values import Opaque, OperandProduct, Value, axes_of, describe, with_axes
+from npuc.compiler.frontend.values import Atom, Axis, Empty, Opaque, OperandProduct, Value, axes_of, describe, with_axes
 
 COMBINERS = {"arith.addf": "sum", "arith.maximumf": "max", "arith.maxnumf": "max", "arith.andi": "and"}
 
@@ -48,6 +48,11 @@ def _run_body(nest: LoopNest, read: Callable[[Any], Value]) -> list[Any]:
     operation = nest.operation
     block = operation.regions[0].blocks[0]
     local: dict[Any, Any] = {}
+    loops = positions.loops(nest.extents, _open_lengths(nest, read))
+
+    def known(value: Any) -> Any:
+        return local[value] if value in local else read(value)
+
     for index, (argument, operand) in enumerate(zip(block.arguments, operation.operands, strict=True)):
         value = read(operand)
         if nest.reduced and index >= nest.first_output:
@@ -56,13 +61,44 @@ def _run_body(nest: LoopNest, read: Callable[[Any], Value]) -> list[Any]:
             local[argument] = _into_loops(nest, value, nest.maps[index])
 
     for step in block.operations:
+        if step.name == "tensor.dim":
+            local[step.results[0]] = open_lengths.dim(
+                step, lambda value: local[value] if value in local else read(value)
+            )
+            continue
+        if step.name == "tensor.extract" and step.operands[0] not in local:
+            indices = [known(value) for value in list(step.operands)[1:]]
+            local[step.results[0]] = open_lengths.extract(step, read(step.operands[0]), indices, loops)
+            continue
         operands = [local[value] if value in local else _from_outside(step, read(value)) for value in step.operands]
         if step.name == "linalg.yield":
             return operands
-        result = _step(nest, step, operands)
+        result = _step(nest, loops, step, operands)
         for value in step.results:
             local[value] = result
     raise AssertionError("a linalg body ends in linalg.yield")
+
+
+def _open_lengths(nest: LoopNest, read: Callable[[Any], Value]) -> list[str | None]:
+    """Which open lengths the loop dimensions have; those that meet in one are taken to be equal."""
+    from torch_mlir import ir
+
+    found: list[str | None] = [None] * nest.dimensions
+    if None not in nest.extents:
+        return found
+    for operand, map_ in zip(nest.operation.operands, nest.maps, strict=True):
+        value = read(operand)
+        names = value.open if isinstance(value, Empty) else [_open_of(axis) for axis in axes_of(value) or ()]
+        for name, expression in zip(names, map_.results, strict=False):
+            if name is not None and isinstance(expression, ir.AffineDimExpr):
+                known = found[expression.position]
+                open_lengths.assume(known, name)
+                found[expression.position] = known or name
+    return found
+
+
+def _open_of(axis: Axis) -> str | None:
+    return axis[0].open if len(axis) == 1 else None
 
 
 def _from_outside(step: Any, value: Value) -> Value:
@@ -82,9 +118,11 @@ def _into_loops(nest: LoopNest, value: Value, map_: Any) -> Value:
         return Opaque(nest.operation, str(error), error.remedy)
 
 
-def _step(nest: LoopNest, step: Any, operands: list[Any]) -> Any:
+def _step(nest: LoopNest, loops: Sequence[Atom], step: Any, operands: list[Any]) -> Any:
     if step.name == "linalg.index":
-        return positions.index(step.attributes["dim"].value, nest.extents)
+        return positions.index(step.attributes["dim"].value, loops)
+    if is_scalar_box(step):
+        return operands[0]
     if not any(isinstance(v, Accumulator | Combined) for v in operands):
         return elementwise(step, operands)
     if step.name in COMBINERS and len(operands) == 2:
@@ -94,6 +132,12 @@ def _step(nest: LoopNest, step: Any, operands: list[Any]) -> Any:
         if isinstance(left, Accumulator) and not isinstance(right, Accumulator | Combined):
             return Combined(COMBINERS[step.name], right, left)
     return Opaque(step, "this use of the running value of a reduction is not recognised")
+
+
+def is_scalar_box(step: Any) -> bool:
+    """Whether an operation makes a tensor without dimensions of one scalar, or takes it out again."""
+    boxed = {"tensor.from_elements": step.results, "tensor.extract": step.operands}.get(step.name)
+    return boxed is not None and len(step.operands) == 1 and boxed[0].type.rank == 0
 
 
 def _finish(nest: LoopNest, number: int, value: Any) -> Value:

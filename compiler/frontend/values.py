@@ -29,12 +29,13 @@ class Atom:
     """A digit of an attention axis: its part of the coordinate is digit * step; extent: None where it is open.
 
     A whole axis is one digit of step 1. Heads that were split into groups are two: (H, groups, size of a group) and
-    (H, size of a group, 1).
+    (H, size of a group, 1).  open: of an open extent, the dimension of an argument whose length it is, as "0.2".
     """
 
     label: str
     extent: Size
     step: int = 1
+    open: str | None = field(default=None, compare=False)
 
 
 Axis: TypeAlias = "tuple[Atom, ...]"
@@ -60,6 +61,7 @@ class MaskOperand:
     keep: bool
     queries: str | None
     keys: str | None
+    source: Axes = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,41 @@ class Splat:
 
 
 @dataclass(frozen=True)
+class Length:
+    """An integer that is affine in open lengths; terms: by the dimension of an argument, as "0.2"."""
+
+    form: Affine
+    type: str
+
+    @property
+    def single(self) -> str | None:
+        """The length that it is; None where it is computed from some."""
+        return self.form.terms[0][0] if self.form.constant == 0 and self.form.terms[1:] == () and self._whole else None
+
+    @property
+    def _whole(self) -> bool:
+        return bool(self.form.terms) and self.form.terms[0][1] == 1
+
+
+@dataclass(frozen=True)
+class LengthTest:
+    """i1: whether a form in open lengths is zero."""
+
+    form: Affine
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A tensor of one dimension of integers, one after the other."""
+
+    sizes: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
 class Empty:
-    """Storage without contents."""
+    """Storage without contents. open: for each dimension, which open length it has."""
+
+    open: tuple[str | None, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -307,14 +342,17 @@ class Sdpa:
 
 
 Value: TypeAlias = (
-    "Splat | Empty | Opaque | Operand | Inverted | Positions | Predicate | MaskBias | OperandProduct"
-    " | Scores | RowMaximum | Shifted | Exponentials | RowSum"
+    "Splat | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate | MaskBias"
+    " | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
     " | RowReciprocal | StartLessMaximum | Correction | Probabilities | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | Attended | Sdpa"
 )
 
 _NAMES = {
     Splat: "a constant",
+    Length: "a length",
+    LengthTest: "a comparison of lengths",
+    Shape: "a shape",
     Empty: "an uninitialised tensor",
     Operand: "an argument",
     Inverted: "an argument turned round",

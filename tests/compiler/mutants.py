@@ -31,6 +31,7 @@ from npuc.compiler.frontend.load import of_module as recognise
 from npuc.compiler.frontend.parse import parse
 from npuc.runtime import check
 from npuc.runtime.evaluator.source import of_module as evaluate
+from npuc.runtime.layouts import inward
 
 MUTANTS_PER_BASE = 40
 BATCH = 2000  # mutants a child process makes
@@ -123,12 +124,13 @@ def draws(attention: Attention, seed: int) -> Iterator[list[np.ndarray]]:
     for kind in generator.choice(4, 2, replace=False):
         arrays = []
         for argument in attention.inputs:
-            values = generator.standard_normal(argument.shape)
+            shape = argument.source_shape
+            values = generator.standard_normal(shape)
             if argument.dtype == "i1":
-                values = generator.random(argument.shape) < 0.7
+                values = generator.random(shape) < 0.7
                 values[..., :1] = True
             elif argument.role == "mask":
-                values[generator.random(argument.shape) < 0.2] = -np.inf
+                values[generator.random(shape) < 0.2] = -np.inf
                 values[..., :1] = generator.standard_normal()
             elif argument.dtype == "i8":
                 values = np.clip(np.rint(32 * values), -127, 127).astype(np.int8)
@@ -148,7 +150,8 @@ def difference(module: Any, attention: Attention, arrays: Sequence[np.ndarray]) 
     Rows that see no key are left out, as by `--check`.
     """
     source = evaluate(module, FILE, attention.function, arrays).whole()
-    named = {a.name: array for a, array in zip(attention.inputs, arrays, strict=True)}
+    named = {a.name: inward(a.layout, array) for a, array in zip(attention.inputs, arrays, strict=True)}
+    source = inward(attention.argument("out").layout, source)
     wanted = check.expected(attention, named)
     q, k, v = (
         named[attention.argument(role).name].reshape(attention.closed_shape(role)).astype(np.float64) for role in "qkv"

@@ -42,13 +42,6 @@ HOLED = [["true" if j <= i and (i, j) != (9, 5) else "false" for j in range(64)]
 
 # name: the pieces, the mask's parameter, a part of the message
 REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None, str]] = {
-    "a mask of keys by queries": (masked(PLUS, map_=TURNED), MASK, "is a mask of [Skv, S], not of [S, Skv]"),
-    "a mask of heads along queries": (
-        masked(PLUS, "tensor<2x64xf32>", "(h, i, j) -> (h, j)"), ("add", "f32", (2, 64)),
-        "argument 3 is no mask of [B, H, S, Skv]"),
-    "a mask of five dimensions": (
-        masked(PLUS, "tensor<1x1x2x64x64xf32>", "(h, i, j) -> (0, 0, h, i, j)"), ("add", "f32", (1, 1, 2, 64, 64)),
-        "argument 3 is no mask of [B, H, S, Skv]"),
     "two masks": (
         {"scaled": masked(PLUS)["scaled"].replace("%x =", "%x2 =") + "\n" + elementwise("x", "%x2", "%mask", PLUS)},
         MASK, "it masks scores that are masked already"),

@@ -284,15 +284,6 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
                               "linalg.yield %a : f32")},
         "linalg.generic: its indexing map reads (",
     ),
-    "Q and K meet along their lengths": (
-        {"qk": contraction("x0", "%q", "%k", "(h, i, j, d) -> (h, d, i); (h, i, j, d) -> (h, d, j);"
-                           + QK.split(";")[2])},
-        "linalg.contract: it contracts axis S of argument 0 with axis S of argument 1; Q and K of [B, H, S, D] meet",
-    ),
-    "K not transposed": (
-        {"qk": contraction("x0", "%q", "%k", QK.replace("(h, j, d);", "(h, d, j);"))},
-        "linalg.contract: it contracts axis D of argument 0 with axis S of argument 1",
-    ),
     "Q added to K": (
         {"arguments": f"  %q1 = arith.addf %q, %k : {CUBE}", "qk": contraction("x0", "%q1", "%k", QK)},
         "arith.addf: no step of attention that is recognised on an argument",
@@ -387,14 +378,6 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
         {"pv": contraction("o", "%w", "%v", PV.replace("(h, i, j);", "(h, j, i);"))},
         "linalg.contract: the softmax runs along another axis than the one that V is summed over",
     ),
-    "V transposed": (
-        {"pv": contraction("o", "%w", "%v", PV.replace("(h, j, d);", "(h, d, j);"))},
-        "linalg.contract: it sums over axis D of argument 2 as V, not over its length",
-    ),
-    "Q for V transposed": (
-        {"pv": contraction("o", "%w", "%q", PV.replace("(h, j, d);", "(h, d, j);"))},
-        "linalg.contract: it sums over axis D of argument 0 as V, not over its length",
-    ),
     "the probabilities of another head": (
         {"weights": generic("wh", "%w", CUBE, "%s", CUBE, f"(h, i, j) -> (-h + 1, i, j); {CUBE_MAP}",
                             "linalg.yield %a : f32"),
@@ -404,10 +387,6 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
     "the probabilities twice": (
         {"pv": contraction("o1", "%w", "%v", PV), "result": contraction("o", "%w", "%o1", PV)},
         "linalg.contract: no step of attention that is recognised on the probabilities",
-    ),
-    "the result transposed": (
-        {"pv": contraction("o", "%w", "%v", PV.replace("(h, i, d)", "(h, d, i)"))},
-        "func.return: the result is transposed or reshaped",
     ),
     # The division after the product with V.
     "after V: the division by the maximum": (
