@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
@@ -62,20 +62,28 @@ def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
         if name not in by_name:
             by_name[name] = Unit(name, "port", None, IDLE, text=_of_port(name))
     cause = why(by_name, controller.name)
-    root = _with_dead_ends(cause, dead_ends(by_name, cause))
+    root = _with_dead_ends(cause, by_name)
     stuck = tuple(unit for unit in units if unit.status in (WAITING, LOOPING, RUNNING))
     notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
     notes += [*stack_notes(array), *foreign_notes(array, controller), *_notes(array)]
     return Diagnosis(array.clock.cycle, root, cause.chain, stuck, tuple(notes))
 
 
-def _with_dead_ends(cause: Cause, beside: Sequence[str]) -> str:
-    """The root in one line.  Where the chain ends in what has done all it was asked to, others are to blame."""
-    if not beside:
-        return cause.root
-    first, rest = (beside[0], beside[1:]) if cause.spent else (cause.root, beside)
-    more = f" (and {len(rest) - 1} more)" if len(rest) > 1 else ""
-    return f"{first}; beside it {rest[0]}{more}" if rest else first
+def _with_dead_ends(cause: Cause, units: Mapping[str, Unit]) -> str:
+    """The root in one line, with a dead end beside the chain.
+
+    A chain that ends in a host that has given all it was asked for has not found what takes its words: a dead end in a
+    tile that the chain passes is it.
+    """
+    passed = {units[name].tile for name in cause.path} - {None}
+    beside = sorted(dead_ends(units, cause), key=lambda unit: unit.tile not in passed)
+    lines = [unit.dead_end for unit in beside]
+    if lines and (not cause.spent or beside[0].tile not in passed):
+        lines.insert(0, cause.root)
+    if len(lines) < 2:
+        return lines[0] if lines else cause.root
+    more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
+    return f"{lines[0]}; beside it {lines[1]}{more}"
 
 
 # --- the controller -----------------------------------------------------------------------------------------------

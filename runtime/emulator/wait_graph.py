@@ -59,6 +59,20 @@ class Unit:
             return f"{where}: waits " + " and ".join(resource.text for resource in self.waits)
         return f"{where}: {self.text}"
 
+    @property
+    def dead_end(self) -> str:
+        """The line of a unit that nothing can set going: words have come for it, or nothing gives what it waits for.
+
+        What only waits for words that nobody sends is none: an image may have ways that a sequence does not use.
+        """
+        if self.status == IDLE and self.state.get(HELD):
+            return self.line
+        for resource in self.waits if self.status == WAITING and self.kind != "controller" else ():
+            unused = resource.kind == "words" and self.kind == "dma" and not self.state.get("moved")
+            if resource.missing and not resource.state.get(SPENT) and not unused:
+                return f"{self.line}; {resource.missing}"
+        return ""
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -103,23 +117,9 @@ class Cause:
     spent: bool = False
 
 
-def dead_ends(units: Mapping[str, Unit], cause: Cause) -> tuple[str, ...]:
-    """Lines of units beside the chain that nothing can set going: words have come for them, or nothing gives a lock.
-
-    What only waits for words that nobody sends is none: an image may have ways that a sequence does not use.
-    """
-    found = []
-    for unit in units.values():
-        if unit.name in cause.path:
-            continue
-        if unit.status == IDLE and unit.state.get(HELD):
-            found.append(unit.line)
-        for resource in unit.waits if unit.status == WAITING else ():
-            idles = resource.kind == "words" and unit.kind == "dma" and not unit.state.get("moved")
-            if resource.missing and not resource.state.get(SPENT) and not idles and unit.kind != "controller":
-                found.append(f"{unit.line}; {resource.missing}")
-                break
-    return tuple(found)
+def dead_ends(units: Mapping[str, Unit], cause: Cause) -> list[Unit]:
+    """Units beside the chain that nothing can set going."""
+    return [unit for unit in units.values() if unit.name not in cause.path and unit.dead_end]
 
 
 def why(units: Mapping[str, Unit], start: str) -> Cause:
