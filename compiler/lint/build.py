@@ -21,8 +21,11 @@ def build(code: Code, findings: Findings) -> Flow:
         if not builder.enter(code.reset, reset=True):
             findings.add("undecodable", code.reset, f"the program begins at {code.reset:#x}, where no bundle decodes")
         _settle(builder)
+    covered, counted = bytearray(len(code.code)), 0
     for address in code.entries:
-        if not builder.at(address) and builder.enter(address):
+        counted = _cover(builder, covered, counted)
+        inside = code.base <= address < code.end and covered[address - code.base]
+        if not inside and builder.enter(address):
             _settle(builder)
     reached = len(builder.flow.nodes)
     _fill_gaps(builder, findings)

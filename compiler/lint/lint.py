@@ -87,8 +87,9 @@ def _lint_code(program: CoreProgram, notes: bool, called: bool) -> Report:
 
 def code_of(program: CoreProgram, called: bool = False) -> Code:
     """Where a program can be entered: a core begins at its entry with registers that nothing has written; what no path
-    from there reaches, and all of an object, is called by code that is not there."""
-    functions = tuple(address for address, _ in program.symbols)
+    from there reaches, and all of an object, is called by code that is not there.  Bundles have even sizes: a symbol at
+    an odd address names the end of a function (vendor objects have such), where nothing begins."""
+    functions = tuple(address for address, _ in program.symbols if address % 2 == 0)
     unlinked = frozenset(at for r in program.relocations for at in range(r.offset, r.offset + 4))
     whole = program.section is None and not called
     entries = functions if whole else (*functions, program.entry or program.base)

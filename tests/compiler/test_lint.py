@@ -265,6 +265,15 @@ def test_a_function_that_only_its_symbol_reaches_may_read_arguments() -> None:
     assert (report.findings, report.unreached) == ((), 0)
 
 
+def test_a_symbol_at_the_last_byte_of_a_function_is_no_entry() -> None:
+    """Vendor objects have such (`main_init__end`); behind the function are zeros, then the next one, off the grid."""
+    main, helper = assemble("{16} j #0\nnop 5").code, assemble("{16} ret lr\nnop 5").code
+    code = main + helper + bytes(16) + helper
+    starts = len(main), len(main) + len(helper) - 1, len(main) + len(helper) + 16
+    report = lint_program(CoreProgram(None, None, 0, code, symbols=((0, "main"), *zip(starts, "fgh", strict=True))))
+    assert report.findings == ()
+
+
 def test_code_that_many_unreached_places_lead_into_is_followed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     followed = 0
     spread = Builder._spread
