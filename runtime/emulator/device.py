@@ -16,7 +16,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.apart import check
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
-from npuc.runtime.emulator.diagnosis import diagnose
+from npuc.runtime.emulator.diagnosis import diagnose, reason
 from npuc.runtime.emulator.early_loads import explain
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError, UndefinedData
 from npuc.runtime.emulator.leftovers import Leftover, explained, left_over, settle
@@ -123,9 +123,10 @@ class Device:
             statistics = replace(statistics, trace=recorder.trace())
         left = self._left_over()
         if left and array.strict:
+            root, chain = reason(array, controller, left[0].unit) or ("", ())
             raise EmulationError(
-                f"the sequence has ended and {left[0].text}",
-                details=[each.text for each in left[1:]],
+                f"the sequence has ended and {left[0].text}" + (f": {root}" if root else ""),
+                details=[*(each.text for each in left[1:]), *chain],
                 place=f"cycle {array.clock.cycle}",
                 remedy="receive all that is sent, in transfers of that length",
             )

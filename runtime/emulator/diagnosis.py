@@ -12,6 +12,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import register_name
 from npuc.runtime.emulator.cascade import input_side, output_side
 from npuc.runtime.emulator.lock_providers import (
+    cores_in_reach,
     descriptors_releasing,
     endless,
     given_by_sequence,
@@ -52,6 +53,26 @@ if TYPE_CHECKING:
 
 def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> Diagnosis:
     """The diagnosis of an array in which nothing moves.  loops: units that go round for ever, with a line on each."""
+    units = _units(array, controller, loops)
+    cause = why(units, controller.name)
+    root = _with_dead_ends(cause, units)
+    stuck = tuple(unit for unit in units.values() if unit.status in (WAITING, LOOPING, RUNNING))
+    notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
+    notes += [*stack_notes(array), *foreign_notes(array, controller), *_notes(array)]
+    return Diagnosis(array.clock.cycle, root, cause.chain, stuck, tuple(notes))
+
+
+def reason(array: Array, controller: Controller, name: str) -> tuple[str, tuple[str, ...]] | None:
+    """Why a unit still waits when the sequence has ended, as root and chain; None where it does not wait."""
+    units = _units(array, controller, {})
+    if name not in units or units[name].status != WAITING:
+        return None
+    cause = why(units, name)
+    return _with_dead_ends(cause, units), cause.chain
+
+
+def _units(array: Array, controller: Controller, loops: Mapping[str, str]) -> dict[str, Unit]:
+    """Every unit by its name, and the ports that are no units."""
     units = [_controller(array, controller)]
     for tile in array.tiles.values():
         if tile.core is not None:
@@ -61,12 +82,7 @@ def diagnose(array: Array, controller: Controller, loops: Mapping[str, str]) -> 
     for name in {provider for unit in units for resource in unit.waits for provider in resource.providers}:
         if name not in by_name:
             by_name[name] = Unit(name, "port", None, IDLE, text=_of_port(name))
-    cause = why(by_name, controller.name)
-    root = _with_dead_ends(cause, by_name)
-    stuck = tuple(unit for unit in units if unit.status in (WAITING, LOOPING, RUNNING))
-    notes = [_descriptor(unit) for unit in stuck if unit.line in cause.chain and "fields" in unit.state]
-    notes += [*stack_notes(array), *foreign_notes(array, controller), *_notes(array)]
-    return Diagnosis(array.clock.cycle, root, cause.chain, stuck, tuple(notes))
+    return by_name
 
 
 def _with_dead_ends(cause: Cause, units: Mapping[str, Unit]) -> str:
@@ -215,6 +231,9 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
         if unused:
             numbers = " and ".join(map(str, unused))
             missing += f": descriptor {numbers} of {tile.name} would, and no channel runs it"
+        others = [name for name in cores_in_reach(array, tile) if name not in (tile.name, who)]
+        if tile.memory is not None and tile.memory.shared and others:
+            missing += f", neither {tile.name} nor {' nor '.join(others)}, which could"
         if tile.core is not None and not tile.core.running and not tile.core.core.finished:
             missing += f"; {tile.name} " + ("is not enabled" if any(tile.core.program) else "has no program")
     return Resource("lock", text, state, providers, missing)

@@ -160,6 +160,12 @@ def bundles(program: bytes) -> Iterator[Bundle]:
         address += bundle.size
 
 
+def cores_in_reach(array: Array, tile: Tile) -> list[str]:
+    """Names of the cores with a program that see the locks of a core's tile."""
+    found = (array.tiles.get((tile.column + across, tile.row + up)) for across, up, _ in CORES_IN_REACH)
+    return [each.name for each in found if each is not None and each.core is not None and any(each.core.program)]
+
+
 def cores_releasing(array: Array, tile: Tile, lock: int, computing: bool = False) -> Iterator[str]:
     """Cores that have released the lock before, or whose program can name it in a release.
 

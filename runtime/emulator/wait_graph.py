@@ -7,7 +7,7 @@ the controller to where they end, the root cause, or close, a circular wait.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -177,9 +177,26 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
             if place == len(cause.path) - 2:
                 root = f"{unit.line}; {last.line}"
             else:
+                source = units[cause.path[place + 1]]
+                sent = source.state.get("length")
+                pieces = f", which sends {sent} a descriptor" if sent and sent != length else ""
                 root = (
-                    f"the descriptor of {unit.name} is longer than what is sent: {moved} of {length} words have come, "
-                    f"no channel before it is half done, and {last.line}"
+                    f"the descriptor of {unit.name} is longer than what is sent: {moved} of {length} words have come "
+                    f"from {source.name}{pieces}, no channel before it is half done, and {last.line}"
                 )
+                root += "".join(f"; {text}" for text in _losses(units, cause.path))
             return replace(cause, root=root, spent=spent)
     return replace(cause, spent=spent)
+
+
+def _losses(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[str]:
+    """Tiles of a chain that have sent fewer words than they took, from the host on.  A core that sends none may hand on
+    what it computes in memory."""
+    for tile in dict.fromkeys(units[name].tile for name in reversed(path)):
+        here = [unit for unit in units.values() if unit.kind == "dma" and unit.tile == tile]
+        taken, sent = (
+            sum(unit.state["words"] for unit in here if unit.state["direction"] == direction)
+            for direction in ("s2mm", "mm2s")
+        )
+        if tile is not None and tile[1] != geometry.SHIM_ROW and 0 < sent < taken:
+            yield f"{geometry.tile_kind(tile[1])}({tile[0]},{tile[1]}) has taken {taken} words and sent {sent}"

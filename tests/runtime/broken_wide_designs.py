@@ -578,3 +578,33 @@ def core_gives_its_input_back_to_its_neighbour(design):
 @broken("core(0,2)", "lock 0 of core(0,2)")
 def two_locks_of_a_core_are_exchanged(design):
     design.programs[LOWER] = adder(done_in=OWN + OUT_EMPTY, full=OWN + IN_FULL, empty=OWN + IN_EMPTY)
+
+
+# --- found by changing every part of the design in turn -----------------------------------------------------------
+@broken("descriptor of S2MM 0 of core(0,2)", "from MM2S 0 of memtile(0,1), which sends 31 a descriptor")
+def lower_half_is_sent_a_word_short(design):
+    bd(design, MEMTILE, 2, words=31)
+
+
+@broken("S2MM 0 of shim(0,0)", "160 of 256", "memtile(0,1) has taken 416 words and sent 320")
+def half_is_received_twice_as_long_as_it_is_sent(design):
+    bd(design, MEMTILE, 0, words=64)
+
+
+@broken("S2MM 0 of shim(0,0)", "160 of 256", "core(0,3) has taken 128 words and sent 64")
+def core_receives_twice_what_it_computes(design):
+    bd(design, UPPER, 0, words=64)
+
+
+@broken("lock 5 of core(1,3)", "nothing releases it, neither core(1,3) nor core(1,2), which could")
+def first_core_never_says_full(design):
+    design.programs[FIRST] = first_adder(done_out=None)
+
+
+@broken(
+    "descriptor 0 of MM2S 0 of shim(0,0) is half done",
+    "S2MM 0 of core(0,3)|lock 2 of memtile(0,1)",
+    strict=True,
+)
+def output_of_a_core_gives_back_another_lock(design):
+    bd(design, UPPER, 1, release=(3, 1))
