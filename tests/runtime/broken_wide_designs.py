@@ -591,8 +591,9 @@ def half_is_received_twice_as_long_as_it_is_sent(design):
     bd(design, MEMTILE, 0, words=64)
 
 
-@broken("S2MM 0 of shim(0,0)", "160 of 256", "core(0,3) has taken 128 words and sent 64")
+@broken("S2MM 0 of shim(0,0)", "160 of 256", "core(0,3) has taken 128 words and sent 66")
 def core_receives_twice_what_it_computes(design):
+    """Two blocks of 32 words and their packet headers come out of it."""
     bd(design, UPPER, 0, words=64)
 
 
