@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from npuc.compiler import cache
@@ -56,6 +56,10 @@ STAGE_OF_SUFFIX = {
 
 # The last pass of the pipeline that a stage needs, where that is not all of it; None: recognition is enough.
 LAST_PASS: Mapping[str, str | None] = {"attn": None, "plan": "plan"}
+
+
+class SeveralKinds(InputError):
+    """A function with attentions inside that one kernel does not compute."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,15 @@ def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Atte
     return _recognise(text_of(data, file), file, function)
 
 
+def parts_bytes(data: bytes, path: str, function: str | None = None) -> tuple[Attention, ...]:
+    """The attentions inside a function that does more; () where it is one itself."""
+    from npuc.compiler import frontend
+
+    file = "<stdin>" if path == "-" else path
+    found = frontend.load(text_of(data, file), file, function)
+    return found if found[0].within is not None else ()
+
+
 def compile_description(
     attention: Attention,
     settings: Settings = Settings(),
@@ -150,18 +163,22 @@ def compile_description(
 
 
 def text_of(data: bytes, file: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        place = f"{file}:{data.count(10, 0, error.start) + 1}"
-        raise InputError("is not text", place=place, remedy="MLIR text is expected") from error
+    """MLIR text, of what may be compressed or bytecode."""
+    from npuc.compiler.frontend.source_text import source_text
+
+    return source_text(data, file)
 
 
 def _recognise(text: str, file: str, function: str | None, after: AfterPass | None = None) -> Attention:
     from npuc.compiler import frontend
 
-    (attention,) = frontend.load(text, file, function, after)
-    return attention
+    first, *others = frontend.load(text, file, function, after)
+    kinds = {replace(attention, function="", within=None) for attention in (first, *others)}
+    if len(kinds) > 1:
+        names = ", ".join(f"@{attention.function}" for attention in (first, *others))
+        what = f"@{first.within} holds {len(others) + 1} attentions of {len(kinds)} kinds: {names}"
+        raise SeveralKinds(what, place=file, remedy="npuc run takes the whole module; compile takes one of a kind")
+    return first
 
 
 def _cached(
@@ -202,7 +219,8 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
     until = LAST_PASS.get(settings.stage, "xclbin")
     options = Options(settings.columns, settings.precision, dict(settings.options), watch)
     with _uncollected():
-        kernel = compile_attention(recognise(watch), options, until, source)
+        attention = recognise(watch)
+        kernel = compile_attention(attention, options, until, attention.outlined or source)
         entry = cache.Entry(_files(kernel, until), _summary(kernel, until))
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes, settings.inputs)

@@ -23,6 +23,8 @@ from npuc.runtime.choices import (
 )
 from npuc.runtime.executable import Executable
 from npuc.runtime.kernel_file import DescribedKernel, SourceText, described, is_kernel_file, read_kernel
+from npuc.runtime.whole_modules import WholeExecutable, WholeKernel
+from npuc.runtime.whole_modules import described as whole_kernel
 
 DEFAULT_FALLBACK: tuple[FallbackName, ...] = ("reference",)
 
@@ -131,7 +133,14 @@ def open_kernel(
             remedy=f"backend is one of {', '.join(BACKEND_NAMES)}; fallback a tuple of {', '.join(FALLBACK_NAMES)}",
         )
     code = None if backend in HOST_BACKENDS else not set(fallback) & set(HOST_BACKENDS)
-    return Executable(_opened(source, kernel, dims, code), backend=backend, fallback=fallback, settings=settings)
+    opened = _opened(source, kernel, dims, code)
+    if isinstance(opened, WholeKernel):
+
+        def part(attention: Attention) -> Executable:
+            return Executable(_opened(attention, None, {}, code), backend=backend, fallback=fallback, settings=settings)
+
+        return WholeExecutable(opened, part)
+    return Executable(opened, backend=backend, fallback=fallback, settings=settings)
 
 
 def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: bool | None) -> DescribedKernel:
@@ -142,13 +151,19 @@ def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: boo
         data = read_bytes(path)
         if not is_mlir(path, data):
             return read_kernel(data, path, name).closed(dims)
-        kernel = _made(
-            code,
-            lambda: driver.recognise_bytes(data, path, name),
-            lambda: driver.compile_bytes(data, path, driver.Settings(function=name)),
-            path,
-        )
-        return replace(kernel, source=SourceText(driver.text_of(data, path), path)).closed(dims)
+        text = driver.text_of(data, path)
+        try:
+            kernel = _made(
+                code,
+                lambda: driver.recognise_bytes(data, path, name),
+                lambda: driver.compile_bytes(data, path, driver.Settings(function=name)),
+                path,
+            )
+        except driver.SeveralKinds:
+            return whole_kernel(text, path, name, driver.parts_bytes(data, path, name)).closed(dims)
+        if kernel.attention.within is not None:
+            return whole_kernel(text, path, name, driver.parts_bytes(data, path, name)).closed(dims)
+        return replace(kernel, source=SourceText(text, path)).closed(dims)
     if isinstance(source, Attention):
         return _made(code, lambda: source, lambda: driver.compile_description(source)).closed(dims)
     return read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name).closed(dims)

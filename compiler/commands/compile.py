@@ -78,6 +78,11 @@ def command(
     )
     compiled = driver.compile_file(source, settings)
     size, digest = _write(compiled, stage, source, output)
+    for kernel in compiled.summary["kernels"]:
+        within = kernel["attention"].get("within")
+        if within is not None:
+            name = kernel["attention"]["function"]
+            print(f"note: @{within} does more than attention; the kernel is its attention, @{name}", file=sys.stderr)
     for warning in compiled.summary.get("warnings", ()):
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from npuc.runtime.judgement import CheckResult
     from npuc.runtime.statistics import RunReport
     from npuc.runtime.summary import RunSummary
+    from npuc.runtime.whole_modules import WholeExecutable
 
 LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated address map leaves between two
 
@@ -297,7 +298,10 @@ def _run(
     from npuc.runtime.checking import check_run
     from npuc.runtime.layouts import all_inward
     from npuc.runtime.summary import RunSummary
+    from npuc.runtime.whole_modules import WholeExecutable
 
+    if isinstance(executable, WholeExecutable):
+        return _run_whole(executable, given, files, wants_check)
     kernel = executable.of_call(given)
     call = executable.serve(given)
     raw = call.outputs
@@ -312,6 +316,27 @@ def _run(
         write_array(path, outputs[name])
     macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
     return RunSummary(kernel.name, kernel.attention, call.report, outputs, files, macs, result, call.warnings)
+
+
+def _run_whole(
+    executable: WholeExecutable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool
+) -> RunSummary:
+    """A function with attention inside: the backend has the attention, the host the rest."""
+    from npuc.runtime.arguments import to_user
+    from npuc.runtime.array_files import write_array
+    from npuc.runtime.summary import RunSummary
+    from npuc.runtime.whole_modules import check_whole
+
+    kernel = executable.whole
+    call = executable.serve(given)
+    outputs = {a.name: to_user(a, call.outputs[a.name]) for a in kernel.outputs}
+    result = check_whole(kernel, given, call.outputs) if wants_check else None
+    for name, path in files.items():
+        write_array(path, outputs[name])
+    name = ", ".join(dict.fromkeys(part.function for part in kernel.parts))
+    return RunSummary(
+        f"{kernel.name} ({name})", kernel.attention, call.report, outputs, files, executable.macs, result, call.warnings
+    )
 
 
 def _fail_unless_passed(result: CheckResult | None) -> None:

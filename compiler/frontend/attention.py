@@ -68,6 +68,8 @@ class Attention:
     mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: what the integers of i8 tensors
     are multiplied by, one factor or one a head; None: 1/32 (o_scale has no default).
     equal_lengths: the source takes an open key length to be the query length.
+    within: the function that it is a part of, where that does more.
+    outlined: text of a module with the function that was made of it then; no part of equality or of JSON.
     place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
     """
@@ -93,6 +95,8 @@ class Attention:
     v_scale: tuple[float, ...] | None = None
     o_scale: tuple[float, ...] | None = None
     equal_lengths: bool = False
+    within: str | None = None
+    outlined: str | None = field(default=None, compare=False, repr=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -162,9 +166,10 @@ class Attention:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
         values: dict[str, Any] = _plain(asdict(self))
-        del values["place"]
-        if not self.equal_lengths:
-            del values["equal_lengths"]
+        del values["place"], values["outlined"]
+        for name in ("equal_lengths", "within"):
+            if not values[name]:
+                del values[name]
         for argument in values["arguments"]:
             if not argument["layout"]:
                 del argument["layout"]

@@ -29,7 +29,7 @@ def new_context(text: bytes = b"") -> Any:
     _stablehlo.register_dialect(context, load=False)
     load_dialect(context)
     for mark, passes in _BY_PASS.items():
-        if mark in text:
+        if mark in text or (text.startswith(b"ML") and mark[:-1] in text):  # bytecode has the names without the dot
             with context:
                 PassManager.parse(passes).run(ir.Module.create(ir.Location.unknown()).operation)
     return context

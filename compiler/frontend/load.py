@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
-from npuc.compiler.frontend.functions import choose
+from npuc.compiler.frontend.functions import Function, choose
 from npuc.compiler.frontend.legalise import legalise
 from npuc.compiler.frontend.parse import parse
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import to_attn_module
+from npuc.compiler.frontend.shapes import sizes_of
+from npuc.compiler.frontend.source_text import source_text
+
+if TYPE_CHECKING:
+    from npuc.compiler.frontend.outline import Outlined
 
 
 def load(
@@ -21,8 +27,9 @@ def load(
     """The attention that `text` describes; `file` names it in messages.
 
     function: which one, where there are several. after: called with each pass's name and what it made, as text. The
-    result has one element. Raises InputError (file:line:col) for text that is no MLIR and for functions that are not
-    attention, naming the operation that says so; UsageError for a function that is not there.
+    result has one element, or an element for each attention inside a function that does more (`outline`). Raises
+    InputError (file:line:col) for text that is no MLIR and for functions without attention, naming the operation that
+    says so; UsageError for a function that is not there.
     """
     return of_module(parse(text, file), file, function, after)
 
@@ -31,28 +38,72 @@ def of_module(
     module: Any, file: str, function: str | None = None, after: Callable[[str, str], None] | None = None
 ) -> tuple[Attention, ...]:
     """`load` of a module that is parsed."""
-    from npuc.compiler.frontend.describe import attention_of
-
     with module.context:
         chosen = choose(module, file, function)
         try:
-            block = legalise(chosen.operation)
-            if after is not None:
-                after("legalise", f"{chosen.operation}\n")
-            attention = attention_of(chosen.name, chosen.operation, block, file)
+            found: tuple[Attention, ...] = (_alone(chosen, file, after),)
         except Blocked as blocked:
-            raise blocked.error(file) from None
+            found = tuple(attention for _, attention in parts_of(chosen, file))
+            if not found:
+                raise blocked.error(file) from None
     if after is not None:
-        after("raise", to_attn_module(attention))
-    return (attention,)
+        for attention in found:
+            after("raise", to_attn_module(attention))
+    return found
+
+
+def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:
+    """The attention that a whole function is. Raises Blocked."""
+    from npuc.compiler.frontend.describe import attention_of
+
+    block = legalise(chosen.operation)
+    if after is not None:
+        after("legalise", f"{chosen.operation}\n")
+    return attention_of(chosen.name, chosen.operation, block, file)
+
+
+def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
+    """The attentions inside a layer, in its context, each recognised as a function of its own.
+
+    A layer makes Q, K or V by contractions, and its arguments are not what its attention takes, so that neither can be
+    taken for the other. What only adds a step to an attention of its arguments is refused as that step.
+    """
+    from torch_mlir import ir
+
+    from npuc.compiler.frontend.describe import attention_of
+    from npuc.compiler.frontend.outline import outlined
+
+    blocks = list(chosen.operation.regions[0].blocks)
+    if len(blocks) != 1:
+        return []
+    found = []
+    given = sorted(_kind(argument.type) for argument in blocks[0].arguments)
+    with ir.Location.unknown():
+        for part in outlined(chosen.name, blocks[0]):
+            try:
+                attention = attention_of(part.name, part.function, legalise(part.function), file)
+            except Blocked:
+                continue
+            inside = sorted((str(a.source_shape), a.dtype) for a in attention.inputs)
+            if inside == given or not part.is_projected:
+                continue
+            found.append((part, replace(attention, within=chosen.name, outlined=str(part.module))))
+    return found
+
+
+def _kind(type_: Any) -> tuple[str, str]:
+    """Shape and element type of an argument, to compare."""
+    from torch_mlir import ir
+
+    if not isinstance(type_, ir.RankedTensorType):
+        return str(type_), ""
+    return str(sizes_of(type_)), str(type_.element_type)
 
 
 def load_file(path: str | Path, function: str | None = None) -> tuple[Attention, ...]:
-    """`load` of a file of MLIR text. Raises InputError where it cannot be read."""
+    """`load` of a file of MLIR text or bytecode. Raises InputError where it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        data = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", place=str(path)) from None
-    except UnicodeDecodeError:
-        raise InputError("is not text", place=str(path), remedy="MLIR text is expected, not bytecode") from None
-    return load(text, str(path), function)
+    return load(source_text(data, str(path)), str(path), function)

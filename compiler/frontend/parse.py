@@ -10,7 +10,9 @@ from npuc.compiler.frontend.guarded.outcome import Died, Fault, Outcome, Read, R
 from npuc.compiler.frontend.guarded.reading import LINALG_REMEDY, PARSING
 from npuc.compiler.frontend.literals import place_at, refuse_long_literals, undecodable_string
 
-__all__ = ["LINALG_REMEDY", "parse"]
+__all__ = ["BYTECODE", "LINALG_REMEDY", "parse"]
+
+BYTECODE = b"ML\xefR"  # how MLIR bytecode begins
 
 # More open brackets than this where the parser ends mean that it ran out of stack.
 DEEP = 100
@@ -20,21 +22,26 @@ _WELL_FORMED = re.compile(rb"\[\s*(-?\d{1,18}\s*(,\s*-?\d{1,18}\s*)*)?\]")
 
 
 def parse(text: str | bytes, file: str) -> Any:
-    """The `ir.Module` of MLIR text, verified, TOSA, StableHLO and torch lowered; `file` names it in messages.
+    """The `ir.Module` of MLIR text or bytecode, verified, TOSA, StableHLO and torch lowered. file: named in messages.
 
     It is read in another process first, so no text ends or hangs this one. It lives in its own context (`with
     module.context:` for what needs one), and its operations only as long as it is held. Raises InputError
     (file:line:col) for what is not MLIR, and for what is more than attention needs: regions nested more than 64 deep,
     and the like.
     """
-    data = _utf8(text, file)
-    if not data.strip():
-        raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
-    refuse_long_literals(data, file)
+    if isinstance(text, bytes) and text.startswith(BYTECODE):
+        data = text
+    else:
+        data = _utf8(text, file)
+        if not data.strip():
+            raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
+        refuse_long_literals(data, file)
     from npuc.compiler.frontend.context import new_context
     from npuc.compiler.frontend.guarded.attempt import attempt
 
     outcome = attempt(data)
+    if isinstance(outcome, Died) and data.startswith(BYTECODE):
+        raise InputError("is bytecode that MLIR's reader fails on", place=file, remedy="give the module as text")
     if not isinstance(outcome, Read):
         raise _error(outcome, data, file)
     from torch_mlir import ir

@@ -57,13 +57,14 @@ class Builder:
                 f"with loops and calls there are over {MOST_OPERATIONS:,} operations"
             )
         for operation in operations[:-1]:
-            self.values.update(zip(operation.results, self._results(operation), strict=True))
+            self.values.update(zip(operation.results, self.results_of(operation), strict=True))
         return self.operands(operations[-1])
 
     def operands(self, operation: Any) -> list[Node]:
         return [self.values[operand] for operand in operation.operands]
 
-    def _results(self, operation: Any) -> list[Node]:
+    def results_of(self, operation: Any) -> list[Node]:
+        """What an operation gives."""
         try:
             return self._rule(operation)(self, operation)
         except InputError as error:

@@ -50,12 +50,14 @@ def load(text: str, file: str, function: str, arrays: Sequence[np.ndarray]) -> S
         return of_module(module, file, function, arrays)
 
 
-def of_module(module: Any, file: str, function: str, arrays: Sequence[np.ndarray]) -> Source:
-    """`load` of a module that is parsed."""
+def of_module(
+    module: Any, file: str, function: str, arrays: Sequence[np.ndarray], build: type[Builder] = Builder
+) -> Source:
+    """`load` of a module that is parsed. build: another way from operations to nodes."""
     functions = dict(_functions(module.operation))
     if function not in functions:
         raise InputError(f"holds no function @{function}", place=file)
-    builder = Builder(file, functions, _resources(module))
+    builder = build(file, functions, _resources(module))
     return Source(tuple(builder.run(functions[function], _arguments(builder, functions[function], arrays))))
 
 

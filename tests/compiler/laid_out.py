@@ -9,6 +9,47 @@ from collections.abc import Mapping
 SIZES = {"b": 2, "h": 3, "g": 2, "s": 5, "t": 7, "d": 4, "n": 6}
 
 
+# Q, K, V, scores, result.
+LAYOUTS: dict[str, tuple[str, str, str, str, str]] = {
+    "BHSD": ("bhsd", "bhtd", "bhtd", "bhst", "bhsd"),
+    "BSHD": ("bshd", "bthd", "bthd", "bhst", "bshd"),
+    "BSHD, result BHSD": ("bshd", "bthd", "bthd", "bhst", "bhsd"),
+    "BHSD, result BSHD": ("bhsd", "bhtd", "bhtd", "bsht", "bshd"),
+    "SBHD": ("sbhd", "tbhd", "tbhd", "bhst", "sbhd"),
+    "BSHD, result merged": ("bshd", "bthd", "bthd", "bhst", "bs(hd)"),
+    "heads in the width": ("bs(hd)", "bt(hd)", "bt(hd)", "bhst", "bs(hd)"),
+    "heads in the width, no batch": ("s(hd)", "t(hd)", "t(hd)", "hst", "s(hd)"),
+    "batch and heads in one": ("(bh)sd", "(bh)td", "(bh)td", "bhst", "(bh)sd"),
+    "batch and heads in one, kept": ("(bh)sd", "bhtd", "(bh)td", "bhst", "(bh)sd"),
+    "K transposed": ("bhsd", "bhdt", "bhtd", "bhst", "bhsd"),
+    "K of [B, T, H, D]": ("bhsd", "bthd", "bhtd", "bhst", "bhsd"),
+    "V transposed": ("bhsd", "bhtd", "bhdt", "bhst", "bhsd"),
+    "scores transposed": ("bhsd", "bhtd", "bhtd", "bhts", "bhsd"),
+    "result transposed": ("bhsd", "bhtd", "bhtd", "bhst", "bhds"),
+    "all of them otherwise": ("dhbs", "tdbh", "hbtd", "htbs", "sd(bh)"),
+    "grouped": ("b(hg)sd", "bhtd", "bhtd", "bhgst", "b(hg)sd"),
+    "grouped, in five dimensions": ("bhgsd", "bhtd", "bhtd", "bhgst", "bhgsd"),
+    "grouped, BSHD": ("bs(hg)d", "bthd", "bthd", "bhgst", "bs(hg)d"),
+    "grouped, BSHD, JAX's five dimensions": ("bshgd", "bthd", "bthd", "bhgst", "bshgd"),
+    "grouped, no batch": ("(hg)sd", "htd", "htd", "hgst", "(hg)sd"),
+    "grouped, heads in the width": ("bs(hgd)", "bt(hd)", "bt(hd)", "bhgst", "bs(hgd)"),
+    "grouped, batch and heads in one": ("(bhg)sd", "(bh)td", "(bh)td", "bhgst", "(bhg)sd"),
+    "grouped, K transposed": ("b(hg)sd", "bhdt", "bthd", "bhgst", "b(hg)sd"),
+    "one head of K for all": ("bgsd", "btd", "btd", "bgst", "bgsd"),
+    "one head of K for all, BSHD": ("bsgd", "btd", "btd", "bgst", "bsgd"),
+    "two dimensions": ("sd", "td", "td", "st", "sd"),
+    "one query, BSHD": ("b(hg)d", "bthd", "bthd", "bhgt", "b(hg)d"),
+}
+MASKED_LAYOUTS: dict[str, tuple[str, str, str, str, str, str]] = {
+    "mask of [B, S, Skv]": ("b(hg)sd", "bhtd", "bhtd", "bhgst", "b(hg)sd", "bst"),
+    "mask of [B, H, S, Skv]": ("bs(hg)d", "bthd", "bthd", "bhgst", "bs(hg)d", "b(hg)st"),
+    "mask of [H, S, Skv]": ("bs(hg)d", "bthd", "bthd", "bhgst", "bs(hg)d", "(hg)st"),
+    "mask of [Skv]": ("bshd", "bthd", "bthd", "bhst", "bshd", "t"),
+    "mask of [B, Skv]": ("bhsd", "bhtd", "bhtd", "bhst", "bhsd", "bt"),
+    "mask of [Skv, S]": ("bhsd", "bhtd", "bhtd", "bhst", "bhsd", "ts"),
+}
+
+
 def dimensions(layout: str) -> list[str]:
     return [part.strip("()") for part in re.findall(r"\([a-z]*\)|[a-z]", layout)]
 

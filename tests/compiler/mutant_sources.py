@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from edited_examples import EXAMPLES, TORCH, Edit, edited
+from laid_out import LAYOUTS, MASKED_LAYOUTS, laid_out
 from test_frontend_same_meaning import SAME_MEANING
 from test_frontend_same_meaning_masks import MASKED_TEXTS
 
@@ -37,6 +38,8 @@ def sources() -> dict[str, str]:
     found = {path.name: path.read_text() for path in sorted(EXAMPLES.glob("*.mlir"))}
     found |= {name: edited(example, *edits) for name, (example, edits) in SAME_MEANING.items()}
     found |= MASKED_TEXTS
+    found |= {f"laid out: {name}": laid_out(*layouts) for name, layouts in LAYOUTS.items()}
+    found |= {f"laid out: {name}": laid_out(*layouts, mask=mask) for name, (*layouts, mask) in MASKED_LAYOUTS.items()}
     found["two results"] = edited(TORCH, *TWO_RESULTS)
     for folder in ("inputs", "cases/mlir/accept"):
         for path in sorted((SHARED / folder).glob("*.mlir*")):

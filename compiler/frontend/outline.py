@@ -1,0 +1,274 @@
+"""Attention inside a larger function: where it begins and ends, and a function of its own for it.
+
+The function is executed on the matcher's values as any other, but what no rule understands is taken as a tensor that is
+given (a leaf), as an argument is. What leaves the attention (a root) and the leaves under it bound the operations that
+are cloned into a function. That function is then recognised as if it had come alone, so nothing is taken on trust here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.compiler.frontend.attention import DTYPES
+from npuc.compiler.frontend.axes import argument_axes
+from npuc.compiler.frontend.interpret import execute
+from npuc.compiler.frontend.layouts import Layouts
+from npuc.compiler.frontend.loop_nest import REDUCTION
+from npuc.compiler.frontend.open_lengths import assumptions
+from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.shapes import sizes_of
+from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Sdpa, Splat, Value
+
+MOST_READINGS = 16  # of a function, each with the layouts that contractions of the one before ask for
+SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, whatever would fit
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """name: of the function.  module: holds it alone.  leaves, root: the values of the source that it goes between."""
+
+    name: str
+    module: Any
+    leaves: tuple[Any, ...]
+    root: Any
+
+    @property
+    def function(self) -> Any:
+        return self.module.body.operations[0].operation
+
+    @property
+    def is_projected(self) -> bool:
+        """Whether a leaf comes from a contraction."""
+        seen: set[Any] = set()
+        waiting = list(self.leaves)
+        while waiting:
+            owner = waiting.pop().owner
+            operation = getattr(owner, "operation", owner)
+            if not hasattr(operation, "operands") or operation in seen:
+                continue
+            seen.add(operation)
+            if _contracts(operation):
+                return True
+            waiting += operation.operands
+        return False
+
+
+def outlined(name: str, block: Any) -> list[Outlined]:
+    """A function for each attention in a block of operations that are lowered; in the order of their results."""
+    with assumptions():
+        reading = _read(block)
+    roots = list(_roots(block, reading))
+    found = []
+    for number, root in enumerate(roots):
+        cut = _cut(root, reading)
+        if cut is not None:
+            suffix = f"_{number}" if len(roots) > 1 else ""
+            found.append(_function(f"{name}_attention{suffix}", root, *cut))
+    return found
+
+
+def _contracts(operation: Any) -> bool:
+    """Whether a linalg operation sums products of two tensors."""
+    if not operation.name.startswith("linalg.") or len(operation.operands) != 3 or len(operation.results) != 1:
+        return False
+    if "iterator_types" in operation.attributes:
+        kinds = [str(kind) for kind in operation.attributes["iterator_types"]]
+        return REDUCTION in kinds
+    return any(word in operation.name for word in ("matmul", "contract", "matvec", "vecmat", "dot"))
+
+
+class _Reading:
+    """One execution of a block. leaves: their values by number; asked: the layouts that its contractions want."""
+
+    def __init__(self, layouts: Layouts) -> None:
+        self.layouts = layouts
+        self.values: dict[Any, Value] = {}
+        self.leaves: dict[int, Any] = {}
+        self.numbers: dict[Any, int] = {}
+        self.asked: dict[int, Axes] = {}
+
+    def leaf(self, value: Any) -> Value | None:
+        """The value as a tensor that is given; None where attention takes no such tensor."""
+        from torch_mlir import ir
+
+        type_ = value.type
+        if not isinstance(type_, ir.RankedTensorType) or str(type_.element_type) not in DTYPES:
+            return None
+        number = self.numbers.setdefault(value, len(self.numbers))
+        self.leaves[number] = value
+        axes = self.layouts.get(number) or argument_axes(number, sizes_of(type_))
+        return Operand(axes, number, source=axes)
+
+
+def _read(block: Any) -> _Reading:
+    layouts: dict[int, Axes] = {}
+    for _ in range(MOST_READINGS):
+        reading = _Reading(layouts)
+        _execute(block, reading)
+        more = {number: axes for number, axes in reading.asked.items() if number not in layouts}
+        if not more:
+            break
+        layouts = {**layouts, **more}
+    return reading
+
+
+def _execute(block: Any, reading: _Reading) -> None:
+    for argument in block.arguments:
+        reading.values[argument] = reading.leaf(argument) or Opaque(block.owner, "an argument of another kind")
+    for view in block.operations:
+        operation = view.operation
+        if operation.name == "func.return":
+            return
+        results = _results(operation, reading)
+        for result, value in zip(operation.results, results, strict=True):
+            given = reading.leaf(result) if isinstance(value, Opaque) and operation.name != "arith.constant" else None
+            reading.values[result] = given or value
+
+
+def _results(operation: Any, reading: _Reading) -> list[Value]:
+    """What an operation gives; where it is no step, once more with the steps that it uses as tensors that are given."""
+    try:
+        results = execute(operation, reading.values.__getitem__)
+    except Blocked as blocked:
+        return [Opaque(operation, blocked.reason)] * len(operation.results)
+    if not results or not isinstance(results[0], Opaque):
+        return results
+    _ask(operation, results[0], reading)
+    demoted = {}
+    for operand in operation.operands:
+        value = reading.values[operand]
+        if not isinstance(value, Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
+            given = reading.leaf(operand)
+            if given is not None:
+                demoted[operand] = given
+    if not demoted:
+        return results
+    again = execute(operation, lambda value: demoted[value] if value in demoted else reading.values[value])
+    if isinstance(again[0], Opaque):
+        _ask(operation, again[0], reading)
+        return results
+    reading.values.update(demoted)
+    return again
+
+
+def _ask(operation: Any, value: Opaque, reading: _Reading) -> None:
+    """Note the layouts under which a contraction would be one of attention."""
+    from npuc.compiler.frontend.attributes import indexing_maps
+
+    maps = indexing_maps(operation) if value.layouts and operation.name.startswith("linalg.") else None
+    if value.layouts and (maps is None or maps[0].n_dims >= SMALLEST_CONTRACTION):
+        for number, axes in value.layouts.items():
+            if number in reading.leaves and axes != argument_axes(number, sizes_of(reading.leaves[number].type)):
+                reading.asked.setdefault(number, axes)
+
+
+def _roots(block: Any, reading: _Reading) -> Iterator[Any]:
+    """Attention results that something else uses."""
+    for view in block.operations:
+        for result in view.operation.results:
+            value = reading.values.get(result)
+            if isinstance(value, Attended | Sdpa) and any(_leaves(use.owner, value, reading) for use in result.uses):
+                yield result
+
+
+def _leaves(user: Any, value: Attended | Sdpa, reading: _Reading) -> bool:
+    """Whether a use is no further step of the same attention."""
+    results = list(user.results)
+    return not results or not all(isinstance(reading.values.get(r), Attended | Sdpa) for r in results)
+
+
+def _cut(root: Any, reading: _Reading) -> tuple[list[Any], list[Any]] | None:
+    """The leaves under a root, and the operations between in their order; None where it rests on something else."""
+    value = reading.values[root]
+    numbers = _arguments(value)
+    leaves = [reading.leaves[number] for number in sorted(numbers)]
+    stops = set(leaves)
+    seen: set[Any] = set()
+    found: list[tuple[Any, Any]] = []
+    waiting = [root]
+    while waiting:
+        at = waiting.pop()
+        if at in stops or at in seen:
+            continue
+        seen.add(at)
+        owner = at.owner
+        if not hasattr(owner, "operands"):  # a block: an argument that has no part in it
+            return None
+        operation = owner.operation if hasattr(owner, "operation") else owner
+        found.append((operation, at))
+        waiting += _used(operation)
+    order = {operation: n for n, operation in enumerate(_in_order(root))}
+    operations = {operation for operation, _ in found}
+    return leaves, sorted(operations, key=order.__getitem__)
+
+
+def _in_order(root: Any) -> Iterator[Any]:
+    owner = root.owner
+    operation = owner.operation if hasattr(owner, "operation") else owner
+    for view in operation.block.operations:
+        yield view.operation
+
+
+def _arguments(value: Value) -> set[int]:
+    assert isinstance(value, Attended | Sdpa)
+    if isinstance(value, Sdpa):
+        return {number for number in (value.query, value.key, value.value, value.mask) if number is not None}
+    product = value.softmax.product
+    masked = product.masking is not None and product.masking.operand is not None
+    return {product.left, product.right, value.value} | (
+        {product.masking.operand.argument} if masked and product.masking and product.masking.operand else set()
+    )
+
+
+def _used(operation: Any) -> list[Any]:
+    """Values of the block that an operation uses, in its regions too."""
+    inside: set[Any] = set()
+    found: list[Any] = []
+    waiting = [operation]
+    while waiting:
+        at = waiting.pop()
+        found += list(at.operands)
+        for region in at.regions:
+            for block in region.blocks:
+                inside |= set(block.arguments)
+                for view in block.operations:
+                    inside |= set(view.operation.results)
+                    waiting.append(view.operation)
+    return [value for value in found if value not in inside]
+
+
+def _function(name: str, root: Any, leaves: list[Any], operations: list[Any]) -> Outlined:
+    """A module with a function of the leaves that does the operations and returns the root."""
+    from torch_mlir import ir
+
+    parameters = ", ".join(f"%leaf{n}: {leaf.type}" for n, leaf in enumerate(leaves))
+    text = (
+        f"func.func @{name}({parameters}) -> {root.type} {{\n"
+        f'  %place = "npuc.place"() : () -> {root.type}\n  return %place : {root.type}\n}}'
+    )
+    module = ir.Module.parse(text)
+    block = module.body.operations[0].operation.regions[0].blocks[0]
+    place = block.operations[0].operation
+    mapped = dict(zip(leaves, block.arguments, strict=True))
+    point = ir.InsertionPoint(place)
+    for operation in operations:
+        copy = operation.clone(ip=point)
+        _replace_operands(copy, mapped)
+        mapped.update(zip(operation.results, copy.results, strict=True))
+    place.results[0].replace_all_uses_with(mapped[root])
+    place.erase()
+    return Outlined(name, module, tuple(leaves), root)
+
+
+def _replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
+    waiting = [operation]
+    while waiting:
+        at = waiting.pop()
+        for n, operand in enumerate(at.operands):
+            if operand in mapped:
+                at.operands[n] = mapped[operand]
+        for region in at.regions:
+            for block in region.blocks:
+                waiting += [view.operation for view in block.operations]
