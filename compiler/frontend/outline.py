@@ -14,14 +14,13 @@ from typing import Any
 from npuc.compiler.frontend.attention import DTYPES
 from npuc.compiler.frontend.axes import argument_axes
 from npuc.compiler.frontend.interpret import execute
-from npuc.compiler.frontend.layouts import Layouts
 from npuc.compiler.frontend.loop_nest import REDUCTION
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Sdpa, Splat, Value
 
-MOST_READINGS = 16  # of a function, each with the layouts that contractions of the one before ask for
+MOST_READINGS = 8  # of each operation on average, once and again with the layouts that contractions show
 SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, whatever would fit
 
 
@@ -57,8 +56,9 @@ class Outlined:
 
 def outlined(name: str, block: Any) -> list[Outlined]:
     """A function for each attention in a block of operations that are lowered; in the order of their results."""
+    reading = _Reading(block)
     with assumptions():
-        reading = _read(block)
+        reading.run()
     roots = list(_roots(block, reading))
     found = []
     for number, root in enumerate(roots):
@@ -80,14 +80,16 @@ def _contracts(operation: Any) -> bool:
 
 
 class _Reading:
-    """One execution of a block. leaves: their values by number; asked: the layouts that its contractions want."""
+    """The execution of a block. leaves: their values by number; layouts: of those that are not [B, H, S, D]."""
 
-    def __init__(self, layouts: Layouts) -> None:
-        self.layouts = layouts
+    def __init__(self, block: Any) -> None:
+        self.operations = [view.operation for view in block.operations]
+        self.places = {result: n for n, operation in enumerate(self.operations) for result in operation.results}
+        self.arguments = list(block.arguments)
+        self.layouts: dict[int, Axes] = {}
         self.values: dict[Any, Value] = {}
         self.leaves: dict[int, Any] = {}
-        self.numbers: dict[Any, int] = {}
-        self.asked: dict[int, Axes] = {}
+        self._numbers: dict[Any, int] = {}
 
     def leaf(self, value: Any) -> Value | None:
         """The value as a tensor that is given; None where attention takes no such tensor."""
@@ -96,72 +98,75 @@ class _Reading:
         type_ = value.type
         if not isinstance(type_, ir.RankedTensorType) or str(type_.element_type) not in DTYPES:
             return None
-        number = self.numbers.setdefault(value, len(self.numbers))
+        number = self._numbers.setdefault(value, len(self._numbers))
         self.leaves[number] = value
         axes = self.layouts.get(number) or argument_axes(number, sizes_of(type_))
         return Operand(axes, number, source=axes)
 
+    def run(self) -> None:
+        """From the first operation to the last, and again from a leaf whose layout a contraction shows."""
+        self._give_arguments()
+        at, budget = 0, MOST_READINGS * len(self.operations)
+        while at < len(self.operations) and self.operations[at].name != "func.return":
+            budget -= 1
+            operation = self.operations[at]
+            results = self._results(operation)
+            back = self._relaid(operation, results[0]) if budget > 0 and results else None
+            if back is not None:
+                at = back
+                continue
+            for result, value in zip(operation.results, results, strict=True):
+                given = self.leaf(result) if isinstance(value, Opaque) and operation.name != "arith.constant" else None
+                self.values[result] = given or value
+            at += 1
 
-def _read(block: Any) -> _Reading:
-    layouts: dict[int, Axes] = {}
-    for _ in range(MOST_READINGS):
-        reading = _Reading(layouts)
-        _execute(block, reading)
-        more = {number: axes for number, axes in reading.asked.items() if number not in layouts}
-        if not more:
-            break
-        layouts = {**layouts, **more}
-    return reading
+    def _give_arguments(self) -> None:
+        for argument in self.arguments:
+            self.values[argument] = self.leaf(argument) or Opaque(argument.owner, "an argument of another kind")
 
+    def _results(self, operation: Any) -> list[Value]:
+        """What an operation gives; where it is no step, once more with the steps that it uses as tensors given."""
+        try:
+            results = execute(operation, self.values.__getitem__)
+        except Blocked as blocked:
+            return [Opaque(operation, blocked.reason)] * len(operation.results)
+        if not results or not isinstance(results[0], Opaque) or results[0].layouts:
+            return results
+        demoted = {}
+        for operand in operation.operands:
+            if not isinstance(self.values[operand], Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
+                given = self.leaf(operand)
+                if given is not None:
+                    demoted[operand] = given
+        if not demoted:
+            return results
+        again = execute(operation, lambda value: demoted[value] if value in demoted else self.values[value])
+        if isinstance(again[0], Opaque) and not again[0].layouts:
+            return results
+        self.values.update(demoted)
+        return again
 
-def _execute(block: Any, reading: _Reading) -> None:
-    for argument in block.arguments:
-        reading.values[argument] = reading.leaf(argument) or Opaque(block.owner, "an argument of another kind")
-    for view in block.operations:
-        operation = view.operation
-        if operation.name == "func.return":
-            return
-        results = _results(operation, reading)
-        for result, value in zip(operation.results, results, strict=True):
-            given = reading.leaf(result) if isinstance(value, Opaque) and operation.name != "arith.constant" else None
-            reading.values[result] = given or value
+    def _relaid(self, operation: Any, value: Value) -> int | None:
+        """Where to go on from when leaves are laid out as a contraction of attention asks; None where none are."""
+        from npuc.compiler.frontend.attributes import indexing_maps
 
-
-def _results(operation: Any, reading: _Reading) -> list[Value]:
-    """What an operation gives; where it is no step, once more with the steps that it uses as tensors that are given."""
-    try:
-        results = execute(operation, reading.values.__getitem__)
-    except Blocked as blocked:
-        return [Opaque(operation, blocked.reason)] * len(operation.results)
-    if not results or not isinstance(results[0], Opaque):
-        return results
-    _ask(operation, results[0], reading)
-    demoted = {}
-    for operand in operation.operands:
-        value = reading.values[operand]
-        if not isinstance(value, Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
-            given = reading.leaf(operand)
-            if given is not None:
-                demoted[operand] = given
-    if not demoted:
-        return results
-    again = execute(operation, lambda value: demoted[value] if value in demoted else reading.values[value])
-    if isinstance(again[0], Opaque):
-        _ask(operation, again[0], reading)
-        return results
-    reading.values.update(demoted)
-    return again
-
-
-def _ask(operation: Any, value: Opaque, reading: _Reading) -> None:
-    """Note the layouts under which a contraction would be one of attention."""
-    from npuc.compiler.frontend.attributes import indexing_maps
-
-    maps = indexing_maps(operation) if value.layouts and operation.name.startswith("linalg.") else None
-    if value.layouts and (maps is None or maps[0].n_dims >= SMALLEST_CONTRACTION):
-        for number, axes in value.layouts.items():
-            if number in reading.leaves and axes != argument_axes(number, sizes_of(reading.leaves[number].type)):
-                reading.asked.setdefault(number, axes)
+        if not isinstance(value, Opaque) or not value.layouts:
+            return None
+        maps = indexing_maps(operation) if operation.name.startswith("linalg.") else None
+        if maps is not None and maps[0].n_dims < SMALLEST_CONTRACTION:
+            return None
+        changed = {
+            number: axes
+            for number, axes in value.layouts.items()
+            if number not in self.layouts and axes != argument_axes(number, sizes_of(self.leaves[number].type))
+        }
+        if not changed:
+            return None
+        self.layouts |= changed
+        places = [self.places.get(self.leaves[number], -1) for number in changed]
+        if min(places) < 0:
+            self._give_arguments()
+        return max(0, min(places))
 
 
 def _roots(block: Any, reading: _Reading) -> Iterator[Any]:

@@ -230,7 +230,7 @@ def test_missing_and_binary_files_are_refused(tmp_path: Path) -> None:
         load_file(tmp_path / "missing.mlir")
     with pytest.raises(InputError, match="cannot be read"):
         load_file(tmp_path)
-    (tmp_path / "binary.mlir").write_bytes(b"ML\xefR\x0d\xff\x00")
+    (tmp_path / "binary.mlir").write_bytes(b"MZ\xefR\x0d\xff\x00")
     with pytest.raises(InputError, match="is not text"):
         load_file(tmp_path / "binary.mlir")
 

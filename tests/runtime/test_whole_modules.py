@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import npuc
-from npuc.compiler.cli import main
+from npuc.compiler.cli import group
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend import load
 
@@ -112,7 +112,7 @@ def test_each_attention_of_a_function_is_a_function_of_its_own() -> None:
 def test_a_run_checks_the_whole_function(tmp_path: Path) -> None:
     path = tmp_path / "model.mlir"
     path.write_text(layers(0.25))
-    result = CliRunner().invoke(main, ["run", str(path), "--backend", "reference", "--check", "--json"])
+    result = CliRunner().invoke(group, ["run", str(path), "--backend", "reference", "--check", "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["check"]["passed"] and report["check"]["elements"] == S * E
