@@ -82,7 +82,7 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
         for part in outlined(chosen.name, blocks[0]):
             try:
                 attention = attention_of(part.name, part.function, legalise(part.function), file)
-            except Blocked:
+            except (Blocked, InputError):  # no attention, or none that attn.sdpa says
                 continue
             inside = sorted((str(a.source_shape), a.dtype) for a in attention.inputs)
             if inside == given or not part.is_projected:
