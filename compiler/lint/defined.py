@@ -3,7 +3,8 @@
 A part of a register counts as defined at a bundle when on some path to it a write has landed there.  Copies, and
 instructions that update a register in place, pass on whether their source was defined.  A read of a part that is
 undefined on every path is an error, unless it only passes the value on or saves it: by copies, by inserting a lane, and
-by stores to the stack, which save the caller's registers.
+by stores to the stack, which save the caller's registers.  A stack pointer that a program only ever moves is one error,
+not one at each use.
 """
 
 from __future__ import annotations
@@ -34,14 +35,26 @@ def find_undefined_reads(flow: Flow, findings: Findings) -> None:
     if not flow.at_reset:
         return
     defined = _defined(flow)
+    told = False  # of a stack pointer that nothing sets
     for number, node in enumerate(flow.nodes):
         if defined[number] == ALL_PARTS:
             continue
         for step in node.effects.steps:
             reads = [read for read in _used(step) if not defined[number] >> PART_BIT[read.register] & 1]
             missing = [read for read in reads if not _in_time(flow, number, read)]
-            if missing:
+            if {read.register for read in missing} == {"sp"} and not _is_set(flow, "sp"):
+                if not told:
+                    text = f"{step.decoded.instruction.mnemonic} reads sp, which nothing in the program sets"
+                    findings.add("undefined-read", node.address, text)
+                told = True
+            elif missing:
                 _report(flow, findings, number, step, missing)
+
+
+def _is_set(flow: Flow, register: str) -> bool:
+    """Whether any instruction gives the register a value that is not made of the one before."""
+    writes = ((step, write) for node in flow.nodes for step in node.effects.steps for write in step.timing.writes)
+    return any(write.register == register and not step.sources(write) for step, write in writes)
 
 
 def _used(step: Step) -> tuple[Access, ...]:

@@ -265,6 +265,16 @@ def test_a_function_that_only_its_symbol_reaches_may_read_arguments() -> None:
     assert (report.findings, report.unreached) == ((), 0)
 
 
+def test_a_stack_pointer_that_nothing_sets_is_one_error() -> None:
+    """Programs linked without the start-up code that sets it."""
+    use, end = "st r1, [sp, #-64]\n", "end: j #end\nnop 5"
+    moved = lint(assemble(f"paddb [sp], #64\nmova r1, #1\nnop 3\n{use}{use}{end}").code)
+    (finding,) = (each for each in moved if each.severity == "error")
+    assert (finding.address, finding.message) == (0, "paddb reads sp, which nothing in the program sets")
+    late = lint(assemble(f"mova r1, #1\n{use}{use}movxm sp, #0x72000\n{use}{end}").code)
+    assert {each.address for each in late if each.severity == "error"} == {16, 32}
+
+
 def test_a_symbol_at_the_last_byte_of_a_function_is_no_entry() -> None:
     """Vendor objects have such (`main_init__end`); behind the function are zeros, then the next one, off the grid."""
     main, helper = assemble("{16} j #0\nnop 5").code, assemble("{16} ret lr\nnop 5").code
