@@ -12,6 +12,7 @@ from npuc.passes.array.target import NPU1
 from npuc.passes.attention import memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
+from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.predict import predicted_cycles
@@ -68,6 +69,7 @@ def _group_sizes(columns: int, options: Options) -> list[int]:
 
 
 def _work(tiles: Tiles, call: Call) -> Work:
+    call = call if tiles.mask_parts else grouped_call(call, tiles.rows)
     return Work(call, tiles.rows, tiles.key_block, tiles.groups)
 
 

@@ -18,6 +18,7 @@ from npuc.passes.array.target import NPU1
 from npuc.passes.attention import cost
 from npuc.passes.attention.call import call_of
 from npuc.passes.attention.cost import Tiles
+from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
 from npuc.passes.attention.sequence import sequence
 from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES, Channel
@@ -250,7 +251,8 @@ def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -
     numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
     mask_shape = attention.argument("mask").shape if attention.mask is not None else None
     operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
-    clock = Clock(plan_tiles(plan, attention), Work(call, plan.rows_per_item, plan.key_block, plan.groups))
+    done = call if mask_shape is not None else grouped_call(call, plan.rows_per_item)
+    clock = Clock(plan_tiles(plan, attention), Work(done, plan.rows_per_item, plan.key_block, plan.groups))
     for operation in txn.read_txn(sequence(plan, call, operands, style)).operations:
         clock.issue(operation)
     return round(clock.time)

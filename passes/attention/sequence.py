@@ -4,7 +4,8 @@ A function of plan, call and where the tensors lie, made anew for each call.  Op
 
 Default: K and V of up to 64 blocks a task, as many items under way in a column as its queues and descriptors hold, one
 token an item (its output's last).  Plain: one descriptor a task and one wait a task, no chain, iteration or repeat.
-Neither rewrites a descriptor before the token of its last task, or one that comes after it, is there.
+Neither rewrites a descriptor before the token of its last task, or one that comes after it, is there.  Query heads that
+share K and V are rows of one head's items where that takes fewer items (grouped.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.shims import (
     CHANNELS,
@@ -47,6 +49,7 @@ def length_warnings(size: int) -> list[str]:
 
 def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default") -> bytes:
     """The TXN of a call.  ResourceError for strides or key lengths that descriptors and queues cannot serve."""
+    call, operands = grouped(call, operands, plan.rows_per_item)
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
     return (_Plain if style == "plain" else _Sequence)(plan, work, operands).build()
 

@@ -18,6 +18,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.masks import mask_copy
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import length_warnings, sequence
@@ -80,8 +81,10 @@ def rows(operand: Operand, width: int, batch: int, head: int, numbers: np.ndarra
 def replayed(seed: int, style: str) -> tuple[Plan, Call, Operands, Work, Replay]:
     """A random case and what its sequence does; the same for all that ask."""
     plan, call, operands = random_case(seed)
+    stream = sequence(plan, call, operands, style)
+    call, operands = grouped(call, operands, plan.rows_per_item)  # test_grouped.py: the same attention
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
-    return plan, call, operands, work, Replay(plan, work, sequence(plan, call, operands, style))
+    return plan, call, operands, work, Replay(plan, work, stream)
 
 
 @pytest.mark.parametrize("style", ["default", "plain"])
@@ -202,7 +205,7 @@ def test_the_plain_style_needs_no_chain_iteration_or_repeat(seed: int) -> None:
 @pytest.mark.parametrize("keys", [4097, 8191, 8192, 20_000])
 def test_long_keys_pass_through_the_queue_by_waiting_for_its_oldest_task(keys: int) -> None:
     plan = planned(1, 1, 8, 8)
-    call = Call(1, 2, 1, 40, keys, 1.0)
+    call = Call(1, 2, 2, 40, keys, 1.0)
     operands = whole_arguments(plan, call, ROLES)
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
     replay = Replay(plan, work, sequence(plan, call, operands))
