@@ -19,7 +19,7 @@ from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose, reason
 from npuc.runtime.emulator.early_loads import explain
 from npuc.runtime.emulator.errors import CycleLimit, EmulationError, UndefinedData
-from npuc.runtime.emulator.leftovers import Leftover, explained, left_over, settle
+from npuc.runtime.emulator.leftovers import Leftover, explained, gains, left_over, settle
 from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
@@ -125,7 +125,9 @@ class Device:
         if left and array.strict:
             root, chain = reason(array, controller, left[0].unit) or ("", ())
             raise EmulationError(
-                f"the sequence has ended and {left[0].text}" + (f": {root}" if root else ""),
+                "; ".join(
+                    (f"the sequence has ended and {left[0].text}" + (f": {root}" if root else ""), *gains(array))
+                ),
                 details=[*(each.text for each in left[1:]), *chain],
                 place=f"cycle {array.clock.cycle}",
                 remedy="receive all that is sent, in transfers of that length",

@@ -55,6 +55,17 @@ def explained(array: Array, left: Sequence[Leftover]) -> list[Leftover]:
     return [*_run_both_ways(array), *left] if left else []
 
 
+def gains(array: Array) -> Iterator[str]:
+    """Memory tiles that have sent more words than they took, which is right where they send some twice."""
+    for tile in array.tiles.values():
+        taken, sent = (
+            sum(channel.words for channel in tile.channels.values() if channel.direction == direction)
+            for direction in ("s2mm", "mm2s")
+        )
+        if tile.kind == "memtile" and 0 < taken < sent:
+            yield f"{tile.name} has taken {taken} words and sent {sent}"
+
+
 def _run_both_ways(array: Array) -> Iterator[Leftover]:
     for tile in array.tiles.values():
         for number, keys in sorted(tile.ran_by.items()):

@@ -186,7 +186,7 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
                 )
                 root += "".join(f"; {text}" for text in _losses(units, cause.path))
             return replace(cause, root=root, spent=spent)
-    return replace(cause, spent=spent)
+    return replace(cause, root="; ".join((cause.root, *_losses(units, cause.path))), spent=spent)
 
 
 def _losses(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[str]:
@@ -198,5 +198,6 @@ def _losses(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[str]:
             sum(unit.state["words"] for unit in here if unit.state["direction"] == direction)
             for direction in ("s2mm", "mm2s")
         )
-        if tile is not None and tile[1] != geometry.SHIM_ROW and 0 < sent < taken:
+        passes_on = tile is not None and (tile[1] == geometry.MEMTILE_ROW or tile[1] in geometry.CORE_ROWS and sent > 0)
+        if tile is not None and passes_on and sent < taken:
             yield f"{geometry.tile_kind(tile[1])}({tile[0]},{tile[1]}) has taken {taken} words and sent {sent}"

@@ -609,3 +609,15 @@ def first_core_never_says_full(design):
 )
 def output_of_a_core_gives_back_another_lock(design):
     bd(design, UPPER, 1, release=(3, 1))
+
+
+@broken("MM2S 0 of memtile(0,1)", "lock 1 of memtile(0,1)", "nothing releases it")
+def half_is_received_and_never_full(design):
+    """Its lock for empty is given back at once, so nothing is ever sent of it."""
+    bd(design, MEMTILE, 0, release=(0, 1))
+    bd(design, MEMTILE, 1, release=(2, 1))
+
+
+@broken("memtile(0,1) has taken", "and sent", strict=True)
+def half_is_said_to_be_full_twice(design):
+    bd(design, MEMTILE, 0, release=(1, 2))
