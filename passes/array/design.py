@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.elf import CoreImage
-from npuc.passes.array.fifo import OUTPUT_CHANNEL, Fifo, lock_pairs
+from npuc.passes.array.fifo import FIRST_CORE_CHANNEL, Fifo, lock_pairs
 from npuc.passes.array.target import Target
 
 ALIGNMENT = 64  # of buffers: one 512-bit vector
@@ -64,6 +64,20 @@ class Design:
     def outputs(self) -> list[Fifo]:
         """What the cores send."""
         return [fifo for fifo in self.fifos if not fifo.to_cores]
+
+    @property
+    def output_channel(self) -> int:
+        """A memory tile's sending channel to device memory: the first that no stream to the cores has.
+
+        Raises ResourceError where they have all.
+        """
+        taken = {fifo.channel for fifo in self.fifos if fifo.to_cores and not fifo.dealt}
+        if any(fifo.to_cores and fifo.dealt for fifo in self.fifos):
+            taken |= {FIRST_CORE_CHANNEL + core for core in range(self.target.cores_per_column)}
+        free = [channel for channel in range(self.target.memtile_channels) if channel not in taken]
+        if not free:
+            raise ResourceError("streams to the cores have all channels of a memory tile, none is left for the output")
+        return free[0]
 
     @property
     def core_locks(self) -> dict[str, int]:
@@ -175,5 +189,5 @@ def _check_channels(design: Design) -> None:
         if len(alike) > 1 or (len(sharing) > 1 and any(fifo.dealt for fifo in sharing)):
             together = ", ".join(fifo.name for fifo in sharing)
             raise ResourceError(f"streams {together} cannot take turns on channel {channel}")
-        if channel == OUTPUT_CHANNEL and not sharing[0].dealt and outputs:
-            raise ResourceError(f"stream {sharing[0].name} and {outputs[0].name} want one channel of the memory tile")
+    if outputs:
+        _ = design.output_channel

@@ -14,7 +14,6 @@ from npuc.passes.array.design import Buffer, Design
 from npuc.passes.array.fifo import (
     CORE_OUTPUT_CHANNEL,
     FIRST_CORE_CHANNEL,
-    OUTPUT_CHANNEL,
     RECEIVING_CHANNELS,
     Fifo,
     Slot,
@@ -55,7 +54,7 @@ def memtile_program(design: Design) -> DmaProgram:
     for fifo in dealt:
         rings.add("s2mm", fifo.channel, _linear(fifo, fifo.dealt_slots(cores)))
     for fifo in design.outputs:
-        rings.add("mm2s", OUTPUT_CHANNEL, _linear(fifo, fifo.dealt_slots(cores)))
+        rings.add("mm2s", design.output_channel, _linear(fifo, fifo.dealt_slots(cores)))
     for core in range(cores):
         for direction, fifos in (("mm2s", dealt), ("s2mm", design.outputs)):
             for fifo in fifos:

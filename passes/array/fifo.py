@@ -15,9 +15,8 @@ from npuc.passes.array.tile import Tile
 
 DEVICE, CORES = "device", "cores"  # places that streams join
 RECEIVING_CHANNELS = (0, 1)  # of a core, and of a shim and a memory tile on that way
-# Memory tile: MM2S 0 and 1 send what all cores get, or what goes to device memory; MM2S and S2MM 2 + c are core c's.
+# Memory tile: MM2S 0 and 1 send what all cores get; S2MM 2 + c is core c's, MM2S 2 + c too where tiles are dealt out.
 FIRST_CORE_CHANNEL = 2
-OUTPUT_CHANNEL = 1
 CORE_OUTPUT_CHANNEL = 0  # MM2S of a core
 SHIM_OUTPUT_CHANNEL = 0  # S2MM of a shim
 

@@ -9,7 +9,6 @@ from npuc.passes.array.design import Design
 from npuc.passes.array.fifo import (
     CORE_OUTPUT_CHANNEL,
     FIRST_CORE_CHANNEL,
-    OUTPUT_CHANNEL,
     RECEIVING_CHANNELS,
     SHIM_OUTPUT_CHANNEL,
     Fifo,
@@ -53,7 +52,7 @@ def _from_memory(design: Design, column: int) -> Iterator[Flow]:
             yield Flow(f"{_named(fifos)} from memory", source, members)
     for fifo in design.outputs:
         target = Port(column, SHIM, "south", geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL])
-        yield Flow(f"{_named([fifo])} to memory", _memtile(column, OUTPUT_CHANNEL), (target,))
+        yield Flow(f"{_named([fifo])} to memory", _memtile(column, design.output_channel), (target,))
 
 
 def _inside(design: Design, column: int) -> Iterator[Flow]:

@@ -35,7 +35,7 @@ class Target:
     """Geometry and capacities; memories in bytes, locks and descriptors of one tile.
 
     core_banks: what compilers count, each of two physical ones.  memtile_descriptors: for channels of even number, and
-    as many for odd ones.  task_queue: tasks that a channel takes beside the one that runs.
+    as many for odd ones.  memtile_channels: each way.  task_queue: tasks that a channel takes beside the one that runs.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Target:
     memtile_memory: int
     core_locks: int
     memtile_locks: int
+    memtile_channels: int
     lock_maximum: int
     core_descriptors: int
     memtile_descriptors: int
@@ -69,6 +70,7 @@ NPU1 = Target(
     memtile_memory=geometry.MEMTILE_MEMORY_SIZE,
     core_locks=geometry.LOCK_COUNT["core"],
     memtile_locks=geometry.LOCK_COUNT["memtile"],
+    memtile_channels=geometry.CHANNEL_COUNT["memtile"],
     lock_maximum=geometry.LOCK_MAXIMUM,
     core_descriptors=geometry.BD_COUNT["core"],
     memtile_descriptors=len(geometry.MEMTILE_EVEN_CHANNEL_BDS),

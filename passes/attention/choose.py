@@ -29,7 +29,7 @@ WIDE_HEAD = 192
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
-OPTION_KEYS = ("query_block", "group_columns")
+OPTION_KEYS = ("query_block", "group_columns", "split")
 
 
 # Rows of queries of a head for which K and V are read once, where there are so many.
@@ -47,7 +47,8 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     kind = dict(recipe=attention.recipe, capped=attention.softcap is not None)
     sizes = (_head(attention), _key_block(attention), mask_parts(attention))
     choices = [
-        Tiles(sizes[0], query_block, sizes[1], columns, group_columns, sizes[2], **kind)  # type: ignore[arg-type]
+        Tiles(sizes[0], query_block, sizes[1], columns, group_columns, sizes[2], split, **kind)  # type: ignore[arg-type]
+        for split in _splits(attention, options)
         for query_block in _query_blocks(attention, options)
         for columns in _column_counts(options)
         for group_columns in _group_sizes(columns, options)
@@ -66,6 +67,17 @@ def _group_sizes(columns: int, options: Options) -> list[int]:
     if not wanted.isdecimal() or int(wanted) not in possible:
         raise UsageError(f"group_columns={wanted}: possible are {', '.join(map(str, possible))}")
     return [int(wanted)]
+
+
+def _splits(attention: Attention, options: Options) -> list[bool]:
+    """Whether K and V may have a channel each: where there is no mask, whose rows want one."""
+    possible = {"0": False} | ({} if attention.mask is not None else {"1": True})
+    wanted = options.options.get("split")
+    if wanted is None:
+        return list(possible.values())
+    if wanted not in possible:
+        raise UsageError(f"split={wanted}: possible are {', '.join(possible)}")
+    return [possible[wanted]]
 
 
 def _work(tiles: Tiles, call: Call) -> Work:
@@ -124,7 +136,7 @@ def _column_counts(options: Options) -> list[int]:
 
 
 def _plan(tiles: Tiles, call: Call) -> Plan:
-    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts)
+    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts, tiles.split)
     fifos = streams(*sizes)
     core, memtile = core_locks(fifos, (START,)), relay_locks(fifos, NPU1)
     return Plan(
@@ -134,6 +146,7 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         columns=tiles.columns,
         group_columns=tiles.group_columns,
         mask_parts=tiles.mask_parts,
+        split=tiles.split,
         core_buffers=memory.core_memory(*sizes),
         core_locks=_numbered(core),
         core_lock_initial=core,

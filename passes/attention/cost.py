@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.parameters import WORDS
-from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate, shared_out
 from npuc.passes.attention.work import Work
 
 # The core program.
@@ -45,6 +45,7 @@ class Tiles:
     columns: int
     group_columns: int
     mask_parts: int = 0
+    split: bool = False
     recipe: str = "balanced"
     capped: bool = False
 
@@ -67,9 +68,23 @@ def block_cycles(tiles: Tiles) -> int:
 
 
 def stream_cycles(tiles: Tiles) -> int:
-    """K and V of one key block on their channel, or the mask on its."""
-    words = max(tiles.key_block * tiles.head_dim, mask_bytes(tiles) // WORD_BYTES)
+    """One key block on the busier channel: K or V where they have one each, else both, or the mask on the other."""
+    words = block_words(tiles)
+    if not tiles.split:
+        words = max(2 * words, mask_bytes(tiles) // WORD_BYTES)
     return round(COSTS.word * words) + COSTS.descriptor
+
+
+def block_words(tiles: Tiles) -> int:
+    """32-bit words of K or V of one key block."""
+    return tiles.key_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+
+
+def query_cycles(tiles: Tiles) -> int:
+    """Q of an item on the channel of K, before which more comes than before V; without a split it is on another."""
+    if not tiles.split:
+        return 0
+    return round(COSTS.word * shared_out(tiles.rows, tiles.key_block)[0] * block_words(tiles))
 
 
 def mask_bytes(tiles: Tiles) -> int:
@@ -105,29 +120,37 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     compute, stream = block_cycles(tiles), stream_cycles(tiles)
     tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
     transfer = COSTS.shim_start + round(COSTS.word * tile_words)
-    pushes = -(-max(blocks) // 64) + (1 if tail else 0)
-    descriptors = 2 * pushes + (2 if tail else 0) + (4 if short else 2)
-    alone = 2 * descriptors > NPU1.shim_descriptors or 2 * pushes > NPU1.task_queue  # one item under way at a time
+    if not tiles.split:
+        pushes = -(-max(blocks) // 64) + (1 if tail else 0)
+        shared, own, queued = 2 * pushes + (2 if tail else 0), 4 if short else 2, pushes
+    else:  # Q and K, Q and V
+        pushes = 4 if short else 2
+        shared, own, queued = pushes + 2 + (2 if tail else 0), 2 if short else 1, pushes // 2
+    descriptors = shared + own
+    alone = 2 * descriptors > NPU1.shim_descriptors or 2 * queued > NPU1.task_queue  # one item under way at a time
     limited = call.diagonal < call.query_length or tail
     masked = partial_cycles(tiles) if limited else 0
     fixed = item_cycles(tiles) + masked + (COSTS.completion + transfer if alone else 0)
     busiest = work.count(0)
     lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
     live = sum(lengths)
-    core, streams = live * compute + busiest * fixed, live * stream
-    column = sum(max(n * compute + fixed, n * stream) for n in lengths)
+    queries = query_cycles(tiles)
+    # Of Q, the first blocks are in the tiles; the others come while the output of the item before is made.
+    fixed += max(0, round(queries - stream - (1 - ITEM_BEFORE) * item_cycles(tiles))) if tiles.split else 0
+    core, streams = live * compute + busiest * fixed, live * stream + busiest * queries
+    column = sum(max(n * compute + fixed, n * stream + queries) for n in lengths)
     all_blocks = heads * sum(blocks)
     moved = all_blocks * (
         2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES + tiles.group_columns * mask_bytes(tiles)
     )
     ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / COSTS.ddr_bytes)
-    per_item = tiles.group_columns * (descriptors - 2 * pushes) + 2 * pushes
+    per_item = tiles.group_columns * own + shared
     dispatch = work.items * (per_item * (COSTS.block_write + COSTS.patch) + (pushes + 2) * COSTS.write)
-    dispatch += busiest * (max(pushes, 2 if short else 1) - 1) * COSTS.push_gap
+    dispatch += busiest * (max(queued, 2 if short else 1) - 1) * COSTS.push_gap
     start = COSTS.shim_start + tiles.columns * (
         3 * (COSTS.block_write + COSTS.patch + COSTS.write) + CORES_PER_COLUMN * PARAMETERS
     )
-    start += round(COSTS.word * tile_words) // CORES_PER_COLUMN
+    start += queries + 2 * stream if tiles.split else round(COSTS.word * tile_words) // CORES_PER_COLUMN
     drain = tile_words + COSTS.completion
     terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}
     total = start + max(column, ddr, dispatch) + drain

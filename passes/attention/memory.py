@@ -24,14 +24,16 @@ FILLERS = ("m0", "m1", "state", "constants")
 MASK_BUFFERS = {"m0", "m1"}
 
 
-def core_buffer_sizes(head_dim: int, query_block: int, key_block: int, mask_parts: int = 0) -> dict[str, int]:
+def core_buffer_sizes(
+    head_dim: int, query_block: int, key_block: int, mask_parts: int = 0, split: bool = False
+) -> dict[str, int]:
     """Bytes of each core buffer: those of the streams, and the program's own.
 
-    constants: the parameters of a call before them, as one pointer reaches both.  q: Q turned, where there is a mask a
-    buffer that no stream fills.  o: fp32 accumulators in 4x4 tiles, one column of tiles for the row sums; the bf16
-    result is left compacted at its start.  state: a record for each four rows (running maximum and rescaling).
+    constants: the parameters of a call before them, as one pointer reaches both.  q: Q turned, a buffer that a stream
+    fills only where Q comes as a whole.  o: fp32 accumulators in 4x4 tiles, one column of tiles for the row sums; the
+    bf16 result is left compacted at its start.  state: a record for each four rows (running maximum and rescaling).
     """
-    fifos = streams(head_dim, query_block, key_block, mask_parts)
+    fifos = streams(head_dim, query_block, key_block, mask_parts, split)
     filled = {slot.buffer: fifo.core_buffer_bytes for fifo in fifos for slot in fifo.core_slots()}
     return {
         "constants": PARAMETER_BYTES + CONSTANT_BYTES,
@@ -77,12 +79,14 @@ def _first_gap(placed: Mapping[str, Buffer], size: int) -> int:
     return address
 
 
-def core_memory(head_dim: int, query_block: int, key_block: int, mask_parts: int = 0) -> dict[str, Buffer]:
+def core_memory(
+    head_dim: int, query_block: int, key_block: int, mask_parts: int = 0, split: bool = False
+) -> dict[str, Buffer]:
     """Spread over the four compiler banks where that fits, else without gaps.
 
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
-    sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts)
+    sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split)
     unplaced = set(sizes) ^ ({*ORDER, *FILLERS} - (set() if mask_parts else MASK_BUFFERS))
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")

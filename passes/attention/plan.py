@@ -43,13 +43,20 @@ class Estimate:
     binds: str
 
 
+def shared_out(rows: int, key_block: int) -> tuple[int, int]:
+    """Blocks that so many rows of Q are, by the channel on which they come."""
+    blocks = rows // key_block
+    return blocks - blocks // 2, blocks // 2
+
+
 @dataclass(frozen=True)
 class Plan:
     """Tiles and places of one kernel, whatever the lengths of a call.
 
     query_block, key_block: rows of Q a core holds, rows of K and V it takes at a time.  group_columns: neighbouring
     columns that share one stream of K and V.  mask_parts: bf16 numbers to an element of the mask operand, 0 where there
-    is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  call: what it
+    is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  split: K and
+    V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  call: what it
     was planned for, and runs without being told otherwise.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
@@ -61,6 +68,7 @@ class Plan:
     columns: int
     group_columns: int
     mask_parts: int
+    split: bool
     core_buffers: Mapping[str, Buffer]
     core_locks: Mapping[str, int]
     core_lock_initial: Mapping[str, int]
@@ -98,6 +106,12 @@ class Plan:
     def key_bytes(self) -> int:
         """One block of K, also of V without its tail."""
         return self.key_block * self.head_dim * ELEMENT_BYTES
+
+    @property
+    def query_blocks(self) -> tuple[int, int]:
+        """Blocks of key_block rows of an item's Q that come before K, and the further ones that come before V, where
+        these are split."""
+        return shared_out(self.rows_per_item, self.key_block)
 
     @property
     def query_chunks(self) -> int:
@@ -142,6 +156,8 @@ class Plan:
                 raise ValueError("a size is not a positive number")
             if plan.mask_parts not in (0, 1, 2) or (plan.mask_parts and plan.head_dim < plan.key_block):
                 raise ValueError(f"{plan.mask_parts} parts of a mask, with head size {plan.head_dim}")
+            if plan.split and (plan.mask_parts or plan.rows_per_item % plan.key_block):
+                raise ValueError(f"K and V on two channels, with a mask or {plan.rows_per_item} rows an item")
             if plan.columns % plan.group_columns or plan.columns > NPU1.columns:
                 raise ValueError(f"{plan.columns} columns in groups of {plan.group_columns}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -157,7 +173,8 @@ class Plan:
             f"{call.query_length} queries, {call.key_length} keys, head size {self.head_dim}",
             f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {work.key_blocks} blocks"
             + (f", a mask in {self.mask_parts} parts" if self.mask_parts else ""),
-            f"array      {self.columns} columns, {self.cores} cores, K and V shared by {self.group_columns}, "
+            f"array      {self.columns} columns, {self.cores} cores, K and V "
+            f"{'on a channel each' if self.split else 'by turns'}, shared by {self.group_columns}, "
             f"work items per group {per_group}",
         ]
         lines += _memory_lines("core", self.core_buffers)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from npuc.compiler.emit import txn
@@ -19,10 +20,9 @@ from npuc.passes.attention import cost
 from npuc.passes.attention.call import call_of
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
-from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
+from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
 from npuc.passes.attention.sequence import sequence
-from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES, Channel
-from npuc.passes.attention.transfers import whole_arguments
+from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, whole_arguments
 from npuc.passes.attention.work import Item, Work
 
 if TYPE_CHECKING:
@@ -49,9 +49,13 @@ class Task(NamedTuple):
 
 
 class Lane:
-    """A shim's sending channel: its tasks one after the other, taken by the items in pieces of any size."""
+    """A shim's sending channel: its tasks one after the other, taken by the items in pieces of any size.
 
-    def __init__(self) -> None:
+    word: cycles a word.
+    """
+
+    def __init__(self, word: float) -> None:
+        self.word = word
         self.tasks: list[Task] = []
         self.ends: list[float] = []  # of the tasks that have gone
         self.time = 0.0
@@ -71,7 +75,7 @@ class Lane:
                 self._left = task.words
                 self.time = max(self.time, task.pushed) + COSTS.shim_start
             some = min(words, self._left)
-            self.time = max(self.time, not_before) + some * COSTS.word
+            self.time = max(self.time, not_before) + some * self.word
             words, self._left = words - some, self._left - some
             if not self._left:
                 self.ends.append(self.time)
@@ -84,7 +88,7 @@ class Lane:
             return self.ends[place]
         time = self.time
         for task in self.tasks[len(self.ends) : place + 1]:
-            time = max(time, task.pushed) + COSTS.shim_start + task.words * COSTS.word
+            time = max(time, task.pushed) + COSTS.shim_start + task.words * self.word
         return time
 
 
@@ -107,12 +111,19 @@ class Group:
         """Goes on to where a task is missing."""
         clock, tiles = self.clock, self.clock.tiles
         core_words = clock.output_words // CORES_PER_COLUMN
-        queries = [clock.lanes[column, QUERIES] for column in self.columns]
+        queries = [
+            (clock.lanes[column, channel], words)
+            for (channel, words), column in product(clock.query_words, self.columns[: clock.own])
+        ]
         for item in self.items:
-            while any(lane.words < clock.query_words for lane in queries):
+            while any(lane.words < words for lane, words in queries):
                 yield
-            arrived = max(lane.take(clock.query_words, 0.0) for lane in queries)
-            loaded = max(arrived + FORWARD, self.end) + core_words
+            if tiles.split:
+                loaded = max(self._passed(lane, words // clock.block_words) for lane, words in queries)
+                self.free -= core_words  # the last output leaves while the first block's scores are made
+            else:
+                arrived = max(lane.take(words, 0.0) for lane, words in queries)
+                loaded = max(arrived + FORWARD, self.end) + core_words
             begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
             yield from self._blocks(item, begin)
             self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
@@ -121,12 +132,22 @@ class Group:
                 # Cores get their rows one after the other, and end so: the last one's output follows the others'.
                 out.append(max(self.free + FORWARD + core_words, before + clock.output_words))
 
+    def _passed(self, lane: Lane, blocks: int) -> float:
+        """When the cores have taken the blocks of an item's Q on a channel, which they do as the last one's output is
+        made; each comes by way of the memory tile, and to where the one before the last was."""
+        words, arrived = self.clock.block_words, 0.0
+        recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
+        for _ in range(blocks):
+            arrived = max(lane.take(words, recent[0]) + FORWARD, arrived, recent[-2]) + words
+            recent = [*recent[1:], max(arrived, self.end, self.started)]
+        return recent[-1]
+
     def _blocks(self, item: Item, begin: float) -> Iterator[None]:
         """Moves `end` to that of the item's blocks, the first of which begins at `begin` at the earliest."""
         clock, tiles = self.clock, self.clock.tiles
-        keys_values = clock.lanes[self.columns[0], KEYS_VALUES]
-        masks = [clock.lanes[column, QUERIES] for column in self.columns] if tiles.mask_parts else []
-        half = clock.block_words // 2
+        keys = clock.lanes[self.columns[0], FIRST]  # and V, where there is a mask
+        others = [clock.lanes[column, SECOND] for column in self.columns[: clock.own]] if clock.other_words else []
+        half = 0 if tiles.split else clock.block_words // 2
         compute = cost.HIDDEN_BLOCK if clock.hidden(item) else cost.block_cycles(tiles)
         call = clock.work.call
         if call.window < min(tiles.rows, call.key_length) and not clock.hidden(item):
@@ -135,15 +156,15 @@ class Group:
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
         end, rest = begin, item.end - item.first
         while rest:
-            held = [keys_values.words // clock.block_words, *(lane.words // clock.mask_words for lane in masks)]
+            held = [keys.words // clock.block_words, *(lane.words // clock.other_words for lane in others)]
             if not min(held):
                 yield
                 continue
-            some = 1 if rest < 16 or end < keys_values.time else min(rest, 8, *held)
-            arrived = keys_values.take(some * clock.block_words, recent[0]) + half + FORWARD
-            ready = arrived - (half + (some - 1) * clock.block_words) * COSTS.word
-            for lane in masks:
-                arrived = max(arrived, lane.take(some * clock.mask_words, recent[0]) + FORWARD)
+            some = 1 if rest < 16 or end < keys.time else min(rest, 8, *held)
+            arrived = keys.take(some * clock.block_words, recent[0]) + half + FORWARD
+            ready = arrived - (half + (some - 1) * clock.block_words) * clock.word
+            for lane in others:
+                arrived = max(arrived, lane.take(some * clock.other_words, recent[0]) + FORWARD)
             end = max(max(end, ready) + some * compute, arrived + (1 - VALUES_NEEDED) * compute)
             recent = [*recent[1:], end]
             rest -= some
@@ -157,13 +178,21 @@ class Clock:
         self.tiles, self.work, self.time = tiles, work, 0.0
         row_words = tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
         rows = CORES_PER_COLUMN * tiles.query_block
-        self.output_words = self.query_words = rows * row_words
+        self.output_words = rows * row_words
+        # Of an item's Q, and of a key block: K and V, and the mask; own: columns of a group with inputs of their own.
+        self.query_words, self.own = [(SECOND, self.output_words)], tiles.group_columns
+        self.block_words, self.other_words = 2 * tiles.key_block * row_words, cost.mask_bytes(tiles) // WORD_BYTES
         if tiles.mask_parts:  # Q comes in blocks of its columns, as wide as those of the mask
             width = tiles.key_block * ELEMENT_BYTES // WORD_BYTES
-            self.query_words = rows * -(-row_words // width) * width
-        self.block_words = 2 * tiles.key_block * row_words
-        self.mask_words = cost.mask_bytes(tiles) // WORD_BYTES
-        self.lanes: dict[tuple[int, Channel], Lane] = defaultdict(Lane)
+            self.query_words = [(SECOND, rows * -(-row_words // width) * width)]
+        if tiles.split:
+            self.block_words = self.other_words = tiles.key_block * row_words
+            channels = zip((FIRST, SECOND), shared_out(tiles.rows, tiles.key_block), strict=True)
+            self.query_words, self.own = [(channel, blocks * self.block_words) for channel, blocks in channels], 1
+        # All channels of K and V together move no more than device memory gives.
+        busy = 2 * tiles.groups if tiles.split else tiles.groups
+        self.word = max(COSTS.word, busy * WORD_BYTES / COSTS.ddr_bytes)
+        self.lanes: dict[tuple[int, Channel], Lane] = defaultdict(lambda: Lane(self.word))
         self.groups = [Group(self, number) for number in range(tiles.groups)]
         self._descriptors: dict[tuple[int, int], Sequence[int]] = {}
         self._pushed: dict[tuple[int, Channel], float] = {}
@@ -260,5 +289,13 @@ def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -
 
 def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
     """What of a plan the costs depend on."""
-    sizes = (plan.head_dim, plan.query_block, plan.key_block, plan.columns, plan.group_columns, plan.mask_parts)
+    sizes = (
+        plan.head_dim,
+        plan.query_block,
+        plan.key_block,
+        plan.columns,
+        plan.group_columns,
+        plan.mask_parts,
+        plan.split,
+    )
     return Tiles(*sizes, recipe=attention.recipe, capped=attention.softcap is not None)

@@ -2,7 +2,7 @@
 
 A function of plan, call and where the tensors lie, made anew for each call.  Operations: facts/platform/txn.md.
 
-Default: K and V of up to 64 blocks a task, as many items under way in a column as its queues and descriptors hold, one
+Default: an item's transfers in few tasks, as many items under way in a column as its queues and descriptors hold, one
 token an item (its output's last).  Plain: one descriptor a task and one wait a task, no chain, iteration or repeat.
 Neither rewrites a descriptor before the token of its last task, or one that comes after it, is there.  Query heads that
 share K and V are rows of one head's items where that takes fewer items (grouped.py).
@@ -20,19 +20,20 @@ from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import parameter_words
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
-from npuc.passes.attention.shims import (
-    CHANNELS,
-    DEPTH,
-    KEYS_VALUES,
-    OUTPUT,
-    QUERIES,
-    Channel,
-    Flight,
-    Shim,
-    Template,
-)
+from npuc.passes.attention.shims import DEPTH, DESCRIPTORS, Flight, Shim, Template
 from npuc.passes.attention.streams import START
-from npuc.passes.attention.transfers import Operands, Task, Transfers, one_by_one
+from npuc.passes.attention.transfers import (
+    CHANNELS,
+    FIRST,
+    OUTPUT,
+    SECOND,
+    Channel,
+    Operands,
+    Stage,
+    Transfers,
+    joined,
+    one_by_one,
+)
 from npuc.passes.attention.work import Item, Work
 
 STYLES = ("default", "plain")
@@ -54,12 +55,22 @@ def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default")
     return (_Plain if style == "plain" else _Sequence)(plan, work, operands).build()
 
 
-class _Tasks(NamedTuple):
-    """Of an item in one column, by channel.  descriptors: all they need; most: tasks of one channel."""
+_Stage = dict[Channel, tuple[Template, ...]]
 
-    of: dict[Channel, tuple[Template, ...]]
+
+class _Tasks(NamedTuple):
+    """Of an item in one column: stages by channel, of which the default style has one.
+
+    descriptors: all that the first stage needs; most: its tasks of one channel.
+    """
+
+    stages: tuple[_Stage, ...]
     descriptors: int
     most: int
+
+    @property
+    def of(self) -> _Stage:
+        return self.stages[0]
 
 
 class _Part:
@@ -83,6 +94,16 @@ class _Sequence:
         self.shims = [Shim(number, self.writer) for number in range(plan.columns)]
         self._tasks: dict[tuple[int, int, int, int], _Tasks] = {}
         self._on = self.transfers.further()
+        self.ahead = plan.split and self._sends_ahead()
+
+    def _sends_ahead(self) -> bool:
+        """Whether a column always holds the tasks of two items: then an item's wait for no output but earlier ones'."""
+        members = range(self.plan.group_columns)
+        every = (self.tasks(item, member) for item in self.work.first_of_rounds() for member in members)
+        return all(
+            2 * tasks.descriptors <= DESCRIPTORS and all(2 * len(some) <= DEPTH for some in tasks.of.values())
+            for tasks in every
+        )
 
     def build(self) -> bytes:
         groups = [list(self.work.of_group(group)) for group in range(self.plan.groups)]
@@ -108,7 +129,7 @@ class _Sequence:
         lock = geometry.lock_offset("core", plan.core_locks[START])
         for core, row in enumerate(geometry.CORE_ROWS):
             lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
-            words = parameter_words(self.work, group, lane_row)
+            words = parameter_words(self.work, group, lane_row, self.ahead)
             self.writer.block(geometry.tile_address(column, row, address), words)
             self.writer.write(geometry.tile_address(column, row, lock), 1)
 
@@ -121,16 +142,18 @@ class _Sequence:
         return tasks
 
     def _made(self, first: Item, member: int) -> _Tasks:
-        transfers = self.transfers
-        of = {
-            OUTPUT: self.templates(transfers.output(first, member)),
-            QUERIES: self.templates(transfers.queries(first, member)),
-            KEYS_VALUES: self.templates(transfers.keys_values(first) if member == 0 else ()),
-        }
-        return _Tasks(of, sum(task.count for some in of.values() for task in some), max(map(len, of.values())))
+        stages = tuple(map(self._templates, self.styled(self.transfers.stages(first, member))))
+        some = stages[0].values()
+        return _Tasks(stages, sum(task.count for tasks in some for task in tasks), max(map(len, some)))
 
-    def templates(self, tasks: Iterable[Task]) -> tuple[Template, ...]:
-        return tuple(Template(task, [self._on[piece.argument] for piece in task.pieces]) for task in tasks)
+    def styled(self, stages: Iterable[Stage]) -> Iterable[Stage]:
+        return (joined(stages),)
+
+    def _templates(self, stage: Stage) -> _Stage:
+        return {
+            channel: tuple(Template(task, [self._on[piece.argument] for piece in task.pieces]) for task in tasks)
+            for channel, tasks in stage.items()
+        }
 
     def _parts(self, items: Sequence[tuple[int, Item]]) -> list[_Part]:
         """The items, each in every column of its group."""
@@ -143,9 +166,9 @@ class _Sequence:
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         """One item of every group.
 
-        At first Q and K of all columns are sent for, then the cores get their parameters, and outputs, which come last,
-        are made ready.  Later a column is served as soon as its turn comes.  Further tasks of a channel come after the
-        first ones of all columns, as pushes to a channel keep their distance.
+        At first Q, K and V of all columns are sent for, then the cores get their parameters, and outputs, which come
+        last, are made ready.  Later a column is served as soon as its turn comes.  Further tasks of a channel come
+        after the first ones of all columns, as pushes to a channel keep their distance.
         """
         parts = self._parts(items)
         for part in parts:
@@ -153,17 +176,17 @@ class _Sequence:
             if not first:
                 for channel in CHANNELS:
                     self._send_next(part, channel)
+        inputs = (FIRST, SECOND) if self.plan.split else (SECOND, FIRST)  # what cores wait for first
         if first:
-            for part in parts:
-                self._send_next(part, QUERIES)
-            for part in parts:
-                self._send_next(part, KEYS_VALUES)
+            for channel in inputs:
+                for part in parts:
+                    self._send_next(part, channel)
             for column in range(self.plan.columns):
                 self._start_cores(column)
             for part in parts:
                 self._send_next(part, OUTPUT)
         for _ in range(1, max(part.tasks.most for part in parts)):
-            for channel in (QUERIES, OUTPUT, KEYS_VALUES):
+            for channel in (SECOND, OUTPUT, FIRST):
                 for part in parts:
                     self._send_next(part, channel)
 
@@ -177,7 +200,7 @@ class _Sequence:
     def _send_next(self, part: _Part, channel: Channel) -> None:
         """The item's next task of a channel, if there is one: when the queue is full, after the token of its oldest.
 
-        Tokens are given by the last task of the output, and by tasks of K and V that one beyond the queue waits for.
+        Tokens are given by the last task of the output, and by tasks that one beyond the queue waits for.
         """
         tasks, sent = part.tasks.of[channel], part.sent[channel]
         left = len(tasks) - sent - 1
@@ -191,41 +214,40 @@ class _Sequence:
 
 
 class _Plain(_Sequence):
-    """One descriptor a task, one token a task; an item is over before the next begins.
+    """One descriptor a task, one token a task; a stage is over before the next begins: what waits does so in tiles."""
 
-    All queries are sent before keys and values, these before outputs are taken: what waits does so in the tiles.
-    """
+    def styled(self, stages: Iterable[Stage]) -> Iterable[Stage]:
+        return [{channel: list(one_by_one(tasks)) for channel, tasks in stage.items()} for stage in stages]
 
-    def templates(self, tasks: Iterable[Task]) -> tuple[Template, ...]:
-        return super().templates(one_by_one(tasks))
+    def _sends_ahead(self) -> bool:
+        return False
 
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         if first:
             for column in range(self.plan.columns):
                 self._start_cores(column)
         parts = self._parts(items)
-        # The last task of a masked item's own rows is its mask, which goes out along with keys and values.
-        masks = 1 if self.plan.mask_parts else 0
-        self._run(parts, QUERIES, held_back=masks)
-        for part in parts if masks else ():
-            part.shim.push(part.flight, QUERIES, part.tasks.of[QUERIES][-1], part.head, token=True)
-        self._run(parts, KEYS_VALUES)
-        for part in parts if masks else ():
-            part.shim.done(part.flight, QUERIES)
-        self._run(parts, OUTPUT)
+        most = max(len(part.tasks.stages) for part in parts)
+        for number in range(-most, 0):  # the last is the output's in all columns
+            at = [(part, *each) for part in parts for each in _stage(part.tasks.stages, number).items()]
+            self._run(at)
 
-    def _run(self, parts: Iterable[_Part], channel: Channel, held_back: int = 0) -> None:
-        """Push the tasks of a channel but for the last `held_back`, column by column in turn, and wait for them."""
-        waiting = deque(parts)
+    def _run(self, stage: Sequence[tuple[_Part, Channel, Sequence[Template]]]) -> None:
+        """Push a stage's tasks, of all columns and channels in turn, and wait for all of them."""
+        waiting = deque((part, channel, deque(tasks)) for part, channel, tasks in stage)
         while waiting:
-            part = waiting.popleft()
-            tasks, sent = part.tasks.of[channel], part.sent[channel]
-            under_way = len(part.flight.tasks[channel])
-            if sent + held_back < len(tasks) and under_way < DEPTH:
-                part.shim.push(part.flight, channel, tasks[sent], part.head, token=True)
-                part.sent[channel] = sent + 1
-            elif under_way:
-                part.shim.done(part.flight, channel)
-            else:
+            part, channel, tasks = waiting.popleft()
+            if not tasks:
                 continue
-            waiting.append(part)
+            if len(part.flight.tasks[channel]) == DEPTH:
+                part.shim.done(part.flight, channel)
+            part.shim.push(part.flight, channel, tasks.popleft(), part.head, token=True)
+            waiting.append((part, channel, tasks))
+        for part, channel, _ in stage:
+            while part.flight.tasks[channel]:
+                part.shim.done(part.flight, channel)
+
+
+def _stage(stages: Sequence[_Stage], number: int) -> _Stage:
+    """Counted from the last one; before the first there is nothing to move."""
+    return stages[number] if -number <= len(stages) else {}

@@ -10,15 +10,8 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.txn import pack_words
 from npuc.compiler.emit.txn_writer import TxnWriter, block_head, pack_offset, patch_head, sync_bytes, write_bytes
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
-from npuc.passes.attention.streams import KEY_VALUE_CHANNEL, QUERY_CHANNEL
-from npuc.passes.attention.transfers import Piece, Task
+from npuc.passes.attention.transfers import CHANNELS, OUTPUT, Channel, Piece, Task
 
-Channel = tuple[str, int]
-OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
-QUERIES: Channel = ("mm2s", QUERY_CHANNEL)
-KEYS_VALUES: Channel = ("mm2s", KEY_VALUE_CHANNEL)
-CHANNELS = (OUTPUT, QUERIES, KEYS_VALUES)
 DESCRIPTORS = geometry.BD_COUNT["shim"]
 DESCRIPTOR_WORDS = geometry.BD_WORDS["shim"]
 DEPTH = geometry.CHANNEL_QUEUE_DEPTH
@@ -100,7 +93,7 @@ class Flight:
     __slots__ = ("tasks",)
 
     def __init__(self) -> None:
-        self.tasks: dict[Channel, deque[list[int]]] = {OUTPUT: deque(), QUERIES: deque(), KEYS_VALUES: deque()}
+        self.tasks: dict[Channel, deque[list[int]]] = {channel: deque() for channel in CHANNELS}
 
 
 class Shim:

@@ -1,7 +1,9 @@
 """The streams of the attention kernel, and the layouts in which its cores read and write.
 
-K and V of a key block take turns on one channel, to all cores of the columns that share them.  Each core's own rows
-come on the other: Q, or, where there is a mask, blocks of Q's columns and then of the mask's parts.
+K and V go to all cores of the columns that share them, in one of two ways.  By turns on one channel: on the other each
+core gets rows of its own, Q, or, where there is a mask, blocks of Q's columns and then of the mask's parts.  On a
+channel each: before an item's keys its Q comes on both, in blocks as large as theirs, and every core takes its own rows
+out of them.
 """
 
 from __future__ import annotations
@@ -19,8 +21,7 @@ from npuc.passes.array.tile import Order, Tile
 if TYPE_CHECKING:
     from npuc.passes.attention.plan import Plan
 
-KEY_VALUE_CHANNEL = 0  # of shims (MM2S), memory tiles and cores
-QUERY_CHANNEL = 1
+FIRST_CHANNEL, SECOND_CHANNEL = 0, 1  # of shims (MM2S), memory tiles and cores
 START = "start"  # the lock that a call raises
 
 # Small tiles of the cores' matrix multiply (4x8 by 8x4, bf16): facts/semantics/vmac.md.
@@ -37,28 +38,33 @@ def key_order(key_block: int) -> Order:
 
 
 def streams(
-    head_dim: int, query_block: int, key_block: int, mask_parts: int, group_columns: int = 1
+    head_dim: int, query_block: int, key_block: int, mask_parts: int, split: bool, group_columns: int = 1
 ) -> tuple[Fifo, ...]:
-    """K, V, the cores' own rows and O.  Raises ResourceError for sizes that have no such layout."""
+    """K, V, the cores' own rows and O.  split: K and V have a channel each.
+
+    Raises ResourceError for sizes that have no such layout.
+    """
     keys = Tile(key_block, head_dim, "bf16", key_order(key_block))
     values = Tile(key_block, head_dim, "bf16", VALUE_ORDER)
+    rows: tuple[Fifo, ...] = ()
     if mask_parts:
         block = Tile(query_block, key_block, "bf16", MASK_ORDER)
-        rows = Fifo("m", block, depth=2, dealt=True, channel=QUERY_CHANNEL)
-    else:
+        rows = (Fifo("m", block, depth=2, dealt=True, channel=SECOND_CHANNEL),)
+    elif not split:
         block = Tile(query_block, head_dim, "bf16", QUERY_ORDER)
-        rows = Fifo("q", block, depth=1, dealt=True, channel=QUERY_CHANNEL)
+        rows = (Fifo("q", block, depth=1, dealt=True, channel=SECOND_CHANNEL),)
+    beside = SECOND_CHANNEL if split else FIRST_CHANNEL
     return (
-        Fifo("k", keys, depth=2, columns=group_columns, channel=KEY_VALUE_CHANNEL),
-        Fifo("v", values, 2, columns=group_columns, channel=KEY_VALUE_CHANNEL, behind=key_block // 8 * ONES_BYTES),
-        rows,
+        Fifo("k", keys, depth=2, columns=group_columns, channel=FIRST_CHANNEL),
+        Fifo("v", values, 2, columns=group_columns, channel=beside, behind=key_block // 8 * ONES_BYTES),
+        *rows,
         Fifo("o", Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), 1, producer=CORES, consumers=DEVICE, dealt=True),
     )
 
 
 def plan_streams(plan: Plan) -> tuple[Fifo, ...]:
     """Those of a plan."""
-    return streams(plan.head_dim, plan.query_block, plan.key_block, plan.mask_parts, plan.group_columns)
+    return streams(plan.head_dim, plan.query_block, plan.key_block, plan.mask_parts, plan.split, plan.group_columns)
 
 
 def make_design(plan: Plan, programs: Mapping[Place, CoreImage] | None = None) -> Design:

@@ -12,10 +12,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.masks import MaskCopy, mask_copy, queries_held
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
+from npuc.passes.attention.streams import FIRST_CHANNEL, SECOND_CHANNEL
 from npuc.passes.attention.work import Item, Work
+
+Channel = tuple[str, int]  # of a shim
+OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
+FIRST: Channel = ("mm2s", FIRST_CHANNEL)
+SECOND: Channel = ("mm2s", SECOND_CHANNEL)
+CHANNELS = (OUTPUT, SECOND, FIRST)
 
 # The iteration field of a descriptor has 6 bits, so one task moves so many blocks of K and V at most.
 BLOCKS_PER_TASK = 64
@@ -77,6 +85,10 @@ class Task(NamedTuple):
     repeat: int = 1
 
 
+Stage = Mapping[Channel, Sequence[Task]]
+"""Transfers that need each other to come to their ends, and those of the stages before."""
+
+
 def contiguous(argument: int, batch: int, heads: int, length: int, row_words: int) -> Operand:
     """The operand that is a whole argument in row-major order, [B, H, S, D]."""
     return Operand(argument, 0, heads * length * row_words, length * row_words, row_words)
@@ -114,10 +126,11 @@ def without_keys(operands: Operands, copy: MaskCopy, first: int) -> Operands:
 
 def check_strides(plan: Plan, operands: Operands) -> None:
     """ResourceError when a step does not fit a descriptor; such arrays are copied first."""
+    stepped = 1 if plan.split else plan.key_block
     for name, operand, rows in (
         ("Q", operands.q, 1),
-        ("K", operands.k, plan.key_block),
-        ("V", operands.v, plan.key_block),
+        ("K", operands.k, stepped),
+        ("V", operands.v, stepped),
         ("O", operands.o, 1),
         *([("the mask", operands.mask, 1)] if operands.mask is not None else []),
     ):
@@ -137,16 +150,26 @@ class Transfers:
         self.column_rows = CORES_PER_COLUMN * plan.query_block
         self.queries_held = queries_held(plan, work.call)
 
-    def output(self, item: Item, column: int) -> list[Task]:
-        """O of the rows of an item that the `column`-th column of its group has."""
-        return self._rows(self.operands.o, item, column)
-
-    def queries(self, item: Item, column: int) -> list[Task]:
-        """Q of these rows; with a mask, block by block of columns, and then the mask of the item's key blocks."""
-        if self.operands.mask is None:
-            return self._rows(self.operands.q, item, column)
-        first = item.base + column * self.column_rows
-        return [Task((*self._chunks(item, first), self._mask(self.operands.mask, item, column)))]
+    def stages(self, item: Item, column: int) -> tuple[Stage, ...]:
+        """What the `column`-th column of its group moves for an item: Q, K and V, or a mask, and O of its rows."""
+        first, whole = item.base + column * self.column_rows, self.column_rows
+        output: Stage = {OUTPUT: self._rows(self.operands.o, item, first, whole)}
+        if self.operands.mask is not None:
+            chunks = [Task((piece,)) for piece in self._chunks(item, first)]
+            mask = [Task((self._mask(self.operands.mask, item, column),))]
+            return {SECOND: chunks}, {SECOND: mask, FIRST: self._turns(item, column)}, output
+        if not self.plan.split:
+            rows = self._rows(self.operands.q, item, first, whole)
+            return {SECOND: rows}, {FIRST: self._turns(item, column)}, output
+        if column:
+            return (output,)
+        before_keys, before_values = (blocks * self.plan.key_block for blocks in self.plan.query_blocks)
+        return (
+            {FIRST: self._rows(self.operands.q, item, item.base, before_keys)},
+            {SECOND: self._rows(self.operands.q, item, item.base + before_keys, before_values)},
+            {FIRST: self._keys(self.operands.k, item), SECOND: self._keys(self.operands.v, item)},
+            output,
+        )
 
     def further(self) -> dict[int, list[int]]:
         """argument -> bytes from the first head of the call to each."""
@@ -188,21 +211,42 @@ class Transfers:
         words = blocks * self.column_rows * width
         return Piece(mask.argument, offset, words, width, mask.row, rows=self.column_rows, block=width)
 
-    def _rows(self, operand: Operand, item: Item, column: int) -> list[Task]:
+    def _rows(self, operand: Operand, item: Item, first: int, count: int) -> list[Task]:
+        """Rows of a head of Q or O; in place of those beyond the last, that one."""
         call = self.work.call
         batch, head = divmod(item.head, call.heads)
-        first = item.base + column * self.column_rows
-        valid = max(0, min(self.column_rows, self.queries_held - first))
-        repeated = self.column_rows - valid
+        valid = max(0, min(count, self.queries_held - first))
+        repeated = count - valid
         tasks = []
         if repeated and valid == 1:
-            valid, repeated = 0, self.column_rows
+            valid, repeated = 0, count
         if valid:
             tasks.append(Task((self._piece(operand, batch, head, first, valid),)))
-        if repeated:
-            last = self._piece(operand, batch, head, call.query_length - 1, 1)
-            assert repeated <= MOST_REPEATS
-            tasks.append(Task((last,), repeated))
+        last = self._piece(operand, batch, head, call.query_length - 1, 1)
+        for done in range(0, repeated, MOST_REPEATS):
+            tasks.append(Task((last,), min(MOST_REPEATS, repeated - done)))
+        return tasks
+
+    def _keys(self, operand: Operand, item: Item) -> list[Task]:
+        """K or V of all key blocks of an item; a last block that is not full holds other rows of the same head too."""
+        call, block = self.work.call, self.plan.key_block
+        batch, head = divmod(item.head, call.heads)
+        head, first = call.kv_head(head), item.first * block
+        there = min(item.end * block, call.key_length) - first
+        missing = (item.end - item.first) * block - there
+        if missing > call.key_length:
+            return self._all_keys(operand, batch, head)
+        pieces = [self._piece(operand, batch, head, first, there)]
+        if missing:
+            pieces.append(self._piece(operand, batch, head, call.key_length - missing, missing))
+        return [Task(tuple(pieces))]
+
+    def _all_keys(self, operand: Operand, batch: int, head: int) -> list[Task]:
+        """A block of all keys there are, as often as they go into it, and the rest."""
+        times, rest = divmod(self.plan.key_block, self.work.call.key_length)
+        tasks = [Task((self._piece(operand, batch, head, 0, self.work.call.key_length),), times)]
+        if rest:
+            tasks.append(Task((self._piece(operand, batch, head, 0, rest),)))
         return tasks
 
     def _piece(self, operand: Operand, batch: int, head: int, row: int, rows: int) -> Piece:
@@ -222,8 +266,10 @@ class Transfers:
             rows * operand.row if iterations > 1 else 1,
         )
 
-    def keys_values(self, item: Item) -> list[Task]:
-        """K and V block by block in turn, of all key blocks of an item."""
+    def _turns(self, item: Item, column: int) -> list[Task]:
+        """K and V block by block in turn, of all key blocks of an item; the first column of a group sends for them."""
+        if column:
+            return []
         call, block = self.work.call, self.plan.key_block
         batch, head = divmod(item.head, call.heads)
         head = call.kv_head(head)
@@ -255,11 +301,22 @@ class Transfers:
                 )
             )
             return
-        for operand in operands:  # all keys there are, as often as they go into the block, and the rest
-            times, rest = divmod(block, length)
-            yield Task((self._piece(operand, batch, head, 0, length),), times)
-            if rest:
-                yield Task((self._piece(operand, batch, head, 0, rest),))
+        for operand in operands:
+            yield from self._all_keys(operand, batch, head)
+
+
+def joined(stages: Iterable[Stage]) -> Stage:
+    """All of them as one: neighbouring tasks of a channel that run once are one chain."""
+    together: dict[Channel, list[Task]] = {channel: [] for channel in CHANNELS}
+    for stage in stages:
+        for channel, some in stage.items():
+            tasks = together[channel]
+            for task in some:
+                if tasks and tasks[-1].repeat == task.repeat == 1:
+                    tasks[-1] = Task(tasks[-1].pieces + task.pieces)
+                else:
+                    tasks.append(task)
+    return together
 
 
 def one_by_one(tasks: Iterable[Task]) -> Iterator[Task]:

@@ -80,6 +80,12 @@ class Work:
             round_, head = self.rounds - 1 - number // heads, number % heads
             yield Item(number, head, *ranges[round_])
 
+    def first_of_rounds(self) -> Iterator[Item]:
+        """One item of each round: the others have its rows and key blocks, of other heads."""
+        for round_ in range(self.rounds):
+            base = self.base(round_)
+            yield Item((self.rounds - 1 - round_) * self.call.heads_in_all, 0, base, *self.blocks(base))
+
     def query(self, item: Item, row: int) -> int:
         """The query that row `row` of an item is."""
         return min(item.base + row, self.call.query_length - 1)

@@ -14,7 +14,7 @@ import numpy as np
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES, Channel
+from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel
 from npuc.passes.attention.work import Work
 
 CHANNELS = {
@@ -50,6 +50,7 @@ class Replay:
         self.shims = [Shim() for _ in range(plan.columns)]
         self.parameters: dict[tuple[int, int], tuple[int, ...]] = {}
         self.started: list[tuple[int, int]] = []
+        self.sent_at_waits: dict[int, list[int]] = defaultdict(list)  # column -> words pushed to FIRST at each output's
         self.chained = self.iterated = self.repeated = 0
         stream = txn.read_txn(data)
         assert stream.columns == plan.columns
@@ -134,6 +135,7 @@ class Replay:
             if earlier is task:
                 break
         if channel == OUTPUT:
+            self.sent_at_waits[column].append(sum(len(pushed.words) for pushed in shim.tasks[FIRST]))
             self._consumed(column)
 
     def _consumed(self, column: int) -> None:
@@ -148,7 +150,11 @@ class Replay:
             own = (items * plan.query_chunks + plan.mask_parts * blocks) * block
         else:
             own = items * tile
-        taken = {QUERIES: own, KEYS_VALUES: 2 * blocks * plan.key_block * plan.row_words if member == 0 else 0}
+        size = plan.key_block * plan.row_words
+        taken = {SECOND: own, FIRST: 2 * blocks * size if member == 0 else 0}
+        if plan.split:
+            counts = zip((FIRST, SECOND), plan.query_blocks, strict=True)
+            taken = {channel: (items * queries + blocks) * size * (member == 0) for channel, queries in counts}
         for channel, words in taken.items():
             for task in shim.tasks[channel]:
                 words -= len(task.words)

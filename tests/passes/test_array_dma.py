@@ -15,13 +15,15 @@ from npuc.passes.array.descriptors import Descriptor, Dimension
 from npuc.passes.array.fifo import FIRST_CORE_CHANNEL
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.streams import KEY_VALUE_CHANNEL, make_design
+from npuc.passes.attention.streams import make_design
 from npuc.passes.options import Options
 
 
-@pytest.fixture(params=[64, 128])
+@pytest.fixture(params=[(64, "0"), (128, "0"), (128, "1")], ids=str)
 def plan(request: pytest.FixtureRequest) -> Plan:
-    return make_plan(Attention.make(heads=4, query_length=256, head_dim=request.param), Options())
+    head_dim, split = request.param
+    attention = Attention.make(heads=4, query_length=256, head_dim=head_dim)
+    return make_plan(attention, Options(options={"split": split}))
 
 
 def test_core_descriptor_words_are_those_of_the_fact_sheet() -> None:
@@ -57,10 +59,13 @@ def sent(plan: Plan, direction: str, channel: int, number: int, rows: np.ndarray
 def test_cores_receive_keys_values_and_queries_in_the_layouts_they_read(plan: Plan) -> None:
     block = np.arange(plan.key_block * plan.row_words).reshape(plan.key_block, plan.row_words)
     tile = np.arange(plan.query_block * plan.row_words).reshape(plan.query_block, plan.row_words)
-    channel = KEY_VALUE_CHANNEL
-    for number, layout in enumerate((key_layout, value_layout, key_layout, value_layout)):
-        assert np.array_equal(sent(plan, "mm2s", channel, number, block), layout(block).ravel())
-    for core in range(4):
+    layouts = {0: (key_layout, value_layout, key_layout, value_layout)}
+    if plan.split:
+        layouts = {0: (key_layout, key_layout), 1: (value_layout, value_layout)}
+    for channel, of_blocks in layouts.items():
+        for number, layout in enumerate(of_blocks):
+            assert np.array_equal(sent(plan, "mm2s", channel, number, block), layout(block).ravel())
+    for core in range(0 if plan.split else 4):
         assert np.array_equal(sent(plan, "mm2s", FIRST_CORE_CHANNEL + core, 1, tile), query_layout(tile).ravel())
 
 

@@ -47,7 +47,7 @@ def test_words_go_through_the_array_to_their_places_run_after_run(
     columns: int, group_columns: int, shape: dict[str, int], style: str
 ) -> None:
     attention = Attention.make(**shape)  # type: ignore[arg-type]
-    plan = grouped(make_plan(attention, Options(columns=columns)), group_columns)
+    plan = grouped(make_plan(attention, Options(columns=columns, options={"split": "0"})), group_columns)
     emulated = booted(plan)
     seed = 7
     print("seed", seed)
@@ -59,7 +59,7 @@ def test_words_go_through_the_array_to_their_places_run_after_run(
 @pytest.mark.parametrize("group_columns", [1, 2])
 def test_lengths_grow_shrink_and_repeat_on_one_loaded_array(group_columns: int) -> None:
     attention = Attention.make(heads=2, query_length=256, head_dim=64)
-    plan = grouped(make_plan(attention, Options(columns=2, options={"query_block": "32"})), group_columns)
+    plan = grouped(make_plan(attention, Options(columns=2, options={"query_block": "32", "split": "0"})), group_columns)
     emulated = booted(plan)
     random = np.random.default_rng(3)
     for batch, queries, keys in ((1, 256, 64), (1, 1, 32), (2, 17, 96), (1, 513, 32), (1, 1, 32), (1, 256, 64)):

@@ -22,8 +22,8 @@ ENTRY = {"north": (0, 1, "south"), "south": (0, -1, "north"), "east": (1, 0, "we
 JSON_NAMES = {"ctrl": "TileControl", "dma": "DMA", "fifo": "FIFO", "core": "Core", "trace": "Trace"}
 
 
-def flows_of(columns: int, group_columns: int) -> list[Flow]:
-    options = Options(columns=columns, options={"group_columns": str(group_columns)})
+def flows_of(columns: int, group_columns: int, split: bool = False) -> list[Flow]:
+    options = Options(columns=columns, options={"group_columns": str(group_columns), "split": str(int(split))})
     return design_flows(make_design(make_plan(Attention.make(heads=8, query_length=256, head_dim=64), options)))
 
 
@@ -43,17 +43,19 @@ def reached(connections: tuple[Connection, ...], source: Port) -> set[Port]:
     return ends
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("columns,group_columns", [(1, 1), (2, 2), (4, 1), (4, 2), (4, 4)])
-def test_every_flow_reaches_its_ports_and_no_other(columns: int, group_columns: int) -> None:
-    flows = flows_of(columns, group_columns)
+def test_every_flow_reaches_its_ports_and_no_other(columns: int, group_columns: int, split: bool) -> None:
+    flows = flows_of(columns, group_columns, split)
     connections = route(flows, columns)
     for flow in flows:
         assert reached(connections, flow.source) == set(flow.destinations), flow.name
 
 
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("group_columns", [1, 2, 4])
-def test_no_master_port_has_two_sources(group_columns: int) -> None:
-    connections = route(flows_of(4, group_columns), 4)
+def test_no_master_port_has_two_sources(group_columns: int, split: bool) -> None:
+    connections = route(flows_of(4, group_columns, split), 4)
     targets = [connection.target for connection in connections] + [token_route(c).connection.target for c in range(4)]
     assert len(set(targets)) == len(targets)
 
@@ -63,7 +65,7 @@ def test_all_connections_are_legal_circuits_of_the_device() -> None:
     if not file.exists():
         pytest.skip(f"{file.name} is not here")
     tiles = json.loads(file.read_text())["tiles"]
-    connections = route(flows_of(4, 2), 4)
+    connections = route(flows_of(4, 2), 4) + route(flows_of(4, 4, split=True), 4)
     for connection in (*connections, *(token_route(column).connection for column in range(4))):
         switch = tiles[connection.kind]["stream_switch"]
         for port, table, index in (

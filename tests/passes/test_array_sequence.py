@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from dataclasses import replace
 from functools import cache
 
@@ -17,14 +18,13 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.choose import make_plan
-from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.core.parameters import AHEAD, Word, parameter_words
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.masks import mask_copy
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import length_warnings, sequence
-from npuc.passes.attention.shims import KEYS_VALUES, OUTPUT, QUERIES
-from npuc.passes.attention.transfers import Operand, Operands, whole_arguments
-from npuc.passes.attention.work import Work
+from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, Operand, Operands, whole_arguments
+from npuc.passes.attention.work import Item, Work
 from npuc.passes.options import Options
 
 Q, K, V, OUT, MASK = range(5)
@@ -34,8 +34,10 @@ SEEDS = range(16)
 
 
 @cache
-def planned(columns: int, group_columns: int, head_dim: int, query_block: int, **attributes: str) -> Plan:
-    options = Options(columns=columns, options={"query_block": str(query_block)})
+def planned(
+    columns: int, group_columns: int, head_dim: int, query_block: int, split: bool = False, **attributes: str
+) -> Plan:
+    options = Options(columns=columns, options={"query_block": str(query_block), "split": str(int(split))})
     plan = make_plan(Attention.make(heads=1, query_length=64, head_dim=head_dim, **attributes), options)  # type: ignore[arg-type]
     return replace(plan, group_columns=group_columns)
 
@@ -44,7 +46,7 @@ def planned(columns: int, group_columns: int, head_dim: int, query_block: int, *
 def random_case(seed: int) -> tuple[Plan, Call, Operands]:
     generator = random.Random(seed)
     columns, group = generator.choice(((1, 1), (2, 1), (2, 2), (4, 1), (4, 2), (4, 4)))
-    plan = planned(columns, group, generator.choice((8, 64, 128)), generator.choice((8, 32)))
+    plan = planned(columns, group, generator.choice((8, 64, 128)), generator.choice((8, 32)), split=seed % 2 == 1)
     kv_heads = generator.randint(1, 2)
     queries, keys = generator.choice(LENGTHS), generator.choice(LENGTHS)
     call = Call(
@@ -95,7 +97,7 @@ def test_every_item_gets_its_rows_and_gives_its_output_in_order(seed: int, style
     for column in range(plan.columns):
         group, member = divmod(column, plan.group_columns)
         items = list(work.of_group(group))
-        for operand, channel in ((operands.q, QUERIES), (operands.o, OUTPUT)):
+        for operand, channel in ((operands.q, SECOND), (operands.o, OUTPUT))[plan.split :]:
             expected = [
                 rows(
                     operand,
@@ -107,25 +109,52 @@ def test_every_item_gets_its_rows_and_gives_its_output_in_order(seed: int, style
             ]
             moved = replay.words(column, channel)
             assert np.array_equal(moved, np.concatenate(expected) if expected else np.zeros((0, 2)))
-        check_keys_values(plan, work, operands, replay.words(column, KEYS_VALUES), group if member == 0 else None)
+        if plan.split:
+            for channel in (FIRST, SECOND):
+                check_channel(
+                    plan, work, operands, replay.words(column, channel), channel, group if member == 0 else None
+                )
+        else:
+            check_keys_values(plan, work, operands, replay.words(column, FIRST), group if member == 0 else None)
+
+
+def check_channel(
+    plan: Plan, work: Work, operands: Operands, moved: np.ndarray, channel: Channel, group: int | None
+) -> None:
+    """Blocks of the items' Q, the first half of them before K and the others before V, and those of K or V."""
+    call, size = work.call, plan.key_block * plan.row_words
+    blocks = deque(moved.reshape(-1, size, 2))
+    for item in work.of_group(group) if group is not None else ():
+        batch, head = divmod(item.head, call.heads)
+        middle = -(-work.rows // plan.key_block // 2) * plan.key_block
+        for first in range(*((0, middle) if channel == FIRST else (middle, work.rows)), plan.key_block):
+            numbers = np.array([work.query(item, row) for row in range(first, first + plan.key_block)])
+            assert np.array_equal(blocks.popleft(), rows(operands.q, plan.row_words, batch, head, numbers))
+        for block in range(item.first, item.end):
+            check_keys(plan, call, operands.k if channel == FIRST else operands.v, item, block, blocks.popleft())
+    assert not blocks
 
 
 def check_keys_values(plan: Plan, work: Work, operands: Operands, moved: np.ndarray, group: int | None) -> None:
     """K and V of the items' blocks in turn; rows beyond the last key are rows of the same head."""
     call, size = work.call, plan.key_block * plan.row_words
-    blocks = list(moved.reshape(-1, size, 2))
+    blocks = deque(moved.reshape(-1, size, 2))
     for item in work.of_group(group) if group is not None else ():
-        batch, head = divmod(item.head, call.heads)
-        head //= call.heads // call.kv_heads
         for block in range(item.first, item.end):
-            keys = np.arange(block * plan.key_block, min((block + 1) * plan.key_block, call.key_length))
             for operand in (operands.k, operands.v):
-                words, there = blocks.pop(0), len(keys) * plan.row_words
-                assert np.array_equal(words[:there], rows(operand, plan.row_words, batch, head, keys))
-                numbers = (words[there :: plan.row_words, 1] - operand.place(batch, head, 0) // 4) // operand.row
-                assert len(numbers) == 0 or 0 <= min(numbers) <= max(numbers) < call.key_length
-                assert np.array_equal(words[there:], rows(operand, plan.row_words, batch, head, numbers))
+                check_keys(plan, call, operand, item, block, blocks.popleft())
     assert not blocks
+
+
+def check_keys(plan: Plan, call: Call, operand: Operand, item: Item, block: int, words: np.ndarray) -> None:
+    batch, head = divmod(item.head, call.heads)
+    head //= call.heads // call.kv_heads
+    keys = np.arange(block * plan.key_block, min((block + 1) * plan.key_block, call.key_length))
+    there = len(keys) * plan.row_words
+    assert np.array_equal(words[:there], rows(operand, plan.row_words, batch, head, keys))
+    numbers = (words[there :: plan.row_words, 1] - operand.place(batch, head, 0) // 4) // operand.row
+    assert len(numbers) == 0 or 0 <= min(numbers) <= max(numbers) < call.key_length
+    assert np.array_equal(words[there:], rows(operand, plan.row_words, batch, head, numbers))
 
 
 MASKS = (dict(mask="keep"), dict(mask="add"), dict(mask="add", dtype="f32"))
@@ -175,9 +204,9 @@ def test_queries_and_every_needed_block_of_the_mask_come_once_for_every_row(seed
             for part in range(item.first * plan.mask_parts, item.end * plan.mask_parts):
                 expected.append((MASK, places[:, None] + part * width + np.arange(width)))
         words = [np.stack([np.full(place.size, argument), place.ravel()], axis=1) for argument, place in expected]
-        moved = replay.words(column, QUERIES)
+        moved = replay.words(column, SECOND)
         assert np.array_equal(moved, np.concatenate(words) if words else np.zeros((0, 2)))
-        check_keys_values(plan, work, operands, replay.words(column, KEYS_VALUES), group if member == 0 else None)
+        check_keys_values(plan, work, operands, replay.words(column, FIRST), group if member == 0 else None)
     copy = mask_copy(plan, call, shape)
     assert copy.shape == (batches, heads, copy_rows, row_words // width // plan.mask_parts, plan.mask_parts, 2 * width)
 
@@ -192,7 +221,24 @@ def test_each_core_with_work_gets_its_parameters_and_one_start(seed: int, style:
     for column, row in tiles:
         group, member = divmod(column, plan.group_columns)
         lane = (member * 4 + row - geometry.CORE_ROWS[0]) * plan.query_block
-        assert replay.parameters[column, row] == parameter_words(work, group, lane)
+        ahead = bool(replay.parameters[column, row][Word.FLAGS] & AHEAD)
+        assert replay.parameters[column, row] == parameter_words(work, group, lane, ahead)
+        assert not ahead or (plan.split and style == "default")
+
+
+@pytest.mark.parametrize("queries", [256, 100])
+def test_no_output_is_waited_for_before_the_next_item_is_sent_where_cores_are_told_so(queries: int) -> None:
+    """What is not sent ahead: items whose rows beyond the last take tasks of their own."""
+    plan = planned(2, 2, 64, 16, split=True)
+    call = Call(1, 5, 5, queries, 100, 1.0)
+    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    replay = Replay(plan, work, sequence(plan, call, whole_arguments(plan, call, ROLES)))
+    assert bool(replay.parameters[0, 2][Word.FLAGS] & AHEAD) == (queries == 256)
+    size = plan.key_block * plan.row_words
+    whole = [(plan.query_blocks[0] + item.end - item.first) * size for item in work.of_group(0)]
+    sent = [sum(whole[: 2 + number]) for number in range(len(whole))]  # by the wait for each output
+    waits = replay.sent_at_waits[0]
+    assert len(waits) == len(whole) and (queries != 256 or all(map(int.__ge__, waits, sent)))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -209,7 +255,7 @@ def test_long_keys_pass_through_the_queue_by_waiting_for_its_oldest_task(keys: i
     operands = whole_arguments(plan, call, ROLES)
     work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
     replay = Replay(plan, work, sequence(plan, call, operands))
-    check_keys_values(plan, work, operands, replay.words(0, KEYS_VALUES), 0)
+    check_keys_values(plan, work, operands, replay.words(0, FIRST), 0)
 
 
 def test_two_items_are_under_way_where_queues_and_descriptors_hold_them() -> None:

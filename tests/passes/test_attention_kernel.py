@@ -17,7 +17,7 @@ from npuc.compiler.diagnostics import UnsupportedError
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.core import build
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, parameter_words, scale_words
-from npuc.passes.attention.plan import Buffer
+from npuc.passes.attention.plan import Buffer, shared_out
 from npuc.passes.attention.work import Item, Work
 
 KEYS = 32
@@ -38,7 +38,7 @@ HIDES = 0xFF00  # in the first part of a mask's number
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0) -> SimpleNamespace:
+def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, split: bool = False) -> SimpleNamespace:
     block = keys * head_dim * 2
     sizes = {
         "params": PARAMETER_BYTES,
@@ -65,6 +65,7 @@ def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0) -> 
         core_buffers=buffers,
         core_locks=LOCKS,
         mask_parts=mask_parts,
+        split=split,
         group_columns=1,
     )
 
@@ -83,20 +84,31 @@ class Streams:
         memory: np.ndarray,
         arrays: Arrays,
         mask: np.ndarray | None,
+        ahead: bool,
     ) -> None:
         self.plan, self.work, self.lane_row, self.memory = shape, work, lane_row, memory
         self.q, self.k, self.v = arrays
-        self.mask = mask
+        self.mask, self.ahead = mask, ahead
         self.items = list(work.of_group(0))
-        self.blocks = {"k": self._blocks(), "v": self._blocks()}
+        self.blocks = {"k": self._blocks(0, self.k), "v": self._blocks(1, self.v)}
         self.rows_and_masks = self._rows_and_masks()
         self.parity = {"k": 0, "v": 0, "m": 0}
         self.taken = self.finished = 0
         self.started = False
         self.output = np.full(self.q.shape, np.nan)
 
-    def _blocks(self) -> Iterator[tuple[int, int]]:
-        return ((item.head, block) for item in self.items for block in range(item.first, item.end))
+    def _blocks(self, channel: int, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Blocks of Q, where these come on the channel, and of K or V."""
+        size, group = self.plan.key_block, len(self.q) // len(rows)
+        here = shared_out(self.work.rows, size)
+        for item in self.items:
+            if self.plan.split:
+                for block in range(sum(here[:channel]), sum(here[: channel + 1])):
+                    queries = [self.work.query(item, row) for row in range(block * size, (block + 1) * size)]
+                    yield self.q[item.head][queries]
+            for block in range(item.first, item.end):
+                keys = np.arange(block * size, (block + 1) * size)
+                yield rows[item.head // group][keys % rows.shape[1]]
 
     def _rows_and_masks(self) -> Iterator[np.ndarray]:
         """Blocks of Q's columns and of the mask, as the stream that is theirs brings them."""
@@ -127,7 +139,7 @@ class Streams:
             if self.started:
                 raise Stop
             self.started = True
-            self.put("params", np.array(parameter_words(self.work, 0, self.lane_row), np.uint32))
+            self.put("params", np.array(parameter_words(self.work, 0, self.lane_row, self.ahead), np.uint32))
         elif name == "q_full":
             item = self.items[self.taken]
             self.taken += 1
@@ -137,10 +149,10 @@ class Streams:
             self.put(f"m{self.parity['m'] % 2}", rows.reshape(-1, 4, keys // 8, 8).transpose(0, 2, 1, 3))
             self.parity["m"] += 1
         elif name == "k_full":
-            place, rows = self._next("k", self.k)
+            place, rows = self._next("k")
             self.put(place, rows.reshape(2, keys // 2, dim // 8, 8).transpose(0, 2, 1, 3))
         elif name == "v_full":
-            place, rows = self._next("v", self.v)
+            place, rows = self._next("v")
             self.put(place, rows.reshape(keys // 8, 8, dim // 4, 4).transpose(2, 0, 1, 3))
         elif name == "o_full":
             item = self.items[self.finished]
@@ -150,12 +162,10 @@ class Streams:
             rows = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1, dim)
             self.output[item.head][self.rows(item)] = rows.astype(np.float64)
 
-    def _next(self, which: str, rows: np.ndarray) -> tuple[str, np.ndarray]:
-        head, block = next(self.blocks[which])
+    def _next(self, which: str) -> tuple[str, np.ndarray]:
         place = f"{which}{self.parity[which] % 2}"
         self.parity[which] += 1
-        keys = np.arange(block * self.plan.key_block, (block + 1) * self.plan.key_block)
-        return place, rows[head // (len(self.q) // len(rows))][keys % rows.shape[1]]
+        return place, next(self.blocks[which])
 
 
 def in_parts(mask: np.ndarray, parts: int) -> list[np.ndarray]:
@@ -196,6 +206,7 @@ def run_call(
     lanes: int = 1,
     mask: np.ndarray | None = None,
     recipe: str = "fast",
+    ahead: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What `lanes` cores make of a call, each on its own, and the reference; mask: [heads, S, Skv]."""
     q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
@@ -207,7 +218,7 @@ def run_call(
         memory = np.random.default_rng(lane).integers(0, 256, 65536, np.uint8)  # what nobody wrote
         for offset, data in kernel.data:
             memory[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
-        streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v), mask)
+        streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v), mask, ahead)
         with np.errstate(all="ignore"):
             Sequential(memory, streams).run(kernel.program)
         assert streams.finished == len(streams.items)
@@ -279,6 +290,20 @@ def test_head_sizes_and_tiles(dim: int, queries: int, keys: int) -> None:
     call = Call(1, 2, 1, queries + 3, 3 * keys - 5, 1 / math.sqrt(dim), diagonal=2)
     arrays = several(np.random.default_rng(dim), call, dim)
     assert_close(*run_call(call, arrays, plan(dim, queries, keys), lanes=2))
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize(
+    ("dim", "queries", "keys", "lanes", "scale"),
+    [(8, 8, 32, 4, -0.1), (40, 24, 32, 4, 0.1), (16, 64, 32, 1, 0.0), (256, 8, 16, 4, 0.1), (8, 40, 32, 8, 0.1)],
+)
+def test_queries_come_in_blocks_of_keys_and_values(
+    dim: int, queries: int, keys: int, lanes: int, scale: float, ahead: bool
+) -> None:
+    """A core's rows may be any part of them; a channel may have none, or more of them than parts of an output."""
+    call = Call(1, 2, 1, lanes * queries - 5, keys + 7, scale, diagonal=2)
+    shape = plan(dim, queries, keys, split=True)
+    assert_close(*run_call(call, several(np.random.default_rng(dim), call, dim), shape, lanes=lanes, ahead=ahead))
 
 
 def several(rng: np.random.Generator, call: Call, dim: int, make: Callable[..., Arrays] = normal) -> Arrays:

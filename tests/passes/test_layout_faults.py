@@ -23,9 +23,15 @@ from npuc.runtime.arguments import draw, to_device
 from npuc.runtime.checking import check_run
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-PLAIN = Attention.make(heads=1, query_length=32, key_length=70, head_dim=32)
-MASKED = Attention.make(heads=1, query_length=32, key_length=70, head_dim=48, mask="add")
-OPTIONS = Options(columns=1, options={"query_block": "8"})
+SHAPE = Attention.make(heads=1, query_length=32, key_length=70, head_dim=32)
+# Q apart, K and V on a channel each, and a mask.
+PLAIN = SHAPE, "0"
+SPLIT = SHAPE, "1"
+MASKED = Attention.make(heads=1, query_length=32, key_length=70, head_dim=48, mask="add"), "0"
+
+
+def options(split: str) -> Options:
+    return Options(columns=1, options={"query_block": "8", "split": split})
 
 
 def stream(name: str, **changes: Any) -> Plant:
@@ -86,7 +92,10 @@ REFUSED = {
     "K half way in three buffers, V in two": (PLAIN, stream("k", relay_depth=3)),
     "more descriptors than there are": (PLAIN, stream("q", relay_depth=5)),
     "Q on the channel of K and V": (PLAIN, stream("q", channel=0)),
-    "K and V on a channel each, of which O needs one": (PLAIN, stream("v", channel=1)),
+    "V on the channel of Q": (PLAIN, stream("v", channel=1)),
+    "V tiles by rows, Q in them": (SPLIT, constant(streams, "VALUE_ORDER", Order(8, 4))),
+    "K not in halves, Q in it": (SPLIT, constant(streams, "key_order", lambda key_block: Order(key_block, 8))),
+    "Q in blocks that no item is cut into": (SPLIT, constant(choose, "KEY_BLOCK", 64)),
     "no ones behind V": (PLAIN, stream("v", behind=0)),
     **{
         f"a smaller buffer {name}": (MASKED if name == "m1" else PLAIN, smaller_buffer(name))
@@ -98,7 +107,9 @@ ALIKE = {
     "nothing": (PLAIN, lambda patch: None),
     "a block of 16 keys": (PLAIN, constant(choose, "KEY_BLOCK", 16)),
     "a block of 16 keys and a mask": (MASKED, constant(choose, "KEY_BLOCK", 16)),
+    "a block of 16 keys, Q in two of each": (SPLIT, constant(choose, "KEY_BLOCK", 16)),
     "O in one buffer half way": (PLAIN, stream("o", relay_depth=1)),
+    "K in four buffers half way": (SPLIT, stream("k", relay_depth=4)),
     "mask in one buffer half way": (MASKED, stream("m", relay_depth=1)),
     "state the other way round": (PLAIN, state_record("exponent", "reference")),
     "buffers in another order": (PLAIN, constant(memory, "ORDER", ("q", "o", "k1", "v1", "k0", "v0", "scores"))),
@@ -107,10 +118,10 @@ ALIKE = {
 
 @pytest.mark.parametrize("fault", REFUSED)
 def test_a_layout_that_one_side_does_not_share_is_refused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    attention, plant = REFUSED[fault]
+    (attention, split), plant = REFUSED[fault]
     plant(monkeypatch)
     with pytest.raises(ResourceError) as refusal:
-        compile_attention(attention, OPTIONS)
+        compile_attention(attention, options(split))
     print(refusal.value)
 
 
@@ -118,9 +129,9 @@ def test_a_layout_that_one_side_does_not_share_is_refused(fault: str, monkeypatc
 def test_a_layout_that_changes_on_all_sides_alike_gives_a_right_kernel(
     change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attention, plant = ALIKE[change]
+    (attention, split), plant = ALIKE[change]
     plant(monkeypatch)
-    kernel = compile_attention(attention, OPTIONS).xclbin
+    kernel = compile_attention(attention, options(split)).xclbin
     loaded = executor.load(kernel, backend="emulator", fallback=(), strict=True, engine="interpreter")
     given = draw(loaded.kernel.arguments, 0)
     result = loaded.run(given)["o"]

@@ -44,8 +44,8 @@ TILES = [(64, size) for size in range(8, 65, 8)] + [(128, size) for size in rang
 @pytest.mark.parametrize("head_dim,query_block", TILES)
 def test_buffers_are_aligned_and_apart_inside_the_memories(head_dim: int, query_block: int) -> None:
     sizes = (head_dim, query_block, 32)
-    memtile = relay_buffers(streams(*sizes, mask_parts=0), NPU1)
-    for places, limit in ((memory.core_memory(*sizes), 0x10000), (memtile, 0x80000)):
+    memtile = [relay_buffers(streams(*sizes, 0, split), NPU1) for split in (False, True)]
+    for places, limit in ((memory.core_memory(*sizes), 0x10000), *((some, 0x80000) for some in memtile)):
         end = 0
         for buffer in sorted(places.values()):
             assert buffer.address % 64 == 0 and buffer.address >= end
@@ -120,6 +120,7 @@ def test_groups_asked_for_are_used() -> None:
         dict(options={"query_block": "72"}),
         dict(options={"query_block": "20"}),
         dict(options={"query_block": "-8"}),
+        dict(options={"split": "2"}),
     ],
     ids=str,
 )
@@ -130,7 +131,15 @@ def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [{"columns": 5}, {"columns": 0}, {"group_columns": 3}, {"query_block": "x"}, {"call": {}}, {"more": 1}],
+    [
+        {"columns": 5},
+        {"columns": 0},
+        {"group_columns": 3},
+        {"query_block": "x"},
+        {"call": {}},
+        {"more": 1},
+        {"split": True, "mask_parts": 1},
+    ],
     ids=str,
 )
 def test_a_damaged_plan_is_an_input_error(damage: dict[str, object]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
+from npuc.passes.attention.plan import shared_out
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Access, Builder, Constructor, Operand, Reg, Register
 
@@ -28,6 +29,7 @@ SHUFFLE_HIGH_HALVES = 11
 SHUFFLE_8X4_TO_4X8 = 28
 SHUFFLE_4X8_TO_8X4 = 29
 SHUFFLE_TRANSPOSE_4X4_32 = 34
+SHUFFLE_TRANSPOSE_4X4_16 = 39
 
 # By load port: post-increment by an immediate and by a register.
 LOADS: dict[str, tuple[Constructor, Constructor]] = {
@@ -40,7 +42,7 @@ LOADS: dict[str, tuple[Constructor, Constructor]] = {
 class Shape:
     """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item;
     how probabilities are made (`mantissas`), whether scores are capped first (`softcap`), and how many bf16 parts the
-    numbers of a mask have that are added to them (0: no mask)."""
+    numbers of a mask have that are added to them (0: no mask); whether Q comes in blocks of K and V (`streams`)."""
 
     queries: int
     keys: int
@@ -49,11 +51,17 @@ class Shape:
     recipe: str = "balanced"
     softcap: bool = False
     mask_parts: int = 0
+    split: bool = False
 
     @property
     def adjusted(self) -> bool:
         """Whether something comes between Q K^T and what is subtracted from it: the reference is subtracted then."""
         return self.softcap or bool(self.mask_parts)
+
+    @property
+    def query_blocks(self) -> tuple[int, int]:
+        """Blocks of the Q of all cores that come before K, and those before V, where these are split."""
+        return shared_out(self.item_rows, self.keys)
 
     @property
     def query_chunks(self) -> int:
@@ -215,6 +223,10 @@ class Context:
     def release(self, lock: str) -> None:
         with self.b.step(f"release {lock}"):
             self.b.release(LOCK_BASE + self.locks[lock], self.registers["one"])
+
+    def advance(self, ring: str) -> None:
+        """The register of that name to the other one of two buffers."""
+        self.b.add(isa.SUB(self.registers[ring], self.registers[f"{ring}_sum"], self.registers[ring]))
 
     # vectors
 

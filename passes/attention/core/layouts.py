@@ -34,6 +34,8 @@ def require_layouts(shape: Shape, fifos: Sequence[Fifo], buffers: Mapping[str, B
             )
         if fifo.name == "v" and fifo.behind != shape.keys // 8 * TILE:
             raise ResourceError(f"the tile of ones behind V has {shape.keys // 8 * TILE} bytes, not {fifo.behind}")
+    if shape.split and shape.item_rows % shape.keys:
+        raise ResourceError(f"Q comes in blocks of {shape.keys} rows, and an item has {shape.item_rows}")
     for name, size in _sizes(shape).items():
         if buffers[name].size < size:
             raise ResourceError(f"the core program needs {size:,} bytes of {name}, there are {buffers[name].size:,}")

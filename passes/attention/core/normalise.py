@@ -18,12 +18,20 @@ UNROLLED = 4  # tiles a pass: each waits for its own parts only
 RECIPROCAL_SEED = 0x7EF0  # minus the bits of a bf16 number: its reciprocal within 12 percent
 
 
-def normalise(k: Context) -> None:
-    """All groups."""
+def normalise(k: Context, count: int, before: Reg | None = None) -> None:
+    """So many groups; before: register that says how many were done, which goes on to these."""
     b, shape = k.b, k.shape
     load, store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
     sums = k.pointer("o", shape.value_tiles * TILE, name="p_sums")
-    groups = k.scalar(shape.groups, "normalise_groups")
+    if before is not None:
+        for pointers, group_bytes in (((load, sums), shape.output_tiles * TILE), ((store,), shape.value_tiles * HALF)):
+            on, done = b.m("o_done"), b.r("o_done")
+            b.add(isa.MUL_mul_r_rr(done, before, k.scalar(group_bytes, "o_group")))
+            b.add(isa.MOV_mv_scl(on, done))
+            for pointer in pointers:
+                b.add(isa.PADDA_lda_ptr_inc_idx(pointer, on))
+        b.add(isa.ADD_add_r_ri(before, before, count))
+    groups = k.scalar(count, "normalise_groups")
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
     unrolled = UNROLLED if shape.value_tiles % UNROLLED == 0 else 2  # the head size is a multiple of eight
     parts = [k.zero_x(f"o_parts{i}") for i in range(unrolled)]

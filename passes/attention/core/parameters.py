@@ -45,12 +45,15 @@ class Word(IntEnum):
     HIDDEN_BELOW = 22  # so is one that begins before this one
     WHOLE_ABOVE = 23  # a block that begins beyond this key is hidden in part
     WHOLE_BELOW = 24  # so is one that begins before this one
+    LEFT = 25  # items of the call that have not begun
+    TAKEN = 26  # whether the next item's Q was taken before the last one's output was done
 
 
 WORDS = 16  # of a call
 PARAMETER_BYTES = 128
 
-NEGATIVE, ZERO = 1, 2  # FLAGS: Q changes its sign; Q counts as zero
+# FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.
+NEGATIVE, ZERO, AHEAD = 1, 2, 4
 
 REBASE_THRESHOLD = 24.0
 """The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16 exponents can
@@ -84,11 +87,15 @@ def bf16_split(value: float, parts: int) -> tuple[float, ...]:
     return tuple(result)
 
 
-def parameter_words(work: Work, group: int, lane_row: int) -> tuple[int, ...]:
-    """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item."""
+def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False) -> tuple[int, ...]:
+    """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
+
+    ahead: the sequence sends for an item's Q without waiting for the output of the one before.
+    """
     call = work.call
     factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
-    words = (*work.words(group, lane_row), *factors)
+    words = [*work.words(group, lane_row), *factors]
+    words[Word.FLAGS] |= AHEAD if ahead else 0
     return tuple(word & 0xFFFFFFFF for word in words)
 
 

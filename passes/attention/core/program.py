@@ -27,7 +27,8 @@ from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.probabilities import exponentiate
-from npuc.passes.attention.core.query import clear_accumulators, transpose_chunk, transpose_queries
+from npuc.passes.attention.core.query import clear_output, clear_state, transpose_chunk, transpose_queries
+from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
 from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
 from npuc.passes.attention.core.softcap import cap_any_scores, cap_scores
@@ -56,7 +57,7 @@ class KernelProgram:
 def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> KernelProgram:
     """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`; softcap: calls give one."""
     sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
-    shape = Shape(*sizes, recipe, softcap, plan.mask_parts)
+    shape = Shape(*sizes, recipe, softcap, plan.mask_parts, plan.split)
     require_layouts(shape, plan_streams(plan), plan.core_buffers)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
@@ -69,6 +70,8 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
             k.acquire("start")
             prepare_call(k)
             items = first_item(k)
+            if shape.split:
+                begin_queries(k, items)
         with b.counted_loop(items, "item"):
             _work_item(k)
     block_bytes = shape.keys * shape.head_dim * 2
@@ -109,35 +112,55 @@ def _prepare(k: Context) -> None:
 
 def _work_item(k: Context) -> None:
     b = k.b
-    with b.source("rows and keys of the item"):
-        begin_item(k)
-    _queries(k)
-    k.acquire("o_empty")
-    with b.source("O, sums and references cleared"):
-        clear_accumulators(k)
+    if k.shape.split:
+        take_queries(k)
+    else:
+        with b.source("rows and keys of the item"):
+            begin_item(k)
+        _queries(k)
+    with b.source("references cleared"):
+        clear_state(k)
         b.constant(k.registers["unseen"], 1)
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
     with b.counted_loop(blocks, "block"):
         _key_block(k, first_key, not_first)
         with b.source("next block"):
             for ring in ("keys", "values"):
-                _advance(k, ring)
+                k.advance(ring)
             b.add(isa.ADD_add_r_ri(first_key, first_key, k.shape.keys))
-    if not k.shape.mask_parts:
+    if not (k.shape.split or k.shape.mask_parts):
         k.release("q_empty")
-    with b.source("O divided by the sums"):
-        normalise(k)
+    _begin_output(k, not_first)  # where no block was seen
+    if k.shape.split:
+        take_queries_between(k)
+    else:
+        with b.source("O divided by the sums"):
+            normalise(k, k.shape.groups)
     k.release("o_full")
 
 
+def _begin_output(k: Context, not_first: Reg) -> None:
+    """Before the first block is added to O: what the last item left there is out, and it is cleared."""
+    first = k.b.r("first")
+    k.b.add(isa.EQZ(first, not_first))
+    with k.b.if_nonzero(first):
+        k.acquire("o_empty")
+        with k.b.source("O and sums cleared"):
+            clear_output(k)
+
+
 def _queries(k: Context) -> None:
-    """Q, as a whole or in chunks on the ring of the mask blocks."""
-    b, shape = k.b, k.shape
-    if not shape.mask_parts:
+    """Q: the core's own as a whole, or in chunks of columns on the ring of the mask blocks."""
+    if k.shape.mask_parts:
+        _query_chunks(k)
+    else:
         k.acquire("q_full")
-        with b.source("Q tiles transposed"):
+        with k.b.source("Q tiles transposed"):
             transpose_queries(k)
-        return
+
+
+def _query_chunks(k: Context) -> None:
+    b, shape = k.b, k.shape
     chunks, place = k.scalar(shape.query_chunks, "q_chunks"), k.scalar(0, "q_place")
     chunk_bytes, last = shape.keys // 8 * TILE, (shape.depth_steps - shape.keys // 8) * TILE
     with b.counted_loop(chunks, "q_chunks"):
@@ -146,13 +169,8 @@ def _queries(k: Context) -> None:
             transpose_chunk(k, k.registers["masks"], place)
             following = k.minimum(k.sum(place, chunk_bytes), k.scalar(last, "q_last"))
             b.add(isa.MOV_mv_scl(place, following))
-            _advance(k, "masks")
+            k.advance("masks")
         k.release("m_empty")
-
-
-def _advance(k: Context, ring: str) -> None:
-    """The register of that name to the other one of two buffers."""
-    k.b.add(isa.SUB(k.registers[ring], k.registers[f"{ring}_sum"], k.registers[ring]))
 
 
 def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
@@ -166,7 +184,7 @@ def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
             k.acquire(f"{ring}_full")
             k.release(f"{ring}_empty")
         if k.shape.mask_parts % 2:
-            _advance(k, "masks")
+            k.advance("masks")
     with b.if_nonzero(seen):
         _seen_block(k, first_key, partial, not_first)
 
@@ -203,8 +221,10 @@ def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
     with b.if_nonzero(special):
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             adjust_scores(k, [], Limits(k, first_key))
-        with b.if_nonzero(moved), b.source("reference moved where scores outgrow it"):
-            rebase(k, not_first)
+        with b.if_nonzero(moved):
+            with b.source("reference moved where scores outgrow it"):
+                rebase(k, not_first)
+            _begin_output(k, not_first)  # the first block that is seen moves the reference
 
 
 def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
@@ -218,7 +238,7 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
     for _ in range(k.shape.mask_parts):
         k.acquire("m_full")
         parts.append(k.sum(keep["masks"], 0, "mask"))
-        _advance(k, "masks")
+        k.advance("masks")
     whole = b.r("whole")
     b.add(isa.EQZ(whole, partial))
     for condition in (whole, partial):
@@ -233,6 +253,7 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
             if k.shape.softcap:
                 cap_any_scores(k)
             adjust_scores(k, [Mask(k, parts)], Limits(k, first_key))
+        _begin_output(k, not_first)
     k.release("k_empty")
     for _ in range(k.shape.mask_parts):
         k.release("m_empty")

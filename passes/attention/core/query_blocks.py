@@ -1,0 +1,115 @@
+"""Q in blocks of all cores' rows, on the rings of K and V before an item's keys.
+
+A core takes its own rows out of every block and lets the others' go by.  Where the sequence sends ahead, the next
+item's are taken while the output of the last one is made, some of them at a time: what is in the tiles then makes way
+for the next ones, and for the first keys.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import Context, Shape
+from npuc.passes.attention.core.items import begin_item
+from npuc.passes.attention.core.normalise import normalise
+from npuc.passes.attention.core.parameters import AHEAD, Word
+from npuc.passes.attention.core.query import transpose_rows
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+STREAMS = (("k", "keys"), ("v", "values"))
+
+
+def passes(shape: Shape) -> int:
+    """In how many parts outputs are made, between which blocks are taken."""
+    return 4 if shape.groups % 4 == 0 else 2
+
+
+def begin_queries(k: Context, items: Reg) -> None:
+    """Start of a call of so many items."""
+    k.set_word(Word.LEFT, items)
+    k.set_word(Word.TAKEN, k.registers["zero"])
+
+
+def take_queries(k: Context) -> None:
+    """Start of an item, unless the one before took its Q."""
+    b, missing = k.b, k.b.r("missing")
+    b.add(isa.EQZ(missing, k.word(Word.TAKEN)))
+    with b.if_nonzero(missing):
+        _begin_item(k)
+        before_keys, before_values = k.shape.query_blocks
+        rows, turns, ahead = _first_rows(k), k.scalar(1, "turns"), _ahead(k)
+        alike = before_keys == before_values
+        if alike:  # by turns; without a promise that both come together, one after the other
+            b.add(isa.MUL_mul_r_rr(turns, ahead, k.scalar(before_keys - 1, "turns_more")))
+            b.add(isa.ADD_add_r_ri(turns, turns, 1))
+        with b.counted_loop(turns, "q_turns"):
+            for (stream, ring), row, blocks in zip(STREAMS, rows, k.shape.query_blocks, strict=True):
+                count = k.scalar(blocks, "q_blocks")
+                if alike:
+                    b.add(isa.MUL_mul_r_rr(count, ahead, k.scalar(1 - blocks, "q_blocks_less")))
+                    b.add(isa.ADD_add_r_ri(count, count, blocks))
+                if blocks:
+                    _take(k, stream, ring, row, count)
+
+
+def _ahead(k: Context) -> Reg:
+    """Whether the sequence sends for an item's Q without waiting for the output of the one before."""
+    ahead = k.b.r("ahead")
+    k.b.add(isa.AND(ahead, k.word(Word.FLAGS), k.scalar(AHEAD, "flag_bit")))
+    k.b.add(isa.NEZ(ahead, ahead))
+    return ahead
+
+
+def take_queries_between(k: Context) -> None:
+    """End of an item: its output is made, and the next item's Q taken where there is one and it comes ahead."""
+    b = k.b
+    with b.source("rows and keys of the item"):
+        left = k.sum(k.word(Word.LEFT), -1, "items_left")
+        k.set_word(Word.LEFT, left)
+        taken, more = b.r("taken"), b.r("more")
+        b.add(isa.NEZ(more, left))
+        b.add(isa.AND(taken, _ahead(k), more))
+        k.set_word(Word.TAKEN, taken)
+    with b.if_nonzero(taken):
+        _begin_item(k)
+    parts = passes(k.shape)
+    rows, done, left = _first_rows(k), k.scalar(0, "groups_done"), k.scalar(parts, "parts")
+    # Blocks of a part and, where they are no multiple of the parts, what is over goes to the first ones.
+    over = [k.scalar(blocks % parts, "q_blocks_over") for blocks in k.shape.query_blocks]
+    with b.counted_loop(left, "between"):
+        with b.if_nonzero(k.word(Word.TAKEN)):
+            for (stream, ring), row, rest, blocks in zip(STREAMS, rows, over, k.shape.query_blocks, strict=True):
+                count = k.scalar(blocks // parts, "q_blocks")
+                if blocks % parts:
+                    more = b.r("one_more")
+                    b.add(isa.LT(more, k.registers["zero"], rest))
+                    b.add(isa.ADD(count, count, more))
+                    b.add(isa.ADD_add_r_ri(rest, rest, -1))
+                if blocks >= parts:
+                    _take(k, stream, ring, row, count)
+                elif blocks:
+                    with b.if_nonzero(count):
+                        _take(k, stream, ring, row, count)
+        with b.source("O divided by the sums"):
+            normalise(k, k.shape.groups // parts, done)
+
+
+def _begin_item(k: Context) -> None:
+    with k.b.source("rows and keys of the item"):
+        begin_item(k)
+
+
+def _first_rows(k: Context) -> list[Reg]:
+    """Of the first blocks on each ring, counted from the core's own first row; they move on as blocks are taken."""
+    before = k.shape.query_blocks[0] * k.shape.keys
+    return [k.difference(k.scalar(first, "q_row"), k.word(Word.LANE_ROW), "q_row") for first in (0, before)]
+
+
+def _take(k: Context, stream: str, ring: str, row: Reg, blocks: Reg) -> None:
+    """So many blocks, at least one; the register counts them down."""
+    with k.b.counted_loop(blocks, f"q_blocks_{stream}"):
+        k.acquire(f"{stream}_full")
+        with k.b.source("Q tiles transposed"):
+            transpose_rows(k, stream, k.registers[ring], row)
+            k.b.add(isa.ADD_add_r_ri(row, row, k.shape.keys))
+            k.advance(ring)
+        k.release(f"{stream}_empty")
