@@ -44,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},
     "runtime.frameworks": {
-        ERRORS, "runtime.check", "runtime.choices", "runtime.dlpack", "runtime.notices", "runtime.on_demand",
-        "runtime.statistics",
+        ERRORS, "runtime.check", "runtime.choices", "runtime.dlpack", "runtime.executor", "runtime.notices",
+        "runtime.on_demand", "runtime.statistics",
     },
     "runtime.emulator": {
         "compiler.target", "compiler.emit", "compiler.asm", "compiler.fingerprint", "compiler.store", ERRORS,

@@ -13,7 +13,7 @@ import asyncio, ctypes, multiprocessing, subprocess, tempfile
 import click, lief, llvmlite.binding, ml_dtypes, numpy, platformdirs, rapidfuzz, rich.console, torch_mlir.passmanager
 import contextlib, importlib, os, pkgutil, select, signal, sys
 
-FRAMEWORKS = ("torch", "transformers")
+FRAMEWORKS = ("jax", "torch", "transformers")
 for module in (*FRAMEWORKS, "torch._dynamo"):
     with contextlib.suppress(ModuleNotFoundError):
         importlib.import_module(module)

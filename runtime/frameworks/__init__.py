@@ -1,1 +1,1 @@
-"""npuc where models run: PyTorch, transformers. Nothing here is imported before one of them is asked for."""
+"""npuc where models run: PyTorch, transformers, JAX. Nothing here is imported before one of them is asked for."""

@@ -1,7 +1,7 @@
 """npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2).
 
 Public names: compile, load, attention, last_stats, Attention, Kernel, Executable, RunReport, and the errors of
-npuc.compiler.diagnostics. The submodules npuc.torch and npuc.transformers
+npuc.compiler.diagnostics. The submodules npuc.torch, npuc.transformers and npuc.jax
 are there where these libraries are.
 They are imported on first use, for numpy and the compiler take longer to import than `npuc --help` should.
 """
@@ -56,7 +56,7 @@ _HOMES = {
     "UsageError": "npuc.compiler.diagnostics",
 }
 
-_FRAMEWORKS = ("torch", "transformers")
+_FRAMEWORKS = ("jax", "torch", "transformers")
 
 __all__ = [
     "Attention",
