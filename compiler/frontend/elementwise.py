@@ -131,7 +131,12 @@ def _times(operation: Any, value: Value, factor: float) -> Value | None:
         return Scores(value.axes, product)
     if factor < 0:  # others commute with the maximum
         return Opaque(operation, f"it multiplies {describe(value)} by a number below zero")
-    return type(value)(value.axes, product, value.key)
+    by = value.by.times(factor) if isinstance(value, Shifted) and value.by is not None else None
+    return (
+        Shifted(value.axes, product, value.key, by)
+        if isinstance(value, Shifted)
+        else RowMaximum(value.axes, product, value.key)
+    )
 
 
 def _divide(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -153,7 +158,19 @@ def _subtract(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _add(operation: Any, operands: Sequence[Value]) -> Value | None:
-    return masking.add(operation, *operands)
+    return decomposed.add(operation, *operands) or masking.add(operation, *operands)
+
+
+def _logarithm(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return decomposed.logarithm(operation, operands[0])
+
+
+def _cap(operation: Any, operands: Sequence[Value]) -> Value | None:
+    """tanh of the scores, once and before they are masked."""
+    (value,) = operands
+    if not isinstance(value, Scores) or value.product.capped is not None or value.product.masking is not None:
+        return None
+    return replace(value, product=replace(value.product, factors=(), capped=value.product.factors))
 
 
 def _exponential(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -176,7 +193,8 @@ def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
     chosen = open_lengths.select(*operands)
     if chosen is not None:
         return chosen
-    return masking.select(operation, *operands) or decomposed.select(operation, *operands)
+    kept = decomposed.unhide(operation, *operands)
+    return kept or masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 
 RULES: dict[str, Rule] = {
@@ -192,6 +210,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(positions.ARITHMETIC, _arithmetic),
     "arith.cmpi": _compare_integers,
     **dict.fromkeys(positions.LOGIC, positions.logic),
+    "math.log": _logarithm,
+    "math.tanh": _cap,
     "math.exp": _exponential,
     "math.exp2": _exponential,
 }

@@ -32,9 +32,14 @@ def room(product: Product) -> float:
     """How far scores, masked ones that are to be seen too, may be from zero."""
     masking = product.masking
     if masking is None:
-        return ROOM * abs(math.prod(product.factors))
+        return _spread(product)
     added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
-    return (ROOM * abs(math.prod(product.factors)) + added) * math.prod(masking.later)
+    return (_spread(product) + added) * math.prod(masking.later)
+
+
+def _spread(product: Product) -> float:
+    """How far scores may be from zero before they are masked; a hyperbolic tangent is at most one."""
+    return (ROOM if product.capped is None else 1.0) * abs(math.prod(product.factors))
 
 
 def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any], ...]:
@@ -72,7 +77,7 @@ def _turned(operand: MaskOperand) -> dict[int, Axes]:
 
 def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:
     """That a finite number hides scores as -inf does; where it hides a whole row it is at most HIDES."""
-    reach = 2 * ROOM * abs(math.prod(product.factors)) * total + LOST
+    reach = 2 * _spread(product) * total + LOST
     shown = masking.operand is None and band.shows_each_query_a_key()
     may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES
     if -masking.hidden * total < reach or not (may_hide_rows or shown):

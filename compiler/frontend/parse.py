@@ -46,7 +46,7 @@ def parse(text: str | bytes, file: str) -> Any:
         raise _error(outcome, data, file)
     from torch_mlir import ir
 
-    with new_context(data):
+    with new_context(outcome.bytecode):  # which has the dialects that lowering brought in
         return ir.Module.parse(outcome.bytecode)
 
 

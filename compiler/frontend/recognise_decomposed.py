@@ -11,6 +11,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from npuc.compiler.frontend import masking
 from npuc.compiler.frontend.axes import label, row_aligned
 from npuc.compiler.frontend.limits import room
 from npuc.compiler.frontend.number_formats import lowest
@@ -20,6 +21,9 @@ from npuc.compiler.frontend.values import (
     DEPTH,
     Correction,
     Exponentials,
+    LogProbabilities,
+    LogSum,
+    LogSumExp,
     Opaque,
     Probabilities,
     Product,
@@ -33,6 +37,7 @@ from npuc.compiler.frontend.values import (
     Softmax,
     Splat,
     StartLessMaximum,
+    Unhidden,
     Value,
     WeightedValues,
     describe,
@@ -91,7 +96,13 @@ def subtract(operation: Any, left: Value, right: Value) -> Value | None:
         return StartLessMaximum(right.axes)
     if not isinstance(left, Scores):
         return None
+    if isinstance(right, LogSumExp):
+        return _log_probabilities(operation, left, right)
     if isinstance(right, RowMaximum):
+        if right.product != left.product and left.product == replace(right.product, masking=None):
+            if not row_aligned(right.axes, left.axes, right.key):
+                return Opaque(operation, "it subtracts a row maximum along the wrong axes")
+            return Shifted(left.axes, left.product, right.key, right.product)
         if right.product != left.product:
             return Opaque(operation, "it subtracts the maximum of another tensor from the scores")
         if not row_aligned(right.axes, left.axes, right.key):
@@ -107,11 +118,60 @@ def exponential(operation: Any, value: Value) -> Value | None:
         return Opaque(operation, "it exponentiates scores whose row maximum was not subtracted")
     if isinstance(value, StartLessMaximum):
         return Correction(value.axes)
+    if isinstance(value, LogProbabilities) and operation.name == "math.exp":
+        return Probabilities(value.axes, value.softmax)
     if not isinstance(value, Shifted):
         return None
+    if value.by is not None:
+        return Unhidden(value.axes, value.product, value.by, value.key, operation.name == "math.exp2")
     fold = binary_softmax if operation.name == "math.exp2" else natural_softmax
     softmax = fold(operation, value.product, value.key)
     return softmax if isinstance(softmax, Opaque) else Exponentials(value.axes, softmax)
+
+
+def logarithm(operation: Any, value: Value) -> Value | None:
+    return LogSum(value.axes, value.softmax) if isinstance(value, RowSum) else None
+
+
+def add(operation: Any, left: Value, right: Value) -> Value | None:
+    """The logarithm of a row sum, and the row maximum that its exponentials were less."""
+    if isinstance(left, RowMaximum):
+        left, right = right, left
+    if not isinstance(left, LogSum) or not isinstance(right, RowMaximum):
+        return None
+    if left.softmax != natural_softmax(operation, right.product, right.key) or left.axes != right.axes:
+        return Opaque(operation, "it adds the row maximum of other scores to the logarithm of a row sum")
+    return LogSumExp(left.axes, left.softmax)
+
+
+def _log_probabilities(operation: Any, left: Scores, right: LogSumExp) -> Value:
+    if right.softmax.product != left.product:
+        return Opaque(operation, "it subtracts what other scores sum to")
+    if not row_aligned(right.axes, left.axes, right.softmax.key):
+        return Opaque(operation, "it subtracts what rows sum to along the wrong axes")
+    return LogProbabilities(left.axes, right.softmax)
+
+
+def unhide(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """Exponentials where a condition holds and zero elsewhere, which hides what the maximum was not taken of."""
+    if not isinstance(left, Unhidden):
+        return None
+    if not isinstance(right, Splat) or right.value != 0:
+        return Opaque(operation, f"it puts {describe(right)} in the place of exponentials of scores that are masked")
+    hidden = masking.select(operation, condition, Scores(left.axes, left.product), Splat(-math.inf, "f32"))
+    if not isinstance(hidden, Scores):
+        return hidden
+    if _where(hidden.product) != _where(left.by):
+        return Opaque(operation, "it keeps exponentials of other scores than their maximum was taken of")
+    fold = binary_softmax if left.binary else natural_softmax
+    softmax = fold(operation, hidden.product, left.key)
+    return softmax if isinstance(softmax, Opaque) else Exponentials(left.axes, softmax)
+
+
+def _where(product: Product) -> Product:
+    """Masked scores, whatever the number that hides them."""
+    hides = product.masking
+    return product if hides is None else replace(product, masking=replace(hides, hidden=-math.inf))
 
 
 def divide(operation: Any, left: Value, right: Value) -> Value | None:

@@ -58,6 +58,11 @@ def _softmax(operation: Any, product: Product, key: str, base: float) -> Softmax
             limits = attributes(product, key, base)
         except MaskError as error:
             return Opaque(operation, str(error), error.remedy, error.layouts)
+    if product.capped is not None:
+        cap, scale = scale, scale * math.prod(product.capped)
+        if not (math.isfinite(cap) and cap > 0):
+            return Opaque(operation, f"the factors after the hyperbolic tangent of the scores multiply to {cap:g}")
+        limits = (*limits, ("softcap", cap))
     if not math.isfinite(scale):
         return Opaque(operation, f"the factors of the scores multiply to {scale:g}")
     return Softmax(product, key, scale, limits)

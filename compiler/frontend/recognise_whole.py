@@ -9,20 +9,28 @@ from typing import Any
 
 from npuc.compiler.frontend import masking
 from npuc.compiler.frontend.attention import default_scale
+from npuc.compiler.frontend.constants import element_type
 from npuc.compiler.frontend.recognise_products import attend, score
 from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.values import Axes, Opaque, Operand, Scores, Value, axes_of, describe, with_axes
+from npuc.compiler.frontend.values import Axes, Opaque, Operand, Scores, Splat, Value, axes_of, describe, with_axes
+
+# Of tm_tensor.attention; what another attribute would mean is not known.
+_ATTRIBUTES = ("scale", "operandSegmentSizes")
 
 
 def tm_tensor_attention(operation: Any, operands: Sequence[Value]) -> Value:
-    """softmax(q k^T / sqrt(D) + mask) v over [..., S, D], as torch-mlir's TMTensorOps.cpp has it, in place of the last
-    operand."""
+    """softmax(scale q k^T + mask) v over [..., S, D], as torch-mlir's TMTensorOps.cpp has it, in place of the last
+    operand. scale: PyTorch's argument of that name, 1/sqrt(D) where there is none."""
+    unknown = [name for name in operation.attributes.keys() if name not in _ATTRIBUTES]
+    if unknown:
+        return Opaque(operation, f"its attribute {unknown[0]} is not understood")
     q, k, v, *rest = operands[:-1]
     width = sizes_of(operation.operands[0].type)[-1]
     if width is None:
         return Opaque(operation, "its head size is open")
-    return whole(operation, q, k, v, rest[0] if rest else None, default_scale(width))
+    scale = operation.attributes["scale"].value if "scale" in operation.attributes else default_scale(width)
+    return whole(operation, q, k, v, rest[0] if rest else None, scale)
 
 
 def whole(operation: Any, q: Value, k: Value, v: Value, mask: Value | None, scale: float) -> Value:
@@ -43,7 +51,11 @@ def whole(operation: Any, q: Value, k: Value, v: Value, mask: Value | None, scal
     scores = replace(scores, axes=scores.axes[:-1], product=scores.product.times(scale))
     masked: Value | None = scores
     if mask is not None:
-        masked = masking.add(operation, scores, _broadcast(mask, len(scores.axes)))
+        mask = _broadcast(mask, len(scores.axes))
+        if element_type(operation.operands[3].type) == "i1":
+            masked = masking.select(operation, mask, scores, Splat(-math.inf, "f32"))
+        else:
+            masked = masking.add(operation, scores, mask)
     weights = softmax_operation(operation, masked, len(scores.axes) - 1) if masked else None
     if weights is None or isinstance(weights, Opaque):
         return weights or Opaque(operation, "its mask is not recognised", masking.REMEDY)

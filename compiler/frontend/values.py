@@ -81,12 +81,16 @@ class Masking:
 
 @dataclass(frozen=True)
 class Product:
-    """Q K^T or K Q^T: arguments by number, their products summed over D, times every factor, and then masked."""
+    """Q K^T or K Q^T: arguments by number, their products summed over D, times every factor, and then masked.
+
+    capped: the factors in front of a hyperbolic tangent, which `factors` come after.
+    """
 
     left: int
     right: int
     factors: tuple[float, ...]
     masking: Masking | None = None
+    capped: tuple[float, ...] | None = None
 
     def times(self, factor: float) -> Product:
         if self.masking is None:
@@ -244,11 +248,26 @@ class RowMaximum:
 
 @dataclass(frozen=True)
 class Shifted:
-    """Scores less their row maximum, then multiplied by further factors."""
+    """Scores less their row maximum, then multiplied by further factors.
+
+    by: the masked scores whose maximum it was, where these are not masked; what is hidden in them is to be taken out.
+    """
 
     axes: Axes
     product: Product
     key: str
+    by: Product | None = None
+
+
+@dataclass(frozen=True)
+class Unhidden:
+    """Exponentials of a Shifted that has `by`: some may be infinite, and are to be replaced by zeros."""
+
+    axes: Axes
+    product: Product
+    by: Product
+    key: str
+    binary: bool
 
 
 @dataclass(frozen=True)
@@ -259,6 +278,30 @@ class Exponentials:
 
 @dataclass(frozen=True)
 class RowSum:
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class LogSum:
+    """The natural logarithm of RowSum."""
+
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class LogSumExp:
+    """LogSum and the row maximum: the logarithm of the sum of the exponentials of the scores themselves."""
+
+    axes: Axes
+    softmax: Softmax
+
+
+@dataclass(frozen=True)
+class LogProbabilities:
+    """Scores less LogSumExp."""
+
     axes: Axes
     softmax: Softmax
 
@@ -343,8 +386,9 @@ class Sdpa:
 
 Value: TypeAlias = (
     "Splat | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate | MaskBias"
-    " | OperandProduct | Scores | RowMaximum | Shifted | Exponentials | RowSum"
-    " | RowReciprocal | StartLessMaximum | Correction | Probabilities | WeightedValues | ScoreIsMinusInfinity"
+    " | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
+    " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
+    " | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | Attended | Sdpa"
 )
 
@@ -363,8 +407,12 @@ _NAMES = {
     Scores: "the scores",
     RowMaximum: "the row maximum of the scores",
     Shifted: "the scores less their row maximum",
+    Unhidden: "exponentials of scores that are yet to be masked",
     Exponentials: "the exponentials",
     RowSum: "the row sum of the exponentials",
+    LogSum: "the logarithm of the row sum",
+    LogSumExp: "the logarithm of the sum of the exponentials",
+    LogProbabilities: "the logarithm of the probabilities",
     RowReciprocal: "the reciprocal of the row sum",
     Probabilities: "the probabilities",
     StartLessMaximum: "the start of the row maximum less the maximum",

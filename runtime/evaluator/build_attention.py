@@ -52,7 +52,11 @@ def _four(origin: Origin, node: Node) -> Node:
 
 
 def tm_tensor_attention(builder: Builder, operation: Any) -> list[Node]:
-    """softmax(q k^T / sqrt(D) + mask) v over [..., S, D], as torch-mlir's TMTensorOps.cpp lowers it to loops."""
+    """softmax(scale q k^T + mask) v over [..., S, D], as torch-mlir's TMTensorOps.cpp lowers it to loops.
+
+    A mask of i1 keeps where it is true. The scale is 1/sqrt(D) there; where the operation has one (it comes from
+    PyTorch's argument of that name) it is that.
+    """
     origin = builder.origin(operation)
     *operands, out = builder.operands(operation)
     flat: list[Node] = []
@@ -60,10 +64,10 @@ def tm_tensor_attention(builder: Builder, operation: Any) -> list[Node]:
         *outer, length, width = node.shape
         flat.append(Reshape(origin, node, (1, math.prod(outer), length, width)))
     mask = operands[3] if len(operands) == 4 else None
-    if mask is not None and not mask.type.is_float:
+    if mask is not None and not mask.type.is_float and mask.type.name != "i1":
         raise origin.error(f"a mask of {mask.type.name} is not evaluated")
     if mask is not None and len(mask.shape) > 4:
         raise origin.error(f"a mask of {len(mask.shape)} dimensions is not evaluated")
-    rules = Rules(scale=default_scale(flat[0].shape[3]))
-    attended = Attention(origin, out.type, flat, mask, rules)
+    scale = operation.attributes["scale"].value if "scale" in operation.attributes else default_scale(flat[0].shape[3])
+    attended = Attention(origin, out.type, flat, mask, Rules(scale=scale))
     return [Reshape(origin, attended, (*operands[0].shape[:-1], operands[2].shape[-1]))]
