@@ -43,11 +43,14 @@ class _Signature:
         return str(self.block.arguments[number].type.element_type)
 
 
-def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
-    """The attention that a func.func computes in `block`; `file` names it. Raises Blocked where it is anything else."""
+def attention_of(name: str, function: Any, block: Any, file: str, layouts: Layouts | None = None) -> Attention:
+    """The attention that a func.func computes in `block`; `file` names it. Raises Blocked where it is anything else.
+
+    layouts: of its arguments, where they are expected not to be [B, H, S, D]; others are tried as well.
+    """
     signature = _signature(name, function)
     with assumptions() as equal:
-        value, layouts = _value(block)
+        value, layouts = _value(block, layouts or {})
     if isinstance(value, Opaque):
         raise Blocked(value.operation, value.reason, value.remedy or WANTED)
     if not isinstance(value, Attended | Sdpa):
@@ -58,15 +61,17 @@ def attention_of(name: str, function: Any, block: Any, file: str) -> Attention:
     return _described(signature, value, place_of(with_place(value.operation).location, file))
 
 
-def _value(block: Any) -> tuple[Value, Layouts]:
+def _value(block: Any, expected: Layouts) -> tuple[Value, Layouts]:
     """What a function returns, its arguments read as [B, H, S, D], or as its contractions say they lie."""
-    layouts: dict[int, Axes] = {}
+    layouts = dict(expected)
     first = value = run(block, layouts)[0]
     while isinstance(value, Opaque) and value.layouts and layouts.keys().isdisjoint(changed := _changed(block, value)):
         if not changed:
             break
         layouts |= changed
         value = run(block, layouts)[0]
+    if isinstance(value, Opaque) and expected:
+        return _value(block, {})
     if isinstance(value, Opaque) and isinstance(first, Opaque) and value.operation == first.operation:
         return first, {}
     return value, layouts

@@ -81,7 +81,7 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
     with ir.Location.unknown():
         for part in outlined(chosen.name, blocks[0]):
             try:
-                attention = attention_of(part.name, part.function, legalise(part.function), file)
+                attention = attention_of(part.name, part.function, legalise(part.function), file, part.layouts)
             except (Blocked, InputError):  # no attention, or none that attn.sdpa says
                 continue
             inside = sorted((str(a.source_shape), a.dtype) for a in attention.inputs)

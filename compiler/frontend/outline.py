@@ -26,12 +26,16 @@ SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, what
 
 @dataclass(frozen=True)
 class Outlined:
-    """name: of the function.  module: holds it alone.  leaves, root: the values of the source that it goes between."""
+    """name: of the function.  module: holds it alone.  leaves, root: the values of the source that it goes between.
+
+    layouts: those under which it was found, by the number of its arguments.
+    """
 
     name: str
     module: Any
     leaves: tuple[Any, ...]
     root: Any
+    layouts: dict[int, Axes]
 
     @property
     def function(self) -> Any:
@@ -65,7 +69,10 @@ def outlined(name: str, block: Any) -> list[Outlined]:
         cut = _cut(root, reading)
         if cut is not None:
             suffix = f"_{number}" if len(roots) > 1 else ""
-            found.append(_function(f"{name}_attention{suffix}", root, *cut))
+            layouts = {n: reading.layouts[m] for n, m in enumerate(cut[0]) if m in reading.layouts}
+            if any(atom.open for axes in layouts.values() for axis in axes for atom in axis):
+                layouts = {}  # which have names by the numbers of arguments
+            found.append(_function(f"{name}_attention{suffix}", root, cut[1], cut[2], layouts))
     return found
 
 
@@ -184,11 +191,11 @@ def _leaves(user: Any, value: Attended | Sdpa, reading: _Reading) -> bool:
     return not results or not all(isinstance(reading.values.get(r), Attended | Sdpa) for r in results)
 
 
-def _cut(root: Any, reading: _Reading) -> tuple[list[Any], list[Any]] | None:
-    """The leaves under a root, and the operations between in their order; None where it rests on something else."""
-    value = reading.values[root]
-    numbers = _arguments(value)
-    leaves = [reading.leaves[number] for number in sorted(numbers)]
+def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]] | None:
+    """The numbers of the leaves under a root, the leaves, and the operations between in their order; None where it
+    rests on something else."""
+    numbers = sorted(_arguments(reading.values[root]))
+    leaves = [reading.leaves[number] for number in numbers]
     stops = set(leaves)
     seen: set[Any] = set()
     found: list[tuple[Any, Any]] = []
@@ -204,16 +211,8 @@ def _cut(root: Any, reading: _Reading) -> tuple[list[Any], list[Any]] | None:
         operation = owner.operation if hasattr(owner, "operation") else owner
         found.append((operation, at))
         waiting += _used(operation)
-    order = {operation: n for n, operation in enumerate(_in_order(root))}
-    operations = {operation for operation, _ in found}
-    return leaves, sorted(operations, key=order.__getitem__)
-
-
-def _in_order(root: Any) -> Iterator[Any]:
-    owner = root.owner
-    operation = owner.operation if hasattr(owner, "operation") else owner
-    for view in operation.block.operations:
-        yield view.operation
+    places = {reading.places[value]: operation for operation, value in found}
+    return numbers, leaves, [places[place] for place in sorted(places)]
 
 
 def _arguments(value: Value) -> set[int]:
@@ -244,7 +243,7 @@ def _used(operation: Any) -> list[Any]:
     return [value for value in found if value not in inside]
 
 
-def _function(name: str, root: Any, leaves: list[Any], operations: list[Any]) -> Outlined:
+def _function(name: str, root: Any, leaves: list[Any], operations: list[Any], layouts: dict[int, Axes]) -> Outlined:
     """A module with a function of the leaves that does the operations and returns the root."""
     from torch_mlir import ir
 
@@ -264,7 +263,7 @@ def _function(name: str, root: Any, leaves: list[Any], operations: list[Any]) ->
         mapped.update(zip(operation.results, copy.results, strict=True))
     place.results[0].replace_all_uses_with(mapped[root])
     place.erase()
-    return Outlined(name, module, tuple(leaves), root)
+    return Outlined(name, module, tuple(leaves), root, layouts)
 
 
 def _replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
