@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.outline import Outlined
 
 
+LARGEST = 2000  # operations of a function that is an attention
+
+
 def load(
     text: str, file: str, function: str | None = None, after: Callable[[str, str], None] | None = None
 ) -> tuple[Attention, ...]:
@@ -54,9 +57,14 @@ def of_module(
 
 def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:
     """The attention that a whole function is. Raises Blocked."""
-    from npuc.compiler.frontend.describe import attention_of
+    from npuc.compiler.frontend.describe import WANTED, attention_of
 
     block = legalise(chosen.operation)
+    if len(block.operations) > LARGEST:
+        last = block.operations[len(block.operations) - 1]
+        raise Blocked(
+            last, f"{len(block.operations)} operations are more than an attention, and none is in them", WANTED
+        )
     if after is not None:
         after("legalise", f"{chosen.operation}\n")
     return attention_of(chosen.name, chosen.operation, block, file)

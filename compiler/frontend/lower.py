@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.frontend.rewrite_dot_general import widen_dot_general
+from npuc.compiler.frontend.rewrite_iree_attention import expand_iree_attention
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Lowering:
 
 
 LOWERINGS = (
+    Lowering(("iree_linalg_ext",), "cse", (expand_iree_attention,)),
     Lowering(
         ("torch", "torch_c"),
         "torch-function-to-torch-backend-pipeline,torch-backend-to-linalg-on-tensors-backend-pipeline",

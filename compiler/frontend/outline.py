@@ -7,6 +7,7 @@ are cloned into a function. That function is then recognised as if it had come a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from npuc.compiler.frontend.attention import DTYPES
 from npuc.compiler.frontend.axes import argument_axes
 from npuc.compiler.frontend.interpret import execute
-from npuc.compiler.frontend.loop_nest import REDUCTION
+from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.shapes import sizes_of
@@ -52,7 +53,7 @@ class Outlined:
             if not hasattr(operation, "operands") or operation in seen:
                 continue
             seen.add(operation)
-            if _contracts(operation):
+            if contracts(operation):
                 return True
             waiting += operation.operands
         return False
@@ -63,7 +64,7 @@ def outlined(name: str, block: Any) -> list[Outlined]:
     reading = _Reading(block)
     with assumptions():
         reading.run()
-    roots = list(_roots(block, reading))
+    roots = list(_roots(reading))
     found = []
     for number, root in enumerate(roots):
         cut = _cut(root, reading)
@@ -76,22 +77,13 @@ def outlined(name: str, block: Any) -> list[Outlined]:
     return found
 
 
-def _contracts(operation: Any) -> bool:
-    """Whether a linalg operation sums products of two tensors."""
-    if not operation.name.startswith("linalg.") or len(operation.operands) != 3 or len(operation.results) != 1:
-        return False
-    if "iterator_types" in operation.attributes:
-        kinds = [str(kind) for kind in operation.attributes["iterator_types"]]
-        return REDUCTION in kinds
-    return any(word in operation.name for word in ("matmul", "contract", "matvec", "vecmat", "dot"))
-
-
 class _Reading:
     """The execution of a block. leaves: their values by number; layouts: of those that are not [B, H, S, D]."""
 
     def __init__(self, block: Any) -> None:
         self.operations = [view.operation for view in block.operations]
         self.places = {result: n for n, operation in enumerate(self.operations) for result in operation.results}
+        self.near = near(block, self.operations, self.places)
         self.arguments = list(block.arguments)
         self.layouts: dict[int, Axes] = {}
         self.values: dict[Any, Value] = {}
@@ -113,41 +105,54 @@ class _Reading:
     def run(self) -> None:
         """From the first operation to the last, and again from a leaf whose layout a contraction shows."""
         self._give_arguments()
-        at, budget = 0, MOST_READINGS * len(self.operations)
-        while at < len(self.operations) and self.operations[at].name != "func.return":
+        at, budget = 0, MOST_READINGS * len(self.near)
+        while at < len(self.near):
             budget -= 1
-            operation = self.operations[at]
+            operation = self.operations[self.near[at]]
             results = self._results(operation)
             back = self._relaid(operation, results[0]) if budget > 0 and results else None
             if back is not None:
-                at = back
+                at = bisect_left(self.near, back)
                 continue
             for result, value in zip(operation.results, results, strict=True):
                 given = self.leaf(result) if isinstance(value, Opaque) and operation.name != "arith.constant" else None
                 self.values[result] = given or value
             at += 1
 
+    def read(self, value: Any) -> Value:
+        """What a value is; of an operation that is not near an attention it is a leaf, unless it is constant."""
+        found = self.values.get(value)
+        if found is None:
+            operation = self.operations[self.places[value]]
+            if operation.name in CONSTANTS:
+                self.values.update(zip(operation.results, execute(operation, self.read), strict=True))
+            else:
+                self.values[value] = self.leaf(value) or Opaque(operation, "no step of attention that is recognised")
+            found = self.values[value]
+        return found
+
     def _give_arguments(self) -> None:
         for argument in self.arguments:
-            self.values[argument] = self.leaf(argument) or Opaque(argument.owner, "an argument of another kind")
+            given = self.leaf(argument)
+            self.values[argument] = given or Opaque(self.operations[0], "it takes an argument of another kind")
 
     def _results(self, operation: Any) -> list[Value]:
         """What an operation gives; where it is no step, once more with the steps that it uses as tensors given."""
         try:
-            results = execute(operation, self.values.__getitem__)
+            results = execute(operation, self.read)
         except Blocked as blocked:
             return [Opaque(operation, blocked.reason)] * len(operation.results)
         if not results or not isinstance(results[0], Opaque) or results[0].layouts:
             return results
         demoted = {}
         for operand in operation.operands:
-            if not isinstance(self.values[operand], Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
+            if not isinstance(self.read(operand), Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
                 given = self.leaf(operand)
                 if given is not None:
                     demoted[operand] = given
         if not demoted:
             return results
-        again = execute(operation, lambda value: demoted[value] if value in demoted else self.values[value])
+        again = execute(operation, lambda value: demoted[value] if value in demoted else self.read(value))
         if isinstance(again[0], Opaque) and not again[0].layouts:
             return results
         self.values.update(demoted)
@@ -170,16 +175,18 @@ class _Reading:
         if not changed:
             return None
         self.layouts |= changed
+        for number in changed:
+            self.values.pop(self.leaves[number], None)
         places = [self.places.get(self.leaves[number], -1) for number in changed]
         if min(places) < 0:
             self._give_arguments()
         return max(0, min(places))
 
 
-def _roots(block: Any, reading: _Reading) -> Iterator[Any]:
+def _roots(reading: _Reading) -> Iterator[Any]:
     """Attention results that something else uses."""
-    for view in block.operations:
-        for result in view.operation.results:
+    for place in reading.near:
+        for result in reading.operations[place].results:
             value = reading.values.get(result)
             if isinstance(value, Attended | Sdpa) and any(_leaves(use.owner, value, reading) for use in result.uses):
                 yield result

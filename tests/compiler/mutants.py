@@ -110,7 +110,7 @@ def small(text: str, rng: random.Random) -> tuple[Any, Attention] | None:
 
 def read(text: str) -> Any:
     """The module of a text that is known to be harmless; where it has to be lowered, by the way of all others."""
-    if any(dialect in text for dialect in ("tosa.", "stablehlo.", "torch.")):
+    if any(dialect in text for dialect in ("tosa.", "stablehlo.", "torch.", "iree_linalg_ext.")):
         return parse(text, FILE)
     with new_context(b"attn."):
         return ir.Module.parse(text)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import npuc
 from npuc.compiler.cli import group
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend import load
+from npuc.compiler.frontend import load, nearby
 
 S, E, H, D = 16, 32, 2, 16
 
@@ -122,3 +122,16 @@ def test_a_run_checks_the_whole_function(tmp_path: Path) -> None:
 def test_two_kinds_of_attention_are_not_one_kernel() -> None:
     with pytest.raises(InputError, match="2 attentions of 2 kinds: @model_attention_0, @model_attention_1"):
         npuc.compile(layers(0.25, 0.125))
+
+
+def test_what_is_far_from_an_attention_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(layers(0.25, 0.125), "model.mlir")
+    monkeypatch.setattr(nearby, "FEW", 0)
+    assert load(layers(0.25, 0.125), "model.mlir") == whole
+
+
+def test_a_long_function_without_attention_is_refused() -> None:
+    steps = "".join(f"  %{n + 1} = math.absf %{n} : tensor<4x4xf32>\n" for n in range(2001))
+    text = f"func.func @long(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {{\n  %0 = math.absf %x : tensor<4x4xf32>\n{steps}"
+    with pytest.raises(InputError, match="more than an attention, and none is in them"):
+        load(text + "  return %2001 : tensor<4x4xf32>\n}\n", "long.mlir")

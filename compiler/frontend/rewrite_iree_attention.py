@@ -1,0 +1,260 @@
+"""iree_linalg_ext.attention in its generic form, as the linalg operations that it stands for.
+
+Its operands are Q, K, V, the scale, perhaps a mask, and the tensor that the result comes in place of; each but the last
+has an indexing map, over the loops of batch, queries, values' width, head size and keys. A mask is added to the scaled
+scores (i1: true keeps). The region changes a score; one that gives back its argument is understood, as are sizes that
+are numbers. Any other stays as it is, and is refused by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
+
+NAME = "iree_linalg_ext.attention"
+
+
+def expand_iree_attention(module: Any) -> None:
+    """In place."""
+    from torch_mlir import ir
+
+    found: list[Any] = []
+
+    def visit(operation: Any) -> Any:
+        if operation.name == NAME:
+            found.append(operation)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    for operation in found:
+        whole = _parts(operation)
+        if whole is not None:
+            _replace(operation, whole)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """maps: loops of each operand's dimensions, None for the scale.  extents: of the loops."""
+
+    types: tuple[Any, ...]
+    maps: tuple[tuple[int, ...], ...]
+    extents: tuple[int, ...]
+    depth: int
+    keys: int
+
+    @property
+    def masked(self) -> bool:
+        return len(self.types) == 6
+
+
+def _parts(operation: Any) -> _Parts | None:
+    from torch_mlir import ir
+
+    operands = list(operation.operands)
+    try:
+        maps = [attribute.value for attribute in operation.attributes["indexing_maps"]]
+    except (KeyError, TypeError, AttributeError):
+        return None
+    if len(operands) not in (5, 6) or len(maps) != len(operands) or len(operation.results) != 1:
+        return None
+    if not _gives_back_its_argument(operation):
+        return None
+    types = tuple(operand.type for operand in operands)
+    loops: list[tuple[int, ...]] = []
+    extents: dict[int, int] = {}
+    for number, (type_, map_) in enumerate(zip(types, maps, strict=True)):
+        results = list(map_.results)
+        if number == 3:
+            if results or str(type_) not in FLOAT_FORMATS:
+                return None
+            loops.append(())
+            continue
+        if not isinstance(type_, ir.RankedTensorType) or not type_.has_static_shape or len(results) != type_.rank:
+            return None
+        if not all(isinstance(expression, ir.AffineDimExpr) for expression in results):
+            return None
+        own = tuple(expression.position for expression in results)
+        if len(set(own)) != len(own) or any(
+            extents.setdefault(d, n) != n for d, n in zip(own, type_.shape, strict=True)
+        ):
+            return None
+        loops.append(own)
+    return _roles(types, tuple(loops), extents, maps[0].n_dims, operation.results[0].type)
+
+
+def _roles(
+    types: tuple[Any, ...], loops: tuple[tuple[int, ...], ...], extents: dict[int, int], count: int, result: Any
+) -> _Parts | None:
+    """Which loop is the head size and which the keys; None where the maps are not those of attention."""
+    q, k, v, out = set(loops[0]), set(loops[1]), set(loops[2]), set(loops[-1])
+    depth, keys = (q & k) - v - out, (k & v) - q - out
+    elements = [str(t.element_type) for n, t in enumerate(types) if n not in (3, 4) or (n == 4 and len(types) == 5)]
+    if len(depth) != 1 or len(keys) != 1 or sorted(extents) != list(range(count)) or result != types[-1]:
+        return None
+    if out != (q | k | v) - depth - keys or any(element not in FLOAT_FORMATS for element in elements):
+        return None
+    if len(types) == 6 and (
+        not set(loops[4]) <= (q - depth) | keys or str(types[4].element_type) not in (*FLOAT_FORMATS, "i1")
+    ):
+        return None
+    return _Parts(types, loops, tuple(extents[d] for d in range(count)), depth.pop(), keys.pop())
+
+
+def _gives_back_its_argument(operation: Any) -> bool:
+    blocks = [block for region in operation.regions for block in region.blocks]
+    if len(blocks) != 1 or len(blocks[0].arguments) != 1 or len(blocks[0].operations) != 1:
+        return False
+    (last,) = blocks[0].operations
+    return last.operation.name == "iree_linalg_ext.yield" and list(last.operation.operands) == [blocks[0].arguments[0]]
+
+
+def _replace(operation: Any, parts: _Parts) -> None:
+    """The operations of `_text` in its place."""
+    from torch_mlir import ir
+
+    with operation.context, operation.location:
+        made = ir.Module.parse(_placed(_text(parts), str(operation.location)))
+        block = made.body.operations[0].operation.regions[0].blocks[0]
+        mapped = dict(zip(block.arguments, operation.operands, strict=False))
+        point = ir.InsertionPoint(operation)
+        result = None
+        for view in block.operations:
+            step = view.operation
+            if step.name == "func.return":
+                result = mapped[step.operands[0]]
+                break
+            copy = step.clone(ip=point)
+            _replace_operands(copy, mapped)
+            mapped.update(zip(step.results, copy.results, strict=True))
+        operation.results[0].replace_all_uses_with(result)
+        operation.erase()
+
+
+def _placed(text: str, location: str) -> str:
+    """With every operation where the one is that they stand for."""
+    lines = text.splitlines()
+    opens = ("{", ":", "}")  # a function's or a nest's header, a block's, the function's end
+    return "\n".join(line if line.endswith(opens) else f"{line} {location}" for line in lines)
+
+
+def _replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
+    waiting = [operation]
+    while waiting:
+        at = waiting.pop()
+        for n, operand in enumerate(at.operands):
+            if operand in mapped:
+                at.operands[n] = mapped[operand]
+        for region in at.regions:
+            for block in region.blocks:
+                waiting += [view.operation for view in block.operations]
+
+
+def _text(parts: _Parts) -> str:
+    """A function of the operands but for the last."""
+    q, k, v = parts.maps[:3]
+    out, result = parts.maps[-1], parts.types[-1]
+    scores = tuple(d for d in dict.fromkeys((*q, *k)) if d not in (parts.depth, parts.keys)) + (parts.keys,)
+    names = ["%q", "%k", "%v", "%scale", "%mask"][: len(parts.types) - 1]
+    arguments = ", ".join(f"{name}: {type_}" for name, type_ in zip(names, parts.types, strict=False))
+    types = _tensor(parts, scores), _tensor(parts, out)
+    lines = [
+        f"func.func @attention({arguments}) -> {result} {{",
+        "%zero = arith.constant 0.0 : f32",
+        "%lowest = arith.constant 0xFF800000 : f32",
+        f"%wide = {_widened('%scale', str(parts.types[3]))}",
+        f"%storage = tensor.empty() : {types[0]}",
+        *_product("x", ("%q", "%k"), parts.types[:2], (q, k, scores), types[0], (*scores, parts.depth)),
+        *_each("y", ["%x"], [types[0]], [scores, scores], types[0], ["%n = arith.mulf %a, %wide : f32"]),
+    ]
+    last = "%y"
+    if parts.masked:
+        element, mask = str(parts.types[4].element_type), parts.maps[4]
+        taken = "arith.select %b, %zero, %lowest : f32" if element == "i1" else _widened("%b", element)
+        body = [f"%m = {taken}", "%n = arith.addf %a, %m : f32"]
+        operands = [types[0], str(parts.types[4])]
+        lines += _each("z", ["%y", "%mask"], operands, [scores, mask, scores], types[0], body)
+        last = "%z"
+    dimension = len(scores) - 1
+    lines += [
+        f"%p = linalg.softmax dimension({dimension}) ins({last} : {types[0]})"
+        f" outs(%storage : {types[0]}) -> {types[0]}",
+        *_product("o", ("%p", "%v"), (types[0], parts.types[2]), (scores, v, out), types[1], (*out, parts.keys)),
+    ]
+    element = str(result.element_type)
+    narrowed = (
+        "%n = arith.addf %a, %zero : f32" if element == "f32" else f"%n = arith.{_change(element)} : f32 to {element}"
+    )
+    lines += [f"%r0 = tensor.empty() : {result}"]
+    lines += _each("r", ["%o"], [types[1]], [out, out], str(result), [narrowed], "%r0", element)
+    return "\n".join([*lines, f"return %r : {result}", "}"])
+
+
+def _change(element: str) -> str:
+    return "extf %a" if element == "f64" else "truncf %a"
+
+
+def _widened(name: str, element: str) -> str:
+    """A number of `element` as f32."""
+    if element == "f32":
+        return f"arith.addf {name}, %zero : f32"
+    return f"arith.{'truncf' if element == 'f64' else 'extf'} {name} : {element} to f32"
+
+
+def _tensor(parts: _Parts, loops: Sequence[int]) -> str:
+    return f"tensor<{''.join(f'{parts.extents[d]}x' for d in loops)}f32>"
+
+
+def _map(loops: Sequence[int], results: Sequence[int]) -> str:
+    return f"affine_map<({', '.join(f'd{d}' for d in loops)}) -> ({', '.join(f'd{d}' for d in results)})>"
+
+
+def _product(
+    name: str,
+    values: tuple[str, str],
+    types: Sequence[Any],
+    maps: Sequence[Sequence[int]],
+    result: str,
+    loops: Sequence[int],
+) -> list[str]:
+    """The sum over the last of `loops` of products of two tensors, in f32."""
+    kinds = ", ".join(['"parallel"'] * (len(loops) - 1) + ['"reduction"'])
+    elements = [str(t).removesuffix(">").split("x")[-1] for t in types]
+    return [
+        f"%{name}e = tensor.empty() : {result}",
+        f"%{name}z = linalg.fill ins(%zero : f32) outs(%{name}e : {result}) -> {result}",
+        f"%{name} = linalg.generic {{indexing_maps = [{', '.join(_map(loops, m) for m in maps)}],"
+        f" iterator_types = [{kinds}]}} ins({', '.join(values)} : {types[0]}, {types[1]}) outs(%{name}z : {result}) {{",
+        f"^bb0(%a: {elements[0]}, %b: {elements[1]}, %c: f32):",
+        f"%f = {_widened('%a', elements[0])}",
+        f"%g = {_widened('%b', elements[1])}",
+        "%h = arith.mulf %f, %g : f32",
+        "%n = arith.addf %c, %h : f32",
+        f"linalg.yield %n : f32 }} -> {result}",
+    ]
+
+
+def _each(
+    name: str,
+    values: list[str],
+    types: list[str],
+    maps: list[Sequence[int]],
+    result: str,
+    body: list[str],
+    storage: str = "%storage",
+    element: str = "f32",
+) -> list[str]:
+    """%name, element by element: `body` makes %n of %a, %b."""
+    loops = maps[-1]
+    elements = [t.removesuffix(">").split("x")[-1] for t in types]
+    arguments = ", ".join(f"%{letter}: {one}" for letter, one in zip("ab", elements, strict=False))
+    kinds = ", ".join(['"parallel"'] * len(loops))
+    return [
+        f"%{name} = linalg.generic {{indexing_maps = [{', '.join(_map(loops, m) for m in maps)}],"
+        f" iterator_types = [{kinds}]}} ins({', '.join(values)} : {', '.join(types)}) outs({storage} : {result}) {{",
+        f"^bb0({arguments}, %c: {element}):",
+        *body,
+        f"linalg.yield %n : {element} }} -> {result}",
+    ]

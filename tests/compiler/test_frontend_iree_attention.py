@@ -1,0 +1,103 @@
+"""iree_linalg_ext.attention in its generic form: what it stands for, and what is left alone."""
+
+from __future__ import annotations
+
+import pytest
+from edited_examples import refusal
+from mutants import outcome_of, read
+
+from npuc.compiler.frontend import load
+
+LOOPS = "(b, m, n, k1, k2)"
+QUERY, KEY, VALUE, OUT = "(b, m, k1)", "(b, k2, k1)", "(b, k2, n)", "(b, m, n)"
+SIZES = {"b": 2, "h": 2, "m": 5, "n": 4, "k1": 4, "k2": 7}
+YIELD = '"iree_linalg_ext.yield"(%s) : (f32) -> ()'
+
+
+def tensor(dimensions: str, element: str = "f32") -> str:
+    sizes = [SIZES[name.strip()] for name in dimensions.strip("()").split(",")]
+    return f"tensor<{''.join(f'{n}x' for n in sizes)}{element}>"
+
+
+def attention(
+    q: str = QUERY,
+    k: str = KEY,
+    v: str = VALUE,
+    out: str = OUT,
+    mask: tuple[str, str] | None = None,
+    element: str = "f32",
+    loops: str = LOOPS,
+    body: str = YIELD,
+    scale: str = "0.3",
+    name: str = "attention",
+    more: str = "",
+) -> str:
+    """mask: its dimensions and element type."""
+    types = [tensor(q, element), tensor(k, element), tensor(v, element)]
+    parameters = ", ".join(f"%a{n}: {t}" for n, t in enumerate(types))
+    maps, operands, given = [q, k, v, "()"], "%a0, %a1, %a2, %scale", [*types, "f32"]
+    if mask is not None:
+        parameters += f", %a3: {tensor(*mask)}"
+        maps.append(mask[0])
+        operands += ", %a3"
+        given.append(tensor(*mask))
+    result = tensor(out, element)
+    spelled = ", ".join(f"affine_map<{loops} -> {m}>" for m in [*maps, out])
+    return (
+        f"func.func @main({parameters}{more}) -> {result} {{\n"
+        + (f"  %scale = arith.constant {scale} : f32\n" if scale else "")
+        + f"  %e = tensor.empty() : {result}\n"
+        f'  %r = "iree_linalg_ext.{name}"({operands}, %e) <{{indexing_maps = [{spelled}]}}> ({{\n'
+        f"  ^bb0(%s: f32):\n    {body}\n  }}) : ({', '.join([*given, result])}) -> {result}\n"
+        f"  return %r : {result}\n}}\n"
+    )
+
+
+MEANT = {
+    "plain": attention(),
+    "f16": attention(element="f16"),
+    "V transposed": attention(v="(b, n, k2)"),
+    "K transposed, result of queries first": attention(k="(b, k1, k2)", out="(m, b, n)"),
+    "two dimensions of batch and heads": attention(
+        "(b, h, m, k1)", "(b, h, k2, k1)", "(b, h, k2, n)", "(b, h, m, n)", loops="(b, h, m, n, k1, k2)"
+    ),
+    "heads in groups": attention(
+        "(b, h, m, k1)", "(b, k2, k1)", "(b, k2, n)", "(b, h, m, n)", loops="(b, h, m, n, k1, k2)"
+    ),
+    "an added mask": attention(mask=("(b, m, k2)", "f32")),
+    "an added mask of one for all": attention(mask=("(m, k2)", "f32")),
+    "a mask of truths": attention(mask=("(b, m, k2)", "i1")),
+}
+LEFT_ALONE = {
+    "a region that changes scores": attention(
+        body='%u = arith.addf %s, %s : f32\n    "iree_linalg_ext.yield"(%u) : (f32) -> ()'
+    ),
+    "a scale that is no constant": attention(scale="", more=", %scale: f32"),
+    "a contraction over nothing": attention(k="(b, k2, n)"),
+    "values over the queries": attention(v="(b, m, n)"),
+    "a mask over the head size": attention(mask=("(b, m, k1)", "f32")),
+    "another operation": attention(name="online_attention"),
+    "a map that is no permutation": attention(q="(b, m, k1)")
+    .replace("-> (b, m, k1)>", "-> (b, m, k1 + 0 * m)>")
+    .replace("-> (b, k2, k1)>", "-> (b, k1 - k1, k1)>"),
+}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_it_is_what_it_stands_for(name: str) -> None:
+    (found,) = load(MEANT[name], "iree.mlir")
+    assert found.scale == pytest.approx(0.3, rel=1e-7) and (found.query_length, found.key_length) == (5, 7)
+    module = read(MEANT[name])
+    with module.context:
+        assert outcome_of(module, 3) == ("equal", "")
+
+
+@pytest.mark.parametrize("name", LEFT_ALONE)
+def test_what_is_not_understood_is_left_alone_and_refused(name: str) -> None:
+    assert refusal(LEFT_ALONE[name]).place is not None
+
+
+def test_a_refusal_points_at_the_operation() -> None:
+    text = attention().replace("return %r", "%n = arith.negf %r : tensor<2x5x4xf32>\n  return %n")
+    error = refusal(text.replace("<{", "<{").replace("0.3", "0.0e+00 + 0").replace("0.0e+00 + 0", "0xFF800000"))
+    assert error.place is not None and error.place.line == 4
