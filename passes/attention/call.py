@@ -59,6 +59,17 @@ class Call:
         """Heads of all batch entries."""
         return self.batch * self.heads
 
+    def keys(self, query: int) -> range:
+        """Those that a query sees."""
+        last = query + self.diagonal
+        return range(max(0, last - self.window + 1), max(0, min(last + 1, self.key_length)))
+
+    @property
+    def keys_of_all(self) -> range | None:
+        """The keys that every query sees, if they are the same: both ends of them rise with the query."""
+        first = self.keys(0)
+        return first if self.keys(self.query_length - 1) == first else None
+
     def leaving(self, left: Left) -> Call:
         """The same call where what its mask leaves is known: of the keys that it leaves."""
         limit = self.diagonal if self.diagonal == NO_DIAGONAL else self.diagonal - left.first

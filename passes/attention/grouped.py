@@ -15,9 +15,9 @@ from npuc.passes.attention.transfers import LONGEST_STEP, Operand, Operands
 
 def grouped_call(call: Call, rows: int) -> Call:
     """The call of Hkv heads that computes the same in fewer items of `rows` rows, else `call`; for no mask operand."""
-    keys = _keys_of_all(call)
+    keys = call.keys_of_all
     together = call.heads // call.kv_heads * call.query_length
-    if keys is None or call.kv_heads * -(-together // rows) >= call.heads * -(-call.query_length // rows):
+    if not keys or call.kv_heads * -(-together // rows) >= call.heads * -(-call.query_length // rows):
         return call
     return replace(
         call,
@@ -31,24 +31,12 @@ def grouped_call(call: Call, rows: int) -> Call:
 
 def grouped(call: Call, operands: Operands, rows: int) -> tuple[Call, Operands]:
     """The same with its operands; as they are where the rows of a group of heads do not lie in even steps."""
-    found, keys = grouped_call(call, rows), _keys_of_all(call)
+    found, keys = grouped_call(call, rows), call.keys_of_all
     q, o = (_rows_of_groups(operand, call) for operand in (operands.q, operands.o))
-    if found is call or keys is None or operands.mask is not None or q is None or o is None:
+    if found is call or not keys or operands.mask is not None or q is None or o is None:
         return call, operands
     k, v = (replace(operand, offset=operand.place(0, 0, keys.start)) for operand in (operands.k, operands.v))
     return found, replace(operands, q=q, k=k, v=v, o=o)
-
-
-def _keys_of_all(call: Call) -> range | None:
-    """The keys that every query sees; None where they differ, or there are none."""
-    seen = {_keys(call, query) for query in (0, call.query_length - 1)}  # both ends of them rise with the query
-    keys = seen.pop()
-    return keys if not seen and keys else None
-
-
-def _keys(call: Call, query: int) -> range:
-    last = query + call.diagonal
-    return range(max(0, last - call.window + 1), min(last + 1, call.key_length))
 
 
 def _rows_of_groups(operand: Operand, call: Call) -> Operand | None:

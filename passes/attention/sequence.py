@@ -166,9 +166,10 @@ class _Sequence:
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         """One item of every group.
 
-        At first Q, K and V of all columns are sent for, then the cores get their parameters, and outputs, which come
-        last, are made ready.  Later a column is served as soon as its turn comes.  Further tasks of a channel come
-        after the first ones of all columns, as pushes to a channel keep their distance.
+        At first Q, K and V of all columns are sent for (behind Q that is sent by repeating, K or V is a task of its
+        own), then the cores get their parameters, and outputs, which come last, are made ready.  Later a column is
+        served as soon as its turn comes.  Further tasks of a channel come after the first ones of all columns, as
+        pushes to a channel keep their distance.
         """
         parts = self._parts(items)
         for part in parts:
@@ -178,7 +179,7 @@ class _Sequence:
                     self._send_next(part, channel)
         inputs = (FIRST, SECOND) if self.plan.split else (SECOND, FIRST)  # what cores wait for first
         if first:
-            for channel in inputs:
+            for channel in (*inputs, *(inputs if self.plan.split else ())):
                 for part in parts:
                     self._send_next(part, channel)
             for column in range(self.plan.columns):

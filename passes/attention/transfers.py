@@ -1,8 +1,8 @@
 """What the shims move for one work item: tasks of buffer descriptors, in 32-bit words and bytes of the caller's arrays.
 
 Nothing outside the caller's arrays is read or written, and no word too many is sent: where an item has fewer rows than
-its tile, the last row is sent (and its result written) again (with a mask Q and O are padded copies then); where the
-last key block has fewer keys than a block, other rows of the same head fill it, which the cores hide.
+its tile, rows are sent (and their results written) again (with a mask Q and O are padded copies then); where the last
+key block has fewer keys than a block, other rows of the same head fill it, which the cores hide.
 """
 
 from __future__ import annotations
@@ -212,20 +212,18 @@ class Transfers:
         return Piece(mask.argument, offset, words, width, mask.row, rows=self.column_rows, block=width)
 
     def _rows(self, operand: Operand, item: Item, first: int, count: int) -> list[Task]:
-        """Rows of a head of Q or O; in place of those beyond the last, that one."""
+        """Rows of a head of Q or O; in place of those beyond the last, those that Work.query names."""
         call = self.work.call
         batch, head = divmod(item.head, call.heads)
+        if self.work.by_turns and self.operands.mask is None:
+            return self._repeated(self._piece(operand, batch, head, 0, call.query_length), count // call.query_length)
         valid = max(0, min(count, self.queries_held - first))
-        repeated = count - valid
-        tasks = []
-        if repeated and valid == 1:
-            valid, repeated = 0, count
-        if valid:
-            tasks.append(Task((self._piece(operand, batch, head, first, valid),)))
+        tasks = [Task((self._piece(operand, batch, head, first, valid),))] if valid else []
         last = self._piece(operand, batch, head, call.query_length - 1, 1)
-        for done in range(0, repeated, MOST_REPEATS):
-            tasks.append(Task((last,), min(MOST_REPEATS, repeated - done)))
-        return tasks
+        return tasks + self._repeated(last, count - valid)
+
+    def _repeated(self, piece: Piece, times: int) -> list[Task]:
+        return [Task((piece,), min(MOST_REPEATS, times - done)) for done in range(0, times, MOST_REPEATS)]
 
     def _keys(self, operand: Operand, item: Item) -> list[Task]:
         """K or V of all key blocks of an item; a last block that is not full holds other rows of the same head too."""

@@ -7,7 +7,8 @@ all batch entries), R rows an item, T = ceil(S / R) rounds and G column groups:
   T - 1 - n // N of head n % N.  Group g does n = g, g + G, g + 2 G, ...
 * An item's first row is base = max(0, min(round * R, S - R)): the last round is moved up so that it ends with the last
   row, and some rows are computed by two items.  Row i of the item is query min(base + i, S - 1): only where S < R is
-  the last query computed (and written) several times.  Nothing outside the caller's rows is read or written.
+  the last query computed (and written) several times.  There, if all queries see the same keys and S divides Bk, row i
+  is query i mod S: a task moves that.  Nothing outside the caller's rows is read or written.
 * Lane l (one core) has rows l * Bq .. l * Bq + Bq - 1 of the item.
 * The key blocks are those between the first key that the item's first row sees and the last that its last row sees, at
   least one, the same for all lanes: K and V are broadcast to them.  Row t of block b is key b * Bk + t; rows beyond the
@@ -86,9 +87,19 @@ class Work:
             base = self.base(round_)
             yield Item((self.rounds - 1 - round_) * self.call.heads_in_all, 0, base, *self.blocks(base))
 
+    @property
+    def by_turns(self) -> bool:
+        """Whether an item's rows are all queries in turn, again and again: a few of them that see the same keys.
+
+        With a mask operand they are not: Q and O are padded copies then, of rows of which the last ones do not matter.
+        """
+        queries = self.call.query_length
+        return queries < self.rows and self.key_block % queries == 0 and self.call.keys_of_all is not None
+
     def query(self, item: Item, row: int) -> int:
         """The query that row `row` of an item is."""
-        return min(item.base + row, self.call.query_length - 1)
+        last = self.call.query_length - 1
+        return row % (last + 1) if self.by_turns else min(item.base + row, last)
 
     def words(self, group: int, lane_row: int) -> tuple[int, ...]:
         """Words 0..9 of the parameters of a core whose lane begins at row `lane_row` of an item.

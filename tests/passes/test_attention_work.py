@@ -12,7 +12,7 @@ from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
 from npuc.passes.attention.core.parameters import WORDS, parameter_words
 from npuc.passes.attention.work import Work
 
-LENGTHS = (1, 2, 17, 31, 32, 63, 64, 65, 127, 128, 129, 255, 257, 400)
+LENGTHS = (1, 2, 4, 17, 31, 32, 63, 64, 65, 127, 128, 129, 255, 257, 400)
 
 
 def random_work(generator: random.Random) -> Work:
@@ -55,6 +55,23 @@ def test_every_row_of_every_head_is_done_and_all_it_sees_is_read(seed: int) -> N
                     assert item.first * work.key_block <= keys[0] and keys[-1] < item.end * work.key_block
                 done.add((item.head, query))
     assert done == {(head, query) for head in range(call.heads_in_all) for query in range(call.query_length)}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_keys_of_all_queries_are_those_that_each_sees(seed: int) -> None:
+    call = random_work(random.Random(seed)).call
+    seen = {tuple(visible(call, query)) for query in range(call.query_length)}
+    assert {tuple(call.keys(query)) for query in range(call.query_length)} == seen
+    assert (None if call.keys_of_all is None else tuple(call.keys_of_all)) == (seen.pop() if len(seen) == 1 else None)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_rows_that_come_by_turns_are_of_queries_that_see_the_same(seed: int) -> None:
+    work = random_work(random.Random(seed))
+    item = next(work.of_group(0))
+    for row in range(work.rows):
+        query = min(item.base + row, work.call.query_length - 1)  # for which cores hide keys
+        assert visible(work.call, work.query(item, row)) == visible(work.call, query)
 
 
 @pytest.mark.parametrize("seed", range(60))
