@@ -18,7 +18,7 @@ from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.recognise_whole import tm_tensor_attention
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.structured import element_by_element, is_scalar_box, structured
-from npuc.compiler.frontend.values import Opaque, Operand, OperandProduct, Splat, Value, axes_of, with_axes
+from npuc.compiler.frontend.values import Opaque, Operand, OperandProduct, Splat, Value, axes_of, moved
 from npuc.compiler.frontend.whole_slices import extract_slice, insert_slice
 
 ASSERTION = "cf.assert"
@@ -102,12 +102,10 @@ def _expand(operation: Any, read: Callable[[Any], Value]) -> Value:
 
 
 def _moved(operation: Any, read: Callable[[Any], Value], move: Callable[[Any], Any]) -> Value:
-    value = read(operation.operands[0])
-    axes = axes_of(value)
-    if axes is None:
-        return value
+    value: Value
     try:
-        return with_axes(value, move(axes))
+        value = moved(read(operation.operands[0]), move)
+        return value
     except AxisError as error:
         return Opaque(operation, str(error), error.remedy)
 

@@ -77,7 +77,8 @@ def _turned(operand: MaskOperand) -> dict[int, Axes]:
 
 def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:
     """That a finite number hides scores as -inf does; where it hides a whole row it is at most HIDES."""
-    reach = 2 * _spread(product) * total + LOST
+    added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
+    reach = 2 * _spread(product) * total + added * total + LOST
     shown = masking.operand is None and band.shows_each_query_a_key()
     may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES
     if -masking.hidden * total < reach or not (may_hide_rows or shown):

@@ -18,6 +18,7 @@ from npuc.compiler.frontend.values import (
     Affine,
     Axes,
     Axis,
+    Conjunction,
     Inverted,
     MaskBias,
     Masking,
@@ -57,6 +58,8 @@ def select(operation: Any, condition: Value, left: Value, right: Value) -> Value
         blocked = next((v for v in (condition, left, right) if isinstance(v, Opaque)), None)
         if blocked is not None:
             return blocked
+    if isinstance(condition, Conjunction):
+        return _where_both(operation, condition, left, right)
     if not isinstance(condition, _Kept):
         return _unknown(operation, left, right)
     if isinstance(left, Predicate) and right == Splat(0, "i1") and isinstance(condition, Predicate):
@@ -77,6 +80,14 @@ def select(operation: Any, condition: Value, left: Value, right: Value) -> Value
     if isinstance(kept, Scores):
         return _hidden(operation, kept, bias)
     return bias if isinstance(kept, Splat) and kept.value == 0 else None
+
+
+def _where_both(operation: Any, condition: Conjunction, left: Value, right: Value) -> Value | None:
+    """Scores where an argument is true and a comparison holds: hidden by one, and by the other."""
+    if not isinstance(left, Scores):
+        return _unknown(operation, left, right)
+    kept = select(operation, condition.predicate, left, right)
+    return select(operation, condition.operand, kept, right) if isinstance(kept, Scores) else kept
 
 
 def _unknown(operation: Any, left: Value, right: Value) -> Opaque | None:
@@ -113,7 +124,7 @@ def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
     if visible is None:
         return Opaque(operation, "it masks the scores by positions along other axes than queries and keys", REMEDY)
     masking = _masking(scores)
-    if masking.later or (masking.operand is not None and not masking.operand.keep and bias.hidden > float("-inf")):
+    if masking.later:
         return Opaque(operation, "it masks scores that are masked already", REMEDY)
     most = bias.hidden if scores.product.masking is None else max(masking.hidden, bias.hidden)
     return _masked(scores, replace(masking, visible=(*masking.visible, *visible), hidden=most))

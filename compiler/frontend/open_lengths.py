@@ -21,6 +21,7 @@ from npuc.compiler.frontend.values import (
     Affine,
     Atom,
     Axis,
+    Conjunction,
     Empty,
     Length,
     LengthTest,
@@ -210,6 +211,8 @@ def reshape(operation: Any, read: Read) -> Value:
     axes = axes_of(value)
     if axes is None or isinstance(value, Opaque):
         return value
+    if isinstance(value, Conjunction):
+        return Opaque(operation, "it reshapes an argument and a comparison of positions together")
     if not isinstance(shape, Shape):
         return shape if isinstance(shape, Opaque) else Opaque(operation, "it reshapes to a shape that is not followed")
     sizes = [_size(entry) for entry in shape.sizes]
@@ -245,6 +248,8 @@ def extract(operation: Any, tensor: Value, indices: Sequence[Value], loops: Sequ
     axes = axes_of(tensor)
     if axes is None or isinstance(tensor, Opaque):
         return tensor
+    if isinstance(tensor, Conjunction):
+        return Opaque(operation, "it reads an argument and a comparison of positions together")
     found: list[Axis] = [()] * len(loops)
     used: set[int] = set()
     for size, axis, index in zip(sizes_of(operation.operands[0].type), axes, indices, strict=True):

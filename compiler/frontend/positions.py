@@ -12,7 +12,18 @@ from typing import Any
 from npuc.compiler.frontend.attention import Size
 from npuc.compiler.frontend.constants import element_type
 from npuc.compiler.frontend.number_formats import integer_width
-from npuc.compiler.frontend.values import Affine, Atom, Axes, Inverted, Operand, Positions, Predicate, Splat, Value
+from npuc.compiler.frontend.values import (
+    Affine,
+    Atom,
+    Axes,
+    Conjunction,
+    Inverted,
+    Operand,
+    Positions,
+    Predicate,
+    Splat,
+    Value,
+)
 
 ARITHMETIC = (
     "arith.addi", "arith.subi", "arith.muli", "arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui",
@@ -178,6 +189,8 @@ def logic(operation: Any, operands: Sequence[Value]) -> Value | None:
         left, right = right, left
     if isinstance(right, Splat) and isinstance(left, Predicate | Operand | Inverted):
         return _with_constant(operation.name, left, bool(right.value))
+    if operation.name == "arith.andi" and not (isinstance(left, Predicate) and isinstance(right, Predicate)):
+        return _conjunction(left, right)
     if not isinstance(left, Predicate) or not isinstance(right, Predicate):
         return None
     if operation.name == "arith.andi":
@@ -186,6 +199,18 @@ def logic(operation: Any, operands: Sequence[Value]) -> Value | None:
         neither = both(inverted(left), inverted(right))
         return None if neither is None else inverted(neither)
     return None
+
+
+def _conjunction(left: Value, right: Value) -> Conjunction | None:
+    """An argument, or one with a comparison of positions, where another comparison of positions holds too."""
+    if isinstance(left, Predicate):
+        left, right = right, left
+    if not isinstance(right, Predicate) or right.negated:
+        return None
+    if isinstance(left, Conjunction):
+        together = both(left.predicate, right)
+        return None if together is None else Conjunction(left.operand, together)
+    return Conjunction(left, right) if isinstance(left, Operand) and not left.factors else None
 
 
 def _with_constant(name: str, value: Predicate | Operand | Inverted, constant: bool) -> Value:

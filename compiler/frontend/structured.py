@@ -12,7 +12,7 @@ from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
 from npuc.compiler.frontend.elementwise import elementwise
 from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
-from npuc.compiler.frontend.values import Atom, Axis, Empty, Opaque, OperandProduct, Value, axes_of, describe, with_axes
+from npuc.compiler.frontend.values import Atom, Axis, Empty, Opaque, OperandProduct, Value, axes_of, describe, moved
 
 COMBINERS = {"arith.addf": "sum", "arith.maximumf": "max", "arith.maxnumf": "max", "arith.andi": "and"}
 
@@ -109,11 +109,10 @@ def _from_outside(step: Any, value: Value) -> Value:
 
 
 def _into_loops(nest: LoopNest, value: Value, map_: Any) -> Value:
-    axes = axes_of(value)
-    if axes is None:
-        return value
+    found: Value
     try:
-        return with_axes(value, iteration_axes(axes, map_, nest.dimensions))
+        found = moved(value, lambda axes: iteration_axes(axes, map_, nest.dimensions))
+        return found
     except AxisError as error:
         return Opaque(nest.operation, str(error), error.remedy)
 
@@ -149,8 +148,8 @@ def _finish(nest: LoopNest, number: int, value: Any) -> Value:
         value = Opaque(operation, "its reduction is no sum, maximum or conjunction")
     if isinstance(value, OperandProduct):
         value = element_by_element(operation, value)
-    axes = axes_of(value)
-    return value if axes is None else with_axes(value, result_axes(axes, nest.maps[nest.first_output + number]))
+    found: Value = moved(value, lambda axes: result_axes(axes, nest.maps[nest.first_output + number]))
+    return found
 
 
 def element_by_element(operation: Any, product: OperandProduct) -> Opaque:

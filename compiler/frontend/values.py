@@ -11,7 +11,7 @@ does not vary; two atoms where dimensions were collapsed, as (B, H).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -213,6 +213,18 @@ class Predicate:
 
 
 @dataclass(frozen=True)
+class Conjunction:
+    """i1: where an argument is true and a comparison of positions holds, both over the same dimensions."""
+
+    operand: Operand
+    predicate: Predicate
+
+    @property
+    def axes(self) -> Axes:
+        return self.operand.axes
+
+
+@dataclass(frozen=True)
 class MaskBias:
     """Zero where argument `argument` (i1) is true, or where no form is below zero, and `hidden` elsewhere."""
 
@@ -385,8 +397,8 @@ class Sdpa:
 
 
 Value: TypeAlias = (
-    "Splat | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate | MaskBias"
-    " | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
+    "Splat | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate | Conjunction"
+    " | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
     " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
     " | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | Attended | Sdpa"
@@ -402,6 +414,7 @@ _NAMES = {
     Inverted: "an argument turned round",
     Positions: "positions",
     Predicate: "a comparison of positions",
+    Conjunction: "an argument and a comparison of positions",
     MaskBias: "a mask",
     OperandProduct: "a product of two tensors",
     Scores: "the scores",
@@ -437,3 +450,11 @@ def axes_of(value: Value) -> Axes | None:
 
 def with_axes(value: Any, axes: Axes) -> Any:
     return replace(value, axes=axes) if axes_of(value) is not None else value
+
+
+def moved(value: Any, move: Callable[[Axes], Axes]) -> Any:
+    """The value with its axes moved; what `move` raises goes through."""
+    if isinstance(value, Conjunction):
+        return Conjunction(moved(value.operand, move), moved(value.predicate, move))
+    axes = axes_of(value)
+    return value if axes is None else replace(value, axes=move(axes))

@@ -7,7 +7,7 @@ from typing import Any
 
 from npuc.compiler.frontend.attention import Sizes
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.values import Axes, Axis, Opaque, Value, axes_of, with_axes
+from npuc.compiler.frontend.values import Axes, Axis, Opaque, Value, moved
 
 
 def extract_slice(operation: Any, source: Value) -> Value:
@@ -33,8 +33,8 @@ def _takes_all(operation: Any, shape: Sizes) -> bool:
 
 def _reshaped(value: Value, old: Sizes, new: Sizes) -> Value:
     """Axes after dimensions of one element come or go."""
-    axes = axes_of(value)
-    return value if axes is None else with_axes(value, _squeezed(axes, old, new))
+    found: Value = moved(value, lambda axes: _squeezed(axes, old, new))
+    return found
 
 
 def _squeezed(axes: Axes, old: Sequence[int | None], new: Sequence[int | None]) -> Axes:

@@ -123,6 +123,17 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
     "a wider scale than the lowest number of f16 hides": (
         then(limited(PLACES + CAUSAL + CHOSEN.replace("0xFF800000", "-65504.0")),
              "%c = arith.constant 0.01 : f32; %n = arith.mulf %a, %c : f32" + YIELD), None, "does not hide"),
+    "an argument or causal": (
+        masked(PLACES + CAUSAL + "%both = arith.ori %b, %keep : i1; " + SELECT.replace("%b", "%both"), I1,
+               element="i1"), KEEP, "arith.ori: no step of attention"),
+    "an argument and causal, where scores are hidden": (
+        masked(PLACES + CAUSAL + "%both = arith.andi %b, %keep : i1; "
+               + SELECT.replace("%b, %a, %hidden", "%both, %hidden, %a"), I1, element="i1"), KEEP,
+        "it replaces some scores by what is no mask"),
+    "a mask added, then causal with a billion": (
+        {"scaled": masked(PLUS)["scaled"].replace("%x =", "%x2 =") + "\n"
+         + generic("x", "%x2", CUBE, "%s", CUBE, EACH, PLACES + CAUSAL + CHOSEN.replace("0xFF800000", "-1.0e9"))},
+        MASK, "does not hide a score for certain"),
     "a band with a hole": (constant(HOLED, "i1"), None, "not one number everywhere"),
     "a lower triangle by columns": (
         {"scaled": constant(HIDING, "f32")["scaled"].replace(SQUARE_MAP, "(h, i, j) -> (j, i)")}, None,

@@ -95,6 +95,18 @@ RAISED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None,
         masked(SELECT.replace("%n = arith.select %b, %a, %hidden : f32", "%e = arith.select %b, %a, %hidden : f32; "
                               "%c = arith.constant 2.0 : f32; %n = arith.mulf %e, %c : f32"),
                I1, element="i1"), ("keep", "i1", (2, 64, 64)), {"scale": 0.25}),
+    "an argument and causal": (
+        masked(PLACES + CAUSAL + "%both = arith.andi %b, %keep : i1; " + SELECT.replace("%b", "%both"),
+               I1, element="i1"), ("keep", "i1", (2, 64, 64)), {"causal": True}),
+    "causal, an argument and a window": (
+        masked(PLACES + CAUSAL + "%w = arith.constant 16 : index; %l = arith.addi %j, %w : index; "
+               "%k1 = arith.cmpi slt, %i, %l : index; %b1 = arith.andi %keep, %b : i1; "
+               "%both = arith.andi %k1, %b1 : i1; " + SELECT.replace("%b", "%both"),
+               I1, element="i1"), ("keep", "i1", (2, 64, 64)), {"causal": True, "window": 16}),
+    "a mask added, then causal with the lowest number": (
+        {"scaled": masked(PLUS)["scaled"].replace("%x =", "%x2 =") + "\n"
+         + generic("x", "%x2", CUBE, "%s", CUBE, f"{CUBE_MAP}; {CUBE_MAP}",
+                   PLACES + CAUSAL + CHOSEN.replace("0xFF800000", "-2.38197633E+38"))}, MASK, {"causal": True}),
     "causal": (limited(PLACES + CAUSAL + CHOSEN), None, {"causal": True}),
     "causal, the other way round": (
         limited(PLACES + "%keep = arith.cmpi sgt, %j, %i : index; " + HIDES
