@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edited_examples import EXAMPLES, TORCH, Edit, edited
 from laid_out import LAYOUTS, MASKED_LAYOUTS, laid_out
+from test_frontend_iree_attention import MEANT as IREE
 from test_frontend_same_meaning import SAME_MEANING
 from test_frontend_same_meaning_masks import MASKED_TEXTS
 from test_frontend_softmax_forms import MEANT
@@ -43,6 +44,7 @@ def sources() -> dict[str, str]:
     found |= {f"laid out: {name}": laid_out(*layouts) for name, layouts in LAYOUTS.items()}
     found |= {f"laid out: {name}": laid_out(*layouts, mask=mask) for name, (*layouts, mask) in MASKED_LAYOUTS.items()}
     found |= {f"softmax: {name}": written_out(**pieces) for name, (pieces, _) in MEANT.items()}
+    found |= {f"iree: {name}": text for name, text in IREE.items()}
     found["two results"] = edited(TORCH, *TWO_RESULTS)
     for folder in ("inputs", "cases/mlir/accept"):
         for path in sorted((SHARED / folder).glob("*.mlir*")):

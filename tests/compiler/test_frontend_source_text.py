@@ -61,3 +61,28 @@ def test_the_scale_of_an_attention_that_is_kept_whole_is_read() -> None:
     assert (found.scale, found.mask) == (0.5, "add")
     with pytest.raises(InputError, match="its attribute is_causal is not understood"):
         recognise_bytes(WHOLE.replace("scale = 0.5 : f64", "is_causal = true").encode(), "x.mlir")
+
+
+def test_a_portable_artifact_of_stablehlo_is_read() -> None:
+    from torch_mlir._mlir_libs import _stablehlo
+
+    t, s = "tensor<2x4x4xf32>", "tensor<2x4xf32>"
+    text = f"""func.func @f(%q: {t}, %k: {t}, %v: {t}) -> {t} {{
+      %x = stablehlo.dot_general %q, %k, batching_dims = [0] x [0], contracting_dims = [2] x [2] : ({t}, {t}) -> {t}
+      %low = stablehlo.constant dense<0xFF800000> : tensor<f32>
+      %zero = stablehlo.constant dense<0.0> : tensor<f32>
+      %m = stablehlo.reduce(%x init: %low) applies stablehlo.maximum across dimensions = [2] : ({t}, tensor<f32>) -> {s}
+      %mb = stablehlo.broadcast_in_dim %m, dims = [0, 1] : ({s}) -> {t}
+      %d = stablehlo.subtract %x, %mb : {t}
+      %e = stablehlo.exponential %d : {t}
+      %n = stablehlo.reduce(%e init: %zero) applies stablehlo.add across dimensions = [2] : ({t}, tensor<f32>) -> {s}
+      %nb = stablehlo.broadcast_in_dim %n, dims = [0, 1] : ({s}) -> {t}
+      %p = stablehlo.divide %e, %nb : {t}
+      %o = stablehlo.dot_general %p, %v, batching_dims = [0] x [0], contracting_dims = [2] x [1] : ({t}, {t}) -> {t}
+      return %o : {t}
+    }}"""
+    artifact = _stablehlo.serialize_portable_artifact_str(text, _stablehlo.get_current_version())
+    found = recognise_bytes(artifact, "exported.mlirbc")
+    assert found == recognise_bytes(text.encode(), "exported.mlir") and found.scale == 1.0
+    with pytest.raises(InputError):
+        recognise_bytes(artifact[:200], "cut.mlirbc")

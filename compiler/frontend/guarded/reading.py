@@ -21,6 +21,8 @@ TEXT = "<text>"  # stands for the file, whose name the caller knows
 LONGEST_MESSAGE = 500  # some messages repeat a whole type
 
 PARSING = "parsing"
+# What made bytecode stands behind its magic number and its version.
+MAGIC_BYTES, ARTIFACT = 5, b"StableHLO_v"
 
 
 def read(text: bytes, note: Callable[[str], None]) -> Outcome:
@@ -40,7 +42,9 @@ def read(text: bytes, note: Callable[[str], None]) -> Outcome:
     context = new_context(text)
     try:
         with context:
-            module = ir.Module.parse(text)
+            module = _module(text, context)
+            if module is None:
+                return Refused("is a portable artifact of StableHLO that its reader fails on")
             begin("checking")
             lower(module, begin)
             begin("writing")
@@ -57,6 +61,20 @@ def read(text: bytes, note: Callable[[str], None]) -> Outcome:
         if isinstance(error, UnicodeDecodeError) or "str_from_cstr" in str(error):
             return Died(stage[0], "signal")  # it is the same fault that elsewhere ends the process
         return Fault(traceback.format_exc())
+
+
+def _module(text: bytes, context: Any) -> Any:
+    """Text, bytecode, or a portable artifact of StableHLO, as JAX exports it; None for one that cannot be read."""
+    from torch_mlir import ir
+
+    if text.startswith(ARTIFACT, MAGIC_BYTES):
+        from torch_mlir._mlir_libs import _stablehlo
+
+        try:
+            return _stablehlo.deserialize_portable_artifact(context, text)
+        except ValueError:
+            return None
+    return ir.Module.parse(text)
 
 
 def parses(text: bytes) -> Refused:
