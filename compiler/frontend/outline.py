@@ -102,6 +102,12 @@ class _Reading:
         axes = self.layouts.get(number) or argument_axes(number, sizes_of(type_))
         return Operand(axes, number, source=axes)
 
+    def place(self, value: Any) -> tuple[int, int]:
+        """Where a value is made: arguments first, in their order, and then results in theirs."""
+        if value in self.places:
+            return self.places[value], value.result_number if hasattr(value, "result_number") else 0
+        return -1, self.arguments.index(value)
+
     def run(self) -> None:
         """From the first operation to the last, and again from a leaf whose layout a contraction shows."""
         self._give_arguments()
@@ -201,7 +207,7 @@ def _leaves(user: Any, value: Attended | Sdpa, reading: _Reading) -> bool:
 def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]] | None:
     """The numbers of the leaves under a root, the leaves, and the operations between in their order; None where it
     rests on something else."""
-    numbers = sorted(_arguments(reading.values[root]))
+    numbers = sorted(_arguments(reading.values[root]), key=lambda number: reading.place(reading.leaves[number]))
     leaves = [reading.leaves[number] for number in numbers]
     stops = set(leaves)
     seen: set[Any] = set()

@@ -16,7 +16,7 @@ import ml_dtypes
 import pytest
 
 from npuc.compiler.diagnostics import InputError, NpucError, UsageError
-from npuc.compiler.frontend import Argument, Attention, load, load_file, to_attn_module
+from npuc.compiler.frontend import Argument, Attention, load, load_file, nearby, to_attn_module
 from npuc.passes.attention.supported import check_supported
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,10 +143,13 @@ def test_grouped_open_and_otherwise_laid_out_attention_of_a_front_end_loads(name
     assert load(to_attn_module(found), "printed") == (found,)
 
 
+@pytest.mark.parametrize("few", [nearby.FEW, 0])
 @pytest.mark.parametrize("name", LAYERS)
-def test_the_attention_of_a_layer_is_found(name: str) -> None:
+def test_the_attention_of_a_layer_is_found(name: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearby, "FEW", few)  # operations of functions that are looked at whole
     (found,) = load(text_of(name), name)
     assert {a.name: a.source_shape for a in found.arguments} == LAYERS[name]
+    assert [a.name for a in found.arguments] == list(LAYERS[name])
     assert (found.within, found.function, found.heads, found.kv_heads) == ("main", "main_attention", 4, 2)
     assert found.outlined is not None and load(found.outlined, "outlined") == (replace(found, within=None),)
 
