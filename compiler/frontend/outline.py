@@ -18,6 +18,7 @@ from npuc.compiler.frontend.interpret import execute
 from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
+from npuc.compiler.frontend.print_attn import symbol
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Sdpa, Splat, Value
 
@@ -262,7 +263,7 @@ def _function(name: str, root: Any, leaves: list[Any], operations: list[Any], la
 
     parameters = ", ".join(f"%leaf{n}: {leaf.type}" for n, leaf in enumerate(leaves))
     text = (
-        f"func.func @{name}({parameters}) -> {root.type} {{\n"
+        f"func.func @{symbol(name)}({parameters}) -> {root.type} {{\n"
         f'  %place = "npuc.place"() : () -> {root.type}\n  return %place : {root.type}\n}}'
     )
     module = ir.Module.parse(text)

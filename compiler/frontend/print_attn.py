@@ -31,7 +31,7 @@ def to_attn_module(attention: Attention) -> str:
     ]
     type_ = _type(result, result.source_shape)
     body = "".join(f"  {line}\n" for line in steps)
-    return f"func.func @{_symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
+    return f"func.func @{symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
 
 
 def _equal_lengths(q: Argument, k: Argument) -> list[str]:
@@ -80,7 +80,8 @@ def _type(argument: Argument, shape: Sizes) -> str:
     return tensor_type(argument, shape)
 
 
-def _symbol(name: str) -> str:
+def symbol(name: str) -> str:
+    """A function's name behind `@`, in quotes where MLIR needs them."""
     if re.fullmatch(r"[A-Za-z_][\w$.]*", name, re.ASCII):
         return name
     escaped = (chr(b) if chr(b).isalnum() and b < 128 else f"\\{b:02X}" for b in name.encode())

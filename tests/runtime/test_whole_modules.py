@@ -109,6 +109,11 @@ def test_each_attention_of_a_function_is_a_function_of_its_own() -> None:
     assert all(a.source_shape == (S, E) for attention in found for a in attention.arguments)
 
 
+def test_a_function_of_any_name_is_cut() -> None:
+    (found,) = load(layers(0.25).replace("@model", '@"a layer, \\22one\\22"'), "model.mlir")
+    assert found.function == 'a layer, "one"_attention' and found.within == 'a layer, "one"'
+
+
 def test_a_run_checks_the_whole_function(tmp_path: Path) -> None:
     path = tmp_path / "model.mlir"
     path.write_text(layers(0.25))
