@@ -15,8 +15,8 @@ from npuc.passes.attention.work import Work
 
 # The core program.
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
-BLOCK_FIXED = 155  # lock hand-over, ramps of the loops
-BLOCK_MAC = 1.13  # bundles for one of MACs
+BLOCK_FIXED = 95  # lock hand-over, ramps of the loops
+BLOCK_MAC = 1.125  # bundles for one of MACs
 BLOCK_VECTOR = 26.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
 ACCURATE = 14.2  # more for them by the recipe
 SOFTCAP = 47.0  # where they are capped

@@ -74,6 +74,14 @@ class Shape:
         return self.queries // 4
 
     @property
+    def unrolled_pairs(self) -> int:
+        """Pairs of groups whose loops follow each other without a jump; of short heads, whose loops are straight code,
+        each is by itself, as registers do not suffice for more."""
+        return next(
+            count for count in (4, 2, 1) if self.groups % (2 * count) == 0 and (count == 1 or self.head_dim >= 32)
+        )
+
+    @property
     def key_tiles(self) -> int:
         return self.keys // 4
 

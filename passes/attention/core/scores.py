@@ -28,26 +28,29 @@ def compute_scores(k: Context, keys: Reg) -> None:
     if shape.softcap or not shape.adjusted:
         limit = call_x(k, "narrow" if shape.softcap else "threshold")
         b.constant(k.registers["flag"], 0)
-    pairs, pair_bytes = k.scalar(shape.groups // GROUPS, "score_pairs"), b.m("score_pair")
+    unrolled = 1 if shape.adjusted else shape.unrolled_pairs  # such programs are long as they are
+    pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
     b.constant(pair_bytes, GROUPS * shape.key_tiles * TILE)
     operands = _Operands(k, keys)
     references = None if shape.adjusted else _References(k)
+    # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
+    tiles = [[b.bm(f"u{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
     with b.counted_loop(pairs, "score_pairs"):
-        tiles = [[b.bm(f"u{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
-        if references is None:
-            _clear(k, tiles)
-        else:
-            references.spread(tiles)
-        _multiply(k, tiles, operands)
-        operands.advance()
-        if references is not None:
-            references.skip(pairs)
-            references.load()
-        for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
-            k.store_at(tile, scores, TILE * place, "scores")
-        b.add(isa.PADDA_lda_ptr_inc_idx(scores, pair_bytes))
-        if limit is not None:
-            _test(k, tiles, limit)
+        for pair in range(unrolled):
+            if references is None:
+                _clear(k, tiles)
+            else:
+                references.spread(tiles)
+            _multiply(k, tiles, operands)
+            operands.advance()
+            if references is not None:
+                references.skip(pairs if pair == unrolled - 1 else None)
+                references.load()
+            for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
+                k.store_at(tile, scores, TILE * place, "scores")
+            b.add(isa.PADDA_lda_ptr_inc_idx(scores, pair_bytes))
+            if limit is not None:
+                _test(k, tiles, limit)
 
 
 def _clear(k: Context, tiles: list[list[Reg]]) -> None:
@@ -70,9 +73,13 @@ class _References:
             for tile in group:
                 self.k.move(tile, reference)
 
-    def skip(self, left: Reg) -> None:
-        """On to the next pair, or at the last of those `left` to the same again."""
+    def skip(self, left: Reg | None) -> None:
+        """On to the next pair, or in the last of the passes `left` to the same again."""
         b, step, by = self.k.b, self.k.b.m("state_step"), self.k.b.r("state_step")
+        if left is None:
+            b.constant(step, GROUPS * STATE.nbytes)
+            b.add(isa.PADDA_lda_ptr_inc_idx(self.state, step))
+            return
         more = self.k.sum(left, -1, "pairs_more")
         b.add(isa.NEZ(more, more))
         b.add(isa.MUL_mul_r_rr(by, more, self.k.scalar(GROUPS * STATE.nbytes, "state_pair")))

@@ -24,37 +24,43 @@ def accumulate_values(k: Context, values: Reg) -> None:
     outputs = b.r("o_address")
     b.constant(outputs, k.address("o"))
     group_stride = k.scalar(group_bytes, "o_stride")
-    pairs = k.scalar(shape.groups // 2, "pairs")
+    unrolled = shape.unrolled_pairs
+    pairs = k.scalar(shape.groups // 2 // unrolled, "pairs")
     mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
     on = b.m("v_on")
     b.constant(on, steps * TILE - HALF)
     beside = [b.dj("o_beside"), b.dj("o_beside_upper")]
     for register, offset in zip(beside, (0, HALF), strict=True):
         b.constant(register, group_bytes + offset)
+    p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
+    tiles, load, store = [b.p(f"p_v{s}") for s in range(steps)], b.p("p_o_load"), b.p("p_o_store")
+    # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
+    # A register for each link of a chain: none is held longer than from one MAC to the next.
+    o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
+    v = [b.x("v") for s in range(steps)]
     with b.counted_loop(pairs, "value_pairs"):
-        p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
-        for g in range(2):
-            for s in range(steps):
-                tile = b.x("p_key_by_query")
-                k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
-                b.add(isa.VSHUFFLE(p[g][s], tile, tile, mode))
-        tiles = [k.pointer_from(k.sum(values, TILE * s), f"p_v{s}") for s in range(steps)]
-        load, store = k.pointer_from(outputs, "p_o_load"), k.pointer_from(outputs, "p_o_store")
-        for _ in range(2):
-            b.add(isa.ADD(outputs, outputs, group_stride))
-        with b.hardware_loop(shape.output_tiles, "values"):
-            # A register for each link of a chain: none is held longer than from one MAC to the next.
-            o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
-            _o(k, O_LOADS, [o[g][0] for g in range(2)], load, beside)
-            for s in range(steps):
-                tile = b.x("v")
-                lower = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(tile.lo, tiles[s], HALF)
-                b.add(lower, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-                upper = isa.VLDA_dmw_lda_w_ag_pstm_nrm(tile.hi, tiles[s], on)
-                b.add(upper, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
-                for g in range(2):
-                    b.add(isa.VMAC_F_vmac_bm_core_dense(o[g][s + 1], o[g][s], p[g][s], tile, k.registers["matmul"]))
-            _o(k, O_STORES, [o[g][steps] for g in range(2)], store, beside)
+        for _ in range(unrolled):
+            for g in range(2):
+                for s in range(steps):
+                    tile = b.x("p_key_by_query")
+                    k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
+                    b.add(isa.VSHUFFLE(p[g][s], tile, tile, mode))
+            for s, pointer in enumerate(tiles):
+                b.add(isa.MOV_mv_scl(pointer, k.sum(values, TILE * s)))
+            for pointer in (load, store):
+                b.add(isa.MOV_mv_scl(pointer, outputs))
+            for _ in range(2):
+                b.add(isa.ADD(outputs, outputs, group_stride))
+            with b.hardware_loop(shape.output_tiles, "values"):
+                _o(k, O_LOADS, [o[g][0] for g in range(2)], load, beside)
+                for s in range(steps):
+                    lower = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(v[s].lo, tiles[s], HALF)
+                    b.add(lower, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+                    upper = isa.VLDA_dmw_lda_w_ag_pstm_nrm(v[s].hi, tiles[s], on)
+                    b.add(upper, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
+                    for g in range(2):
+                        b.add(isa.VMAC_F_vmac_bm_core_dense(o[g][s + 1], o[g][s], p[g][s], v[s], k.registers["matmul"]))
+                _o(k, O_STORES, [o[g][steps] for g in range(2)], store, beside)
 
 
 def _o(
