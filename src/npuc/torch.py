@@ -1,7 +1,7 @@
 """npuc in PyTorch: `pip install 'npuc[torch]'`.
 
 sdpa: the operation `torch.ops.npuc.sdpa`. on_npu: a context in which scaled_dot_product_attention runs on npuc.
-compile_graph: the backend of `torch.compile(model, backend="npuc")`. collect, Statistics, LayerStatistics: what served.
+compile_exported: the kernel of a program of torch.export; to_mlir: its text. compile_graph: the backend of `torch.compile(model, backend="npuc")`. collect, Statistics, LayerStatistics: what served.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ except ModuleNotFoundError as error:
 
 from npuc.runtime.frameworks.served import LayerStatistics, Statistics, collect
 from npuc.runtime.frameworks.torch_compile import compile_graph
+from npuc.runtime.frameworks.torch_export import compile_exported, to_mlir
 from npuc.runtime.frameworks.torch_mode import on_npu
 from npuc.runtime.frameworks.torch_operation import sdpa
 
-__all__ = ["LayerStatistics", "Statistics", "collect", "compile_graph", "on_npu", "sdpa"]
+__all__ = ["LayerStatistics", "Statistics", "collect", "compile_exported", "compile_graph", "on_npu", "sdpa", "to_mlir"]
 
 # What is installed names its backend to torch.compile by an entry point; a source tree on the path has none.
 if not entry_points(group="torch_dynamo_backends", name="npuc"):
