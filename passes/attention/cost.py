@@ -16,14 +16,16 @@ from npuc.passes.attention.work import Work
 # The core program.
 MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
 BLOCK_FIXED = 95  # lock hand-over, ramps of the loops
+BLOCK_RAMPS = 30  # more for each of the two loops, scores' and values', whose ramps do not overlap
 BLOCK_MAC = 1.125  # bundles for one of MACs
 BLOCK_VECTOR = 26.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
 ACCURATE = 14.2  # more for them by the recipe
 SOFTCAP = 47.0  # where they are capped
 MASK, MASK_PART = 7.0, 8.4  # with a mask, and each of its parts
+MASK_CAPPED = 22.0  # and more where they are capped
 PARTIAL_BLOCK = 16.3  # and in a block that limits hide in part
 PARTIAL_WALKED = 14.5  # where a mask has them walked over in any case
-AGAIN = 0.5  # of a block's cycles, its scores
+PARTIAL_CAPPED = 60.0  # and more where they are capped besides, once more
 HIDDEN_BLOCK = 90  # a block that no row sees
 ITEM_FIXED = 212
 ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided, first references
@@ -63,8 +65,12 @@ def block_cycles(tiles: Tiles) -> int:
     macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
     per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     per_score += ACCURATE if tiles.recipe == "accurate" else 0.0
-    per_score += MASK + tiles.mask_parts * MASK_PART if tiles.mask_parts else 0.0
-    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * per_score + BLOCK_FIXED)
+    if tiles.mask_parts:
+        per_score += MASK + tiles.mask_parts * MASK_PART + MASK_CAPPED * tiles.capped
+    # As core/scores.py and core/values.py unroll them.
+    apart = 2 if tiles.head_dim < 32 else 1 if tiles.capped or tiles.mask_parts else 0
+    fixed = BLOCK_FIXED + BLOCK_RAMPS * apart
+    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * per_score + fixed)
 
 
 def stream_cycles(tiles: Tiles) -> int:
@@ -92,13 +98,6 @@ def mask_bytes(tiles: Tiles) -> int:
     return CORES_PER_COLUMN * tiles.query_block * tiles.key_block * tiles.mask_parts * ELEMENT_BYTES
 
 
-def edge_cycles(tiles: Tiles) -> int:
-    """What a block takes longer where the core's rows see it in part, or for the first time: with a mask its scores are
-    made once more."""
-    again = AGAIN * block_cycles(tiles) if tiles.mask_parts else 0.0
-    return round(again + partial_cycles(tiles))
-
-
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
     columns = ITEM_COLUMN if tiles.mask_parts else 0.0
@@ -107,7 +106,7 @@ def item_cycles(tiles: Tiles) -> int:
 
 def partial_cycles(tiles: Tiles) -> int:
     """What a block takes longer where the core's rows see it in part."""
-    per_score = PARTIAL_WALKED if tiles.mask_parts else PARTIAL_BLOCK
+    per_score = PARTIAL_WALKED + PARTIAL_CAPPED * tiles.capped if tiles.mask_parts else PARTIAL_BLOCK
     return round(per_score * tiles.query_block * tiles.key_block / 32)
 
 

@@ -18,6 +18,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention import cost
 from npuc.passes.attention.call import call_of
+from npuc.passes.attention.core.parameters import AHEAD, Word
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
@@ -102,10 +103,18 @@ class Group:
         self.started = 0.0
         self.end = self.free = 0.0  # of the last item's blocks; when its output has left the cores
         self.outputs: dict[int, list[float]] = {column: [] for column in self.columns}  # when items' output is out
+        self._made: float | None = None  # when the last item's output would leave if the next one's Q did not come
         self._steps = self._work()
 
     def follow(self) -> None:
         next(self._steps, None)
+
+    def output(self, column: int, number: int) -> float:
+        """When the output of the column's item `number` is out."""
+        self.follow()
+        if number == len(self.outputs[column]):  # the next item's tasks wait for its token
+            self._leaves(0.0)
+        return self.outputs[column][number]
 
     def _work(self) -> Iterator[None]:
         """Goes on to where a task is missing."""
@@ -119,7 +128,11 @@ class Group:
             while any(lane.words < words for lane, words in queries):
                 yield
             if tiles.split:
-                loaded = max(self._passed(lane, words // clock.block_words) for lane, words in queries)
+                loaded = 0.0
+                for lane, words in queries:
+                    after = 0.0 if clock.ahead else loaded  # then all blocks of one channel are taken first
+                    loaded = max(loaded, self._passed(lane, words // clock.block_words, after))
+                self._leaves(loaded)  # it is made as the next item's Q is taken
                 self.free -= core_words  # the last output leaves while the first block's scores are made
             else:
                 arrived = max(lane.take(words, 0.0) for lane, words in queries)
@@ -127,19 +140,27 @@ class Group:
             begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
             yield from self._blocks(item, begin)
             self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
-            for out in self.outputs.values():
-                before = out[-1] if out else 0.0
-                # Cores get their rows one after the other, and end so: the last one's output follows the others'.
-                out.append(max(self.free + FORWARD + core_words, before + clock.output_words))
+            self._made = self.free
+            if not tiles.split:
+                self._leaves(0.0)
 
-    def _passed(self, lane: Lane, blocks: int) -> float:
+    def _leaves(self, not_before: float) -> None:
+        """The last item's output, once; cores get their rows one after the other, and end so."""
+        if self._made is None:
+            return
+        words = self.clock.output_words
+        leaves, self._made = max(self._made, not_before) + FORWARD + words // CORES_PER_COLUMN, None
+        for out in self.outputs.values():
+            out.append(max(leaves, (out[-1] if out else 0.0) + words))
+
+    def _passed(self, lane: Lane, blocks: int, after: float) -> float:
         """When the cores have taken the blocks of an item's Q on a channel, which they do as the last one's output is
-        made; each comes by way of the memory tile, and to where the one before the last was."""
+        made, and not before `after`; each comes by way of the memory tile, and to where the one before the last was."""
         words, arrived = self.clock.block_words, 0.0
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
         for _ in range(blocks):
             arrived = max(lane.take(words, recent[0]) + FORWARD, arrived, recent[-2]) + words
-            recent = [*recent[1:], max(arrived, self.end, self.started)]
+            recent = [*recent[1:], max(arrived, self.end, self.started, after)]
         return recent[-1]
 
     def _blocks(self, item: Item, begin: float) -> Iterator[None]:
@@ -152,7 +173,7 @@ class Group:
         call = clock.work.call
         if call.window < min(tiles.rows, call.key_length) and not clock.hidden(item):
             # Of the cores that take a block together, to some it is the first or the last that their rows see.
-            compute += cost.edge_cycles(tiles)
+            compute += cost.partial_cycles(tiles)
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
         end, rest = begin, item.end - item.first
         while rest:
@@ -176,6 +197,7 @@ class Clock:
 
     def __init__(self, tiles: Tiles, work: Work) -> None:
         self.tiles, self.work, self.time = tiles, work, 0.0
+        self.ahead = False  # whether cores take an item's Q while they make the last one's output
         row_words = tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
         rows = CORES_PER_COLUMN * tiles.query_block
         self.output_words = rows * row_words
@@ -211,6 +233,8 @@ class Clock:
             if row == geometry.SHIM_ROW:
                 number = (offset - geometry.bd_offset("shim", 0)) // geometry.BD_STRIDE
                 self._descriptors[column, number] = operation.words
+            elif row != geometry.MEMTILE_ROW:
+                self.ahead = bool(operation.words[Word.FLAGS] & AHEAD)
             self.time += COSTS.block_write + max(0, len(operation.words) - COSTS.block_words) * COSTS.block_word
         elif isinstance(operation, txn.Write):
             column, row, offset = geometry.split_address(operation.address)
@@ -242,9 +266,9 @@ class Clock:
         """When the task ends whose token is the channel's next."""
         group, token = self.group(column), self._tokens[column, channel]
         self._tokens[column, channel] += 1
-        group.follow()
         if channel == OUTPUT:
-            return group.outputs[column][self._sent[column][token] // self.output_words - 1]
+            return group.output(column, self._sent[column][token] // self.output_words - 1)
+        group.follow()
         return self.lanes[column, channel].end(token)
 
     def hidden(self, item: Item) -> bool:

@@ -214,8 +214,8 @@ NEAR_MISSES: dict[str, tuple[dict[str, str], str]] = {
         {"scaled": scores("%e = arith.mulf %a, %scale : f32; %n = arith.mulf %e, %e : f32" + YIELD)},
         "linalg.generic: it multiplies two tensors element by element: the scores and the scores",
     ),
-    "a softcap": (
-        {"scaled": scores("%e = arith.mulf %a, %scale : f32; %n = math.tanh %e : f32" + YIELD)},
+    "a hyperbolic tangent of one": (
+        {"scaled": scores("%t = math.tanh %a : f32; %n = math.tanh %t : f32" + YIELD)},
         "math.tanh: no step of attention that is recognised on the scores",
     ),
     "a scale that is divided by zero": (
