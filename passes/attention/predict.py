@@ -145,11 +145,13 @@ class Group:
                 self._leaves(0.0)
 
     def _leaves(self, not_before: float) -> None:
-        """The last item's output, once; cores get their rows one after the other, and end so."""
+        """The last item's output, once: of all cores of a column one after the other, which end at once where their
+        rows come together, else one after the other as their rows came."""
         if self._made is None:
             return
         words = self.clock.output_words
-        leaves, self._made = max(self._made, not_before) + FORWARD + words // CORES_PER_COLUMN, None
+        last = words if self.clock.tiles.split else words // CORES_PER_COLUMN
+        leaves, self._made = max(self._made, not_before) + FORWARD + last, None
         for out in self.outputs.values():
             out.append(max(leaves, (out[-1] if out else 0.0) + words))
 
