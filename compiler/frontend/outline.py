@@ -19,6 +19,7 @@ from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import symbol
+from npuc.compiler.frontend.replace import replace_operands
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Sdpa, Splat, Value
 
@@ -273,20 +274,8 @@ def _function(name: str, root: Any, leaves: list[Any], operations: list[Any], la
     point = ir.InsertionPoint(place)
     for operation in operations:
         copy = operation.clone(ip=point)
-        _replace_operands(copy, mapped)
+        replace_operands(copy, mapped)
         mapped.update(zip(operation.results, copy.results, strict=True))
     place.results[0].replace_all_uses_with(mapped[root])
     place.erase()
     return Outlined(name, module, tuple(leaves), root, layouts)
-
-
-def _replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
-    waiting = [operation]
-    while waiting:
-        at = waiting.pop()
-        for n, operand in enumerate(at.operands):
-            if operand in mapped:
-                at.operands[n] = mapped[operand]
-        for region in at.regions:
-            for block in region.blocks:
-                waiting += [view.operation for view in block.operations]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
+from npuc.compiler.frontend.replace import replace_operands
 
 NAME = "iree_linalg_ext.attention"
 
@@ -127,7 +128,7 @@ def _replace(operation: Any, parts: _Parts) -> None:
                 result = mapped[step.operands[0]]
                 break
             copy = step.clone(ip=point)
-            _replace_operands(copy, mapped)
+            replace_operands(copy, mapped)
             mapped.update(zip(step.results, copy.results, strict=True))
         operation.results[0].replace_all_uses_with(result)
         operation.erase()
@@ -138,18 +139,6 @@ def _placed(text: str, location: str) -> str:
     lines = text.splitlines()
     opens = ("{", ":", "}")  # a function's or a nest's header, a block's, the function's end
     return "\n".join(line if line.endswith(opens) else f"{line} {location}" for line in lines)
-
-
-def _replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
-    waiting = [operation]
-    while waiting:
-        at = waiting.pop()
-        for n, operand in enumerate(at.operands):
-            if operand in mapped:
-                at.operands[n] = mapped[operand]
-        for region in at.regions:
-            for block in region.blocks:
-                waiting += [view.operation for view in block.operations]
 
 
 def _text(parts: _Parts) -> str:
