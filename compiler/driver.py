@@ -163,10 +163,13 @@ def compile_description(
 
 
 def text_of(data: bytes, file: str) -> str:
-    """MLIR text, of what may be compressed or bytecode."""
-    from npuc.compiler.frontend.source_text import source_text
+    """MLIR text, of what may be compressed or bytecode: both begin with bytes that are no UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        from npuc.compiler.frontend.source_text import source_text
 
-    return source_text(data, file)
+        return source_text(data, file)
 
 
 def _recognise(text: str, file: str, function: str | None, after: AfterPass | None = None) -> Attention:

@@ -91,6 +91,24 @@ def test_two_processes_compile_into_one_cache_at_once(source, tmp_path):
     assert code == 0 and json.loads(out)["cached"]
 
 
+def test_a_compiled_file_is_found_without_the_compiler(source, tmp_path):
+    """Each of these modules takes longer to import than all else that the command does then."""
+    environment = {**os.environ, "NPUC_CACHE_DIR": str(tmp_path / "cache")}
+    words = ["compile", str(source), "-o", str(tmp_path / "k.xclbin")]
+    assert run(*words, env=environment)[0] == 0
+    text = f"""
+import sys
+from npuc.compiler import cli
+
+try:
+    cli.main({words!r})
+finally:
+    print(*(name for name in ("numpy", "npuc.compiler.frontend", "npuc.passes.pipeline") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and done.stdout.endswith("(cached)\n\n")
+
+
 # standard output
 
 
