@@ -172,7 +172,7 @@ class KernelFile(DescribedKernel):
         """Words between rows of Q, K and V that descriptors can step over."""
         from npuc.passes.attention.transfers import LONGEST_STEP
 
-        return LONGEST_STEP // (1 if self.plan.split else self.plan.key_block)
+        return LONGEST_STEP // self.plan.keys_stepped
 
     @property
     def mask_copy(self) -> MaskCopy:

@@ -114,6 +114,11 @@ class Plan:
         return shared_out(self.rows_per_item, self.key_block)
 
     @property
+    def keys_stepped(self) -> int:
+        """Rows of K and V that a descriptor steps over at once: a block's, where the two take turns."""
+        return 1 if self.split else self.key_block
+
+    @property
     def query_chunks(self) -> int:
         """Blocks of the mask's shape in which Q travels, where there is a mask: chunk c holds the columns from
         min(c * key_block, head_dim - key_block) on."""

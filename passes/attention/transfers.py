@@ -126,11 +126,10 @@ def without_keys(operands: Operands, copy: MaskCopy, first: int) -> Operands:
 
 def check_strides(plan: Plan, operands: Operands) -> None:
     """ResourceError when a step does not fit a descriptor; such arrays are copied first."""
-    stepped = 1 if plan.split else plan.key_block
     for name, operand, rows in (
         ("Q", operands.q, 1),
-        ("K", operands.k, stepped),
-        ("V", operands.v, stepped),
+        ("K", operands.k, plan.keys_stepped),
+        ("V", operands.v, plan.keys_stepped),
         ("O", operands.o, 1),
         *([("the mask", operands.mask, 1)] if operands.mask is not None else []),
     ):
