@@ -164,14 +164,18 @@ def _open_shape(argument: Argument) -> Sizes:
     )
 
 
+def belong_together(q: Sequence[int], k: Sequence[int], v: Sequence[int]) -> bool:
+    """Whether shapes are those of one attention: they agree but for heads, the two lengths, and the width of v."""
+    return len({len(q), len(k), len(v)}) == 1 and q[:-3] == k[:-3] and q[-1] == k[-1] and k[:-1] == v[:-1]
+
+
 def _described(arrays: dict[str, np.ndarray], *, scale: float | None, **rules: Any) -> Attention:
     """The attention of these arrays; heads of different widths are padded to the wider ones (`_fitted`)."""
     q, k, v = (arrays[name].shape for name in ("q", "k", "v"))
     for name, shape in (("q", q), ("k", k), ("v", v)):
         if len(shape) not in RANKS:
             raise InputError(f"{name} has {len(shape)} dimensions", remedy=f"expected {' or '.join(RANKS.values())}")
-    # All must agree but for the number of heads, the two lengths, and the width of v.
-    if len({len(q), len(k), len(v)}) > 1 or q[:-3] != k[:-3] or q[-1] != k[-1] or k[:-1] != v[:-1]:
+    if not belong_together(q, k, v):
         raise InputError(f"q {list(q)}, k {list(k)} and v {list(v)} do not belong together")
     if 0 in (*q, *k, *v):
         raise InputError(f"q {list(q)}, k {list(k)} or v {list(v)} is empty")

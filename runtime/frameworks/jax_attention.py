@@ -46,9 +46,7 @@ def attention(
 
 
 def _result(q: jax.Array, k: jax.Array, v: jax.Array, *_: jax.Array) -> jax.ShapeDtypeStruct:
-    shapes = q.shape, k.shape, v.shape
-    alike = len({len(shape) for shape in shapes}) == 1 and 2 <= q.ndim <= 4
-    if not alike or q.shape[:-3] != k.shape[:-3] or q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1]:
+    if not (2 <= q.ndim <= 4 and on_demand.belong_together(q.shape, k.shape, v.shape)):
         raise InputError(f"q {list(q.shape)}, k {list(k.shape)} and v {list(v.shape)} do not belong together")
     return jax.ShapeDtypeStruct((*q.shape[:-1], v.shape[-1]), q.dtype)
 

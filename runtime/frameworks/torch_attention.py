@@ -182,8 +182,6 @@ def _with_softcap(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, rules
 
 def require_attention(query: Tensor, key: Tensor, value: Tensor) -> None:
     """Raises InputError where the tensors' shapes are not those of one attention."""
-    shapes = [tuple(tensor.shape) for tensor in (query, key, value)]
-    q, k, v = shapes
-    alike = len({len(s) for s in shapes}) == 1 and 2 <= len(q) <= 4
-    if not alike or q[:-3] != k[:-3] or q[-1] != k[-1] or k[:-1] != v[:-1]:
+    q, k, v = (tuple(tensor.shape) for tensor in (query, key, value))
+    if not (2 <= len(q) <= 4 and on_demand.belong_together(q, k, v)):
         raise InputError(f"query {list(q)}, key {list(k)} and value {list(v)} do not belong together")
