@@ -423,6 +423,7 @@ def test_the_summary_says_kernel_backend_and_check(npuc, tmp_path):
 def test_doctor_gives_each_finding_a_remedy(npuc):
     code, out, _ = npuc("doctor", "--json")
     report = json.loads(out)
-    assert code == 0 and {f["name"] for f in report["findings"]} == {"system", "driver", "device", "xrt"}
+    assert code == (0 if report["npu_usable"] else 4)
+    assert {f["name"] for f in report["findings"]} >= {"system", "pci", "driver", "device", "xrt"}
     assert all(f["ok"] or f["remedy"] for f in report["findings"])
-    assert npuc("doctor")[0] == 0
+    assert npuc("doctor")[0] == code

@@ -2,72 +2,41 @@
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import platform
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
 
 import click
 
 
-@dataclass(frozen=True)
-class Finding:
-    """name: what was looked at. ok: whether it is as needed. finding: what is there. remedy: what would help."""
-
-    name: str
-    ok: bool
-    finding: str
-    remedy: str | None = None
-
-
-def _system() -> Finding:
-    found = f"{platform.system()} on {platform.machine()}"
-    ok = platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64")
-    return Finding("system", ok, found, None if ok else "the NPU is driven from Linux on x86-64; elsewhere emulate")
-
-
-def _driver_module() -> Finding:
-    ok = os.path.isdir("/sys/module/amdxdna")
-    remedy = "Linux 6.14 or later with CONFIG_DRM_ACCEL_AMDXDNA, or amdxdna of AMD's xdna-driver; modprobe it"
-    return Finding("driver", ok, "amdxdna is loaded" if ok else "amdxdna is not loaded", None if ok else remedy)
-
-
-def _device_node() -> Finding:
-    nodes = sorted(glob.glob("/dev/accel/accel*"))
-    if not nodes:
-        remedy = "enable the NPU (IPU) in the firmware set-up and load amdxdna"
-        return Finding("device", False, "no /dev/accel/accel*", remedy)
-    usable = [node for node in nodes if os.access(node, os.R_OK | os.W_OK)]
-    if not usable:
-        return Finding("device", False, f"{nodes[0]} may not be opened", "join its group: usermod -aG render $USER")
-    return Finding("device", True, f"{usable[0]} may be opened")
-
-
-def _xrt() -> Finding:
-    from npuc.runtime.backends.xrt import unavailable_reason
-
-    reason = unavailable_reason()
-    if reason is None:
-        return Finding("xrt", True, "pyxrt finds an npu1 device")
-    return Finding("xrt", False, reason, "install XRT with the XDNA plugin, and put its pyxrt on PYTHONPATH")
-
-
-CHECKS: tuple[Callable[[], Finding], ...] = (_system, _driver_module, _device_node, _xrt)
-
-
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print {npu_usable, findings[{name, ok, finding, remedy}]}.")
-def command(as_json: bool) -> None:
-    """Say what this machine lacks to run on an NPU, each finding with its remedy. Emulation needs none of it."""
-    findings = [check() for check in CHECKS]
-    usable = all(finding.ok for finding in findings)
-    if as_json:
-        click.echo(json.dumps({"npu_usable": usable, "findings": [asdict(finding) for finding in findings]}))
-        return
-    for finding in findings:
-        click.echo(f"{'ok     ' if finding.ok else 'missing'} {finding.name}: {finding.finding}")
-        if finding.remedy:
-            click.echo(f"        {finding.remedy}")
-    click.echo("kernels run on the NPU" if usable else "kernels run emulated")
+@click.option("--root", metavar="DIR", help="Read a captured system tree (made by --capture) instead of this machine.")
+@click.option("--capture", metavar="DIR", help="Write what doctor reads here into DIR, a new folder, without secrets.")
+@click.option("-o", "output", metavar="REPORT.json", help="Write the report there too, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def command(root: str | None, capture: str | None, output: str | None, as_json: bool) -> None:
+    """Say what this machine lacks to run on an NPU, each finding with its remedy. Emulation needs none of it.
+
+    Exit code 0 only when an NPU would run, 4 otherwise.
+
+    JSON: npu_usable, ways{amdxdna xrt} (through the driver itself, and through XRT), findings[name ok finding remedy
+    evidence blocks severity]. blocks: the ways that do not work for it.
+    """
+    from npuc.compiler.files import write_bytes
+    from npuc.compiler.outputs import check_outputs
+    from npuc.runtime.doctor.capture import write_tree
+    from npuc.runtime.doctor.captured import tree
+    from npuc.runtime.doctor.diagnose import diagnose
+    from npuc.runtime.doctor.recording import Recording
+    from npuc.runtime.doctor.render import rendered
+    from npuc.runtime.doctor.system import LiveSystem
+
+    check_outputs([], {"-o": output, "--json": "-" if as_json else None})
+    system = Recording(tree(root) if root is not None else LiveSystem())
+    diagnosis = diagnose(system)
+    if capture is not None:
+        write_tree(system, capture)
+    report = (json.dumps(diagnosis.as_json(), indent=1) + "\n").encode()
+    if output is not None:
+        write_bytes(output, report)
+    click.echo(json.dumps(diagnosis.as_json()) if as_json else rendered(diagnosis))
+    if not diagnosis.usable:
+        raise SystemExit(4)
