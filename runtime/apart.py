@@ -67,6 +67,23 @@ def check() -> None:
         raise Stopped
 
 
+class StopRequest:
+    """By which another thread stops the work of one."""
+
+    stop = False
+
+
+def run_until(request: StopRequest, act: Callable[[], T]) -> T:
+    """What `act`, done by this thread, returns or raises; Stopped at its next `check` once the request is made."""
+    before = getattr(_here, "work", None)
+    _here.work = request
+    try:
+        check()
+        return act()
+    finally:
+        _here.work = before
+
+
 def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
     """What `act` returns or raises. An exception that a signal's handler raises meanwhile stops it at its next `check`.
 
@@ -81,7 +98,7 @@ def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
     run = contextvars.copy_context().run
     thread = threading.Thread(target=run, args=(work.run,), name="npuc-run", daemon=True)
     try:
-        _start(thread)
+        start_thread(thread)
         while not work.wait(GLANCE):
             interrupts.check()
             meanwhile()
@@ -98,7 +115,8 @@ def run_apart(act: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
         del work  # its error's traceback refers to this frame
 
 
-def _start(thread: threading.Thread) -> None:
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread whose stack is large enough for native code."""
     before = threading.stack_size(STACK)
     try:
         thread.start()

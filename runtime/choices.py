@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, get_args
 
-BackendName: TypeAlias = Literal["auto", "xrt", "emulator", "reference", "gpu"]
+BackendName: TypeAlias = Literal["auto", "xrt", "amdxdna", "emulator", "reference", "gpu"]
 FallbackName: TypeAlias = Literal["gpu", "reference", "emulator"]
 MachineName: TypeAlias = Literal["phoenix", "8945hs", "8700g"]
 EngineName: TypeAlias = Literal["native", "interpreter"]

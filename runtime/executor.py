@@ -103,7 +103,8 @@ def load(
 
     For 'reference' and 'gpu' a .mlir file is recognised, not compiled: they take what kernels do not support.
 
-    backend: 'auto' (the NPU when one works, else the emulator), 'xrt', 'emulator', 'reference' or 'gpu'.
+    backend: 'auto' (the NPU when one works, else the emulator), 'xrt' or 'amdxdna' (the NPU through XRT or through its
+    driver), 'emulator', 'reference' or 'gpu'.
     fallback: what serves a call, in order, when kernels do not support it or the device fails: of 'gpu', 'reference',
     'emulator'; () raises UnsupportedError or BackendError instead. kernel: which one, of a file that holds several.
     dims: the sizes that the source leaves open, by name (B, S, Skv). machine, clock (GHz, the machine's own for None),

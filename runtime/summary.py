@@ -12,6 +12,10 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.runtime.judgement import CheckResult
 from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
 
+NPU_BACKENDS = ("xrt", "amdxdna")
+# facts/silicon/silicon.md section 9: one-shot runs through the host's interface, measured on npu1.
+DISPATCH = "the host's dispatch adds 0.11 to 0.16 ms to each call"
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -62,12 +66,19 @@ class RunSummary:
             share = report.utilization(self.macs, self.attention.precision)
             if share is not None:  # a run of no cycles has none
                 lines.append(f"utilization  {share:.1%} of 16 cores' {peak:,} MACs a cycle{mark}")
+        elif report.emulated:
+            lines.append(f"time         {milliseconds(report.seconds)} of this machine, to emulate")
         else:
-            lines.append(f"time         {milliseconds(report.seconds)}, measured")
+            lines.append(f"time         {milliseconds(report.seconds)}, measured{_dispatch(report.backend)}")
         if self.check is not None:
             lines.append(f"check        {check_line(self.check)}")
         lines += [f"written      {name} to {file}" for name, file in self.files.items()]
         return "\n".join(lines) + "\n"
+
+
+def _dispatch(backend: str) -> str:
+    """What of a measured time is none of the array's."""
+    return f"; {DISPATCH}" if backend in NPU_BACKENDS else ""
 
 
 def profile_text(report: RunReport) -> str:

@@ -29,7 +29,7 @@ CHOICES = {
     ("compile", "stage"): set("attn plan asm elf txn npua pdi xclbin".split()),
     ("compile", "target"): {"npu1"},
     ("compile", "precision"): {"bf16", "int8"},
-    ("run", "backend"): {"auto", "xrt", "emulator", "reference"},
+    ("run", "backend"): {"auto", "xrt", "amdxdna", "emulator", "reference"},
     ("run", "machine"): {"phoenix", "8945hs", "8700g"},
 }
 
@@ -121,6 +121,7 @@ WRONG = [
     (3, ["run", "k.xclbin", "--input", "missing.npz", *EMULATED]),
     (3, ["run", "k.xclbin", "--output", "o=missing/o.npy", "--backend", "reference"]),
     (4, ["run", "k.xclbin", "--backend", "xrt"]),
+    (4, ["run", "k.xclbin", "--backend", "amdxdna"]),
     (4, ["run", "k.xclbin", "--max-cycles", "10", *EMULATED]),
     (2, ["inspect"]),
     (2, ["inspect", "k.xclbin", "--columns", "2"]),

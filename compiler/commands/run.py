@@ -58,10 +58,10 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 )
 @click.option(
     "--backend",
-    type=click.Choice(["auto", "xrt", "emulator", "reference"]),
+    type=click.Choice(["auto", "xrt", "amdxdna", "emulator", "reference"]),
     default="auto",
     show_default=True,
-    help="auto: the NPU when one works, else the emulator.",
+    help="auto: the NPU when one works (through XRT, else its driver), else the emulator.",
 )
 @click.option(
     "--machine",
@@ -150,7 +150,7 @@ def command(
         raise UsageError("--alloc is for --insts")
     archives = [text for text in inputs if "=" not in text]
     arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
-    if trace_file is not None and backend in ("xrt", "reference"):
+    if trace_file is not None and backend in ("xrt", "amdxdna", "reference"):
         raise UsageError(f"--trace records the emulator, not {backend}")
     with _traced(trace_file) as keep, open_kernel(file, backend, (), kernel, sizes_of(dims), settings) as executable:
         if executable.notice:

@@ -63,6 +63,7 @@ class Layout:
         self.names: list[str] = []
         self.defaults: dict[str, Any] = {}
         self.offsets: dict[str, int] = {}
+        self.codes: dict[str, str] = {}  # struct codes
         codes: list[str] = []
         for name, code, *default in fields:
             offset = struct.calcsize("<" + "".join(codes))
@@ -70,6 +71,7 @@ class Layout:
             if name is not None:
                 self.names.append(name)
                 self.offsets[name] = offset
+                self.codes[name] = code
                 self.defaults.update({name: default[0]} if default else {})
         self._struct = struct.Struct("<" + "".join(codes))
         self.size = self._struct.size

@@ -103,6 +103,17 @@ def is_pdi(data: bytes) -> bool:
     return data[: SYNC.size] == SYNC.pack()
 
 
+def in_buffer(data: bytes) -> bytes:
+    """The PDI at the start of a buffer that is longer, by its headers; a transformed one ends in zeros anyway.
+
+    InputError where the headers are cut short.
+    """
+    partition = PARTITION_HEADER.unpack(data, PARTITION_HEADER_OFFSET)
+    if partition["transform_type"] or partition["transform_mark"] or partition["command_zone"]:
+        return data
+    return data[: CDO_OFFSET + 4 * partition["total_words"]]
+
+
 def read_pdi(data: bytes) -> Pdi:
     """Parse a PDI of either kind, checking every checksum; InputError names what is wrong and where."""
     if not is_pdi(data):

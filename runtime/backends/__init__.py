@@ -1,4 +1,4 @@
-"""What runs a kernel: the NPU through XRT, the emulator, numpy, PyTorch.
+"""What runs a kernel: the NPU through XRT or its driver, the emulator, numpy, PyTorch.
 
 Each opens one kernel: devices a KernelFile, what computes on the host (HOST_BACKENDS) a DescribedKernel.
 
@@ -84,6 +84,10 @@ def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) 
         from npuc.runtime.backends.xrt import XrtBackend
 
         return XrtBackend(_with_code(name, kernel))
+    if name == "amdxdna":
+        from npuc.runtime.backends.amdxdna import AmdxdnaBackend
+
+        return AmdxdnaBackend(_with_code(name, kernel))
     if name == "emulator":
         if settings.machine not in MACHINES:
             raise UsageError(f"machine {settings.machine!r} is unknown", remedy=f"one of {', '.join(MACHINES)}")
@@ -114,9 +118,12 @@ def _with_code(name: str, kernel: DescribedKernel) -> KernelFile:
 
 def choose_automatically() -> tuple[str, str]:
     """The backend that `auto` means on this machine, and one line saying which and why."""
-    from npuc.runtime.backends.xrt import unavailable_reason
+    from npuc.runtime.backends import amdxdna, xrt
 
-    reason = unavailable_reason()
-    if reason is None:
+    without_xrt = xrt.unavailable_reason()
+    if without_xrt is None:
         return "xrt", "running on the NPU through XRT"
-    return "emulator", f"no NPU to run on ({reason}); running emulated"
+    without_driver = amdxdna.unavailable_reason()
+    if without_driver is None:
+        return "amdxdna", "running on the NPU through the amdxdna driver"
+    return "emulator", f"no NPU to run on ({without_xrt}; {without_driver}); running emulated"

@@ -56,6 +56,12 @@ class Device:
         self._array = Array(*self._arguments)
         self._images: list[bytes] = []
         self._held_ahead: frozenset[Leftover] | None = None
+        self._controller: Controller | None = None
+
+    @property
+    def operation(self) -> int | None:
+        """The operation of the sequence that the last run came to, by its number; None before the first run."""
+        return None if self._controller is None else self._controller.position
 
     @property
     def cycle(self) -> int:
@@ -97,7 +103,7 @@ class Device:
         array.host.attach(arguments)
         started = array.clock.cycle
         before = self._counters()
-        controller = Controller(array, operations)
+        controller = self._controller = Controller(array, operations)
         recorder = Recorder(array, record) if record is not None else None
         if recorder is not None:
             recorder.start()

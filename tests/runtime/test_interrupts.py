@@ -133,7 +133,7 @@ def test_a_thread_whose_start_was_interrupted_is_not_waited_for(monkeypatch: pyt
         monkeypatch.setattr(thread, "is_alive", lambda: True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(apart, "_start", interrupted)
+    monkeypatch.setattr(apart, "start_thread", interrupted)
     with pytest.raises(KeyboardInterrupt):
         apart.run_apart(lambda: None)
 
