@@ -25,6 +25,7 @@ from npuc.runtime.devices.system_calls import Mapping, Pinned, SystemCalls
 CORE_ROWS = len(geometry.CORE_ROWS)
 OPERATIONS_PER_CYCLE = geometry.OPERATIONS_PER_CYCLE_PER_COLUMN
 COMMAND_BYTES = 4096
+FOREVER = (1 << 63) - 1
 COLUMNS_AND_ROWS = (geometry.COLUMNS_PHYSICAL, geometry.ROWS)
 
 
@@ -147,23 +148,23 @@ class Memory:
             return abi.HEAP_BASE
         return self._mapping.address if told == abi.INVALID_ADDRESS else told
 
-    def flush(self, size: int | None = None) -> None:
+    def flush(self, size: int | None = None, offset: int = 0) -> None:
         """What the host wrote goes to memory."""
-        self._sync(abi.TO_DEVICE, self.size if size is None else size)
+        self._sync(abi.TO_DEVICE, self.size if size is None else size, offset)
 
-    def drop(self, size: int | None = None) -> None:
+    def drop(self, size: int | None = None, offset: int = 0) -> None:
         """What the device wrote is read anew.
 
         Kernels after Linux 6.14 take FROM_DEVICE for debug buffers alone and answer EINVAL for others; their flush
         drops lines as well (x86's clflush), and no line is dirty here: buffers were flushed before the run.
         """
         if self.client.track is abi.MAINLINE:
-            self.flush(size)
+            self.flush(size, offset)
         else:
-            self._sync(abi.FROM_DEVICE, self.size if size is None else size)
+            self._sync(abi.FROM_DEVICE, self.size if size is None else size, offset)
 
-    def _sync(self, direction: int, size: int) -> None:
-        self.client.request("SYNC_BO", handle=self.handle, direction=direction, offset=0, size=size)
+    def _sync(self, direction: int, size: int, offset: int) -> None:
+        self.client.request("SYNC_BO", handle=self.handle, direction=direction, offset=offset, size=size)
 
     def _unmap(self) -> None:
         if self._mapping is not None:
@@ -255,8 +256,8 @@ class Context:
             arg_count=len(held),
         )["seq"]
 
-    def wait(self, number: int, seconds: float) -> bool:
-        """Whether the command has ended within the time. Raises BackendError."""
+    def wait(self, number: int, seconds: float | None) -> bool:
+        """Whether the command has ended within the time (None: however long). Raises BackendError."""
         name, fields, _keep = self._waiting(number, seconds)
         try:
             self.client._request(name, fields)
@@ -267,14 +268,15 @@ class Context:
                 raise
         return True
 
-    def _waiting(self, number: int, seconds: float) -> tuple[str, dict[str, Any], tuple[Pinned, ...]]:
+    def _waiting(self, number: int, seconds: float | None) -> tuple[str, dict[str, Any], tuple[Pinned, ...]]:
         """The request that waits, its fields, and what they point at. By the context's timeline where it has one."""
         if not self._syncobj:
             if "WAIT_CMD" not in self.client.track.requests:
                 raise BackendError("the driver gave no timeline to wait on, and has no WAIT_CMD")
-            return "WAIT_CMD", {"hwctx": self.handle, "timeout": max(1, round(seconds * 1e3)), "seq": number}, ()
+            milliseconds = 0 if seconds is None else max(1, round(seconds * 1e3))  # 0: forever
+            return "WAIT_CMD", {"hwctx": self.handle, "timeout": milliseconds, "seq": number}, ()
         handle, point = Pinned(struct.pack("<I", self._syncobj)), Pinned(struct.pack("<Q", number))
-        until = time.monotonic_ns() + round(seconds * 1e9)
+        until = FOREVER if seconds is None else time.monotonic_ns() + round(seconds * 1e9)
         fields = {
             "handles": handle.address,
             "points": point.address,
@@ -310,12 +312,21 @@ class Command:
 
     def submit(self, context: Context, data: bytes, held: Sequence[Memory]) -> int:
         """Hand `data` over as a command of the context."""
-        self._memory.view[: len(data)] = data
+        self.fill(data)
         return context.submit(self._memory, held)
+
+    def fill(self, data: bytes) -> None:
+        """Make it this command, which a chain will name."""
+        self._memory.view[: len(data)] = data
 
     @property
     def state(self) -> int:
         return commands.state_of(self._memory.view)
+
+    @property
+    def failed(self) -> int:
+        """Of a chain: the number of the command that failed."""
+        return commands.failed_in(self._memory.view)
 
     @property
     def health(self) -> commands.Health | None:

@@ -28,6 +28,8 @@ MOST_BUFFERS = (LARGEST_PAYLOAD - 20) // 8  # behind opcode, instructions and th
 _STATE, _EXTRA_MASKS, _COUNT, _OPCODE, _TYPE = (0, 4), (10, 2), (12, 11), (23, 5), (28, 4)
 
 ARGUMENTS = Layout("kernel arguments", ("opcode", "Q"), ("instructions", "Q"), ("count", "I"))
+OLDER_ARGUMENTS = Layout("older kernel arguments", ("instructions", "Q"), ("count", "Q"))  # functional 1
+OLDER_SEQUENCE = 1  # a unit's function: it takes the sequence before TXN (facts/platform/legacy_sequence.md)
 CHAIN = Layout(
     "command chain", ("command_count", "I"), ("submit_index", "I", 0), ("error_index", "I", 0), ("reserved", "12s", b"")
 )
@@ -112,6 +114,11 @@ def chain(handles: Sequence[int]) -> bytes:
 def state_of(command: bytes | bytearray | memoryview) -> int:
     """The state that a command buffer shows."""
     return Header.of(int.from_bytes(bytes(command[:WORD]), "little")).state
+
+
+def failed_in(chain: bytes | bytearray | memoryview) -> int:
+    """The number of the command of a chain that failed."""
+    return int(CHAIN.unpack(bytes(chain[WORD : WORD + CHAIN.size]))["error_index"])
 
 
 def health_of(command: bytes | bytearray | memoryview) -> Health | None:

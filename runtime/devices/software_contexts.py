@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import InputError, NpucError
+from npuc.compiler.emit.legacy_sequence import read_legacy_bytes
 from npuc.compiler.emit.pdi import in_buffer
 from npuc.compiler.emit.txn import HEADER, Operation, read_txn
 from npuc.runtime.apart import Stopped, StopRequest, run_until, start_thread
@@ -178,13 +179,17 @@ class Context:
             raise InputError(f"compute unit {number} is not configured")
         header = commands.Header.of(int.from_bytes(command[:4], "little"))
         payload = command[4 * (1 + masks) : 4 * (1 + header.count)]
-        values = commands.ARGUMENTS.unpack(payload)
-        if values["opcode"] != commands.RUN_SEQUENCE:
+        unit = self.units[number]
+        older = unit.function == commands.OLDER_SEQUENCE
+        layout = commands.OLDER_ARGUMENTS if older else commands.ARGUMENTS
+        values = layout.unpack(payload)
+        if not older and values["opcode"] != commands.RUN_SEQUENCE:
             raise InputError(f"opcode {values['opcode']}: the software device runs TXN sequences, opcode 3")
-        addresses = payload[commands.ARGUMENTS.size :]
+        addresses = payload[layout.size :]
         addresses = addresses[: len(addresses) // 8 * 8]
         arguments = [self._argument(at, a) for at, (a,) in enumerate(struct.iter_unpack("<Q", addresses))]
-        return self.units[number], self._operations(values["instructions"]), arguments
+        length = values["count"] if older else None
+        return unit, self._operations(values["instructions"], length), arguments
 
     def _argument(self, number: int, address: int) -> bytearray | memoryview:
         """The bytes of a buffer argument; one that is not given is empty."""
@@ -195,14 +200,16 @@ class Context:
             raise InputError(f"buffer argument {number} is address {address:#x}, where no buffer lies")
         return found
 
-    def _operations(self, address: int) -> tuple[Operation, ...]:
+    def _operations(self, address: int, words: int | None) -> tuple[Operation, ...]:
+        """Of a TXN stream, whose header has its length, or of `words` of the older form."""
         found = self.find(address)
         if found is None:
             raise InputError(f"the instructions are at address {address:#x}, where no buffer lies")
-        size = HEADER.unpack(bytes(found[: HEADER.size]))["size"]
+        size = HEADER.unpack(bytes(found[: HEADER.size]))["size"] if words is None else 4 * words
         stream = bytes(found[:size])
         if self._sequence is None or self._sequence[0] != stream:
-            self._sequence = stream, read_txn(stream).operations
+            read = read_txn(stream).operations if words is None else read_legacy_bytes(stream)
+            self._sequence = stream, read
         return self._sequence[1]
 
     def _device_of(self, unit: Unit) -> Device:

@@ -101,6 +101,11 @@ class Buffer:
         return self._host
 
     @property
+    def word(self) -> int:
+        """The first one, which in command buffers is the header."""
+        return int.from_bytes(bytes(self.host[:4]), "little")
+
+    @property
     def device(self) -> np.ndarray:
         """What the device sees, bytes."""
         if self._device is None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = "dict[str, Any]"
 CORE_ROWS = len(geometry.CORE_ROWS)
+CHAIN_SLOT = 8  # bytes beside the arguments: unit and count
 CHAIN_BUFFERS = 4  # of the heap, in which the driver hands command lists to the firmware
 
 
@@ -271,12 +272,14 @@ def _exec_cmd(device: SoftwareDevice, file: OpenFile, values: Values) -> Values:
     parts = _parts(device, file, command)
     for part in parts:
         _check_start(part)
-        _check_held(device, file, part, held)
+        _check_held(device, context, part, held)
+    slots = sum(CHAIN_SLOT + 4 * (commands.Header.of(part.word).count - 1) for part in parts)
+    _require(slots <= abi.PAGE, errno.EINVAL, f"{what}: {slots} bytes of commands")
     outcome, hangs = device.faults.outcome()
     with device.lock:
         for buffer in (command, *parts, *held):
             buffer.references += 1
-    header = commands.Header.of(int.from_bytes(bytes(command.host[:4]), "little"))
+    header = commands.Header.of(command.word)
     new = commands.Header(commands.NEW, header.extra_masks, header.count, header.opcode, header.type)
     command.host[:4] = new.word.to_bytes(4, "little")
     return {"seq": context.submit(Job(command, parts, held, outcome, hangs))}
@@ -292,7 +295,7 @@ def _command(device: SoftwareDevice, file: OpenFile, handle: int, code: int) -> 
 
 def _parts(device: SoftwareDevice, file: OpenFile, command: Buffer) -> list[Buffer]:
     """The command itself, or the commands of a chain."""
-    header = commands.Header.of(int.from_bytes(bytes(command.host[:4]), "little"))
+    header = commands.Header.of(command.word)
     if header.opcode != commands.CMD_CHAIN:
         return [command]
     payload = bytes(command.host[4 : 4 + 4 * header.count])
@@ -306,22 +309,23 @@ def _parts(device: SoftwareDevice, file: OpenFile, command: Buffer) -> list[Buff
 def _check_start(command: Buffer) -> None:
     """A START_CU command as the driver and the firmware take it."""
     data = bytes(command.host)
-    header = commands.Header.of(int.from_bytes(data[:4], "little"))
+    header = commands.Header.of(command.word)
     _require(header.opcode == commands.START_CU, errno.EOPNOTSUPP, f"EXEC_CMD: opcode {header.opcode}")
     masks = 1 + header.extra_masks
     _require(header.count > masks and 4 + 4 * header.count <= len(data), errno.EINVAL, "EXEC_CMD: count")
     _require(any(data[4 : 4 + 4 * masks]), errno.EINVAL, "EXEC_CMD: no compute unit")
     payload = 4 * (header.count - masks)
-    _require(payload >= commands.ARGUMENTS.size, errno.EINVAL, "EXEC_CMD: payload")
+    _require(payload >= commands.OLDER_ARGUMENTS.size, errno.EINVAL, "EXEC_CMD: payload")
 
 
-def _check_held(device: SoftwareDevice, file: OpenFile, command: Buffer, held: Sequence[Buffer]) -> None:
+def _check_held(device: SoftwareDevice, context: Context, command: Buffer, held: Sequence[Buffer]) -> None:
     """Complain about buffers that a command names and the submission does not hold."""
     data = bytes(command.host)
-    header = commands.Header.of(int.from_bytes(data[:4], "little"))
+    header = commands.Header.of(command.word)
     payload = data[4 * (2 + header.extra_masks) : 4 * (1 + header.count)]
-    values = commands.ARGUMENTS.unpack(payload)
-    rest = payload[commands.ARGUMENTS.size :]
+    older = any(unit.function == commands.OLDER_SEQUENCE for unit in context.units)
+    layout = commands.OLDER_ARGUMENTS if older else commands.ARGUMENTS
+    values, rest = layout.unpack(payload.ljust(layout.size, b"\0")), payload[layout.size :]
     addresses = [values["instructions"], *struct.unpack_from(f"<{len(rest) // 8}Q", rest)]
     for address in filter(None, addresses):
         if not any(0 <= address - buffer.address < buffer.size for buffer in held):

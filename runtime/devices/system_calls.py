@@ -162,6 +162,11 @@ def present() -> SystemCalls:
     return LinuxCalls()
 
 
+def stand_in() -> SystemCalls | None:
+    """What stands in for the system's calls, where something does."""
+    return _stand_in
+
+
 @contextmanager
 def replaced(calls: SystemCalls) -> Iterator[SystemCalls]:
     """Speak through `calls` within the block, in all threads."""

@@ -56,7 +56,7 @@ _HOMES = {
     "UsageError": "npuc.compiler.diagnostics",
 }
 
-_FRAMEWORKS = ("jax", "torch", "transformers")
+_MODULES = ("jax", "pyxrt", "torch", "transformers")
 
 __all__ = [
     "Attention",
@@ -80,7 +80,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FRAMEWORKS:
+    if name in _MODULES:
         return importlib.import_module(f"npuc.{name}")
     home = _HOMES.get(name)
     if home is None:

@@ -1,0 +1,48 @@
+"""Failures as XRT's module raises them: RuntimeError with the request and the errno's text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from npuc.compiler.diagnostics import NpucError
+from npuc.runtime.devices.abi import CORE_REQUESTS
+from npuc.runtime.devices.failures import DeviceFailure
+
+
+def failed(text: str, code: int) -> RuntimeError:
+    """With an errno, as XRT prints it."""
+    return RuntimeError(f"{text} (err={code}): {os.strerror(code)}")
+
+
+@contextmanager
+def as_xrt() -> Iterator[None]:
+    """Failures of the client below as RuntimeError."""
+    try:
+        yield
+    except DeviceFailure as reason:
+        if reason.code is None:
+            raise RuntimeError(reason.message) from reason
+        raise failed(_WORDS.get(reason.call) or _request(reason.call), reason.code) from reason
+    except NpucError as reason:
+        raise RuntimeError(str(reason)) from reason
+
+
+_WORDS = {"open": "Failed to open KMQ device fd", "mmap": "mmap failed", "munmap": "munmap failed"}
+
+
+def _request(name: str) -> str:
+    return f"DRM_IOCTL_{'' if name in CORE_REQUESTS else 'AMDXDNA_'}{name} IOCTL failed"
+
+
+def not_served(what: str) -> NoReturn:
+    """For calls of pyxrt that the emulator has nothing for."""
+    raise NotImplementedError(f"npuc.pyxrt does not serve {what}")
+
+
+def wrong_arguments(function: str, *given: Any) -> NoReturn:
+    """As pybind refuses calls that fit no signature."""
+    kinds = ", ".join(type(value).__name__ for value in given)
+    raise TypeError(f"{function}(): incompatible function arguments: ({kinds})")
