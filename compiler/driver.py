@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from npuc.compiler import cache
 from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.files import read_bytes
-from npuc.compiler.interface import argument_records, kernel_name
+from npuc.compiler.interface import LONGEST_NAME, argument_records, kernel_name
 from npuc.compiler.outputs import write_folder
+from npuc.compiler.several_kernels import joined_files, joined_summary
 from npuc.passes.options import Options
 
 if TYPE_CHECKING:
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
     from npuc.passes.pipeline import CompiledKernel
 
 FRONTEND_PASSES = ("legalise", "raise")
-STAGES = ("attn", "plan", "asm", "elf", "txn", "npua", "pdi", "xclbin")
-TEXT_STAGES = ("attn", "plan", "asm")
+STAGES = ("attn", "host", "plan", "asm", "elf", "txn", "npua", "pdi", "xclbin")
+TEXT_STAGES = ("attn", "host", "plan", "asm")
 TARGETS = ("npu1",)
 
 # Name of each stage's file in a result; `elf/` stands for a folder. plan.json is the plan for an OUT named *.json.
 STAGE_FILES = {
     "attn": "attn.mlir",
+    "host": "host.mlir",
     "plan": "plan.txt",
     "asm": "kernel.s",
     "elf": "elf/",
@@ -39,6 +41,7 @@ STAGE_FILES = {
     "xclbin": "kernel.xclbin",
 }
 AfterPass: TypeAlias = "Callable[[str, str], None]"
+Recognise: TypeAlias = "Callable[[AfterPass | None], Found]"
 STAGE_OF_SUFFIX = {
     ".attn": "attn",
     ".mlir": "attn",
@@ -55,24 +58,36 @@ STAGE_OF_SUFFIX = {
 
 
 # The last pass of the pipeline that a stage needs, where that is not all of it; None: recognition is enough.
-LAST_PASS: Mapping[str, str | None] = {"attn": None, "plan": "plan"}
+LAST_PASS: Mapping[str, str | None] = {"attn": None, "host": None, "plan": "plan"}
 
 
-class SeveralKinds(InputError):
-    """A function with attentions inside that one kernel does not compute."""
+class Found(NamedTuple):
+    """The attentions of a source, and what gives its module with calls of kernels, by name, in their place."""
+
+    attentions: tuple[Attention, ...]
+    host: Callable[[Sequence[str]], str] | None = None
+
+
+class HostModule(NamedTuple):
+    """text: of a module with calls of kernels where its attentions were, which @function does among other things."""
+
+    text: str
+    function: str
 
 
 @dataclass(frozen=True)
 class Settings:
     """What one compilation is asked for.
 
-    stage: the compilation ends when its files are made.  inputs: files that a dump must not overwrite.
+    stage: the compilation ends when its files are made.  kernel: the only one wanted, of several.
+    inputs: files that a dump must not overwrite.
     print_ir_after: a pass's name, or 'all'; its text goes to `show_ir`.
     """
 
     stage: str = "xclbin"
     target: str = "npu1"
     function: str | None = None
+    kernel: str | None = None
     columns: int | None = None
     precision: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
@@ -85,9 +100,10 @@ class Settings:
     def key(self) -> dict[str, Any]:
         """The part that the result depends on."""
         return {
-            "until": LAST_PASS.get(self.stage, "xclbin"),
+            "until": "host" if self.stage == "host" else LAST_PASS.get(self.stage, "xclbin"),
             "target": self.target,
             "function": self.function,
+            "kernel": self.kernel,
             "columns": self.columns,
             "precision": self.precision,
             "options": dict(self.options),
@@ -107,12 +123,31 @@ class Compiled:
     def xclbin(self) -> bytes:
         return self.files[STAGE_FILES["xclbin"]]
 
+    @property
+    def host(self) -> HostModule | None:
+        """What stays on the host of a function that does more than attention."""
+        within = self.summary["kernels"][0]["attention"].get("within")
+        return None if within is None else HostModule(self.stage("host").decode(), within)
+
+    @property
+    def kernel_names(self) -> list[str]:
+        return [kernel["name"] for kernel in self.summary["kernels"]]
+
     def stage(self, stage: str) -> bytes:
-        """The bytes of a stage that is one file."""
+        """The bytes of a stage that is one file. Raises UsageError for one that several kernels have each."""
+        if STAGE_FILES[stage] not in self.files:
+            raise self._several(stage)
         return self.files[STAGE_FILES[stage]]
 
+    def _several(self, stage: str) -> UsageError:
+        names = self.kernel_names
+        remedy = "choose one with --kernel, or compile to an xclbin, which holds all"
+        return UsageError(f"{len(names)} kernels have a {stage} each: {', '.join(names)}", remedy=remedy)
+
     def elfs(self) -> dict[str, bytes]:
-        """The core programs: core_COL_ROW.elf -> bytes."""
+        """The core programs: core_COL_ROW.elf -> bytes. Raises UsageError as `stage`."""
+        if len(self.kernel_names) > 1:
+            raise self._several("elf")
         prefix = STAGE_FILES["elf"]
         return {name.removeprefix(prefix): data for name, data in self.files.items() if name.startswith(prefix)}
 
@@ -138,19 +173,13 @@ def compile_source(text: str, file: str = "<string>", settings: Settings = Setti
         raise type(error)(error.message, place=file, remedy=error.remedy) from error
 
 
-def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention:
-    """The attention that the contents of a file of MLIR describe, whether kernels compute it or not."""
+def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention | HostModule:
+    """The attention that the contents of a file of MLIR describe, whether kernels compute it or not; of a function that
+    does more, its module with calls of kernels."""
     file = "<stdin>" if path == "-" else path
-    return _recognise(text_of(data, file), file, function)
-
-
-def parts_bytes(data: bytes, path: str, function: str | None = None) -> tuple[Attention, ...]:
-    """The attentions inside a function that does more; () where it is one itself."""
-    from npuc.compiler import frontend
-
-    file = "<stdin>" if path == "-" else path
-    found = frontend.load(text_of(data, file), file, function)
-    return found if found[0].within is not None else ()
+    found = _recognise(text_of(data, file), file, function)
+    first = found.attentions[0]
+    return first if first.within is None else HostModule(_host(found), first.within)
 
 
 def compile_description(
@@ -159,7 +188,7 @@ def compile_description(
     source: str | None = None,  # noqa: B008
 ) -> Compiled:
     """Compile an attention that is already recognised (in `source`) or was described in Python."""
-    return _cached({"attention": attention.to_json()}, settings, lambda _: attention, source)
+    return _cached({"attention": attention.to_json()}, settings, lambda _: Found((attention,)), source)
 
 
 def text_of(data: bytes, file: str) -> str:
@@ -172,22 +201,38 @@ def text_of(data: bytes, file: str) -> str:
         return source_text(data, file)
 
 
-def _recognise(text: str, file: str, function: str | None, after: AfterPass | None = None) -> Attention:
+def _recognise(text: str, file: str, function: str | None, after: AfterPass | None = None) -> Found:
     from npuc.compiler import frontend
 
-    first, *others = frontend.load(text, file, function, after)
-    kinds = {replace(attention, function="", within=None) for attention in (first, *others)}
-    if len(kinds) > 1:
-        names = ", ".join(f"@{attention.function}" for attention in (first, *others))
-        what = f"@{first.within} holds {len(others) + 1} attentions of {len(kinds)} kinds: {names}"
-        raise SeveralKinds(what, place=file, remedy="npuc run takes the whole module; compile takes one of a kind")
-    return first
+    recognised = frontend.recognise(text, file, function, after)
+    return Found(recognised.attentions, recognised.host)
+
+
+def _host(found: Found) -> str:
+    """The module that the attentions are in, with calls of their kernels. Once: it changes the module."""
+    assert found.host is not None
+    names = {id(attention): name for name, alike in _kernels(found.attentions).items() for attention in alike}
+    return found.host([names[id(attention)] for attention in found.attentions])
+
+
+def _kernels(attentions: Sequence[Attention]) -> dict[str, list[Attention]]:
+    """Kernels by name, with the attentions that each computes; it is compiled for the first."""
+    from npuc.passes.attention.image_class import image_class
+
+    classes: dict[Any, list[Attention]] = {}
+    for attention in attentions:
+        classes.setdefault(image_class(attention), []).append(attention)
+    kernels: dict[str, list[Attention]] = {}
+    for number, alike in enumerate(classes.values()):
+        name, ending = kernel_name(alike[0].function), f"_{number}"
+        kernels[name if name not in kernels else name[: LONGEST_NAME - len(ending)] + ending] = alike
+    return kernels
 
 
 def _cached(
     about: dict[str, Any],
     settings: Settings,
-    recognise: Callable[[AfterPass | None], Attention],
+    recognise: Recognise,
     source: str | None,
 ) -> Compiled:
     begin = time.perf_counter()
@@ -203,9 +248,7 @@ def _cached(
     return Compiled(entry.files, entry.summary, time.perf_counter() - begin, cached)
 
 
-def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Settings, source: str | None) -> cache.Entry:
-    from npuc.passes.pipeline import compile_attention
-
+def _compile(recognise: Recognise, settings: Settings, source: str | None) -> cache.Entry:
     if settings.target not in TARGETS:
         raise UsageError(f"target {settings.target!r} is unknown", remedy=f"one of {', '.join(TARGETS)}")
     wanted = settings.print_ir_after
@@ -219,15 +262,31 @@ def _compile(recognise: Callable[[AfterPass | None], Attention], settings: Setti
             settings.show_ir(name, text)
 
     watch = after_pass if settings.dump_folder or wanted else None
-    until = LAST_PASS.get(settings.stage, "xclbin")
-    options = Options(settings.columns, settings.precision, dict(settings.options), watch)
     with _uncollected():
-        attention = recognise(watch)
-        kernel = compile_attention(attention, options, until, attention.outlined or source)
-        entry = cache.Entry(_files(kernel, until), _summary(kernel, until))
+        entry = _entry(recognise(watch), settings, watch, source)
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes, settings.inputs)
     return entry
+
+
+def _entry(found: Found, settings: Settings, watch: AfterPass | None, source: str | None) -> cache.Entry:
+    """All that a compilation makes of what was recognised or described."""
+    from npuc.passes.pipeline import compile_attention
+
+    until = LAST_PASS.get(settings.stage, "xclbin")
+    options = Options(settings.columns, settings.precision, dict(settings.options), watch)
+    kinds = _kernels(found.attentions)
+    if settings.kernel is not None and settings.kernel not in kinds:
+        raise UsageError(f"no kernel {settings.kernel!r}", remedy=f"there is {', '.join(kinds)}")
+    kernels = []
+    for name in kinds if settings.kernel is None else [settings.kernel]:
+        first = kinds[name][0]
+        named = first if kernel_name(first.function) == name else replace(first, function=name)
+        kernels.append(compile_attention(named, options, until, first.outlined or source))
+    files = _files(kernels[0], until) if len(kernels) == 1 else joined_files(kernels, until)
+    if settings.stage == "host" or found.attentions[0].within is not None:
+        files["host.mlir"] = _host(found).encode()
+    return cache.Entry(files, joined_summary([_summary(kernel, until) for kernel in kernels]))
 
 
 @contextmanager

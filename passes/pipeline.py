@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import npuc
 from npuc.compiler.diagnostics import UsageError
 from npuc.compiler.emit import cdo, elf, npua, pdi, txn, xclbin
+from npuc.compiler.emit.partition import Image
 from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.compiler.interface import INSTANCE, argument_records, kernel_name
 from npuc.compiler.progress import long_work
@@ -185,11 +186,22 @@ def _npua(kernel: CompiledKernel) -> None:
 
 
 def _xclbin(kernel: CompiledKernel) -> None:
-    """The array image stands once, in the partition; the kernel's own section leaves it out."""
-    embedded = npua.write_npua(replace(npua.read_npua(kernel.npua), pdi=None))
-    names = tuple(argument["name"] for argument in kernel.metadata["arguments"])
-    entry = xclbin.KernelEntry(kernel.metadata["kernel"], INSTANCE, KERNEL_ID, names, embedded)
-    kernel.xclbin = xclbin.write_xclbin(xclbin.Xclbin((entry,), kernel.plan.columns, kernel.pdi))
+    kernel.xclbin = joined_xclbin([kernel])
+
+
+def joined_xclbin(kernels: Sequence[CompiledKernel]) -> bytes:
+    """One xclbin of kernels that the pipeline is through with; the partition is as wide as the widest.
+
+    An array image stands once, in the partition; its kernel's own section leaves it out.
+    """
+    entries, images = [], []
+    for id_, kernel in enumerate(kernels, KERNEL_ID):
+        embedded = npua.write_npua(replace(npua.read_npua(kernel.npua), pdi=None))
+        names = tuple(argument["name"] for argument in kernel.metadata["arguments"])
+        entries.append(xclbin.KernelEntry(kernel.metadata["kernel"], INSTANCE, id_, names, embedded))
+        images.append(Image(kernel.pdi, (id_,)))
+    columns = max(kernel.plan.columns for kernel in kernels)
+    return xclbin.write_xclbin(xclbin.Xclbin(tuple(entries), columns, kernels[0].pdi, tuple(images)))
 
 
 def _show_attention(kernel: CompiledKernel) -> str:

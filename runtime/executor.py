@@ -36,9 +36,11 @@ class Kernel:
     result: driver.Compiled
 
     def __repr__(self) -> str:
-        (about,) = self.result.summary["kernels"]
-        shapes = ", ".join(f"{a['name']} {'x'.join(map(str, a['shape']))} {a['dtype']}" for a in about["args"])
-        return f"<npuc.Kernel {about['name']}: {shapes}; {len(self.xclbin):,} bytes>"
+        told = []
+        for about in self.result.summary["kernels"]:
+            shapes = ", ".join(f"{a['name']} {'x'.join(map(str, a['shape']))} {a['dtype']}" for a in about["args"])
+            told.append(f"{about['name']}: {shapes}")
+        return f"<npuc.Kernel {'; '.join(told)}; {len(self.xclbin):,} bytes>"
 
     @property
     def xclbin(self) -> bytes:
@@ -134,14 +136,12 @@ def open_kernel(
             remedy=f"backend is one of {', '.join(BACKEND_NAMES)}; fallback a tuple of {', '.join(FALLBACK_NAMES)}",
         )
     code = None if backend in HOST_BACKENDS else not set(fallback) & set(HOST_BACKENDS)
+
+    def open_(described: DescribedKernel) -> Executable:
+        return Executable(described, backend=backend, fallback=fallback, settings=settings)
+
     opened = _opened(source, kernel, dims, code)
-    if isinstance(opened, WholeKernel):
-
-        def part(attention: Attention) -> Executable:
-            return Executable(_opened(attention, None, {}, code), backend=backend, fallback=fallback, settings=settings)
-
-        return WholeExecutable(opened, part)
-    return Executable(opened, backend=backend, fallback=fallback, settings=settings)
+    return WholeExecutable(opened, open_) if isinstance(opened, WholeKernel) else open_(opened)
 
 
 def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: bool | None) -> DescribedKernel:
@@ -152,19 +152,15 @@ def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: boo
         data = read_bytes(path)
         if not is_mlir(path, data):
             return read_kernel(data, path, name).closed(dims)
-        text = driver.text_of(data, path)
-        try:
-            kernel = _made(
-                code,
-                lambda: driver.recognise_bytes(data, path, name),
-                lambda: driver.compile_bytes(data, path, driver.Settings(function=name)),
-                path,
-            )
-        except driver.SeveralKinds:
-            return whole_kernel(text, path, name, driver.parts_bytes(data, path, name)).closed(dims)
-        if kernel.attention.within is not None:
-            return whole_kernel(text, path, name, driver.parts_bytes(data, path, name)).closed(dims)
-        return replace(kernel, source=SourceText(text, path)).closed(dims)
+        settings = driver.Settings(function=name)
+        made = _made(
+            code,
+            lambda: driver.recognise_bytes(data, path, name),
+            lambda: driver.compile_bytes(data, path, settings),
+            path,
+        )
+        text = SourceText(driver.text_of(data, path), path)
+        return replace(made, source=text).closed(dims)
     if isinstance(source, Attention):
         return _made(code, lambda: source, lambda: driver.compile_description(source)).closed(dims)
     return read_kernel(source.xclbin if isinstance(source, Kernel) else bytes(source), name=name).closed(dims)
@@ -172,18 +168,25 @@ def _opened(source: Source, name: str | None, dims: Mapping[str, int], code: boo
 
 def _made(
     code: bool | None,
-    recognised: Callable[[], Attention],
+    recognised: Callable[[], Attention | driver.HostModule],
     compiled: Callable[[], driver.Compiled],
     file: str = "<description>",
 ) -> DescribedKernel:
-    if code is None:
-        return described(recognised())
-    try:
-        return read_kernel(compiled().xclbin, file)
-    except UnsupportedError as refusal:
-        if code:
-            raise
-        return described(recognised(), refusal=refusal)
+    refusal = None
+    if code is not None:
+        try:
+            result = compiled()
+            if result.host is None:
+                return read_kernel(result.xclbin, file)
+            return whole_kernel(result.host, file, lambda part: read_kernel(result.xclbin, file, part.kernel))
+        except UnsupportedError as error:
+            if code:
+                raise
+            refusal = error
+    found = recognised()
+    if isinstance(found, driver.HostModule):
+        return whole_kernel(found, file, lambda part: described(part.attention, refusal=refusal))
+    return described(found, refusal=refusal)
 
 
 def is_mlir(path: str, data: bytes) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ LIMITS = {
 class CheckResult:
     """What a comparison found.
 
-    reference: "source", the source's own operations, or "attention", what was recognised in it. mean_rel_l1 = sum
+    reference: "source", the source's own operations; "parts", those, for each attention on what it was given; or
+    "attention", what was recognised in it. mean_rel_l1 = sum
     |out - ref| / sum |ref|. correlation: None where the reference does not vary. outside: elements beyond the
     tolerance. elements: of how many. rows_left_out: rows from which the source hides every key. rows_per_head: how
     many were drawn, None where all were compared. recognition: what is wrong with what was recognised.
@@ -119,3 +121,21 @@ class Judge:
             passed=near and alike and recognition is None,
             limits=self._limits,
         )
+
+
+def together(results: Sequence[CheckResult]) -> CheckResult:
+    """What several comparisons found: the worst of each figure, and all elements."""
+    correlations = [r.correlation for r in results if r.correlation is not None]
+    drawn = [r.rows_per_head for r in results if r.rows_per_head is not None]
+    return replace(
+        results[-1],
+        max_abs=max(r.max_abs for r in results),
+        mean_rel_l1=max(r.mean_rel_l1 for r in results),
+        correlation=min(correlations, default=None),
+        outside=sum(r.outside for r in results),
+        elements=sum(r.elements for r in results),
+        rows_left_out=sum(r.rows_left_out for r in results),
+        rows_per_head=min(drawn, default=None),
+        recognition=next((r.recognition for r in results if r.recognition is not None), None),
+        passed=all(r.passed for r in results),
+    )

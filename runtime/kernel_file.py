@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from npuc.passes.attention.masks import MaskCopy
     from npuc.passes.attention.plan import Plan
 
-# What of an attention belongs to an array image; the rest are parameters of a call.
-IMAGE = ("heads", "kv_heads", "head_dim", "mask", "precision", "recipe")
 XCLBIN_MAGIC = b"xclbin2\0"
 NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
 
@@ -119,15 +117,13 @@ class KernelFile(DescribedKernel):
     def computing(self, attention: Attention) -> KernelFile:
         """As DescribedKernel's; the sequence is then one of that call. Raises InputError for another class."""
         from npuc.passes.attention.call import call_of
-        from npuc.passes.attention.masks import mask_parts
+        from npuc.passes.attention.image_class import NAMES, image_class
 
-        for name in IMAGE:
-            if getattr(attention, name) != getattr(self.attention, name):
-                raise InputError(f"{name} belongs to the compiled kernel", remedy="compile another")
-        if (attention.softcap is None) != (self.attention.softcap is None):
-            raise InputError("whether there is a softcap belongs to the compiled kernel", remedy="compile another")
-        if mask_parts(attention) != mask_parts(self.attention):
-            raise InputError("the mask's element type belongs to the compiled kernel", remedy="compile another")
+        own, wanted = image_class(self.attention)._asdict(), image_class(attention)._asdict()
+        for name, value in wanted.items():
+            if value != own[name]:
+                what = NAMES.get(name, name)
+                raise InputError(f"{what} belongs to the compiled kernel", remedy="compile another")
         kernel = super().computing(attention)
         return replace(kernel, call=None if attention.open_dimensions else call_of(attention))
 
@@ -257,7 +253,7 @@ def _from_npua(data: bytes, file: str, name: str | None) -> KernelFile:
     npua = read_npua(data)
     if npua.pdi is None:
         raise InputError("NPUA without an array image", remedy="give the xclbin it belongs to")
-    return _kernel(npua, npua.pdi, file, None, None, None, name)
+    return _kernel(npua, npua.pdi, file, None, None, name)
 
 
 def _from_xclbin(data: bytes, file: str, name: str | None) -> KernelFile:
@@ -270,11 +266,15 @@ def _from_xclbin(data: bytes, file: str, name: str | None) -> KernelFile:
         raise InputError("carries no npuc metadata", remedy="only kernels that npuc compiled can be run")
     names = [entry.name for entry in entries]
     if name is None and len(entries) > 1:
-        raise UsageError(f"{len(entries)} kernels: {', '.join(names)}", remedy="choose one with --kernel")
+        raise UsageError(f"holds {len(entries)} kernels: {', '.join(names)}", remedy="choose one with --kernel")
     if name is not None and name not in names:
         raise UsageError(f"no kernel {name!r}", remedy=f"there is {', '.join(names)}")
     entry = entries[0 if name is None else names.index(name)]
-    return _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), file, entry.name, xclbin.columns, data, name)
+    kernel = _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), file, entry.name, data, name)
+    # Of several kernels the widest is as wide as the partition.
+    if kernel.columns > xclbin.columns or (len(entries) == 1 and kernel.columns != xclbin.columns):
+        raise InputError(f"metadata says {kernel.columns} columns, the xclbin {xclbin.columns}")
+    return kernel
 
 
 def _require_same_arguments(kernel: KernelFile) -> None:
@@ -292,7 +292,6 @@ def _kernel(
     pdi: bytes,
     file: str,
     entry: str | None,
-    columns: int | None,
     xclbin: bytes | None,
     wanted: str | None,
 ) -> KernelFile:
@@ -318,8 +317,6 @@ def _kernel(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"broken metadata: {what}") from error
-    if columns is not None and columns != kernel.columns:
-        raise InputError(f"metadata says {kernel.columns} columns, the xclbin {columns}")
     if entry is None and wanted not in (None, kernel.name):
         raise UsageError(f"no kernel {wanted!r}", remedy=f"there is {kernel.name}")
     return kernel

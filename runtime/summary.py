@@ -109,6 +109,7 @@ def describe(attention: Attention) -> str:
 
 REFERENCES = {
     "source": "the source's own operations in float64",
+    "parts": "the source's own operations in float64, step by step (each attention on what it was given)",
     "attention": "the recognised attention in float64 (there is no source to compare with)",
 }
 

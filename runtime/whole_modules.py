@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.driver import HostModule
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.host import Declared
 from npuc.compiler.interface import kernel_name
-from npuc.runtime import evaluator
-from npuc.runtime.arguments import INTERFACE_DTYPES, KernelArgument, to_interface
-from npuc.runtime.backends import BackendSettings
+from npuc.runtime.arguments import INTERFACE_DTYPES, KernelArgument, from_user, to_device, to_interface
+from npuc.runtime.backends import HOST_BACKENDS, BackendSettings
 from npuc.runtime.check import multiply_accumulates
 from npuc.runtime.evaluator.build import Builder
 from npuc.runtime.evaluator.nodes import Given, Node
 from npuc.runtime.evaluator.schedule import evaluate
 from npuc.runtime.evaluator.source import of_module
 from npuc.runtime.executable import Call, Executable
-from npuc.runtime.judgement import LIMITS, CheckResult, Judge
 from npuc.runtime.kernel_file import DescribedKernel, SourceText
 from npuc.runtime.layouts import all_inward
 from npuc.runtime.statistics import RunReport
@@ -32,55 +32,72 @@ from npuc.runtime.statistics import RunReport
 
 @dataclass(frozen=True, kw_only=True)
 class WholeKernel(DescribedKernel):
-    """attention: the first of those inside.  parts: all of them.  function: what `source` holds."""
+    """attention: the first of those inside.
 
-    parts: tuple[Attention, ...]
+    calls: what calls of functions that are kernels compute, by the functions' names in the module.  kernels: by the
+    names that calls say.  host: the module that calls them.  function: of it and of `source`, which has attentions.
+    """
+
+    calls: Mapping[str, Declared]
+    kernels: Mapping[str, DescribedKernel]
+    host: SourceText
     function: str
 
 
-# The result of an attention, by number, of the values of its arguments.
-Attend = Callable[[int, Sequence[np.ndarray]], np.ndarray]
-# Opens a kernel of an attention: Executable of each kind that a module has.
-Open = Callable[[Attention], Executable]
+class Attended(NamedTuple):
+    """One attention of a run: what it was given, as numbers and by name as its kernel saw it, and its result."""
+
+    kernel: DescribedKernel
+    given: Sequence[np.ndarray]
+    seen: Mapping[str, np.ndarray]
+    result: np.ndarray
+
+
+# The result of a call of a kernel, by the function that it calls, of the values of its arguments.
+Attend = Callable[[str, Sequence[np.ndarray]], np.ndarray]
 
 
 class WholeExecutable(Executable):
     """A function with attention inside, ready to be called with its own arguments.
 
-    open_: gives an executable of an attention; each kind is opened once.
+    macs, attended: of the last call.  open_: gives an executable of a kernel; each is opened once.
     """
 
-    def __init__(self, kernel: WholeKernel, open_: Open) -> None:
-        self._kinds: dict[Attention, Executable] = {}
+    def __init__(self, kernel: WholeKernel, open_: Callable[[DescribedKernel], Executable]) -> None:
+        self._parts: dict[str, Executable] = {name: open_(part) for name, part in kernel.kernels.items()}
         self.whole = kernel
         self.macs = 0
-        for part in kernel.parts:
-            kind = kind_of(part)
-            if kind not in self._kinds:
-                self._kinds[kind] = open_(part)
+        self.attended: list[Attended] = []
         super().__init__(kernel, backend="reference", fallback=(), settings=BackendSettings())
-        first = next(iter(self._kinds.values()))
+        first = next(iter(self._parts.values()))
         self.notice, self.names = first.notice, first.names
 
     def close(self) -> None:
         super().close()
-        for executable in self._kinds.values():
+        for executable in self._parts.values():
             executable.close()
 
     def serve(self, given: Mapping[str, Any], attention: Attention | None = None) -> Call:
         """Run the function; the report adds up those of its attentions. Raises as `Executable.serve`."""
         arrays = self._prepare(self.kernel, given)
         calls: list[Call] = []
-        self.macs = 0
+        self.macs, self.attended = 0, []
 
-        def attend(number: int, values: Sequence[np.ndarray]) -> np.ndarray:
-            part = self.whole.parts[number]
-            executable = self._kinds[kind_of(part)]
-            named = {a.name: value for a, value in zip(executable.kernel.inputs, values, strict=True)}
-            call = executable.serve(named, part)
+        def attend(name: str, values: Sequence[np.ndarray]) -> np.ndarray:
+            part = self.whole.calls[name]
+            executable = self._parts[part.kernel]
+            kernel = executable.kernel.computing(part.attention)
+            named = {
+                a.name: value != 0 if a.dtype == "i1" else value for a, value in zip(kernel.inputs, values, strict=True)
+            }
+            call = executable.serve(named, part.attention)
             calls.append(call)
-            self.macs += multiply_accumulates(part, all_inward(executable.kernel, named))
+            self.macs += multiply_accumulates(part.attention, all_inward(kernel, named))
             (result,) = call.outputs.values()
+            on_host = call.report.backend in HOST_BACKENDS  # which takes the arguments as they are given
+            taken = {a.name: from_user(a, named[a.name]) for a in kernel.inputs}
+            seen = taken if on_host else {a.name: to_device(a, taken[a.name]) for a in kernel.inputs}
+            self.attended.append(Attended(kernel, values, seen, result))
             return result
 
         results = _on_host(self.whole, [arrays[a.name] for a in self.kernel.inputs], attend)
@@ -92,37 +109,25 @@ class WholeExecutable(Executable):
 
 
 def _on_host(kernel: WholeKernel, arrays: Sequence[np.ndarray], attend: Attend) -> list[np.ndarray]:
-    """The function's results, its attentions (by number) computed by `attend` from the values that they take."""
-    from npuc.compiler.frontend.functions import choose
-    from npuc.compiler.frontend.load import parts_of
+    """The function's results, its attentions computed by `attend` from the values that they take."""
     from npuc.compiler.frontend.parse import parse
 
-    assert kernel.source is not None
-    text, file = kernel.source.text, kernel.source.file
-    module = parse(text, file)
+    module = parse(kernel.host.text, kernel.host.file)
+
+    class Host(Builder):
+        """Builds nodes of the rest; a kernel computes where it is called."""
+
+        def call(self, operation: Any) -> list[Node]:
+            name = operation.attributes["callee"].value
+            if name not in kernel.calls:
+                return super().call(operation)
+            type_, _ = self.known_type(operation, operation.results[0].type)
+            array = attend(name, [evaluate(node) for node in self.operands(operation)])
+            return [Given(self.origin(operation), type_, np.asarray(array, np.float64), False)]
+
     with module.context:
-        parts = parts_of(choose(module, file, kernel.function), file)
-        places = {part.root: (number, part.leaves) for number, (part, _) in enumerate(parts)}
-
-        class Host(Builder):
-            """Builds nodes of the rest; an attention is computed where it stands."""
-
-            def results_of(self, operation: Any) -> list[Node]:
-                found = super().results_of(operation)
-                for n, result in enumerate(operation.results):
-                    if result in places:
-                        number, leaves = places[result]
-                        values = [evaluate(self.values[leaf]) for leaf in leaves]
-                        array = np.asarray(attend(number, values), np.float64)
-                        found[n] = Given(found[n].origin, found[n].type, array, False)
-                return found
-
-        return [evaluate(node) for node in of_module(module, file, kernel.function, arrays, Host).results]
-
-
-def kind_of(attention: Attention) -> Attention:
-    """What kernels are shared by: everything but where it is."""
-    return replace(attention, function="", within=None)
+        source = of_module(module, kernel.host.file, kernel.function, arrays, Host)
+        return [evaluate(node) for node in source.results]
 
 
 def added(reports: Any) -> RunReport:
@@ -131,24 +136,6 @@ def added(reports: Any) -> RunReport:
     last: RunReport = found[-1]
     cycles = None if last.cycles is None else sum(report.cycles or 0 for report in found)
     return replace(last, seconds=sum(report.seconds for report in found), cycles=cycles)
-
-
-def check_whole(
-    kernel: WholeKernel, arrays: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
-) -> CheckResult:
-    """Judge the results of a whole function against its own operations in float64.
-
-    A single element may be off by the share of the mean of all that an attention's may be of its values.
-    """
-    assert kernel.source is not None
-    given = [arrays[a.name] for a in kernel.inputs]
-    source = evaluator.load(kernel.source.text, kernel.source.file, kernel.function, given)
-    judge = Judge(LIMITS[kernel.attention.precision])
-    for number, argument in enumerate(kernel.outputs):
-        reference = source.whole(number)
-        finite = reference[np.isfinite(reference)]
-        judge.add(outputs[argument.name], reference, float(np.abs(finite).mean()) if finite.size else 0.0)
-    return judge.result("source")
 
 
 def _argument(
@@ -162,17 +149,18 @@ def _argument(
     return KernelArgument(name, direction, dtype, device, tuple(shape), direction, place)
 
 
-def described(text: str, file: str, function: str | None, parts: Sequence[Attention]) -> WholeKernel:
-    """The kernel that a function is of which `parts` are the attentions. Raises InputError for arguments of kinds that
-    calls do not take."""
+def described(host: HostModule, file: str, kernel_of: Callable[[Declared], DescribedKernel]) -> WholeKernel:
+    """The kernel that a function is, of which `kernel_of` gives those inside. Raises InputError for arguments of kinds
+    that calls do not take."""
     from npuc.compiler.frontend.functions import choose
+    from npuc.compiler.frontend.host import declarations
     from npuc.compiler.frontend.parse import parse
     from npuc.compiler.frontend.shapes import sizes_of
 
-    module = parse(text, file)
+    module = parse(host.text, file)
     with module.context:
-        chosen = choose(module, file, function)
-        type_ = chosen.operation.attributes["function_type"].value
+        function = choose(module, file, host.function).operation
+        type_ = function.attributes["function_type"].value
         given, made = (
             [(str(getattr(t, "element_type", t)), t) for t in types] for types in (type_.inputs, type_.results)
         )
@@ -181,11 +169,14 @@ def described(text: str, file: str, function: str | None, parts: Sequence[Attent
             for stem, types, direction, first in (("arg", given, "in", 0), ("result", made, "out", len(given)))
             for n, (dtype, t) in enumerate(types)
         ]
+        calls = declarations(function, file)
+    by_name = {part.kernel: part for part in reversed(calls.values())}
     return WholeKernel(
-        kernel_name(chosen.name),
+        kernel_name(host.function),
         tuple(arguments),
-        parts[0],
-        source=SourceText(text, file),
-        parts=tuple(parts),
-        function=chosen.name,
+        next(iter(calls.values())).attention,
+        calls=calls,
+        kernels={part.kernel: kernel_of(part) for part in calls.values() if by_name[part.kernel] is part},
+        host=SourceText(host.text, file),
+        function=host.function,
     )

@@ -62,9 +62,10 @@ class FakePipeline:
         pipeline.compile_attention = self.compile_attention  # type: ignore[attr-defined]
         pipeline.PIPELINE = [SimpleNamespace(name="plan"), SimpleNamespace(name="kernel")]  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "npuc.passes.pipeline", pipeline)
-        patch.setattr(frontend, "load", small_attention)
+        patch.setattr(frontend, "recognise", small_attention)
 
 
-def small_attention(text: str, file: str, function: str | None, after: object = None) -> tuple[Attention, ...]:
+def small_attention(text: str, file: str, function: str | None, after: object = None) -> Any:
     """Any text is one attention."""
-    return (Attention.make(function=function or "attention", heads=2, query_length=64, head_dim=64),)
+    attention = Attention.make(function=function or "attention", heads=2, query_length=64, head_dim=64)
+    return SimpleNamespace(attentions=(attention,), host=lambda kernels: f"calls of {', '.join(kernels)}")

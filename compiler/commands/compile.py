@@ -32,12 +32,13 @@ CORE_ELF = re.compile(r"core_\d+_\d+\.elf")
     "--emit",
     "stage",
     type=click.Choice(driver.STAGES),
-    help="What to write (default: by OUT's suffix, "
-    "else xclbin). asm: one text with a section per core; elf: a folder with core_COL_ROW.elf; plan: text, "
+    help="What to write (default: by OUT's suffix, else xclbin). host: the module with calls of kernels where its "
+    "attentions were; asm: one text with a section per core; elf: a folder with core_COL_ROW.elf; plan: text, "
     "or JSON when OUT ends in .json.",
 )
 @click.option("--target", type=click.Choice(driver.TARGETS), default="npu1", show_default=True)
 @click.option("--func", "function", metavar="NAME", help="Which function, of several.")
+@click.option("--kernel", metavar="NAME", help="Only this kernel, of a module with several kinds of attention.")
 @click.option("--columns", type=click.IntRange(1, 4), help="Columns of the array to use (default: the plan's choice).")
 @click.option("--precision", type=click.Choice(["bf16", "int8"]), help="Default: what the source says.")
 @click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="A choice of one pass; repeatable.")
@@ -51,6 +52,7 @@ def command(
     stage: str | None,
     target: str,
     function: str | None,
+    kernel: str | None,
     columns: int | None,
     precision: str | None,
     options: tuple[str, ...],
@@ -67,6 +69,7 @@ def command(
         stage=stage,
         target=target,
         function=function,
+        kernel=kernel,
         columns=columns,
         precision=precision,
         options=key_values(options),
@@ -78,11 +81,13 @@ def command(
     )
     compiled = driver.compile_file(source, settings)
     size, digest = _write(compiled, stage, source, output)
-    for kernel in compiled.summary["kernels"]:
-        within = kernel["attention"].get("within")
-        if within is not None:
-            name = kernel["attention"]["function"]
-            print(f"note: @{within} does more than attention; the kernel is its attention, @{name}", file=sys.stderr)
+    within = compiled.summary["kernels"][0]["attention"].get("within")
+    if within is not None and stage != "host":
+        names = ", ".join(f"@{kernel['attention']['function']}" for kernel in compiled.summary["kernels"])
+        kinds = "attention is a kernel" if len(compiled.kernel_names) == 1 else "attentions are kernels"
+        print(
+            f"note: @{within} does more than attention; its {kinds}, {names} (the rest: --emit host)", file=sys.stderr
+        )
     for warning in compiled.summary.get("warnings", ()):
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
@@ -99,7 +104,7 @@ def _stage_and_output(source: str, output: str | None, stage: str | None, as_jso
     if output is None:
         stem = "kernel" if source == "-" else os.path.splitext(os.path.basename(source))[0]
         to_stdout = stage in driver.TEXT_STAGES and not as_json
-        suffix = {"attn": "attn.mlir", "asm": "s"}.get(stage, stage)
+        suffix = {"attn": "attn.mlir", "host": "host.mlir", "asm": "s"}.get(stage, stage)
         output = "-" if to_stdout else f"{stem}.{suffix}"
     if output == "-" and stage == "elf":
         raise UsageError("--emit elf writes a folder, not standard output")

@@ -301,7 +301,7 @@ def _run(
     from npuc.runtime.whole_modules import WholeExecutable
 
     if isinstance(executable, WholeExecutable):
-        return _run_whole(executable, given, files, wants_check)
+        return _run_whole(executable, given, files, wants_check, seed)
     kernel = executable.of_call(given)
     call = executable.serve(given)
     raw = call.outputs
@@ -319,21 +319,21 @@ def _run(
 
 
 def _run_whole(
-    executable: WholeExecutable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool
+    executable: WholeExecutable, given: dict[str, np.ndarray], files: dict[str, str], wants_check: bool, seed: int
 ) -> RunSummary:
     """A function with attention inside: the backend has the attention, the host the rest."""
     from npuc.runtime.arguments import to_user
     from npuc.runtime.array_files import write_array
     from npuc.runtime.summary import RunSummary
-    from npuc.runtime.whole_modules import check_whole
+    from npuc.runtime.whole_check import check_whole
 
     kernel = executable.whole
     call = executable.serve(given)
     outputs = {a.name: to_user(a, call.outputs[a.name]) for a in kernel.outputs}
-    result = check_whole(kernel, given, call.outputs) if wants_check else None
+    result = check_whole(kernel, given, call.outputs, executable.attended, seed) if wants_check else None
     for name, path in files.items():
         write_array(path, outputs[name])
-    name = ", ".join(dict.fromkeys(part.function for part in kernel.parts))
+    name = ", ".join(dict.fromkeys(part.kernel for part in kernel.calls.values()))
     return RunSummary(
         f"{kernel.name} ({name})", kernel.attention, call.report, outputs, files, executable.macs, result, call.warnings
     )

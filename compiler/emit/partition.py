@@ -81,25 +81,31 @@ class _Heap:
         return offset
 
 
-def write_partition(columns: int, pdi: bytes, kernel_ids: Sequence[int]) -> bytes:
-    """One PDI that serves all the kernels."""
+def write_partition(columns: int, images: Sequence[Image]) -> bytes:
+    """PDIs, each in one group that serves its kernels; the groups' PDI ids count from 1."""
     heap = _Heap()
     name, commit = heap.add(b"\0"), heap.add(b"\0")
     starts = range(1, COLUMNS_PHYSICAL - columns + 1)
     start_offset = heap.add(struct.pack(f"<{len(starts)}H", *starts))
-    image = heap.add(pdi)
-    group = {
-        "name": heap.add(GROUP_NAME.encode() + b"\0"),
-        "kernels": heap.add(struct.pack(f"<{len(kernel_ids)}Q", *kernel_ids)),
-        "pre_groups": heap.add(struct.pack("<Q", PRE_GROUP)),
-    }
-    groups = heap.add(GROUP.pack(kernel_count=len(kernel_ids), pre_count=1, **group))
-    entry = heap.add(PDI_ENTRY.pack(size=len(pdi), image=image, group_count=1, groups=groups))
+    entries = heap.add(b"".join([_entry(heap, image, number) for number, image in enumerate(images, 1)]))
     header = HEADER.pack(
         name=name, operations_per_cycle=OPERATIONS_PER_CYCLE_PER_COLUMN * columns, columns=columns,
-        start_count=len(starts), starts=start_offset, pdi_count=1, pdis=entry, commit=commit,
+        start_count=len(starts), starts=start_offset, pdi_count=len(images), pdis=entries, commit=commit,
     )  # fmt: skip
     return header + bytes(heap.data)
+
+
+def _entry(heap: _Heap, image: Image, number: int) -> bytes:
+    """The entry of a PDI, with all that it points to put on the heap."""
+    place = heap.add(image.pdi)
+    ids = image.kernel_ids
+    group = {
+        "name": heap.add(GROUP_NAME.encode() + b"\0"),
+        "kernels": heap.add(struct.pack(f"<{len(ids)}Q", *ids)),
+        "pre_groups": heap.add(struct.pack("<Q", PRE_GROUP)),
+    }
+    groups = heap.add(GROUP.pack(pdi_id=number, kernel_count=len(ids), pre_count=1, **group))
+    return PDI_ENTRY.pack(size=len(image.pdi), image=place, group_count=1, groups=groups)
 
 
 class _PartitionReader:

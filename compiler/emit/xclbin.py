@@ -98,7 +98,10 @@ class SectionEntry:
 
 @dataclass(frozen=True)
 class Xclbin:
-    """Kernels, width of the partition, the array image of the first PDI; the reader fills in the rest."""
+    """Kernels, width of the partition, the array image of the first PDI; the reader fills in the rest.
+
+    pdis: the array images with the kernels that each serves; a writer that gives none has `pdi` serve all.
+    """
 
     kernels: tuple[KernelEntry, ...]
     columns: int
@@ -145,6 +148,9 @@ def _check(xclbin: Xclbin) -> None:
             raise ResourceError(f"XCLBIN: {kernel.name}:{kernel.instance} exceeds {_LONGEST_INSTANCE_NAME} characters")
         if kernel.kernel_id is None or not 0 <= kernel.kernel_id < 1 << 12:
             raise InputError(f"XCLBIN: kernel {kernel.name} has id {kernel.kernel_id}, it has 12 bits")
+        images = sum(image.kernel_ids.count(kernel.kernel_id) for image in xclbin.pdis)
+        if xclbin.pdis and images != 1:
+            raise InputError(f"XCLBIN: kernel {kernel.name} is served by {images} PDIs")
 
 
 def _sections(xclbin: Xclbin) -> list[tuple[int, str, bytes]]:
@@ -163,7 +169,7 @@ def _sections(xclbin: Xclbin) -> list[tuple[int, str, bytes]]:
     private = [(VENDER_METADATA, "npua", write_vender(NPUA_NAME, kernel.npua)) for kernel in kernels]
     return [
         (MEM_TOPOLOGY, "mem", write_memories(MEMORIES)),
-        (AIE_PARTITION, "part", write_partition(xclbin.columns, xclbin.pdi, ids)),
+        (AIE_PARTITION, "part", write_partition(xclbin.columns, xclbin.pdis or (Image(xclbin.pdi, tuple(ids)),))),
         (EMBEDDED_METADATA, "", write_metadata(descriptions)),
         (IP_LAYOUT, "", write_instances(instances)),
         (CONNECTIVITY, "", write_connections(connections)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from npuc.compiler.frontend.parse import LINALG_REMEDY
+from npuc.compiler.frontend.guarded.reading import LINALG_REMEDY
 from npuc.compiler.frontend.place import Blocked
 
 # Dialects whose operations on tensors have no effect but their results: what does not reach the result is harmless.

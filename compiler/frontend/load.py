@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.functions import Function, choose
+from npuc.compiler.frontend.host import Cut, host_module, inline_attentions
 from npuc.compiler.frontend.legalise import legalise
 from npuc.compiler.frontend.parse import parse
 from npuc.compiler.frontend.place import Blocked
@@ -34,25 +35,58 @@ def load(
     InputError (file:line:col) for text that is no MLIR and for functions without attention, naming the operation that
     says so; UsageError for a function that is not there.
     """
-    return of_module(parse(text, file), file, function, after)
+    return recognise(text, file, function, after).attentions
 
 
 def of_module(
     module: Any, file: str, function: str | None = None, after: Callable[[str, str], None] | None = None
 ) -> tuple[Attention, ...]:
     """`load` of a module that is parsed."""
+    return _recognise(module, file, function, after).attentions
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """The attentions of a function, one where it is an attention itself, and where they are in it.
+
+    cuts: one an attention; the module is theirs.
+    """
+
+    attentions: tuple[Attention, ...]
+    module: Any
+    function: Any
+    cuts: tuple[Cut, ...]
+
+    def host(self, kernels: Sequence[str]) -> str:
+        """The module's text with calls of `kernels` in place of the attentions. Once: the module is changed by it."""
+        return host_module(self.module, self.function, self.cuts, kernels)
+
+
+def recognise(
+    text: str, file: str, function: str | None = None, after: Callable[[str, str], None] | None = None
+) -> Recognised:
+    """`load`, with what stays on the host."""
+    return _recognise(parse(text, file), file, function, after)
+
+
+def _recognise(module: Any, file: str, function: str | None, after: Callable[[str, str], None] | None) -> Recognised:
     with module.context:
         chosen = choose(module, file, function)
+        inline_attentions(chosen.operation)
+        block = chosen.operation.regions[0].blocks[0]
         try:
-            found: tuple[Attention, ...] = (_alone(chosen, file, after),)
+            attention = _alone(chosen, file, after)
+            returned = block.operations[len(block.operations) - 1].operation
+            cuts: tuple[Cut, ...] = (Cut(attention, tuple(block.arguments), returned.operands[0]),)
         except Blocked as blocked:
-            found = tuple(attention for _, attention in parts_of(chosen, file))
-            if not found:
+            cuts = tuple(Cut(attention, part.leaves, part.root) for part, attention in parts_of(chosen, file))
+            if not cuts:
                 raise blocked.error(file) from None
+    attentions = tuple(cut.attention for cut in cuts)
     if after is not None:
-        for attention in found:
+        for attention in attentions:
             after("raise", to_attn_module(attention))
-    return found
+    return Recognised(attentions, module, chosen.operation, cuts)
 
 
 def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:

@@ -8,6 +8,7 @@ from typing import Any
 from npuc.compiler.diagnostics import InputError, InternalError, Place
 from npuc.compiler.frontend.guarded.outcome import Died, Fault, Outcome, Read, Refused
 from npuc.compiler.frontend.guarded.reading import LINALG_REMEDY, PARSING
+from npuc.compiler.frontend.host import ATTENTION, give_bodies
 from npuc.compiler.frontend.literals import place_at, refuse_long_literals, undecodable_string
 
 __all__ = ["BYTECODE", "LINALG_REMEDY", "parse"]
@@ -47,7 +48,10 @@ def parse(text: str | bytes, file: str) -> Any:
     from torch_mlir import ir
 
     with new_context(outcome.bytecode):  # which has the dialects that lowering brought in
-        return ir.Module.parse(outcome.bytecode)
+        module = ir.Module.parse(outcome.bytecode)
+    if ATTENTION.encode() in outcome.bytecode:
+        give_bodies(module, file)
+    return module
 
 
 def _utf8(text: str | bytes, file: str) -> bytes:
