@@ -45,7 +45,7 @@ def check_whole(
     given = [arrays[a.name] for a in kernel.inputs]
     source = evaluator.load(kernel.source.text, kernel.source.file, kernel.function, given)
     found = _results(kernel, [source.whole(n) for n in range(len(kernel.outputs))], outputs).result("source")
-    return found if found.passed else _by_steps(kernel, given, outputs, attended, seed)
+    return found if found.passed else _by_steps(kernel, kernel.source, given, outputs, attended, seed)
 
 
 def _results(kernel: WholeKernel, references: Sequence[np.ndarray], outputs: Mapping[str, np.ndarray]) -> Judge:
@@ -58,6 +58,7 @@ def _results(kernel: WholeKernel, references: Sequence[np.ndarray], outputs: Map
 
 def _by_steps(
     kernel: WholeKernel,
+    text: SourceText,
     given: Sequence[np.ndarray],
     outputs: Mapping[str, np.ndarray],
     attended: Sequence[Attended],
@@ -65,8 +66,6 @@ def _by_steps(
 ) -> CheckResult:
     from npuc.compiler import frontend
 
-    text = kernel.source
-    assert text is not None
     recognised = frontend.recognise(text.text, text.file, kernel.function)
     places = {cut.root: number for number, cut in enumerate(recognised.cuts)}
     checks: list[CheckResult] = []
