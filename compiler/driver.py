@@ -16,8 +16,8 @@ from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.files import read_bytes
 from npuc.compiler.interface import LONGEST_NAME, argument_records, kernel_name
 from npuc.compiler.outputs import write_folder
-from npuc.compiler.several_kernels import joined_files, joined_summary
 from npuc.passes.options import Options
+from npuc.passes.several_kernels import joined_files, joined_summary
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
