@@ -108,6 +108,7 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
     metavar="T.json",
     help="Write a timeline of the emulated run in the trace-event format, for Perfetto or chrome://tracing.",
 )
+@click.option("--report", "report_file", metavar="R.html", help="Write a page that shows the emulated run.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 def command(
     file: str,
@@ -128,6 +129,7 @@ def command(
     wants_check: bool,
     profile: bool,
     trace_file: str | None,
+    report_file: str | None,
     as_json: bool,
 ) -> None:
     """Run a kernel: .xclbin, .npua (on the emulator), .pdi (with --insts), or .mlir, which is compiled first."""
@@ -136,22 +138,25 @@ def command(
     files = _named(outputs, "--output")
     read = [file, *filter(None, [insts]), *(text.partition("=")[2] or text for text in inputs)]
     written = {f"--output {name}": path for name, path in files.items()}
-    check_outputs(read, {**written, "--trace": trace_file, "--json": "-" if as_json else None})
-    settings = BackendSettings(machine, max_cycles, strict, trace_file is not None, engine, clock, short_runs)
+    pages = {"--trace": trace_file, "--report": report_file}
+    check_outputs(read, {**written, **pages, "--json": "-" if as_json else None})
+    recorded = trace_file is not None or report_file is not None
+    settings = BackendSettings(machine, max_cycles, strict, recorded, engine, clock, short_runs)
     if insts is not None:
         if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
         with _traced(trace_file) as keep:
-            foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings)
+            foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings, report_file)
             keep(foreign.report)
-        _report(foreign, as_json, profile, "-" in (*files.values(), trace_file))
+        _report(foreign, as_json, profile, "-" in (*files.values(), *pages.values()))
         return
     if allocations:
         raise UsageError("--alloc is for --insts")
     archives = [text for text in inputs if "=" not in text]
     arrays = _named(tuple(text for text in inputs if "=" in text), "--input")
-    if trace_file is not None and backend in ("xrt", "amdxdna", "reference"):
-        raise UsageError(f"--trace records the emulator, not {backend}")
+    for option, path in pages.items():
+        if path is not None and backend in ("xrt", "amdxdna", "reference"):
+            raise UsageError(f"{option} records the emulator, not {backend}")
     with _traced(trace_file) as keep, open_kernel(file, backend, (), kernel, sizes_of(dims), settings) as executable:
         if executable.notice:
             print(f"note: {executable.notice}", file=sys.stderr)
@@ -159,7 +164,9 @@ def command(
         given = _inputs(executable, archives, arrays, seed)
         summary = _run(executable, given, files, wants_check, seed or 0)
         keep(summary.report)
-    _report(summary, as_json, profile, "-" in (*files.values(), trace_file))
+        if report_file is not None:
+            _show(executable, given, summary.report, settings, report_file)
+    _report(summary, as_json, profile, "-" in (*files.values(), *pages.values()))
     _fail_unless_passed(summary.check)
 
 
@@ -203,10 +210,11 @@ def _run_foreign(
     allocations: tuple[str, ...],
     files: Mapping[str, str],
     settings: BackendSettings,
+    page_file: str | None,
 ) -> ForeignSummary:
     import numpy as np
 
-    from npuc.compiler.files import read_bytes
+    from npuc.compiler.files import read_bytes, write_bytes
     from npuc.runtime.array_files import read_array, write_array
     from npuc.runtime.foreign import ForeignSummary, buffer_index, make_buffers, read_foreign, run_foreign
 
@@ -215,6 +223,11 @@ def _run_foreign(
     sizes = {bo: _size(bo, text) for bo, text in _named(allocations, "--alloc").items()}
     buffers = make_buffers(kernel.buffers, arrays, sizes, tuple(files))
     report = run_foreign(kernel, buffers, settings)
+    if page_file is not None:
+        from npuc.runtime.report.of_run import of_foreign
+        from npuc.runtime.report.page import page
+
+        write_bytes(page_file, page(of_foreign(kernel, report, settings)))
     outputs = {bo: np.frombuffer(buffers[buffer_index(bo, "--output")], np.uint8) for bo in files}
     for bo, path in files.items():
         write_array(path, outputs[bo])
@@ -316,6 +329,19 @@ def _run(
         write_array(path, outputs[name])
     macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
     return RunSummary(kernel.name, kernel.attention, call.report, outputs, files, macs, result, call.warnings)
+
+
+def _show(
+    executable: Executable, given: dict[str, np.ndarray], report: RunReport, settings: BackendSettings, path: str
+) -> None:
+    from npuc.compiler.files import write_bytes
+    from npuc.runtime.report.of_run import of_executable
+    from npuc.runtime.report.page import page
+    from npuc.runtime.whole_modules import WholeExecutable
+
+    if isinstance(executable, WholeExecutable):
+        raise UsageError("--report shows one kernel, not a function with attention inside")
+    write_bytes(path, page(of_executable(executable, given, report, settings)))
 
 
 def _run_whole(

@@ -1,0 +1,88 @@
+"""The array as a drawing: tiles with their buffers by bank, and the streams between them."""
+
+from __future__ import annotations
+
+from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.report.configured import BANK_BYTES, Configured, Stream, configured
+from npuc.runtime.report.markup import Markup, bar, drawing, element, joined, legend, table, text_at
+from npuc.runtime.report.subject import Subject
+
+WIDTH, HEIGHT, GAP_X, GAP_Y, TOP = 150, 74, 46, 30, 8
+KIND_NAMES = {"core": "core", "memtile": "memory tile", "shim": "shim"}
+
+
+def section(subject: Subject) -> Markup:
+    """The drawing, and a table of the buffers of each distinct tile."""
+    tiles, streams = configured(subject)
+    columns = 1 + max((tile.column for tile in tiles), default=0)
+    width = columns * (WIDTH + GAP_X) - GAP_X + 2 * TOP
+    height = geometry.ROWS * (HEIGHT + GAP_Y) - GAP_Y + 2 * TOP
+    lines = [_stream(stream, index) for index, stream in enumerate(streams)]
+    title = f"{len(tiles)} tiles and {len(streams)} streams between them"
+    picture = drawing(width, height, title, *(_tile(tile) for tile in tiles), *lines)
+    keys = legend((("u1", "buffers, by bank"), ("s0", "streams: from the dot to every line's end")))
+    return joined(picture, keys, _buffers(tiles))
+
+
+def _corner(column: int, row: int) -> tuple[float, float]:
+    """Upper left of a tile; row 0 lies at the bottom, as on the chip."""
+    return TOP + column * (WIDTH + GAP_X), TOP + (geometry.ROWS - 1 - row) * (HEIGHT + GAP_Y)
+
+
+def _tile(tile: Configured) -> Markup:
+    x, y = _corner(tile.column, tile.row)
+    parts = [
+        bar(x, y, WIDTH, HEIGHT, "tile"),
+        text_at(x + 6, y + 15, f"{KIND_NAMES[tile.kind]} {tile.column},{tile.row}"),
+    ]
+    size = geometry.DATA_MEMORY_SIZE.get(tile.kind)
+    if size is not None:
+        inner, left, top = WIDTH - 12, x + 6, y + HEIGHT - 22
+        parts.append(bar(left, top, inner, 14, "memory"))
+        for piece in tile.pieces:
+            at, wide = left + inner * piece.start / size, max(1.0, inner * (piece.end - piece.start) / size)
+            parts.append(
+                bar(at, top, wide, 14, "u1", f"{piece.name}: {piece.end - piece.start:,} bytes from {piece.start:#x}")
+            )
+        for bank in range(1, size // BANK_BYTES[tile.kind]):
+            at = left + inner * bank * BANK_BYTES[tile.kind] / size
+            parts.append(element("line", x1=at, x2=at, y1=top, y2=top + 14, class_="bank"))
+        used = sum(piece.end - piece.start for piece in tile.pieces)
+        about = f"{used / 1024:,.0f} of {size // 1024} KiB"
+        parts.append(text_at(x + 6, y + 34, about, class_="small"))
+    return element("g", *parts)
+
+
+def _stream(stream: Stream, index: int) -> Markup:
+    """Lines from a tile to the others, a little apart from those of other streams."""
+    shift = 14 + (index * 17) % (WIDTH - 28)
+    x, y = _corner(*stream.source)
+    middle = HEIGHT / 2 + 5
+    parts = [element("title", stream.name), element("circle", cx=x + shift, cy=y + middle, r=2.5)]
+    for column, row in stream.ends:
+        to_x, to_y = _corner(column, row)
+        parts.append(element("line", x1=x + shift, y1=y + middle, x2=to_x + shift, y2=to_y + middle))
+    return element("g", *parts, class_=f"stream s{index % 6}")
+
+
+def _buffers(tiles: tuple[Configured, ...]) -> Markup:
+    same: dict[tuple[str, tuple[tuple[int, int], ...]], list[Configured]] = {}
+    for tile in tiles:
+        if tile.pieces:
+            same.setdefault((tile.kind, tuple((p.start, p.end) for p in tile.pieces)), []).append(tile)
+    parts: list[Markup] = []
+    for (kind, _), alike in same.items():
+        first = alike[0]
+        others = f" and {len(alike) - 1} more alike" if len(alike) > 1 else ""
+        parts.append(element("summary", f"Buffers of {KIND_NAMES[kind]} {first.column},{first.row}{others}"))
+        rows = [
+            (piece.name, f"{piece.start:#x}", f"{piece.end - piece.start:,}", _banks(kind, piece.start, piece.end))
+            for piece in first.pieces
+        ]
+        parts[-1] = element("details", parts[-1], table(("buffer", "first byte", "bytes", "banks"), rows))
+    return joined(*parts)
+
+
+def _banks(kind: str, start: int, end: int) -> str:
+    first, last = start // BANK_BYTES[kind], max(start, end - 1) // BANK_BYTES[kind]
+    return str(first) if first == last else f"{first} to {last}"

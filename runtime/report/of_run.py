@@ -1,0 +1,83 @@
+"""The subjects of pages: an npuc kernel's run, or a foreign one's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from npuc.compiler.diagnostics import UsageError
+from npuc.runtime.backends import BackendSettings
+from npuc.runtime.emulator.timing import MACHINES, MachineTable
+from npuc.runtime.foreign import ForeignKernel
+from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.report.subject import Subject
+from npuc.runtime.statistics import RunReport
+from npuc.runtime.summary import describe
+
+if TYPE_CHECKING:
+    from npuc.passes.attention.plan import Plan
+    from npuc.runtime.executable import Executable
+
+
+def run_and_show(executable: Executable, given: Mapping[str, Any], settings: BackendSettings) -> tuple[bytes, str]:
+    """The page of one run on the emulator, which `executable` was opened for with a trace, and what binds it."""
+    from npuc.runtime.report.page import page
+    from npuc.runtime.report.verdict import verdict
+
+    subject = of_executable(executable, given, executable.serve(given).report, settings)
+    return page(subject), verdict(subject).binds
+
+
+def of_executable(
+    executable: Executable, given: Mapping[str, Any], report: RunReport, settings: BackendSettings
+) -> Subject:
+    """Of a run of `executable` with these inputs. UsageError where no single kernel ran on the emulator."""
+    from npuc.runtime.arguments import to_device
+    from npuc.runtime.check import multiply_accumulates
+    from npuc.runtime.layouts import all_inward
+
+    kernel = executable.of_call(given)
+    if not isinstance(kernel, KernelFile) or report.cycles is None:
+        raise UsageError(
+            "a page shows one kernel's run on the emulator", remedy="give a function that is one attention"
+        )
+    ready = executable.prepare(given)
+    seen = {a.name: to_device(a, ready[a.name]) for a in kernel.inputs}
+    macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
+    return of_kernel(kernel, report, macs, settings)
+
+
+def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: BackendSettings) -> Subject:
+    """kernel: with the run's lengths. macs: products of the run that no rule leaves out."""
+    from npuc.passes.attention.predict import predicted_cycles
+
+    has_plan = bool(kernel.metadata.get("plan"))
+    style = str(kernel.metadata.get("sequence", "default"))
+    return Subject(
+        name=kernel.name,
+        what=describe(kernel.attention),
+        machine=_machine(settings),
+        pdi=kernel.pdi,
+        columns=kernel.columns,
+        file=kernel.xclbin or kernel.pdi,
+        report=report,
+        macs=macs,
+        precision=kernel.attention.precision,
+        predicted=predicted_cycles(kernel.plan, kernel.attention, style) if has_plan else None,
+        names=_buffer_names(kernel.plan) if has_plan else {},
+    )
+
+
+def of_foreign(kernel: ForeignKernel, report: RunReport, settings: BackendSettings) -> Subject:
+    what = f"another tool's kernel with its own runtime sequence of {len(kernel.operations):,} operations"
+    return Subject(kernel.name, what, _machine(settings), kernel.pdi, kernel.columns, kernel.pdi, report)
+
+
+def _machine(settings: BackendSettings) -> MachineTable:
+    machine = MACHINES[settings.machine]
+    return machine if settings.clock is None else machine.at_clock(settings.clock)
+
+
+def _buffer_names(plan: Plan) -> Mapping[tuple[str, int], str]:
+    cores = {("core", start): name for name, (start, _) in plan.core_buffers.items()}
+    return cores | {("memtile", start): name for name, (start, _) in plan.memtile_buffers.items()}

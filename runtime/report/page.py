@@ -1,0 +1,65 @@
+"""The page: one HTML file with nothing from elsewhere, light or dark as the reader's system is, from 360 pixels on."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from npuc import __version__
+from npuc.runtime.report import array_picture, loops, roofline, shares, timeline
+from npuc.runtime.report.markup import Markup, element, joined
+from npuc.runtime.report.subject import Subject
+from npuc.runtime.report.verdict import verdict
+
+LOOPS = (
+    "Bundles of an iteration beside the instructions of its fullest slot, which bind it: where both are equal no "
+    "schedule is shorter."
+)
+
+
+def page(subject: Subject) -> bytes:
+    """The file's content, UTF-8, the same for the same run."""
+    said = verdict(subject)
+    body = joined(
+        element("h1", subject.name),
+        element("p", f"{subject.what}; npuc {__version__}", class_="dim"),
+        element("p", element("b", f"What binds: {said.binds}."), f" {said.why[0].upper()}{said.why[1:]}. ",
+                f"What would help: {said.help}."),
+        _figures(subject),
+        *(element("p", f"Warning: {warning}") for warning in subject.report.warnings),
+        element("h2", "Where the cycles went"), shares.section(subject),
+        element("h2", "Products and bytes"), roofline.section(subject),
+        element("h2", "On the time line"), timeline.section(subject),
+        element("h2", "The array"), array_picture.section(subject),
+        element("h2", "Loops of the core programs"),
+        element("p", LOOPS, class_="dim"),
+        loops.section(subject.file),
+    )  # fmt: skip
+    head = joined(
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", f"{subject.name}: npuc report"),
+        element("style", Markup(files("npuc.runtime.report").joinpath("style.css").read_text("utf-8"))),
+    )
+    return f"<!doctype html>\n{element('html', element('head', head), element('body', body), lang='en')}\n".encode()
+
+
+def _figures(subject: Subject) -> Markup:
+    report, cycles = subject.report, subject.cycles
+    clock = "" if report.clock_hz is None else f" at {report.clock_hz / 1e9:g} GHz"
+    figures = [
+        (f"{cycles:,}", "cycles (emulated)"),
+        (f"{report.seconds * 1e3:.4g} ms", f"on {subject.machine.name}{clock} (emulated)"),
+    ]
+    share = None if subject.macs is None or subject.peak is None else subject.macs / (cycles * subject.peak)
+    if share is not None:
+        figures.append((f"{share:.1%}", "of 16 cores' products"))
+    if subject.predicted:
+        off = cycles / subject.predicted - 1
+        figures.append((f"{subject.predicted:,}", f"cycles predicted, the run {off:+.1%}"))
+    figures.append(
+        (
+            f"{subject.ddr_bytes('mm2s') / 1e6:.3g} MB",
+            f"read from DDR, {subject.ddr_bytes('s2mm') / 1e6:.3g} MB written",
+        )
+    )
+    return element("div", *(element("div", element("b", a), element("span", b)) for a, b in figures), class_="tiles")

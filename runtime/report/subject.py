@@ -1,0 +1,48 @@
+"""What a page is about: a kernel's bytes, and one emulated run of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from npuc.runtime.emulator.timing import MachineTable
+from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
+
+WORD_BYTES = 4
+CORES = 16  # of npu1: what peak and utilisation count
+
+
+@dataclass(frozen=True)
+class Subject:
+    """pdi, columns: the array image and its partition. programs: the file's bytes, which hold the core programs.
+
+    report: of the run, with its trace. macs, precision: of an attention; None for other kernels. predicted: cycles by
+    the cost model. names: of the buffers of core and memory tiles, by kind of tile and first byte.
+    """
+
+    name: str
+    what: str
+    machine: MachineTable
+    pdi: bytes = field(repr=False)
+    columns: int
+    file: bytes = field(repr=False)
+    report: RunReport = field(repr=False)
+    macs: int | None = None
+    precision: str | None = None
+    predicted: int | None = None
+    names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    @property
+    def cycles(self) -> int:
+        """Of the run, at least 1."""
+        return max(1, self.report.cycles or 0)
+
+    @property
+    def peak(self) -> int | None:
+        """MACs a cycle of 16 cores at the kernel's precision."""
+        return None if self.precision is None else PEAK_MACS_PER_CYCLE[self.precision]
+
+    def ddr_bytes(self, direction: str) -> int:
+        """Bytes that shim channels moved; direction: `mm2s` reads DDR, `s2mm` writes it."""
+        words = (c["words"] for c in self.report.dma if c["row"] == 0 and c["direction"] == direction)
+        return WORD_BYTES * sum(words)

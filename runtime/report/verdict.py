@@ -1,0 +1,85 @@
+"""What binds a run, in a sentence, and what would help: told from the run's own counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuc.runtime.report.shares import of_core
+from npuc.runtime.report.subject import Subject
+
+FULL = 0.85  # of the cycles: from there on a channel or DDR is what the rest waits for
+BUSY = 0.7  # of the cycles: from there on the cores' own code is
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """binds: what the run waits for most. why: with its figures. help: what would shorten it."""
+
+    binds: str
+    why: str
+    help: str
+
+
+def verdict(subject: Subject) -> Verdict:
+    """Of one run. Only cores that ran count."""
+    cycles, machine = subject.cycles, subject.machine
+    read = subject.ddr_bytes("mm2s") / machine.ddr_read_bytes / cycles
+    written = subject.ddr_bytes("s2mm") / machine.ddr_write_bytes / cycles
+    if max(read, written) >= FULL:
+        way = "reads" if read >= written else "writes"
+        return Verdict(
+            "DDR", f"DDR {way} take {max(read, written):.0%} of the cycles at the machine's bandwidth",
+            "fewer bytes: K and V shared by more queries of their head, smaller element types",
+        )  # fmt: skip
+    channel = max(subject.report.dma, key=lambda c: c["busy"], default=None)
+    if channel is not None and channel["busy"] / cycles >= FULL:
+        where = f"{channel['col']},{channel['row']} {channel['direction'].upper()} {channel['channel']}"
+        return Verdict(
+            "streams", f"channel {where} passes words in {channel['busy'] / cycles:.0%} of the cycles, 4 bytes each",
+            "its data over more channels, or read less often",
+        )  # fmt: skip
+    cores = [core for core in subject.report.cores if core.bundles]
+    if not cores:
+        return Verdict("nothing", "no core ran", "a sequence that starts one")
+    total = cycles * len(cores)
+    share = {s.text: 0.0 for s in of_core(cores[0], cycles)}
+    for core in cores:
+        for each in of_core(core, cycles):
+            share[each.text] += each.cycles / total
+    code = share["products"] + share["other bundles"]
+    if code >= BUSY:
+        return Verdict(
+            "core code",
+            f"cores issue bundles in {code:.0%} of the cycles, {share['products']:.0%} with a product in them",
+            "denser loops: see those whose bundles exceed their bound, and the code between loops",
+        )
+    memory = share["memory stalls"] + share["stream stalls"]
+    if memory >= max(share["waiting for locks"], share["idle"]):
+        return Verdict("memory", f"cores stand still for memory or streams in {memory:.0%} of the cycles",
+                       "buffers that are used together in different banks")  # fmt: skip
+    edges = _edges(subject)
+    if edges >= (1 - code) / 2:
+        return Verdict(
+            "start and end",
+            f"{edges:.0%} of the cycles pass before cores begin and after they end: sequence, first words, tokens",
+            "longer runs: more heads, queries or batches in a call",
+        )
+    return Verdict(
+        "data",
+        f"cores wait for locks in {share['waiting for locks']:.0%} of the cycles",
+        "data that comes earlier: more buffers, another order of tasks, work shared out more evenly",
+    )
+
+
+def _edges(subject: Subject) -> float:
+    """The share of cycles before the first and after the last bundle of any core, by the trace."""
+    trace = subject.report.trace
+    spans = [] if trace is None else [span for span in trace.spans if span.category == "core"]
+    if not spans or trace is None:
+        return 0.0
+    first, last = min(span.start for span in spans), max(span.end for span in spans)
+    # A core runs a few bundles up to its first wait for the sequence; that wait belongs to the start.
+    waits = [s for s in trace.spans if s.category == "stall" and s.start <= first + subject.cycles / 100]
+    begin = min((span.end for span in waits), default=first)
+    origin = min(span.start for span in trace.spans)
+    return max(0.0, min(1.0, (begin - origin + subject.cycles - (last - origin)) / subject.cycles))

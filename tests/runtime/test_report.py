@@ -1,0 +1,192 @@
+"""The page that shows a kernel: well-formed, self-contained, and its figures those of the run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+from small_design import Design
+
+from npuc.compiler.asm.assembler import assemble
+from npuc.compiler.asm.programs import CoreProgram
+from npuc.runtime.emulator.device import Device
+from npuc.runtime.emulator.timing import PHOENIX
+from npuc.runtime.report.loops import loops_of
+from npuc.runtime.report.markup import element, joined
+from npuc.runtime.report.page import page
+from npuc.runtime.report.shares import of_core
+from npuc.runtime.report.subject import Subject
+from npuc.runtime.report.verdict import verdict
+from npuc.runtime.statistics import CoreStatistics, RunReport
+
+T = "tensor<1x1x64x64xbf16>"
+SMALL = f"""func.func @small(%q: {T}, %k: {T}, %v: {T}) -> {T} {{
+  %o = "attn.sdpa"(%q, %k, %v) : ({T}, {T}, {T}) -> {T}
+  return %o : {T}
+}}
+"""
+LOOP = """
+  movxm ls, #body
+  movxm le, #last
+  movxm lc, #4
+  nop
+  nop
+  nop
+  nop
+  nop
+  .p2align 4
+body:
+  lda r1, [p0], #4; mov r2, r3
+  lda r4, [p0], #4
+  add r5, r1, r4
+  .p2align 4
+last:
+  nopa; nopb; nops; nopx; mov r6, r7; nopv
+  done
+"""
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """The page of a hand-made design: what binds it is not known beforehand."""
+    design = Design()
+    device = Device(design.columns)
+    device.load_pdi(design.pdi())
+    run = device.run(design.operations, [bytearray(b.tobytes()) for b in design.buffers], None, "add_one")
+    report = RunReport(
+        "emulator", True, run.cycles / PHOENIX.clock_hz, run.cycles, PHOENIX.clock_hz, run.cores, run.dma, (), run.trace
+    )
+    return Subject("add_one", "a design", PHOENIX, design.pdi(), design.columns, design.pdi(), report)
+
+
+def parsed(content: bytes) -> ElementTree.Element:
+    head, _, rest = content.partition(b"\n")
+    assert head == b"<!doctype html>"
+    return ElementTree.fromstring(rest)
+
+
+def words_of(tree: ElementTree.Element) -> str:
+    return " ".join("".join(tree.itertext()).split())
+
+
+def test_a_page_is_well_formed_and_needs_nothing_from_elsewhere(subject):
+    content = page(subject)
+    tree = parsed(content)
+    assert len(content) < 2_000_000 and tree.tag == "html"
+    tags = {re.sub(r"\{.*\}", "", each.tag) for each in tree.iter()}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed"}
+    for each in tree.iter():
+        assert not {"src", "href"} & set(each.attrib)
+    assert not re.search(rb"url\(|@import", content)
+    assert page(subject) == content
+
+
+def test_text_from_files_is_never_markup(subject):
+    hostile = '<script>alert("x")</script>&\x1b]0;\u202e'
+    content = page(replace(subject, name=hostile, what=hostile))
+    assert b"<script" not in content and b"\x1b" not in content and "\u202e".encode() not in content
+    assert 'alert("x")' in words_of(parsed(content))
+    assert element("p", "a<b", class_='"') == '<p class="&quot;">a&lt;b</p>'
+    assert joined("<", element("br")) == "&lt;<br/>"
+
+
+def test_every_tile_stream_and_unit_of_the_run_is_there(subject):
+    said = words_of(parsed(page(subject)))
+    for core in subject.report.cores:
+        assert f"core {core.col},{core.row}" in said
+    for channel in subject.report.dma:
+        assert f"{channel['col']},{channel['row']} {channel['direction'].upper()} {channel['channel']}" in said
+    assert f"{subject.report.cycles:,}" in said
+
+
+def test_shares_of_a_core_are_all_cycles_of_the_run():
+    core = CoreStatistics(0, 2, bundles=500, mac_bundles=200, stall_lock=300, stall_memory=50, stall_stream=20, idle=5)
+    shares = {share.text: share.cycles for share in of_core(core, 1000)}
+    assert sum(shares.values()) == 1000
+    assert shares == {
+        "products": 200, "other bundles": 300, "memory stalls": 50, "stream stalls": 20, "waiting for locks": 300,
+        "idle": 130,
+    }  # fmt: skip
+
+
+def channel(row, direction, words, busy, number=0):
+    return {"col": 0, "row": row, "direction": direction, "channel": number, "words": words, "busy": busy,
+            "starved": 0, "stall_lock": 0, "tasks": 1}  # fmt: skip
+
+
+def ran(bundles=100, products=50, locks=0, memory=0):
+    return CoreStatistics(0, 2, bundles, products, locks, memory, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "binds, cores, dma",
+    [
+        # 26 bytes a cycle (DESIGN, "The machine that is modelled"): 6,000 words are 24,000 of 26,000 bytes.
+        ("DDR", [ran()], [channel(0, "mm2s", 6000, 600)]),
+        ("DDR", [ran()], [channel(0, "s2mm", 6000, 600)]),
+        ("streams", [ran()], [channel(1, "mm2s", 900, 900)]),
+        ("core code", [ran(bundles=800, locks=200)], [channel(0, "mm2s", 100, 100)]),
+        ("memory", [ran(bundles=300, memory=600, locks=100)], []),
+        ("data", [ran(bundles=300, locks=700)], []),
+        ("nothing", [], []),
+    ],
+)
+def test_what_binds_is_told_from_the_counts(subject, binds, cores, dma):
+    report = RunReport("emulator", True, 1e-6, 1000, PHOENIX.clock_hz, tuple(cores), tuple(dma))
+    assert verdict(replace(subject, report=report)).binds == binds
+
+
+def test_a_loop_is_counted_by_slot():
+    (program,) = assemble(LOOP).programs
+    code = program.code
+    (loop,) = loops_of(CoreProgram(None, None, 0, code))
+    assert len(loop.bundles) >= 4
+    # Three loads and moves of address arithmetic are not: lda twice, mov twice, add once, by the text above.
+    assert loop.used == {"lda": 2, "mv": 2, "alu": 1}
+    assert loop.bound == 2 and loop.binding == "lda and mv" and loop.products == 0
+
+
+def test_the_command_writes_the_page_of_a_run(npuc, tmp_path):
+    source, out = tmp_path / "a.mlir", tmp_path / "r.html"
+    source.write_text(SMALL)
+    code, said, _ = npuc("report", source, "-o", out)
+    assert code == 0 and "binds" in said
+    text = words_of(parsed(out.read_bytes()))
+    code, said, _ = npuc("run", source, "--report", tmp_path / "again.html", "--json")  # the same draw, from the cache
+    assert code == 0 and (tmp_path / "again.html").read_bytes() == out.read_bytes()
+    assert "cycles predicted" in text and "values" in text
+
+
+@pytest.mark.parametrize(
+    "words, what",
+    [
+        (("report", "{a}", "-o", "{a}"), "overwrite"),
+        (("run", "{a}", "--backend", "reference", "--report", "{out}"), "records the emulator"),
+        (("report", "-"), "name the page"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused_before_anything_runs(npuc, tmp_path, words, what):
+    source, out = tmp_path / "a.mlir", tmp_path / "r.html"
+    source.write_text(SMALL)
+    code, _, error = npuc(*(word.format(a=source, out=out) for word in words))
+    assert code == 2 and what in error and not out.exists() and source.read_text() == SMALL
+
+
+def test_a_browser_draws_it(subject, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium")
+    file = tmp_path / "r.html"
+    file.write_bytes(page(subject))
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+    done = subprocess.run(
+        [browser, *words, "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'user'}", "--window-size=400,800",
+         f"--screenshot={tmp_path / 's.png'}", file.as_uri()],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0 and (tmp_path / "s.png").stat().st_size > 5000
+    assert "CONSOLE" not in done.stderr
