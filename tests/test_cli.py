@@ -136,7 +136,7 @@ def test_a_fault_of_npuc_is_exit_5_with_a_hint(npuc, monkeypatch, pipeline):
     def boom(*_):
         raise ZeroDivisionError("division by zero\nsecond line")
 
-    monkeypatch.setattr(frontend, "load", boom)
+    monkeypatch.setattr(frontend, "recognise", boom)
     code, out, err = npuc("compile", "a.mlir", "--json")
     assert code == 5 and err.count("\n") == 1 and "ZeroDivisionError: division by zero" in err
     assert json.loads(out)["error"]["exit_code"] == 5 and "NPUC_DEBUG=1" in json.loads(out)["error"]["remedy"]
