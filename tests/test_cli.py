@@ -149,7 +149,7 @@ def test_an_interrupt_is_no_traceback(npuc, monkeypatch, pipeline):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(frontend, "load", interrupted)
+    monkeypatch.setattr(frontend, "recognise", interrupted)
     assert npuc("compile", "a.mlir")[0] == 130
 
 
@@ -164,7 +164,7 @@ def test_an_interrupt_that_python_loses_is_delivered_before_anything_is_written(
 
     lost = []
     monkeypatch.setattr(sys, "unraisablehook", lost.append)
-    monkeypatch.setattr(frontend, "load", interrupted)
+    monkeypatch.setattr(frontend, "recognise", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     try:
         code, _, err = npuc("compile", "a.mlir")
