@@ -18,21 +18,27 @@ from npuc.runtime import dlpack
 from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_interface, to_user
 from npuc.runtime.backends import (
     HOST_BACKENDS,
+    NPU_BACKENDS,
+    Backend,
     BackendSettings,
     DeviceBackend,
     HostBackend,
+    QueueingBackend,
     choose_automatically,
     open_backend,
 )
+from npuc.runtime.devices.failures import DeviceFailure
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.layouts import all_inward, outward
 from npuc.runtime.magnitudes import magnitudes, overflows
 from npuc.runtime.notices import say_once
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.strides import hold
+from npuc.runtime.submission import Submission
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
+    from npuc.runtime.backends.pending import Pending
     from npuc.runtime.trace import Trace
 
 T = TypeVar("T")
@@ -117,6 +123,87 @@ class Executable:
         library that gives them out by DLPack. A bf16 output is bfloat16 when the first array is, else float32. Raises
         InputError on a wrong shape or dtype, UnsupportedError, BackendError.
         """
+        return self._given_back(self._named(arrays, named))
+
+    def submit(self, *arrays: Any, **named: Any) -> Submission:
+        """Begin a call, with arguments as calling it takes them; the result's `result()` is what calling gives.
+
+        On the NPU its inputs are written while the call before it runs; two are under way at most, a third waits for
+        the first. Elsewhere it runs now. Raises InputError; device failures are the result's.
+        """
+        # Copies: callers may write the next call's values over these, and a device that fails has the call made again.
+        given = {name: np.array(value) for name, value in self._named(arrays, named).items()}
+        if self._closed:
+            raise BackendError("the kernel was closed")
+        kernel = self.of_call(given)
+        prepared = self._prepare(kernel, given)
+        _ = kernel.attention.lengths
+        pending = None
+        if magnitudes(kernel.attention, prepared).problem is None:
+            with self._turn:
+                pending = self._submit(kernel, all_inward(kernel, prepared))
+
+        def collect(running: Pending) -> Call:
+            assert begun is not None
+            with self._turn:
+                backend, held, buffers = begun
+                try:
+                    report = running.finish()
+                except BaseException:
+                    self._drop(backend)
+                    raise
+                outputs = {a.name: from_buffer(a, buffers[a.buffer]) for a in held.outputs}
+                return self._said(self._noted(kernel, outputs, report, _overflows(kernel, outputs)))
+
+        begun = pending[1] if pending is not None else None
+        submission = Submission(
+            pending[0] if pending is not None else None,
+            collect,
+            lambda: self.call(given),
+            lambda: self._drop(begun[0]) if begun is not None else None,
+            lambda call: self._as_given(given, call),
+        )
+        if pending is None:
+            submission.exception()  # runs it
+        return submission
+
+    def _submit(
+        self, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]
+    ) -> tuple[Pending, tuple[Backend, KernelFile, Sequence[bytearray | memoryview]]] | None:
+        """The call on the device; None where it takes none ahead, or fails this one, which then is made as usual."""
+        name = self.names[0]
+        try:
+            if name in NPU_BACKENDS and kernel is not self.kernel:
+                check_supported(kernel.attention)
+            self._open(name)
+            backend = self._opened[name]
+            if not isinstance(backend, QueueingBackend):
+                return None
+            del self._opened[name]  # whatever ends this early leaves no half-begun device for the next call
+            try:
+                assert isinstance(kernel, KernelFile)
+                buffers, held = hold(kernel, arrays)
+                pending = backend.submit(buffers, held)
+            except BaseException:
+                with contextlib.suppress(BackendError):
+                    backend.close()
+                raise
+        except (BackendError, UnsupportedError):
+            return None
+        self._opened[name] = backend
+        return pending, (backend, held, buffers)
+
+    def _drop(self, backend: Backend) -> None:
+        """Use a backend no more."""
+        with self._turn:
+            for name, opened in list(self._opened.items()):
+                if opened is backend:
+                    del self._opened[name]
+        with contextlib.suppress(BackendError):
+            backend.close()
+
+    def _named(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments by name."""
         inputs = self.kernel.inputs
         if len(arrays) > len(inputs):
             raise InputError(f"{self.kernel.name} takes {len(inputs)} arrays, got {len(arrays)}")
@@ -124,10 +211,16 @@ class Executable:
         twice = given.keys() & named.keys()
         if twice:
             raise InputError(f"argument {min(twice)} is given twice")
-        given = {name: _as_array(name, value) for name, value in {**given, **named}.items()}
+        return {name: _as_array(name, value) for name, value in {**given, **named}.items()}
+
+    def _given_back(self, given: Mapping[str, Any]) -> np.ndarray:
+        return self._as_given(given, self.call(given))
+
+    def _as_given(self, given: Mapping[str, Any], call: Call) -> np.ndarray:
+        """The output in the kind of the inputs."""
         (output,) = self.kernel.outputs
-        result = self.run(given)[output.name]
-        keep = output.dtype == "bf16" and given[inputs[0].name].dtype == BFLOAT16
+        result = call.outputs[output.name]
+        keep = output.dtype == "bf16" and given[self.kernel.inputs[0].name].dtype == BFLOAT16
         return result if keep else to_user(output, result)
 
     def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -142,7 +235,10 @@ class Executable:
 
     def call(self, given: Mapping[str, Any], attention: Attention | None = None) -> Call:
         """`serve`, and say what is odd about it, and that it is emulated."""
-        call = self.serve(given, attention)
+        return self._said(self.serve(given, attention))
+
+    def _said(self, call: Call) -> Call:
+        """With what is odd about it logged."""
         if call.report.emulated:
             say_once(self.notice or EMULATED, "emulation")
         for warning in call.warnings:
@@ -165,10 +261,15 @@ class Executable:
         with self._turn:
             inside = all_inward(kernel, arrays)
             outputs, report = self._first_that(lambda name: self._run_on(name, kernel, inside, problem))
-            odd = [problem] if problem is not None else _overflows(kernel, outputs)
-            self._report, self.warnings = report, [*odd, *report.warnings]
-            outputs = {a.name: outward(a.layout, outputs[a.name]) for a in kernel.outputs}
-            return Call(outputs, report, tuple(self.warnings))
+            return self._noted(kernel, outputs, report, [problem] if problem else _overflows(kernel, outputs))
+
+    def _noted(
+        self, kernel: DescribedKernel, outputs: Mapping[str, np.ndarray], report: RunReport, odd: Sequence[str]
+    ) -> Call:
+        """A call that has ended: its outputs as callers have them, and what `stats` and `warnings` tell of it."""
+        self._report, self.warnings = report, [*odd, *report.warnings]
+        laid = {a.name: outward(a.layout, outputs[a.name]) for a in kernel.outputs}
+        return Call(laid, report, tuple(self.warnings))
 
     def prepare(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """All inputs by name in their interface dtypes. Raises InputError on a missing, unknown or unfit one."""
@@ -199,6 +300,17 @@ class Executable:
             raise UnsupportedError(problem, remedy="the reference computes it")
         if name not in HOST_BACKENDS and kernel is not self.kernel:
             check_supported(kernel.attention)  # its lengths, which the file left open
+        try:
+            return self._run_once(name, kernel, arrays)
+        except DeviceFailure as failure:
+            if name not in NPU_BACKENDS or failure.hopeless:
+                raise
+            say_once(f"{name} failed {self.kernel.name}: {failure}; loading it anew")
+            return self._run_once(name, kernel, arrays)
+
+    def _run_once(
+        self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], RunReport]:
         self._open(name)
         # Taken out for the run: whatever ends it early, however often, leaves no half-run array for the next call.
         backend = self._opened.pop(name)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
+from npuc.runtime.backends import NPU_BACKENDS
 from npuc.runtime.judgement import CheckResult
 from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
 
-NPU_BACKENDS = ("xrt", "amdxdna")
 # facts/silicon/silicon.md section 9: one-shot runs through the host's interface, measured on npu1.
 DISPATCH = "the host's dispatch adds 0.11 to 0.16 ms to each call"
 

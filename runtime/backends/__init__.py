@@ -18,10 +18,12 @@ from npuc.runtime.choices import BackendName, MachineName
 if TYPE_CHECKING:
     import numpy as np
 
+    from npuc.runtime.backends.pending import Pending
     from npuc.runtime.kernel_file import DescribedKernel, KernelFile
     from npuc.runtime.statistics import RunReport
 
 HOST_BACKENDS = ("reference", "gpu")
+NPU_BACKENDS = ("xrt", "amdxdna")
 BACKENDS: tuple[str, ...] = get_args(BackendName)[1:]  # without auto
 # The emulator's machine tables (npuc.runtime.emulator.timing), named here so that --help need not load it.
 MACHINES: tuple[str, ...] = get_args(MachineName)
@@ -72,6 +74,15 @@ class DeviceBackend(Backend, Protocol):
 
         Raises BackendError when the device fails.
         """
+        ...
+
+
+@runtime_checkable
+class QueueingBackend(DeviceBackend, Protocol):
+    """A device that takes calls ahead."""
+
+    def submit(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> Pending:
+        """Begin the call; its end fills the buffers. Raises BackendError."""
         ...
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import read_txn
 from npuc.passes.attention.sequence import length_warnings
-from npuc.runtime.backends.rows import padded, take_back
+from npuc.runtime.backends.pending import Pending, Places
+from npuc.runtime.backends.rows import padded
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Client, Command, Context, Memory
 from npuc.runtime.devices.failures import ended_badly
@@ -80,91 +81,116 @@ def unavailable_reason() -> str | None:
     return None
 
 
+class _Buffers:
+    """Command, instructions and data of one call at a time, made anew only where they are too small."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._sequence = b""
+        self.instructions: Memory | None = None
+        self.data: list[Memory] = []
+        self.command = Command(client)
+
+    def instruct(self, sequence: bytes) -> Memory:
+        """The sequence of a call where the device reads it; one that is the last one's stays."""
+        if self.instructions is None or self.instructions.size < len(sequence):
+            old, self.instructions, self._sequence = self.instructions, None, b""
+            if old is not None:
+                old.close()
+            self.instructions = Memory(self._client, abi.BO_DEV, len(sequence))
+        if sequence != self._sequence:
+            self.instructions.view[: len(sequence)] = sequence
+            self.instructions.flush(len(sequence))
+            self._sequence = sequence
+        return self.instructions
+
+    def fill(self, arguments: Sequence[bytearray | memoryview]) -> list[Memory]:
+        """The arguments of a call where the device reads and writes them."""
+        for index, data in enumerate(arguments):
+            if index < len(self.data) and self.data[index].size < len(data):
+                self.data[index].close()
+                self.data[index] = Memory(self._client, abi.BO_SHARE, len(data))
+            elif index == len(self.data):
+                self.data.append(Memory(self._client, abi.BO_SHARE, max(1, len(data))))
+            memory = self.data[index]
+            memory.view[: len(data)] = data
+            memory.flush(len(data))
+        return self.data[: len(arguments)]
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as all_of_it:
+            all_of_it.callback(self.command.close)
+            for memory in self.data:
+                all_of_it.callback(memory.close)
+            self.data = []
+            if self.instructions is not None:
+                all_of_it.callback(self.instructions.close)
+                self.instructions = None
+
+
 class AmdxdnaBackend:
-    """A kernel loaded on the NPU: a context with its image, and buffers that stay for the next call."""
+    """A kernel loaded on the NPU: a context with its image, and buffers that stay for the next calls."""
 
     name = "amdxdna"
 
     def __init__(self, kernel: KernelFile) -> None:
-        self._sequence = b""
-        self._data: list[Memory] = []
         with contextlib.ExitStack() as undo:
             self._client = open_any(system_calls.present())
             undo.callback(clients.give_back, self._client)
+            self._places = Places(lambda: _Buffers(self._client))
+            undo.callback(self._places.close)
             self._context = Context(self._client, kernel.columns, [ArrayImage(kernel.pdi)])
-            undo.callback(self._context.close)
-            self._command = Command(self._client)
-            undo.callback(self._command.close)
-            self._instructions: Memory | None = None
-            undo.callback(self._close_buffers)
+            undo.callback(self._context.close)  # first of all: nothing runs any more
             self._release: contextlib.ExitStack | None = undo.pop_all()
+
+    def submit(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> Pending:
+        """Begin a call; its inputs are written while the one before it may still run."""
+        self._require_open()
+        assert isinstance(kernel, KernelFile)
+        sequence, wide = kernel.sequence(), padded(kernel, buffers)
+        place_number, place = self._places.take()
+        instructions, held = place.instruct(sequence), place.fill(wide)
+        addresses = [memory.address for memory in held]
+        slots = max(DEVICE_ARGUMENTS, len(addresses))
+        data = commands.start(0, instructions.address, len(sequence), addresses, slots)
+        begin = time.perf_counter()
+        number = place.command.submit(self._context, data, [instructions, *held])
+
+        def complete() -> RunReport:
+            self._require_open()
+            state = place.command.finish(self._context, number, TIMEOUT_SECONDS)
+            if state != commands.COMPLETED:
+                health = place.command.health
+                at = standing(read_txn(sequence).operations, health.operation) if health is not None else ""
+                raise ended_badly(state, at, health)
+            seconds = time.perf_counter() - begin
+            for argument, memory in zip(wide, held, strict=True):
+                if not memoryview(argument).readonly:
+                    memory.drop(len(argument))
+                    argument[:] = bytes(memory.view[: len(argument)])
+            warnings = tuple(length_warnings(len(sequence)))
+            return RunReport(self.name, self._client.emulated, seconds=seconds, warnings=warnings)
+
+        def wait() -> None:
+            self._context.wait(number, TIMEOUT_SECONDS)
+
+        pending = Pending(kernel, wide, buffers, wait, complete, lambda: self._ended(place.command))
+        self._places.hold(place_number, pending)
+        return pending
+
+    def _require_open(self) -> None:
+        if self._release is None:
+            raise BackendError("the kernel was closed")
+
+    def _ended(self, command: Command) -> bool:
+        return self._release is None or command.state != commands.NEW
 
     def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; seconds are wall time from submission to completion."""
-        if self._release is None:
-            raise BackendError("the kernel was closed")
-        assert isinstance(kernel, KernelFile)
-        sequence, wide = kernel.sequence(), padded(kernel, buffers)
-        instructions = self._instruct(sequence)
-        held = self._filled(wide)
-        begin = time.perf_counter()
-        self._execute(sequence, instructions, held)
-        seconds = time.perf_counter() - begin
-        for data, memory in zip(wide, held, strict=True):
-            if not memoryview(data).readonly:
-                memory.drop(len(data))
-                data[:] = bytes(memory.view[: len(data)])
-        take_back(kernel, wide, buffers)
-        emulated = self._client.emulated
-        return RunReport(self.name, emulated, seconds=seconds, warnings=tuple(length_warnings(len(sequence))))
-
-    def _execute(self, sequence: bytes, instructions: Memory, held: Sequence[Memory]) -> None:
-        addresses = [memory.address for memory in held]
-        data = commands.start(0, instructions.address, len(sequence), addresses, max(DEVICE_ARGUMENTS, len(addresses)))
-        number = self._command.submit(self._context, data, [instructions, *held])
-        state = self._command.finish(self._context, number, TIMEOUT_SECONDS)
-        if state != commands.COMPLETED:
-            health = self._command.health
-            at = standing(read_txn(sequence).operations, health.operation) if health is not None else ""
-            raise ended_badly(state, at, health)
-
-    def _instruct(self, sequence: bytes) -> Memory:
-        """The sequence of a call where the device reads it; one that is the last one's stays."""
-        if self._instructions is None or self._instructions.size < len(sequence):
-            old, self._instructions, self._sequence = self._instructions, None, b""
-            if old is not None:
-                old.close()
-            self._instructions = Memory(self._client, abi.BO_DEV, len(sequence))
-        if sequence != self._sequence:
-            self._instructions.view[: len(sequence)] = sequence
-            self._instructions.flush(len(sequence))
-            self._sequence = sequence
-        return self._instructions
-
-    def _filled(self, wide: Sequence[bytearray | memoryview]) -> list[Memory]:
-        """Buffers that hold the arguments; those of earlier calls where they are large enough."""
-        for index, data in enumerate(wide):
-            if index == len(self._data):
-                self._data.append(Memory(self._client, abi.BO_SHARE, max(1, len(data))))
-            elif self._data[index].size < len(data):
-                self._data[index].close()
-                self._data[index] = Memory(self._client, abi.BO_SHARE, len(data))
-            memory = self._data[index]
-            memory.view[: len(data)] = data
-            memory.flush(len(data))
-        return self._data[: len(wide)]
-
-    def _close_buffers(self) -> None:
-        with contextlib.ExitStack() as all_of_it:
-            for memory in self._data:
-                all_of_it.callback(memory.close)
-            self._data = []
-            if self._instructions is not None:
-                all_of_it.callback(self._instructions.close)
-                self._instructions = None
+        return self.submit(buffers, kernel).finish()
 
     def close(self) -> None:
-        """Release buffers, command, context and device, in that order."""
+        """Release context, buffers, commands and device, in that order."""
         release, self._release = self._release, None
         if release is not None:
             release.close()

@@ -134,6 +134,11 @@ class DeviceFailure(BackendError):
         super().__init__(message, remedy=remedy)
         self.call, self.code, self.state, self.health = call, code, state, health
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether a second try would only take as long again: the device did not answer within our own time."""
+        return self.call == "command" and self.code == errno.ETIME
+
 
 def cause_of(call: str, code: int) -> Cause:
     """Why a call fails with an errno."""
@@ -157,13 +162,15 @@ def refused(call: str, where: str) -> Iterator[None]:
         raise failure(call, reason.errno or 0, where) from reason
 
 
-def ended_badly(state: int, at: str = "", health: commands.Health | None = None) -> DeviceFailure:
+def ended_badly(
+    state: int, at: str = "", health: commands.Health | None = None, name: str | None = None
+) -> DeviceFailure:
     """The error for a command that ended in another state than COMPLETED.
 
-    at: where in the sequence it stood, in our own words.
+    at: where in the sequence it stood, in our own words. name: of the state, where another is told.
     """
     found = _STATES.get(state, _UNKNOWN)
-    name = commands.STATE_NAMES.get(state, str(state))
+    name = name or commands.STATE_NAMES.get(state, str(state))
     where = f"; {at}" if at else ""
     told = f" ({health})" if health is not None else ""
     text = f"the NPU ended the run with {name}: {found.cause}{where}{told}"

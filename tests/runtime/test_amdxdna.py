@@ -11,13 +11,14 @@ from small_kernels import compiled
 
 import npuc
 from npuc.compiler.emit.txn import Sync, read_txn
-from npuc.runtime.arguments import draw
-from npuc.runtime.backends.amdxdna import clients, open_any
+from npuc.runtime.arguments import draw, to_device
+from npuc.runtime.backends.amdxdna import AmdxdnaBackend, clients, open_any
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Context, Memory
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 from npuc.runtime.kernel_file import read_kernel
+from npuc.runtime.strides import hold
 
 CLOSING = ("GEM_CLOSE", "DESTROY_HWCTX", "SYNCOBJ_DESTROY", "munmap", "close")
 
@@ -45,6 +46,18 @@ def run(kernel: bytes, arrays: dict[str, np.ndarray], **settings) -> tuple[bytes
         call = exe.serve(arrays)
         (out,) = call.outputs.values()
         return out.tobytes(), call.report
+
+
+def run_once(kernel: bytes, arrays: dict[str, np.ndarray]) -> bytes:
+    """By the backend alone: nothing is tried twice."""
+    read = read_kernel(kernel)
+    buffers, held = hold(read, {a.name: to_device(a, arrays[a.name]) for a in read.inputs})
+    backend = AmdxdnaBackend(held)
+    try:
+        backend.run(buffers, held)
+        return bytes(buffers[-1])
+    finally:
+        backend.close()
 
 
 @pytest.mark.parametrize("track", abi.TRACKS.values(), ids=lambda track: track.name)
@@ -89,7 +102,7 @@ def steps(kernel: bytes, arrays: dict[str, np.ndarray]) -> list[tuple[str, int]]
     """Every call of a load, a run and a close: its name and how many of that name come before it."""
     device, seen = SoftwareDevice(), {}
     with system_calls.replaced(device):
-        run(kernel, arrays, backend="amdxdna")
+        run_once(kernel, arrays)
     found = []
     for name in device.calls:
         found.append((name, seen.get(name, 0)))
@@ -118,7 +131,7 @@ def test_each_failure_at_each_step_is_its_documented_error_and_all_is_given_back
         for code in CODES.get(name, ()):
             device.faults.fail(name, code, after=before)
             with pytest.raises(DeviceFailure) as caught:
-                run(kernel, arrays, backend="amdxdna")
+                run_once(kernel, arrays)
             error, found = caught.value, cause_of(name, code)
             assert (error.call, error.code) == (name, code) and device.faults.left == 0
             assert errno.errorcode[code] in error.message and found.cause in error.message
@@ -126,7 +139,7 @@ def test_each_failure_at_each_step_is_its_documented_error_and_all_is_given_back
             assert device.taken == Taken(), (name, before, errno.errorcode[code])
             tried += 1
     assert tried > 60 and set(CODES) | set(CLOSING) == {name for name, _ in steps(kernel, arrays)}
-    assert run(kernel, arrays, backend="amdxdna")[0] == run(kernel, arrays, backend="emulator")[0]
+    assert run_once(kernel, arrays) == run(kernel, arrays, backend="emulator")[0]
 
 
 def test_a_release_that_fails_leaves_nothing_but_what_failed(kernel, arrays):
@@ -155,10 +168,10 @@ def test_a_release_that_fails_leaves_nothing_but_what_failed(kernel, arrays):
 def test_each_bad_end_of_a_command_is_told_by_name_and_the_next_load_works(kernel, arrays, device, state):
     device.faults.end(state)
     with pytest.raises(DeviceFailure, match=f"ended the run with {commands.STATE_NAMES[state]}") as caught:
-        run(kernel, arrays, backend="amdxdna")
+        run_once(kernel, arrays)
     assert caught.value.state == state and caught.value.remedy and caught.value.health is None
     assert device.taken == Taken()
-    assert run(kernel, arrays, backend="amdxdna")[0] == run(kernel, arrays, backend="emulator")[0]
+    assert run_once(kernel, arrays) == run(kernel, arrays, backend="emulator")[0]
 
 
 def test_a_timeout_says_what_the_sequence_waits_for(kernel, arrays, device):
@@ -167,12 +180,12 @@ def test_a_timeout_says_what_the_sequence_waits_for(kernel, arrays, device):
     for told in (index, index - 1):  # the wait, or what was done before it
         device.faults.end(commands.TIMEOUT, operation=told)
         with pytest.raises(DeviceFailure) as caught:
-            run(kernel, arrays, backend="amdxdna")
+            run_once(kernel, arrays)
         assert f"operation {index} of {len(sequence)} waits for the output token of column 0" in caught.value.message
         assert caught.value.health == commands.Health(told, 0x28B060AD)
     device.faults.end(commands.TIMEOUT)
     with pytest.raises(DeviceFailure, match="the firmware did not tell where"):
-        run(kernel, arrays, backend="amdxdna")
+        run_once(kernel, arrays)
 
 
 def test_a_command_that_never_ends_is_given_up_after_the_time(kernel, arrays, device, monkeypatch):
@@ -181,7 +194,7 @@ def test_a_command_that_never_ends_is_given_up_after_the_time(kernel, arrays, de
     monkeypatch.setattr(amdxdna, "TIMEOUT_SECONDS", 0.01)
     device.faults.hang()
     with pytest.raises(DeviceFailure, match="has not ended the run within 0.01 s"):
-        run(kernel, arrays, backend="amdxdna")
+        run_once(kernel, arrays)
 
 
 def test_a_device_that_goes_in_the_middle_is_an_error_and_serves_again_when_it_is_back(kernel, arrays, device):
@@ -195,6 +208,22 @@ def test_a_device_that_goes_in_the_middle_is_an_error_and_serves_again_when_it_i
         assert np.array_equal(again, wanted)
     # What could not be given back while the device was away went with its descriptor.
     device.complaints.clear()
+
+
+def test_a_context_that_fails_is_rebuilt_once_then_the_call_falls_back(kernel, arrays, device, caplog):
+    caplog.set_level("DEBUG", "npuc")  # what was said before is said again there
+    wanted = run(kernel, arrays, backend="emulator")[0]
+    with npuc.load(kernel, backend="amdxdna", fallback=("reference",)) as exe:
+        device.faults.end(commands.TIMEOUT, operation=3)
+        (out,) = exe.serve(arrays).outputs.values()
+        assert out.tobytes() == wanted and exe.stats.backend == "amdxdna" and "loading it anew" in caplog.text
+        for _ in range(2):
+            device.faults.fail("EXEC_CMD", errno.EIO)
+        exe.serve(arrays)
+        assert exe.stats.backend == "reference" and "falling back to reference" in caplog.text
+        (out,) = exe.serve(arrays).outputs.values()
+        assert out.tobytes() == wanted and exe.stats.backend == "amdxdna"
+    assert device.faults.left == 0
 
 
 # what the driver checks
