@@ -41,7 +41,6 @@ SOFTCAP_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
     "inner": (Half(Word.FACTOR, 0),) * 2,
     "outer_split": (ONE, Half(Word.FACTOR_REST, 1)),
     "outer": (Half(Word.FACTOR_REST, 0),) * 2,
-    "narrow": (Half(Word.INVERSE, 0),) * 2,
 }
 
 MASK_CONSTANTS: dict[str, tuple[Half | None, Half]] = {"mask_unit": (Half(Word.REFINE, 1), Half(Word.FLAGS, 1))}
@@ -80,7 +79,13 @@ def call_x(k: Context, name: str) -> Reg:
     return k.filled_x(name)
 
 
+def softcap_limits(k: Context) -> tuple[Reg, Reg]:
+    """What magnitudes of scores are compared with as integers: NARROW and SMALL of `parameters`."""
+    return _spread(k, Half(Word.INVERSE, 0), "narrow"), _spread(k, Half(Word.INVERSE, 1), "small")
+
+
 def _spread(k: Context, half: Half | None, name: str) -> Reg:
+    """An x register that holds the number in the upper and lower half of every lane."""
     x = k.b.x(name)
     if half is None:
         k.b.add(isa.VBCST_32(x, k.scalar(ONES_BF16, "ones_bits")))

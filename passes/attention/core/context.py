@@ -54,6 +54,11 @@ class Shape:
     split: bool = False
 
     @property
+    def probability_parts(self) -> int:
+        """bf16 numbers to a probability: rounded to one, P costs results as much as their own rounding does."""
+        return 2 if self.recipe == "accurate" else 1
+
+    @property
     def adjusted(self) -> bool:
         """Whether something comes between Q K^T and what is subtracted from it: the reference is subtracted then."""
         return self.softcap or bool(self.mask_parts)

@@ -58,7 +58,7 @@ class Quadratic:
 
 class CubicInParts:
     """Recipe A: 1 + [fh | fl] [h | h] + [fh | f2] [l | q] with q = C2 + fh C3, where f = fh + fl, f2 = fh fh and
-    C1 = h + l.  Largest error 3.89e-3, as good as correct rounding."""
+    C1 = h + l.  Largest error 3.89e-3, as good as correct rounding; of the fp32 value before it 5.8e-4, rms 1.1e-4."""
 
     stages: ClassVar[int | None] = 3
     HIGH, LOW, C3 = _fp32(0x3F310000), _fp32(0x3AEB0000), _fp32(0x3D620000)
@@ -79,6 +79,10 @@ class CubicInParts:
         return self.k.scalar(bf16_bits(value) * 0x10001, name)
 
     def power(self, tile: int, f: Reg, result: Register) -> None:
+        self.k.to_bf16(result, self.value(f))
+
+    def value(self, f: Reg) -> Reg:
+        """2^f in fp32."""
         k, b = self.k, self.k.b
         rest, square, slope, value = (b.bm(name) for name in ("f_rest", "f_square", "slope", "value"))
         squares, high = b.x("f_and_square"), b.x("high")
@@ -94,7 +98,7 @@ class CubicInParts:
         b.add(isa.VBCST_32(high, self.high))
         k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, self.one, self.parts, high)
         k.multiply(isa.VMAC_F_vmac_bm_core_dense, value, value, squares, self.lower)
-        k.to_bf16(result, value)
+        return value
 
 
 MANTISSAS: dict[str, type[Mantissa]] = {"fast": Quadratic, "balanced": Quadratic, "accurate": CubicInParts}

@@ -113,8 +113,10 @@ def representable(scale: float, softcap: float = 0.0) -> bool:
     return all(FACTOR_RANGE[0] <= factor <= FACTOR_RANGE[1] for factor in factors_of(scale, softcap))
 
 
-# tanh(2 X) by a polynomial where |X| = |scale q k / (2 softcap)| stays below this; tested on scores rounded to bf16.
+# tanh(2 X) by a polynomial where |X| = |scale q k / (2 softcap)| stays below NARROW, by a finer one below SMALL; what
+# scores are compared with is rounded to bf16.
 NARROW, NARROW_TESTED = 0.95, 0.94
+SMALL, SMALL_TESTED = 0.375, 0.372
 
 
 def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
@@ -128,9 +130,9 @@ def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
             remedy="use the reference backend",
         )
     inner, outer = factors_of(scale, softcap)
-    limit = min(NARROW_TESTED * 2.0**16 / inner, LARGEST_BF16)
+    narrow, small = (min(tested * 2.0**16 / inner, LARGEST_BF16) for tested in (NARROW_TESTED, SMALL_TESTED))
     unit = bf16_split(math.log2(math.e), 2)  # capped scores are in base 2
-    return (_in_two(inner), _in_two(outer), _pair(limit, limit), 0, *_last_words(scale, 0.0, unit))
+    return (_in_two(inner), _in_two(outer), _pair(narrow, small), 0, *_last_words(scale, 0.0, unit))
 
 
 def _last_words(scale: float, refine: float, unit: tuple[float, ...]) -> tuple[int, int]:

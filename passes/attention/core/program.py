@@ -101,6 +101,7 @@ def _prepare(k: Context) -> None:
         ("values", k.address("v0")),
         ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
+        *([("large", 0)] if k.shape.softcap else []),
         ("unseen", 0),
     ):
         k.registers[name] = k.scalar(value, name)

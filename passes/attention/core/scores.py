@@ -8,7 +8,7 @@ of the key tiles come through different load ports.
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.call_constants import call_x
+from npuc.passes.attention.core.call_constants import call_x, softcap_limits
 from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine import instructions as isa
@@ -20,13 +20,16 @@ GROUPS = 2
 def compute_scores(k: Context, keys: Reg) -> None:
     """Scores of the block of keys at `keys`; sets the register `flag` when one exceeds the limit.
 
-    With a softcap the limit is that of the polynomial, and counts for magnitudes; with a mask there is none yet.
+    With a softcap the limits are those of the polynomials, and count for magnitudes: the register `large` says then
+    whether one exceeds that of the finer.  With a mask there is no other yet.
     """
     b, shape = k.b, k.shape
     scores = k.pointer("scores", name="p_scores")
-    limit = None
-    if shape.softcap or not shape.adjusted:
-        limit = call_x(k, "narrow" if shape.softcap else "threshold")
+    limit, magnitudes = None, None
+    if shape.softcap:
+        magnitudes = k.zero_x("u_magnitudes")
+    elif not shape.adjusted:
+        limit = call_x(k, "threshold")
         b.constant(k.registers["flag"], 0)
     unrolled = 1 if shape.adjusted else shape.unrolled_pairs  # such programs are long as they are
     pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
@@ -51,6 +54,12 @@ def compute_scores(k: Context, keys: Reg) -> None:
             b.add(isa.PADDA_lda_ptr_inc_idx(scores, pair_bytes))
             if limit is not None:
                 _test(k, tiles, limit)
+            if magnitudes is not None:
+                _gather_magnitudes(k, tiles, magnitudes)
+    if magnitudes is not None:
+        narrow, small = softcap_limits(k)
+        b.add(isa.VGE_S32(k.registers["flag"], magnitudes, narrow))
+        b.add(isa.VGE_S32(k.registers["large"], magnitudes, small))
 
 
 def _clear(k: Context, tiles: list[list[Reg]]) -> None:
@@ -135,19 +144,27 @@ def _test(k: Context, tiles: list[list[Reg]], limit: Reg) -> None:
     between negative numbers only, which no limit is.
     """
     b = k.b
-    magnitude_bits = k.constant_x(u32x16(0x7FFFFFFF), "magnitude_bits") if k.shape.softcap else None
     largest = []
     for group in tiles:
         most, bits = b.x("u_max"), b.x("u_bits")
         for number, tile in enumerate(group):
-            taken = bits if number else most
-            k.move(taken, tile)
-            if magnitude_bits is not None:
-                b.add(isa.VBAND(taken, taken, magnitude_bits))
+            k.move(bits if number else most, tile)
             if number:
-                b.add(isa.VMAX_LT_S32(most, b.r("mask"), most, taken))
+                b.add(isa.VMAX_LT_S32(most, b.r("mask"), most, bits))
         largest.append(most)
     b.add(isa.VMAX_LT_S32(largest[0], b.r("mask"), *largest))
     exceeds = b.r("exceeds")
     b.add(isa.VGE_S32(exceeds, largest[0], limit))
     b.add(isa.OR(k.registers["flag"], k.registers["flag"], exceeds))
+
+
+def _gather_magnitudes(k: Context, tiles: list[list[Reg]], largest: Reg) -> None:
+    """The largest magnitudes so far, as fp32 patterns, which order like integers."""
+    b = k.b
+    magnitude_bits = k.constant_x(u32x16(0x7FFFFFFF), "magnitude_bits")
+    for group in tiles:
+        bits = b.x("u_bits")
+        for tile in group:
+            k.move(bits, tile)
+            b.add(isa.VBAND(bits, bits, magnitude_bits))
+            b.add(isa.VMAX_LT_S32(largest, b.r("mask"), largest, bits))

@@ -1,10 +1,14 @@
 """Scores capped: U -> softcap * tanh(scale * U / softcap) in base 2, less the reference where there is no mask.
 
 With X = scale U / (2 softcap), tanh(2 X) = 2 X - X w h(w), w = X^2: the first term in fp32, the second, where |X| is
-below NARROW, in 16-bit fixed point with h of degree five (own fit: largest error of the product 4.8e-5; with the
-rounding of all steps 3.3e-4, rms 5.0e-5, over all X).  Beyond, in a slower loop that blocks with a large score take,
-tanh(2 X) = 1 - 2 e + 2 e^2 with e = 2^(-4 log2(e) |X|) (error 1.3e-5) by the most accurate recipe of `mantissas`.
-Fixed-point numbers: X and X w h with 15 fraction bits, so that X_FP32 = 2^16 X is 2 X in units of 2^-15.
+below NARROW, in 16-bit fixed point with h of degree five (own fits).  Beyond, in a slower loop that blocks with a large
+score take, tanh(2 X) = 1 - 2 e + 2 e^2 with e = 2^(-4 log2(e) |X|) (error 1.3e-5) by the most accurate recipe of
+`mantissas`.
+
+Fixed-point numbers: X and X w h with 15 fraction bits, so that X_FP32 = 2^16 X is 2 X in units of 2^-15: with the
+rounding of all steps the largest error is 3.3e-4, rms 5.0e-5.  In a block whose |X| are all below SMALL everything is
+that of 2 X, whose bits count an eighth: 2.3e-5, rms 5e-6.  So small scores do not lose the few bits that their cubes
+have (a softcap of 50 multiplies the errors by 50).
 """
 
 from __future__ import annotations
@@ -21,16 +25,28 @@ from npuc.passes.attention.core.probabilities import Powers
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-# h, lowest power first; fraction bits of each.
+# h, lowest power first, for all X, and for those below SMALL: of w, and of 4 w; fraction bits of each.
 COEFFICIENTS = (2.654306590, -4.034925002, 5.260595906, -4.922863564, 2.740935189, -0.662124172)
+COEFFICIENTS_SMALL = (2.666664100, -1.066592849, 0.430980099, -0.171092885, 0.060470126, -0.013447070)
 FRACTION_BITS = (13, 12, 12, 12, 12, 12)
 CAP_INTERVAL = 31  # bundles a pair of tiles that the search comes to; it need not try fewer
 PAIRS = ((0, 14), (2, 15), (4, 15))  # h_i + w h_(i + 1): i, and to how many places less the product comes
 INT16_ELEMENTWISE = 0x338  # facts/semantics/vmac.md section 3
 MAGIC_24 = 1.5 * 2.0**24  # adding it leaves halves: X_FP32 / 2 = X with 15 fraction bits in the low half
-MAGIC_23_BITS = 0x4B400000  # fp32 1.5 * 2^23, whose low bits count ones
+MAGIC_23 = 1.5 * 2.0**23  # its low bits count ones; of 1.5 * 2^20 eighths
 UNIT = 2.0**15
+MAGIC_IN, MAGIC_OUT = 6, 7  # places in a row of the table, behind h
+ROW_SHIFT = 5  # log2 of its bytes
 EXPONENT = 4 * math.log2(math.e) / 2.0**16  # of e, for X_FP32
+
+
+def _table() -> bytes:
+    """What the polynomial is made of: a row of words for all X, and one for small ones."""
+    rows = (COEFFICIENTS, MAGIC_24, MAGIC_23), (COEFFICIENTS_SMALL, MAGIC_24 / 2, MAGIC_23 / 8)
+    return b"".join(
+        struct.pack("<6I2f", *(round(c * 2.0**bits) & 0xFFFF for c, bits in zip(h, FRACTION_BITS, strict=True)), *magics)
+        for h, *magics in rows
+    )
 
 
 def cap_scores(k: Context) -> None:
@@ -136,19 +152,30 @@ class _Polynomial:
     def __init__(self, k: Context) -> None:
         self.k = k
         b = k.b
-        self.magic = b.cm("integer_magic")
-        bits = k.constant_x(u32x16(MAGIC_23_BITS), "magic_23_bits")
-        for half in (self.magic.lo, self.magic.hi):
+        self.row = self._row()
+        self.h = [self._word(i, f"h{i}") for i in range(len(COEFFICIENTS))]
+        self.magic_24, self.magic = b.bm("magic_24"), b.cm("integer_magic")
+        for half, place in ((self.magic_24, MAGIC_IN), (self.magic.lo, MAGIC_OUT), (self.magic.hi, MAGIC_OUT)):
+            bits = b.x("magic_bits")
+            b.add(isa.VBCST_32(bits, self._word(place, "magic_word")))
             k.move(half, bits)
-        self.magic_24 = k.constant_bm(f32x16(MAGIC_24), "magic_24")
         self.shifts = {places: b.s(f"shift_{places}") for places in (0, 13, 14, 15)}
         for places, register in self.shifts.items():
             b.constant(register, places)
-        self.h = [
-            k.scalar(round(c * 2.0**bits) & 0xFFFF, f"h{i}")
-            for i, (c, bits) in enumerate(zip(COEFFICIENTS, FRACTION_BITS, strict=True))
-        ]
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+
+    def _row(self) -> Reg:
+        """Pointer to that of the table which serves the block."""
+        k = self.k
+        small = k.b.r("small")
+        k.b.add(isa.EQZ(small, k.registers["large"]))
+        row = k.shifted(small, ROW_SHIFT, "polynomial_row")
+        return k.pointer_from(k.sum(row, k.pool.address + k.pool.offset(_table())), "p_polynomial")
+
+    def _word(self, place: int, name: str) -> Reg:
+        word = self.k.b.r(name)
+        self.k.b.add(isa.LDA_dms_lda_idx_imm(word, self.row, 4 * place), region="constants")
+        return word
 
     def tanhs(self, xs: list[Reg], again: list[Reg]) -> list[Reg]:
         """Of two tiles of X_FP32; `again`: the same once more, for the end."""
@@ -212,7 +239,7 @@ def _wide(k: Context, xs: list[Reg], narrow: list[Reg]) -> list[Reg]:
         signs.append(sign)
         large.append(above)
         b.barrier()
-    e = powers.of(exponents)
+    (e,) = powers.of(exponents)
     b.barrier()
     tanhs = []
     for i in range(2):

@@ -1,7 +1,7 @@
 """O += P V for one block of keys; the last tile of V is all ones, so its column of O collects the row sums.
 
 Two groups of four queries together: their probabilities stay in eight registers while the inner loop
-walks over the output tiles, each V tile serving both groups.
+walks over the output tiles, each V tile serving both groups.  Probabilities in two parts take two walks.
 """
 
 from __future__ import annotations
@@ -17,10 +17,22 @@ O_STORES = (isa.VST_dmw_sts_am_ag_idx, isa.VST_dmw_sts_am_ag_idx_imm, isa.VST_dm
 
 def accumulate_values(k: Context, values: Reg) -> None:
     """Add the block of values whose address is in `values`."""
+    parts = k.shape.probability_parts
+    if parts == 1:
+        _accumulate(k, values, k.pointer("scores", name="p_p"), HALF)
+        return
+    first, walks = k.b.r("p_first"), k.scalar(parts, "p_parts")
+    k.b.constant(first, k.address("scores"))
+    with k.b.counted_loop(walks, "p_parts"):
+        _accumulate(k, values, k.pointer_from(first, "p_p"), HALF + (parts - 1) * TILE)
+        k.b.add(isa.ADD(first, first, k.scalar(TILE, "p_part")))
+
+
+def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
+    """step: from the upper half of a tile of probabilities to the next tile."""
     b, shape = k.b, k.shape
     steps = shape.keys // 8
     group_bytes = shape.output_tiles * TILE
-    probabilities = k.pointer("scores", name="p_p")
     outputs = b.r("o_address")
     b.constant(outputs, k.address("o"))
     group_stride = k.scalar(group_bytes, "o_stride")
@@ -43,7 +55,7 @@ def accumulate_values(k: Context, values: Reg) -> None:
             for g in range(2):
                 for s in range(steps):
                     tile = b.x("p_key_by_query")
-                    k.load_x(tile, probabilities, "scores", port="ab"[s % 2])
+                    k.load_x(tile, probabilities, "scores", port="ab"[s % 2], step=step)
                     b.add(isa.VSHUFFLE(p[g][s], tile, tile, mode))
             for s, pointer in enumerate(tiles):
                 b.add(isa.MOV_mv_scl(pointer, k.sum(values, TILE * s)))
