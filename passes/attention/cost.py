@@ -19,7 +19,8 @@ BLOCK_FIXED = 95  # lock hand-over, ramps of the loops
 BLOCK_RAMPS = 30  # more for each of the two loops, scores' and values', whose ramps do not overlap
 BLOCK_MAC = 1.125  # bundles for one of MACs
 BLOCK_VECTOR = 26.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
-ACCURATE = 14.2  # more for them by the recipe
+ACCURATE = 23.7  # more for them by the recipe, whose probabilities have two parts
+ACCURATE_FIXED = 250  # and for the second walk over V beside its MACs
 SOFTCAP = 47.0  # where they are capped
 MASK, MASK_PART = 7.0, 8.4  # with a mask, and each of its parts
 MASK_CAPPED = 22.0  # and more where they are capped
@@ -64,13 +65,16 @@ def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
     per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
-    per_score += ACCURATE if tiles.recipe == "accurate" else 0.0
+    accurate = tiles.recipe == "accurate"
+    per_score += ACCURATE * accurate
     if tiles.mask_parts:
         per_score += MASK + tiles.mask_parts * MASK_PART + MASK_CAPPED * tiles.capped
     # As core/scores.py and core/values.py unroll them.
     apart = 2 if tiles.head_dim < 32 else 1 if tiles.capped or tiles.mask_parts else 0
-    fixed = BLOCK_FIXED + BLOCK_RAMPS * apart
-    return round(BLOCK_MAC * macs + tiles.query_block * tiles.key_block / 32 * per_score + fixed)
+    fixed = BLOCK_FIXED + BLOCK_RAMPS * apart + ACCURATE_FIXED * accurate
+    return round(
+        BLOCK_MAC * macs * (1.5 if accurate else 1.0) + tiles.query_block * tiles.key_block / 32 * per_score + fixed
+    )
 
 
 def stream_cycles(tiles: Tiles) -> int:

@@ -44,7 +44,9 @@ def _table() -> bytes:
     """What the polynomial is made of: a row of words for all X, and one for small ones."""
     rows = (COEFFICIENTS, MAGIC_24, MAGIC_23), (COEFFICIENTS_SMALL, MAGIC_24 / 2, MAGIC_23 / 8)
     return b"".join(
-        struct.pack("<6I2f", *(round(c * 2.0**bits) & 0xFFFF for c, bits in zip(h, FRACTION_BITS, strict=True)), *magics)
+        struct.pack(
+            "<6I2f", *(round(c * 2.0**bits) & 0xFFFF for c, bits in zip(h, FRACTION_BITS, strict=True)), *magics
+        )
         for h, *magics in rows
     )
 
