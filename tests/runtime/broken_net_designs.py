@@ -48,7 +48,6 @@ from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 
 Change = Callable[[Net], object]
-TWICE = "lda r2, [p0], #4"
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ broken(relay, "input repeats three times", ("S2MM 0 of shim(0,0)", "no task"),
 broken(relay, "second output without a token", ("S2MM 0 of shim(0,0)", "token"),
        operation(5, push(SHIM, "s2mm", 0, 2)))  # fmt: skip
 broken(relay, "three tokens awaited of two", ("S2MM 0 of shim(0,0)", "done 2|two|no token|2 of"),
-       before(11, txn.Sync(0, 0, 0, 0)))  # fmt: skip
+       lambda net: net.operations.append(txn.Sync(0, 0, 0, 0)))
 broken(relay, "second output too far on", ("descriptor 2 of shim(0,0)", "buffer argument 1"),
        operation(3, *transfer(2, 1, "s2mm", words=256, offset=2048, push=False), count=2))  # fmt: skip
 broken(relay, "second buffer is half as long", ("memtile(0,1)", "descriptor [14]"), bd(MEMTILE, 1, words=32))
