@@ -23,9 +23,12 @@ from npuc.runtime.emulator.leftovers import Leftover, explained, gains, left_ove
 from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
+from npuc.runtime.emulator.unwritten import name_writers
 from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
 from npuc.runtime.trace import Trace
+
+TOLD = 2  # what is left elsewhere that the line of an error tells beside the first
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Device:
                 error.place = Place(f"cycle {array.clock.cycle}")
             if isinstance(error, UndefinedData):
                 explain(error, array, operations)
+                name_writers(error, array, controller)
             if error.diagnosis is None:
                 error.details = [*error.details, *stack_notes(array)]
             if recorder is not None:
@@ -130,11 +134,11 @@ class Device:
         left = self._left_over()
         if left and array.strict:
             root, chain = reason(array, controller, left[0].unit) or ("", ())
+            first = f"the sequence has ended and {left[0].text}" + (f": {root}" if root else "")
+            more = [each.text for each in left if each.tile != left[0].tile][:TOLD]
             raise EmulationError(
-                "; ".join(
-                    (f"the sequence has ended and {left[0].text}" + (f": {root}" if root else ""), *gains(array))
-                ),
-                details=[*(each.text for each in left[1:]), *chain],
+                "; ".join((first, *more, *gains(array))),
+                details=[*(each.text for each in left[1:] if each.text not in more), *chain],
                 place=f"cycle {array.clock.cycle}",
                 remedy="receive all that is sent, in transfers of that length",
             )

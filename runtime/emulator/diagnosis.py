@@ -11,6 +11,7 @@ from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.compiler.target.npu1.registers import register_name
 from npuc.runtime.emulator.cascade import input_side, output_side
+from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.lock_providers import (
     cores_in_reach,
     descriptors_releasing,
@@ -198,6 +199,7 @@ def _core_needs(array: Array, controller: Controller, unit: CoreUnit) -> Resourc
     side = (input_side if reads else output_side)(unit.cascade_control())
     other = unit.neighbour(side)
     text = f"for cascade data from the {side}" if reads else f"for room in the cascade to the {side}"
+    text += f" ({other.name})" if other is not None else ""
     providers = (other.name,) if other is not None else ()
     missing = None if providers else f"there is no core to the {side}"
     return Resource("cascade", text, {"side": side}, providers, missing)
@@ -255,7 +257,9 @@ def _channel(array: Array, controller: Controller, channel: Channel, loop: str |
     fields = geometry.unpack_bd(tile.kind, tile.descriptors[number])
     state |= {"descriptor": number, "fields": fields, "moved": moved, "length": length}
     place = f"in descriptor {number}"
-    if channel.waiting_lock is None and length:
+    if isinstance(channel, Receiver) and channel.wants_header:
+        place = f"after descriptor {number}" if channel.words else "at its first packet"
+    elif channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
     if loop is not None:
         return Unit(channel.name, "dma", where, LOOPING, place, loop, state=state)
@@ -316,7 +320,8 @@ def _channel_needs(array: Array, controller: Controller, channel: Channel, wait:
     missing = None
     moved, length = channel.progress()
     if wait.kind == "words":
-        text = f"for {length - moved} words from " + (" or ".join(wait.peers) or "its stream")
+        what = f"{length - moved} words" if length else "a packet's header"
+        text = f"for {what} from " + (" or ".join(wait.peers) or "its stream")
         if not providers:
             ends = sources(array, channel)
             missing = "nothing feeds it: " + "; ".join(ends.open or elsewhere(array, ends.units))

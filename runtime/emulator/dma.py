@@ -187,11 +187,18 @@ class Channel:
         self._check_number(bd)
         who = f"descriptor {bd} of {self.tile.name} ({self.name})"
         self.loaded = bd
-        self.tile.ran_by.setdefault(bd, set()).add((self.direction, self.number))
+        self._note_descriptor(bd)
         self.descriptor, self.tile.descriptors[bd] = interpret(self.tile.kind, self.tile.descriptors[bd], who)
         self.window = self._reach(self.descriptor, who)
         clock = self.array.clock
         self.later(clock.cycle + delay, self.begin)
+
+    def _note_descriptor(self, bd: int) -> None:
+        ran = self.tile.ran_by.setdefault(bd, set())
+        ran.add((self.direction, self.number))
+        others = [self.tile.channels[key].name for key in sorted(ran) if key[0] != self.direction]
+        if others and self.tile.kind == "shim":
+            self.array.warn(f"descriptor {bd} of {self.tile.name} is run by {self.name} and by {' and '.join(others)}")
 
     def run_ended(self) -> None:
         """The descriptor's words are all through: what comes next."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,15 +98,25 @@ class Receiver(Channel):
             self.pending.appendleft(
                 Segment(segment.words[1:], segment.first + segment.period, segment.period, segment.last)
             )
-        number = int(segment.words[0]) >> 5 & 63
-        self.later(segment.first, lambda: self.load(number, 1))
+        self.later(segment.first, partial(self._load_named, int(segment.words[0])))
+
+    def _load_named(self, header: int) -> None:
+        """Begin the descriptor that a header names."""
+        try:
+            self.load(header >> 5 & 63, 1)
+        except EmulationError as error:
+            sources = " or ".join(self.array.sources_of(self.inlet))
+            error.message += f": {self.name} took {header:#010x}, a word of {sources}, for a packet's header"
+            if header.bit_count() % 2 == 0:
+                error.message += ", whose parity it has not: has the packet before it no end?"
+            raise
 
     def run_ended(self) -> None:
         if not self.out_of_order:
             super().run_ended()
             return
         assert self.task is not None
-        self.descriptor, self.granted = None, False
+        self.descriptor, self.granted, self.ending = None, False, False
         if self.task.left > 1:
             self.task.left -= 1
             self.later(self.array.clock.cycle + self.array.machine.next_descriptor, self._await_header)

@@ -164,10 +164,12 @@ class Sender(Channel, Supply):
             first = 4 * int(missing[0])
             origin = memory.origin(first, 4)
             what = memory.why() if origin is None else "memory that holds undefined bits"
-            raise UndefinedData(
+            error = UndefinedData(
                 f"{self.name}, descriptor {run.number}, sends {missing.size} words of {what}, the first at {first:#x}"
                 + ("" if origin is None else f": {origin}")
             )
+            error.sent = (memory, first) if origin is None else None
+            raise error
 
     def ends_packet(self) -> bool:
         return self.runs[0].descriptor.tlast and not self.runs[0].left

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import BackendError
 
 if TYPE_CHECKING:
+    from npuc.runtime.emulator.memory import DataMemory
     from npuc.runtime.emulator.wait_graph import Diagnosis
     from npuc.runtime.trace import Trace
 
@@ -36,7 +37,12 @@ class EmulationError(BackendError):
 
 
 class UndefinedData(EmulationError):
-    """Strict: bits that were never defined decide something, or leave memory."""
+    """Strict: bits that were never defined decide something, or leave memory.
+
+    sent: memory and first byte offset, where a channel sends what nothing has written.
+    """
+
+    sent: tuple[DataMemory, int] | None = None
 
 
 class Deadlock(EmulationError):

@@ -30,6 +30,11 @@ class Leftover:
     unit: str
     text: str
 
+    @property
+    def tile(self) -> str:
+        """Name of the tile of the unit."""
+        return self.unit.rpartition(" of ")[2]
+
 
 def left_over(array: Array) -> tuple[Leftover, ...]:
     """All that is left as the array stands, in the order of the tiles."""

@@ -40,19 +40,26 @@ class Locks:
         total = self.values[lock] + value
         if not 0 <= total <= geometry.LOCK_MAXIMUM:
             text = f"lock {lock} of {self.name} leaves 0..{geometry.LOCK_MAXIMUM}: {total} after {who} releases {value}"
-            if self._strict:
-                raise EmulationError(text)
-            self._warn(text)
+            self._misused(text)
             self.misuse["overflow" if total > 0 else "underflow"] |= 1 << lock
             total = min(max(total, 0), geometry.LOCK_MAXIMUM)
         self._set(lock, total, who)
+
+    def _misused(self, text: str) -> None:
+        if self._strict:
+            raise EmulationError(text)
+        self._warn(text)
 
     def clear_misuse(self, kind: str, locks: int) -> None:
         """Clear the bits of kind 'overflow' or 'underflow' that are set in `locks`."""
         self.misuse[kind] &= ~locks
 
     def write(self, lock: int, value: int, who: str) -> None:
-        """A direct write of the value register."""
+        """A direct write of the value register, which has six bits; more is misuse."""
+        if value > geometry.LOCK_MAXIMUM:
+            kept = value & geometry.LOCK_MAXIMUM
+            text = f"{who} writes {value} to lock {lock} of {self.name}, which holds 0..{geometry.LOCK_MAXIMUM}"
+            self._misused(f"{text}: it becomes {kept}")
         self._set(lock, value & geometry.LOCK_MAXIMUM, who)
 
     def wait(self, lock: int, wake: Wake) -> None:

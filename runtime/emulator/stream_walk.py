@@ -135,8 +135,9 @@ def _feeding(tile: Tile, master: int) -> list[int]:
     )
 
 
-def _into_master(array: Array, tile: Tile, master: int, ends: Ends) -> None:
-    place = _place("master", tile, master)
+def _into_master(array: Array, tile: Tile, master: int, ends: Ends, fed: str = "") -> None:
+    """Back from a master port; fed: the slave port of the next tile that it feeds."""
+    place = _place("master", tile, master) + (f", which feeds {fed}," if fed else "")
     if not ends.visit(tile, "master", master):
         ends.open.append(f"its stream runs in a circle through {place}")
         return
@@ -172,7 +173,8 @@ def _before_slave(array: Array, tile: Tile, slave: int, ends: Ends) -> None:
         if other is None:
             ends.open.append(f"{_place('slave', tile, slave)} lies at the partition's edge")
         else:
-            _into_master(array, other, geometry.master_index(other.kind, opposite, number), ends)
+            fed = _place("slave", tile, slave)
+            _into_master(array, other, geometry.master_index(other.kind, opposite, number), ends, fed)
     else:
         ends.open.append(f"{_place('slave', tile, slave)} carries no data stream")
 

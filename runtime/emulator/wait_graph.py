@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import takewhile
 from typing import Any
 
 from npuc.compiler.target.npu1 import geometry
@@ -159,7 +160,8 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
 
     The root lies with the first receiver behind it that is left half done.  Where others between the two are between
     descriptors, what was sent has gone through, and that receiver's descriptor is longer than what was sent. A core
-    that takes words from its stream is such a receiver; nobody knows how many it still wants.
+    that takes words from its stream or cascade is such a receiver; nobody knows how many it still wants, nor which of
+    several that hand words on to each other lost some.
     """
     last = units[cause.path[-1]]
     if last.kind == "port" and len(cause.path) > 1:
@@ -170,8 +172,13 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
     spent = spent or last.tile is not None and last.tile[1] == geometry.SHIM_ROW
     for place in reversed(range(len(cause.path) - 1)):
         unit = units[cause.path[place]]
-        if unit.status == WAITING and unit.kind == "core" and any(each.kind == "words" for each in unit.waits):
-            return replace(cause, root=f"{unit.line}; {last.line}", spent=spent)
+        if _takes_words(unit):
+            cores = list(takewhile(_takes_words, (units[name] for name in reversed(cause.path[: place + 1]))))
+            lines = [each.line for each in reversed(cores)] + [last.line]
+            behind = (units[name] for name in cause.path[: place + 1 - len(cores)])
+            lines += [f"{each.state['moved']} of {each.state['length']} words have come to {each.name}"
+                      for each in behind if each.state.get("moved") and each.state.get("direction") == "s2mm"]  # fmt: skip
+            return replace(cause, root="; ".join(lines), spent=spent)
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
             if place == len(cause.path) - 2:
@@ -189,15 +196,47 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
     return replace(cause, root="; ".join((cause.root, *_losses(units, cause.path))), spent=spent)
 
 
+def _takes_words(unit: Unit) -> bool:
+    """Whether a core waits for its stream or cascade."""
+    return unit.status == WAITING and unit.kind == "core" and any(r.kind in ("words", "cascade") for r in unit.waits)
+
+
+def _lost_between(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], str]]:
+    """Where a sender waits for a lock that only receivers of its own tile release: what they took and it did not send."""
+    for name in reversed(path):
+        sender = units[name]
+        if sender.kind != "dma" or sender.tile is None or sender.state.get("direction") != "mm2s":
+            continue
+        for resource in sender.waits:
+            givers = [units[each] for each in resource.providers]
+            if resource.kind != "lock" or not givers or any(each.state.get("direction") != "s2mm" for each in givers):
+                continue
+            takers = [
+                unit for unit in units.values() if unit.tile == sender.tile and _given_by(unit, resource.providers)
+            ]
+            taken, sent = (sum(each.state["words"] for each in side) for side in (givers, takers))
+            if sent < taken and all(each.tile == sender.tile for each in givers):
+                who = " and ".join(each.name for each in takers)
+                what = f"{sender.line}; {who} sent {sent} of the {taken} words that "
+                yield sender.tile, what + " and ".join(each.name for each in givers) + " took"
+
+
+def _given_by(unit: Unit, givers: tuple[str, ...]) -> bool:
+    return any(resource.kind == "lock" and set(resource.providers) & set(givers) for resource in unit.waits)
+
+
 def _losses(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[str]:
     """Tiles of a chain that have sent fewer words than they took, from the host on.  A core that sends none may hand on
     what it computes in memory."""
+    between = dict(_lost_between(units, path))
     for tile in dict.fromkeys(units[name].tile for name in reversed(path)):
         here = [unit for unit in units.values() if unit.kind == "dma" and unit.tile == tile]
         taken, sent = (
             sum(unit.state["words"] for unit in here if unit.state["direction"] == direction)
             for direction in ("s2mm", "mm2s")
         )
+        if tile in between:
+            yield between[tile]
         passes_on = tile is not None and (tile[1] == geometry.MEMTILE_ROW or tile[1] in geometry.CORE_ROWS and sent > 0)
         if tile is not None and passes_on and sent < taken:
             yield f"{geometry.tile_kind(tile[1])}({tile[0]},{tile[1]}) has taken {taken} words and sent {sent}"
