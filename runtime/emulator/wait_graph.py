@@ -176,8 +176,11 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
             cores = list(takewhile(_takes_words, (units[name] for name in reversed(cause.path[: place + 1]))))
             lines = [each.line for each in reversed(cores)] + [last.line]
             behind = (units[name] for name in cause.path[: place + 1 - len(cores)])
-            lines += [f"{each.state['moved']} of {each.state['length']} words have come to {each.name}"
-                      for each in behind if each.state.get("moved") and each.state.get("direction") == "s2mm"]  # fmt: skip
+            lines += [
+                f"{each.state['moved']} of {each.state['length']} words have come to {each.name}"
+                for each in behind
+                if each.state.get("moved") and each.state.get("direction") == "s2mm"
+            ]
             return replace(cause, root="; ".join(lines), spent=spent)
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
@@ -202,7 +205,7 @@ def _takes_words(unit: Unit) -> bool:
 
 
 def _lost_between(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], str]]:
-    """Where a sender waits for a lock that only receivers of its own tile release: what they took and it did not send."""
+    """Where a sender waits for a lock of its tile's receivers: what they took and it did not send."""
     for name in reversed(path):
         sender = units[name]
         if sender.kind != "dma" or sender.tile is None or sender.state.get("direction") != "mm2s":
