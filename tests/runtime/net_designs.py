@@ -1,8 +1,8 @@
 """Seven designs of other kinds than `wide_design.py`, as parts that tests may change.
 
 relay: three buffers under one semaphore, transposed, two at a time to a core, results by iteration.  cascade: three
-cores in a row.  broadcast: one block to three cores of two columns.  packets: two cores by packet id, their results out of
-order.  streams: two cores that read and write their streams.  neighbour: a memory tile that fills the next one.
+cores in a row.  broadcast: one block to three cores of two columns.  packets: two cores by packet id, their results out
+of order.  streams: two cores that read and write their streams.  neighbour: a memory tile that fills the next one.
 control: parameters and a start lock from the sequence, two jobs a run.
 """
 
