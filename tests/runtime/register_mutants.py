@@ -6,7 +6,7 @@ these designs are among them; such mutants run to their end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import net_designs
