@@ -97,6 +97,8 @@ def _with_dead_ends(cause: Cause, units: Mapping[str, Unit]) -> str:
     lines = [unit.dead_end for unit in beside]
     if lines and (not cause.spent or beside[0].tile not in passed):
         lines.insert(0, cause.root)
+    if cause.beside and not lines:
+        lines = [cause.beside, cause.root]
     if len(lines) < 2:
         return lines[0] if lines else cause.root
     more = f" (and {len(lines) - 2} more)" if len(lines) > 2 else ""
@@ -252,13 +254,13 @@ def _channel(array: Array, controller: Controller, channel: Channel, loop: str |
     if not channel.busy:
         return _idle(controller, channel, state)
     number = channel.number_running
-    assert number is not None
     moved, length = channel.progress()
-    fields = geometry.unpack_bd(tile.kind, tile.descriptors[number])
-    state |= {"descriptor": number, "fields": fields, "moved": moved, "length": length}
+    state |= {"descriptor": number, "moved": moved, "length": length}
+    if number is not None:  # none has been, where packets name them
+        state["fields"] = geometry.unpack_bd(tile.kind, tile.descriptors[number])
     place = f"in descriptor {number}"
     if isinstance(channel, Receiver) and channel.wants_header:
-        place = f"after descriptor {number}" if channel.words else "at its first packet"
+        place = "at its first packet" if number is None else f"after descriptor {number}"
     elif channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
     if loop is not None:

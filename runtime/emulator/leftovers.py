@@ -61,13 +61,13 @@ def explained(array: Array, left: Sequence[Leftover]) -> list[Leftover]:
 
 
 def gains(array: Array) -> Iterator[str]:
-    """Memory tiles that have sent more words than they took, which is right where they send some twice."""
+    """Memory tiles and cores that have sent more words than they took, which is right where they send some twice."""
     for tile in array.tiles.values():
         taken, sent = (
             sum(channel.words for channel in tile.channels.values() if channel.direction == direction)
             for direction in ("s2mm", "mm2s")
         )
-        if tile.kind == "memtile" and 0 < taken < sent:
+        if tile.kind != "shim" and 0 < taken < sent:
             yield f"{tile.name} has taken {taken} words and sent {sent}"
 
 
@@ -106,10 +106,11 @@ def _received(array: Array, channel: Receiver) -> Iterator[str]:
         return
     moved, length = channel.progress()
     number = channel.number_running
+    origin = " from " + " and ".join(array.sources_of(channel.inlet))
     if channel.waiting_lock is not None and moved:
-        yield f"{_words(moved)} {_wait(moved)} in {channel.name} for the lock of its descriptor {number}"
+        yield f"{_words(moved)}{origin} {_wait(moved)} in {channel.name} for the lock of its descriptor {number}"
     elif 0 < moved < length or channel.wants_header and held:
-        yield f"descriptor {number} of {channel.name} is half done: {moved} of {length} words have come"
+        yield f"descriptor {number} of {channel.name} is half done: {moved} of {length} words have come{origin}"
     elif channel.tile.kind == "shim":
         yield f"descriptor {number} of {channel.name} still waits for its {_words(length)}"
 

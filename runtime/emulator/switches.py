@@ -98,6 +98,12 @@ class _Place:
     latency: int
     words: int
     headless: bool
+    passed: tuple[str, ...] = ()
+
+    @property
+    def way(self) -> str:
+        """The tiles before this one, for an error."""
+        return f" (its way: {', '.join(self.passed)})" if len(self.passed) > 1 else ""
 
 
 class _Trace:
@@ -118,7 +124,7 @@ class _Trace:
         self.seen.add((tile.name, at.slave))
         register = tile.slaves.get(at.slave, 0)
         if not register & ENABLE:
-            raise OpenEnd(f"the stream of {self.start} ends at {place}, which is not enabled")
+            raise OpenEnd(f"the stream of {self.start} ends at {place}, which is not enabled{at.way}")
         if register & PACKET:
             self.by_packet(at, place)
             return
@@ -129,7 +135,8 @@ class _Trace:
         ]
         if not masters:
             raise OpenEnd(
-                f"the stream of {self.start} ends at {place}, which no master takes", remedy="route it to a master"
+                f"the stream of {self.start} ends at {place}, which no master takes{at.way}",
+                remedy="route it to a master",
             )
         for master in masters:
             target, index = geometry.master_port(tile.kind, master)
@@ -148,7 +155,7 @@ class _Trace:
         tile, packet = at.tile, self.header & 31
         slot = matching_slot(tile, at.slave, packet)
         if slot is None:
-            raise EmulationError(f"a packet of {self.start} has id {packet}, which no slot of {place} matches")
+            raise EmulationError(f"a packet of {self.start} has id {packet}, which no slot of {place} matches{at.way}")
         arbiter, msel = slot & 7, slot >> 4 & 3
         masters = [
             (master, word)
@@ -158,7 +165,7 @@ class _Trace:
         if not masters:
             raise EmulationError(
                 f"a packet of {self.start} with id {packet} is lost: it comes by {place}, and arbiter {arbiter} "
-                f"msel {msel} of {tile.name} leads to no master"
+                f"msel {msel} of {tile.name} leads to no master{at.way}"
             )
         self.turns.append(Turn(tile, arbiter, at.slave, at.latency))
         source = geometry.slave_port(tile.kind, at.slave)[0]
@@ -177,13 +184,14 @@ class _Trace:
             self.leaves.append(Leaf(tile, port, channel, latency, words, headless))
         elif target == "fifo":
             fifo = geometry.slave_index(tile.kind, "fifo")
-            self.follow(_Place(tile, fifo, latency, words + self.machine.fifo_words, headless))
+            self.follow(_Place(tile, fifo, latency, words + self.machine.fifo_words, headless, at.passed))
         else:
             across, up, slave = NEIGHBOURS[target]
             neighbour = self.tiles.get((tile.column + across, tile.row + up))
             if neighbour is None:
                 raise EmulationError(f"the stream of {self.start} leaves the partition to the {target} of {tile.name}")
-            self.follow(_Place(neighbour, geometry.slave_index(neighbour.kind, slave, index), latency, words, headless))
+            entry, passed = geometry.slave_index(neighbour.kind, slave, index), (*at.passed, tile.name)
+            self.follow(_Place(neighbour, entry, latency, words, headless, passed))
 
 
 def matching_slot(tile: Tile, slave: int, packet: int) -> int | None:

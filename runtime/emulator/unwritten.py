@@ -23,8 +23,8 @@ def name_writers(error: UndefinedData, array: Array, controller: Controller) -> 
     if error.sent is None:
         return
     memory, offset = error.sent
-    tile = next(each for each in array.tiles.values() if each.memory is memory)
-    for number in _never_run(tile, offset):
+    owner = next(each for each in array.tiles.values() if each.memory is memory)
+    for tile, number in _never_run(array, owner, offset):
         error.message += f"; descriptor {number} of {tile.name} covers it, and no channel has run that"
         for receiver in tile.channels.values():
             if not isinstance(receiver, Receiver):
@@ -36,8 +36,17 @@ def name_writers(error: UndefinedData, array: Array, controller: Controller) -> 
                 error.message += "".join(_packets_that_name(array, controller, receiver, number))
 
 
-def _never_run(tile: Tile, offset: int) -> Iterator[int]:
-    """Valid descriptors whose buffer holds the byte and that nothing has run or comes to, but by their header."""
+def _never_run(array: Array, owner: Tile, offset: int) -> Iterator[tuple[Tile, int]]:
+    """Valid descriptors, of memory tiles beside it too, whose buffer holds the byte and that nothing runs."""
+    for step in (0, -1, 1) if owner.kind == "memtile" else (0,):
+        tile = array.tiles.get((owner.column + step, owner.row))
+        if tile is not None:
+            window = geometry.MEMTILE_VIEW_OWN - step * geometry.MEMTILE_MEMORY_SIZE if owner.kind == "memtile" else 0
+            yield from ((tile, number) for number in _unused(tile, window + offset))
+
+
+def _unused(tile: Tile, place: int) -> Iterator[int]:
+    """Valid descriptors of a tile that nothing has run or comes to and that hold a byte, by its address as they count."""
     to_come = {number for channel in tile.channels.values() for number in descriptors_to_come(channel)}
     for number, words in enumerate(tile.descriptors):
         if number in tile.ran_by or number in to_come or not geometry.unpack_bd(tile.kind, words)["valid"]:
@@ -46,8 +55,7 @@ def _never_run(tile: Tile, offset: int) -> Iterator[int]:
             descriptor, _ = interpret(tile.kind, words, "")
         except EmulationError:
             continue
-        first = 4 * descriptor.base - (geometry.MEMTILE_VIEW_OWN if tile.kind == "memtile" else 0)
-        if first <= offset < first + 4 * (descriptor.pattern.reach + 1):
+        if 4 * descriptor.base <= place < 4 * (descriptor.base + descriptor.pattern.reach + 1):
             yield number
 
 

@@ -108,7 +108,8 @@ class Diagnosis:
 class Cause:
     """Where following the waits ends.  circular: it closes; the chain then ends with the unit it returns to.
 
-    path: names of the units of the chain.  spent: the host has given all it was asked for.
+    path: names of the units of the chain.  spent: the host has given all it was asked for.  beside: a circular wait of
+    others that the chain could have led to.
     """
 
     root: str
@@ -116,6 +117,7 @@ class Cause:
     circular: bool
     path: tuple[str, ...] = ()
     spent: bool = False
+    beside: str = ""
 
 
 def dead_ends(units: Mapping[str, Unit], cause: Cause) -> list[Unit]:
@@ -152,7 +154,14 @@ def why(units: Mapping[str, Unit], start: str) -> Cause:
         return None
 
     found = follow(start, ())
-    return _at_the_half_done(units, found) if found is not None else circles[0]
+    if found is None:
+        return circles[0]
+    cause = _at_the_half_done(units, found)
+    if cause.spent:  # what another provider waits for may be the root
+        for name in units:
+            follow(name, ())
+        circles = [circle for circle in circles if not set(circle.path) <= set(found.path)]
+    return replace(cause, beside=circles[0].root) if cause.spent and circles else cause
 
 
 def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
@@ -176,11 +185,7 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
             cores = list(takewhile(_takes_words, (units[name] for name in reversed(cause.path[: place + 1]))))
             lines = [each.line for each in reversed(cores)] + [last.line]
             behind = (units[name] for name in cause.path[: place + 1 - len(cores)])
-            lines += [
-                f"{each.state['moved']} of {each.state['length']} words have come to {each.name}"
-                for each in behind
-                if each.state.get("moved") and each.state.get("direction") == "s2mm"
-            ]
+            lines += [each.line for each in behind if each.state.get("direction") == "s2mm"][:1]
             return replace(cause, root="; ".join(lines), spent=spent)
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:

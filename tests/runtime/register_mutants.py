@@ -28,7 +28,7 @@ class RegisterMutant:
     part: str
     at: int
     what: str
-    tile: str
+    names: str  # of the tile, or what else the line may say for it
     new: Writes
 
     def run(self, limit: int, strict: bool) -> None:
@@ -49,16 +49,17 @@ def mutants() -> list[RegisterMutant]:
         for part, writes in (("image", list(net.commands())), ("sequence", net.operations)):
             for at, write in enumerate(writes):
                 for what, new in _changes(write):
-                    found.append(RegisterMutant(base, part, at, what, _tile(write), new))
+                    found.append(RegisterMutant(base, part, at, what, _names(at, write, new), new))
     return found
 
 
-def _tile(write: Writes) -> str:
-    if isinstance(write, txn.Sync):
-        column, row = write.column, write.row
-    else:
-        column, row, _ = geometry.split_address(write.address)
-    return f"{geometry.tile_kind(row)}({column},{row})"
+def _names(at: int, write: Writes, new: Writes) -> str:
+    """A pattern: the tile; of a token awaited elsewhere that tile too, of a patch the operation."""
+    if isinstance(write, txn.Sync) and isinstance(new, txn.Sync):
+        return f"\\({write.column},{write.row}\\)|\\({new.column},{new.row}\\)"
+    column, row, _ = geometry.split_address(write.address)
+    tile = f"{geometry.tile_kind(row)}\\({column},{row}\\)"
+    return f"{tile}|sequence operation {at} (names|patches)" if isinstance(write, txn.DdrPatch) else tile
 
 
 def _changes(write: Writes) -> Iterator[tuple[str, Writes]]:
