@@ -46,7 +46,7 @@ def _never_run(array: Array, owner: Tile, offset: int) -> Iterator[tuple[Tile, i
 
 
 def _unused(tile: Tile, place: int) -> Iterator[int]:
-    """Valid descriptors of a tile that nothing has run or comes to and that hold a byte, by its address as they count."""
+    """Valid descriptors of a tile that nothing runs and that hold a byte, by its address as they count."""
     to_come = {number for channel in tile.channels.values() for number in descriptors_to_come(channel)}
     for number, words in enumerate(tile.descriptors):
         if number in tile.ran_by or number in to_come or not geometry.unpack_bd(tile.kind, words)["valid"]:
