@@ -3,14 +3,16 @@
 Each instruction becomes a chain of small functions, one per pipeline stage in which it reads a register or touches
 data memory. A stage's function reads its operands, then either queues the next one for its own cycle or computes and
 queues the results for the cycle in which they land. The source text of a chain depends only on its shape, so it is
-compiled once for all instructions of that shape. All stages come from the schedule tables.
+compiled once for all instructions of that shape; what a chain is made of is kept for all cores and places at which the
+instruction stands. All stages come from the schedule tables.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ from npuc.compiler.target.aie2 import registers as target
 from npuc.compiler.target.aie2.schedule import STICKY_FLAGS, operand_accesses, operand_registers
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.register_file import SCALAR_INDEX, bypass_of, is_scalar
-from npuc.runtime.emulator.semantics import Address, effect
+from npuc.runtime.emulator.semantics import Address, Effect, effect
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.core import Core
@@ -50,13 +52,25 @@ def _code(source: str) -> CodeType:
     return compile(source, "<pipeline stages>", "exec")
 
 
+@dataclass(frozen=True)
+class _Stages:
+    """One instruction's stages, for any core: their code, the names it refers to beside those of the core.
+
+    places: vector registers by name, and whether in the bypassed buffer.
+    """
+
+    code: CodeType
+    effect: Effect
+    operands: dict[str, Any]
+    constants: dict[str, Any]
+    places: tuple[tuple[str, str, bool], ...]
+
+
 class _Chain:
     """The source of one instruction's stages and the names it refers to."""
 
-    def __init__(
-        self, core: Core, instruction: Any, operands: tuple[Any, ...], pc: int, origin: tuple[int, int]
-    ) -> None:
-        self.core = core
+    def __init__(self, strict: bool, instruction: Any, operands: tuple[Any, ...]) -> None:
+        self.strict = strict
         self.effect = effect(instruction.name)
         self.instruction = instruction
         self.operands = {
@@ -70,29 +84,21 @@ class _Chain:
         for operand in instruction.operands:
             if operand.kind == "fixed_register" and (operand.register, operand.register, False) in self.when:
                 self.when[operand.name, operand.register, False] = self.when[operand.register, operand.register, False]
-        self.names: dict[str, Any] = {
-            "core": core,
-            "R": core.registers.scalar,
-            "SL": core.scalar_landings,
-            "VL": core.vector_landings,
-            "BL": core.bypass_landings,
-            "LATE": core.late,
-            "v": core.lanes,
-            "pc": pc,
-            "origin": origin,
-            "f": core.effect_function(self.effect, self.operands, pc),
-            "stores": core.stores,
-            "load": core.load,
-            "load_word": core.load_word,
-            "DL": core.write_landings,
-        }
+        self.constants: dict[str, Any] = {}
+        self.places: list[tuple[str, str, bool]] = []  # names of vector registers, and whether bypassed
         self.stages: dict[int, list[str]] = {1: []}
         self.variables: list[tuple[int, str]] = []  # stage in which it is set, name
 
     def bind(self, prefix: str, value: Any) -> str:
         """A name for a constant of this instruction."""
-        name = f"{prefix}{sum(key.startswith(prefix) and key[len(prefix) :].isdigit() for key in self.names)}"
-        self.names[name] = value
+        name = f"{prefix}{len(self.constants)}"
+        self.constants[name] = value
+        return name
+
+    def place(self, register: str, bypassed: bool) -> str:
+        """A name for a vector register in one of the two buffers."""
+        name = f"x{len(self.places)}"
+        self.places.append((name, register, bypassed))
         return name
 
     def line(self, stage: int, text: str) -> None:
@@ -115,7 +121,7 @@ class _Chain:
                     f"the value of {part} is not modelled: facts/semantics does not say when its bits are set"
                 )
             index = self.bind("i", SCALAR_INDEX[part])
-            slot = f"core.scalar({index}, pc)" if self.core.strict else f"R[{index}]"
+            slot = f"core.scalar({index}, pc)" if self.strict else f"R[{index}]"
             if part == "srCarry":
                 slot = f"v.known({slot}, {self.bind('k', _CARRY)})"
             terms.append(f"({slot} << {32 * position})" if position else slot)
@@ -128,8 +134,8 @@ class _Chain:
         if is_scalar(register):
             return self.assign(stage, self._scalar(register))
         forwarded = bypass is not None and bypass == bypass_of(register)
-        place = self.bind("x", self.core.registers.place(register, forwarded))
-        if self.core.strict:
+        place = self.place(register, forwarded)
+        if self.strict:
             return self.assign(stage, f"core.vector({place}, {self.bind('k', register)}, pc)")
         return self.assign(stage, f"{place}.copy()")
 
@@ -157,13 +163,12 @@ class _Chain:
         delay = lands - stage
         assert delay >= 0, (self.instruction, register)
         when = f"(t + {delay}) & {WHEEL - 1}" if delay else f"t & {WHEEL - 1}"
-        if self.core.strict:
+        if self.strict:
             self.line(stage, f"DL[{when}].append(({self.bind('p', parts)}, pc))")
         if is_scalar(register):
             self._write_scalar(stage, parts, when, value)
             return
-        plain = self.bind("x", self.core.registers.place(register, False))
-        bypassed = self.bind("x", self.core.registers.place(register, True))
+        plain, bypassed = self.place(register, False), self.place(register, True)
         if bypass is not None and bypass == bypass_of(register):
             assert delay >= 1, (self.instruction, register)
             early = f"(t + {delay - 1}) & {WHEEL - 1}"
@@ -220,7 +225,7 @@ class _Chain:
         narrowed = self._narrowed()
         access, form = self.effect.access, self.effect.address_update
         place = self.address(form) if form else None
-        if place and access and self.core.strict:
+        if place and access and self.strict:
             place = self.assign(1, f"core.certain({place}, 'the address of an access', pc)")
         memory: Sequence[int] = self.instruction.memory.stages if access else ()
         inputs: list[str] = []
@@ -243,7 +248,7 @@ class _Chain:
             if access is not None or self.effect.inputs or self.effect.outputs:
                 self._results(stage, call)
         elif access.kind == "gather":
-            addresses = self.assign(stage, f"core.certain_all({call}, pc)" if self.core.strict else call)
+            addresses = self.assign(stage, f"core.certain_all({call}, pc)" if self.strict else call)
             self.line(stage, f"core.touch_gather({addresses}, t + {memory[0] - stage})")
             fetched = self.assign(memory[0], f"core.gather({addresses}, pc)")
             self._write_outputs(memory[0], self.effect.outputs, [fetched])
@@ -330,6 +335,16 @@ class _Chain:
         return "".join(reversed(pieces))
 
 
+@lru_cache(maxsize=1 << 16)
+def _stages(strict: bool, instruction: Any, operands: tuple[Any, ...]) -> _Stages | None:
+    """The stages of an instruction, None when it has no effect. Raises EmulationError, see `compile_action`."""
+    chain = _Chain(strict, instruction, operands)
+    chain.build()
+    if not any(chain.stages.values()):
+        return None
+    return _Stages(_code(chain.source()), chain.effect, chain.operands, chain.constants, tuple(chain.places))
+
+
 def compile_action(
     core: Core, instruction: Any, operands: tuple[Any, ...], pc: int, origin: tuple[int, int] = (0, 0)
 ) -> Any:
@@ -339,10 +354,28 @@ def compile_action(
     On a core whose registers, wheels and lanes are symbolic the same functions translate (native/symbolic.py). Raises
     EmulationError when its semantics are not implemented.
     """
-    chain = _Chain(core, instruction, operands, pc, origin)
-    chain.build()
-    if not any(chain.stages.values()):
+    stages = _stages(core.strict, instruction, operands)
+    if stages is None:
         return None
-    namespace = chain.names
-    exec(_code(chain.source()), namespace)
-    return namespace["stage1"]
+    registers = core.registers
+    names: dict[str, Any] = {
+        "core": core,
+        "R": registers.scalar,
+        "SL": core.scalar_landings,
+        "VL": core.vector_landings,
+        "BL": core.bypass_landings,
+        "LATE": core.late,
+        "v": core.lanes,
+        "pc": pc,
+        "origin": origin,
+        "f": core.effect_function(stages.effect, stages.operands, pc),
+        "stores": core.stores,
+        "load": core.load,
+        "load_word": core.load_word,
+        "DL": core.write_landings,
+        **stages.constants,
+    }
+    for name, register, bypassed in stages.places:
+        names[name] = registers.place(register, bypassed)
+    exec(stages.code, names)
+    return names["stage1"]

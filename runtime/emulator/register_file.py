@@ -8,6 +8,7 @@ RAW distance = D - b - U + 1).
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,11 +52,13 @@ def _part_place(part: str) -> tuple[int, int]:
     return _MASKS + 16 * number + 8 * (letters == "qh"), 8
 
 
+@cache
 def is_scalar(register: str) -> bool:
     """Whether the register, or both of a pair, hold scalars."""
     return target.parts(register)[0] in SCALAR_INDEX
 
 
+@cache
 def vector_place(register: str) -> tuple[int, int]:
     """(byte offset, bytes) of a vector register whose parts lie next to each other."""
     places = [_part_place(part) for part in target.parts(register)]

@@ -15,7 +15,7 @@ from engine_programs import Flow, Pair, Program, State, core_with, difference, r
 
 from npuc.passes.machine.codegen import generate
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
-from npuc.runtime.emulator.native import blocks, program
+from npuc.runtime.emulator.native import blocks, effects, machine, modules, program
 from npuc.runtime.emulator.suspension import LockRequest
 
 OPERATIONS = int(os.environ.get("NPUC_ENGINE_OPERATIONS", "3000"))
@@ -72,6 +72,27 @@ def test_blocks_of_any_length_give_the_same(seed: int, bundles: int, monkeypatch
     for _ in range(3):
         found = pair.compare(State(random, np.random.default_rng(seed)), 3000, 40)
         assert found is None, f"seed {seed}: {found}"
+
+
+@pytest.mark.parametrize("bytes_of_a_register", [16, 32, 64])
+def test_hosts_with_registers_of_any_width_give_the_same(
+    seed: int, bytes_of_a_register: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a block only moves is split into as many pieces as the host's registers make of it."""
+    monkeypatch.setattr(machine, "register_bytes", lambda: bytes_of_a_register)
+    monkeypatch.setattr(effects, "_families", {})
+    monkeypatch.setattr(modules, "_functions", {})
+    monkeypatch.setenv("NPUC_CACHE_DIR", os.devnull)  # objects of this host's width are of no use
+    effects.types_of.cache_clear()
+    random = np.random.default_rng(seed + bytes_of_a_register)
+    try:
+        pair = Pair(straight_line(random, 30))
+        for number in range(5):
+            found = pair.compare(State(random, np.random.default_rng([seed, number])), 2000)
+            assert found is None, f"seed {seed}, run {number}: {found}"
+        assert pair.cores[1].native_bundles > 0.6 * pair.executed  # type: ignore[attr-defined]
+    finally:
+        effects.types_of.cache_clear()
 
 
 def test_compiled_random_programs_give_the_same_on_both_engines(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:

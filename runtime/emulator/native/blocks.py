@@ -64,18 +64,18 @@ class Exit(NamedTuple):
     mac_bundles: int = 0
 
 
-class Link(NamedTuple):
-    """Stands for the code that goes on to a block: number of its exit."""
-
-    number: int
+def link_line(number: int) -> str:
+    """Stands for the code that goes on to a block, by the number of its exit."""
+    return f"  ; link {number}."
 
 
 @dataclass
 class Block:
-    """lines: IR text of the function's body, with Links in between; successors: shapes it goes on to."""
+    """lines: IR text of the function's body, a `link_line` for each of `links`; successors: shapes it goes on to."""
 
     shape: Shape
-    lines: list[str | Link]
+    lines: list[str]
+    links: list[int]
     declarations: set[str]
     successors: list[Shape]
 
@@ -120,6 +120,7 @@ class BlockWriter:
         self.wrong_now: int | None = None
         self.saved: Any = None
         self.successors: list[Shape] = []
+        self.links: list[int] = []
 
     def _stage(self, origin: tuple[int, int], name: str) -> Any:
         for action in self.fetch(origin[0]).actions:
@@ -156,7 +157,8 @@ class BlockWriter:
         number = self.module.exit(Exit(kind, shape, reason))
         if kind == LINK:
             self.successors.append(shape)
-            self.out.lines.append(Link(number))  # type: ignore[arg-type]
+            self.links.append(number)
+            self.out.lines.append(link_line(number))
         else:
             place = self.out.value(f"getelementptr i8, ptr @exits, i64 {8 * number}")
             self.out.line(f"store ptr {place}, ptr {pointer(layout.EXIT)}, align 8")
@@ -209,7 +211,7 @@ class BlockWriter:
                 f"  %room = icmp sgt i64 {room}, {self.longest}",
                 "  br i1 %room, label %body, label %limited",
             ]
-        return Block(self.shape, out.lines, out.declarations, self.successors)  # type: ignore[arg-type]
+        return Block(self.shape, out.lines, self.links, out.declarations, self.successors)
 
     def _cycle(self) -> bool:
         """One bundle, or none where it cannot be translated; whether the block goes on."""

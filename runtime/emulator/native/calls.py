@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from npuc.runtime.emulator.native import effects
-from npuc.runtime.emulator.native.ir import Emitter, Lanes, Scalar, Untranslatable, i64
+from npuc.runtime.emulator.native.ir import Emitter, Scalar, Untranslatable, i64
+from npuc.runtime.emulator.native.machine import acquiring_load
+from npuc.runtime.emulator.native.pieces import whole
 from npuc.runtime.emulator.semantics.definedness import Partial
 
 KEYS = 16
@@ -22,20 +24,22 @@ HASH = 0x9E3779B97F4A7C15
 def call(out: Emitter, family: effects.Family, function: str, arguments: list[Any]) -> Any:
     """The results of a function of the family for these arguments."""
     texts = ", ".join(
-        f"{effects.type_of(kind)} {effects.text_of(each)}"
+        f"{kind} {text}"
         for i in family.passed
-        for kind, each in zip(
-            effects.flat(family.arguments[i : i + 1]), effects.passed(arguments[i], family.arguments[i]), strict=True
-        )
+        for each in effects.passed(arguments[i], family.arguments[i])
+        for kind, text in effects.operands_of(each)
     )
     result = out.value(f"call {family.result_type} {function}({texts}) #1")
     kinds = effects.flat(family.results)
-    parts = (
+    count = sum(len(effects.types_of(kind)) for kind in kinds)
+    parts = iter(
         [result]
-        if len(kinds) == 1
-        else [out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(len(kinds))]
+        if count == 1
+        else [out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(count)]
     )
-    values = iter([Lanes(part, kind, "i8") if kind else Scalar(part) for part, kind in zip(parts, kinds, strict=True)])
+    values = iter(
+        [whole(kind, [next(parts) for _ in effects.types_of(kind)]) if kind else Scalar(next(parts)) for kind in kinds]
+    )
     results = [next(values) if kind >= 0 else Partial(next(values), next(values)) for kind in family.results]
     return results[0] if len(results) == 1 else tuple(results)
 
@@ -71,7 +75,7 @@ def find_function(out: Emitter, table: int, key: str, missing: Callable[[], str]
     index = out.value(f"lshr i64 {hashed}, 60")
     base = out.value(f"getelementptr i8, ptr @families, i64 {8 * KEYS * table}")
     first = out.value(f"getelementptr ptr, ptr {base}, i64 {index}")
-    record = out.value(f"load atomic ptr, ptr {first} acquire, align 8")
+    record = out.value(acquiring_load(first))
     found = out.value(f"load i64, ptr {record}, align 8")
     function = out.value(f"load ptr, ptr {out.value(f'getelementptr i8, ptr {record}, i64 8')}, align 8")
     same, filled = out.value(f"icmp eq i64 {found}, {key}"), out.value(f"icmp ne ptr {function}, null")
@@ -89,13 +93,13 @@ def find_function(out: Emitter, table: int, key: str, missing: Callable[[], str]
     return out.value(f"phi ptr [ {function}, %{before} ], [ {made}, %{made_it} ]")
 
 
-SEEK = """
+_SEEK = """
 @nothing = private constant { i64, ptr, ptr } { i64 0, ptr null, ptr null }, align 8
 @resolve = global ptr null
 
 define internal ptr @seek(ptr %list, i64 %table, i64 %key) noinline cold nounwind {
 entry:
-  %first = load atomic ptr, ptr %list acquire, align 8
+  %first = FIRST
   br label %look
 look:
   %record = phi ptr [ %first, %entry ], [ %next, %on ]
@@ -124,5 +128,9 @@ define void @publish(ptr %place, ptr %content) nounwind {
   ret void
 }
 """
-"""Part of each module. `@seek` looks through a list and asks Python for what is not there; `@publish` is how Python
-stores a pointer that other threads may read at any time."""
+
+
+def seek_text() -> str:
+    """Part of each module: `@seek` looks through a list and asks Python for what is not there; `@publish` is how Python
+    stores a pointer that other threads may read at any time."""
+    return _SEEK.replace("FIRST", acquiring_load("%list"))

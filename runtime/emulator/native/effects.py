@@ -13,6 +13,7 @@ from typing import Any
 
 from npuc.compiler.target.aie2.instructions import INSTRUCTIONS
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.native import pieces
 from npuc.runtime.emulator.native.ir import Emitter, Lanes, NeedsConstant, Scalar, Untranslatable, i64, scalar, writing
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
 from npuc.runtime.emulator.semantics import Effect, effect, missing
@@ -38,9 +39,10 @@ def flat(kinds: Sequence[Kind]) -> list[Kind]:
     return [each for kind in kinds for each in ((kind,) if kind >= 0 else (-1 - kind, -1 - kind))]
 
 
-def type_of(kind: Kind) -> str:
-    """The LLVM type in which a value of that kind is passed."""
-    return f"<{kind} x i8>" if kind else "i64"
+@functools.cache
+def types_of(kind: Kind) -> tuple[str, ...]:
+    """The LLVM types in which a value of that kind is passed."""
+    return tuple(f"<{width} x i8>" for width in pieces.widths(kind)) if kind else ("i64",)
 
 
 def passed(value: Any, kind: Kind) -> list[Any]:
@@ -61,9 +63,18 @@ def as_bits(value: Any) -> Any:
     return UNKNOWN if value is None else scalar(value)
 
 
-def text_of(value: Any) -> str:
-    """The operand text of a passed value."""
-    return value.ref if isinstance(value, Lanes) else i64(value)
+def as_moved(value: Any) -> Any:
+    """The same, as blocks keep it."""
+    if isinstance(value, Partial):
+        return Partial(as_moved(value.value), as_moved(value.undefined))
+    bits = as_bits(value)
+    return pieces.split(bits) if isinstance(bits, Lanes) else bits
+
+
+def operands_of(value: Any) -> list[tuple[str, str]]:
+    """Types and texts of the operands for a passed value."""
+    texts = pieces.pieces_of(value) if isinstance(value, Lanes) else [i64(value)]
+    return list(zip(types_of(kind_of(value)), texts, strict=True))
 
 
 @functools.cache
@@ -99,7 +110,7 @@ class Family:
 
     @property
     def result_type(self) -> str:
-        types = [type_of(kind) for kind in flat(self.results)]
+        types = [each for kind in flat(self.results) for each in types_of(kind)]
         return types[0] if len(types) == 1 else "{ " + ", ".join(types) + " }"
 
     @property
@@ -144,8 +155,8 @@ class Family:
 
     @staticmethod
     def _argument(letter: str, position: int, kind: Kind) -> Any:
-        name = f"%{letter}{position}"
-        return Lanes(name, kind, "i8") if kind else Scalar(name, frozenset((position,)))
+        names = [f"%{letter}{position}_{i}" for i in range(len(types_of(kind)))]
+        return pieces.joined(pieces.whole(kind, names)) if kind else Scalar(names[0], frozenset((position,)))
 
     def _return(self, emitter: Emitter, result: Any) -> None:
         results = [as_bits(each) for each in (result if len(self.results) > 1 else (result,))]
@@ -153,12 +164,11 @@ class Family:
         kinds = flat(self.results)
         if [kind_of(each) for each in values] != kinds:
             raise Untranslatable(f"{self.name[0]} gives {[kind_of(each) for each in values]} bytes")
-        if len(values) == 1:
-            emitter.line(f"ret {type_of(kinds[0])} {text_of(values[0])}")
-            return
-        whole = "poison"
-        for i, value in enumerate(values):
-            whole = emitter.value(f"insertvalue {self.result_type} {whole}, {type_of(kinds[i])} {text_of(value)}, {i}")
+        operands = [each for value in values for each in operands_of(value)]
+        whole = operands[0][1] if len(operands) == 1 else "poison"
+        if len(operands) > 1:
+            for i, (kind, text) in enumerate(operands):
+                whole = emitter.value(f"insertvalue {self.result_type} {whole}, {kind} {text}, {i}")
         emitter.line(f"ret {self.result_type} {whole}")
 
     def source(self, values: Sequence[int]) -> str:
@@ -171,9 +181,10 @@ class Family:
         except (NeedsConstant, Undecided) as need:
             raise Untranslatable(str(need)) from None
         arguments = ", ".join(
-            f"{type_of(kind)} %{letter}{i}"
+            f"{each} %{letter}{i}_{number}"
             for i in self.passed
             for kind, letter in zip(flat(self.arguments[i : i + 1]), "au", strict=False)
+            for number, each in enumerate(types_of(kind))
         )
         lines = [
             *sorted(emitter.declarations),

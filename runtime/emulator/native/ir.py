@@ -138,18 +138,24 @@ class Bool:
 class _Value:
     """A value of the code being written, which may wait in a slot of the state buffer until it is used."""
 
-    __slots__ = ("_ref", "load", "slot")
+    __slots__ = ("_fetch", "_ref", "slot")
 
-    def __init__(self, ref: str | None, slot: int | None, load: str | None) -> None:
-        self._ref, self.slot, self.load = ref, slot, load
+    def __init__(self, ref: str | None, slot: int | None, fetch: Callable[[], str] | None) -> None:
+        self._ref, self.slot, self._fetch = ref, slot, fetch
 
     @property
     def ref(self) -> str:
-        """The SSA name; a value that waits in memory is loaded where it is first used."""
+        """The SSA name."""
         if self._ref is None:
-            assert self.load is not None
-            self._ref = current().value(self.load)
+            self.fetch()
+        assert self._ref is not None
         return self._ref
+
+    def fetch(self) -> None:
+        """Loads a value that waits in memory; done where it is first used."""
+        if self._ref is None:
+            assert self._fetch is not None
+            self._ref = self._fetch()
 
     @property
     def loaded(self) -> bool:
@@ -167,9 +173,13 @@ class Scalar(_Value):
     __hash__ = None  # type: ignore[assignment]
 
     def __init__(
-        self, ref: str | None, origins: frozenset[int] = _NO_ORIGINS, slot: int | None = None, load: str | None = None
+        self,
+        ref: str | None,
+        origins: frozenset[int] = _NO_ORIGINS,
+        slot: int | None = None,
+        fetch: Callable[[], str] | None = None,
     ) -> None:
-        super().__init__(ref, slot, load)
+        super().__init__(ref, slot, fetch)
         self.origins = origins
 
     def _binary(self, op: str, other: Any, swapped: bool = False) -> Scalar:
@@ -306,9 +316,8 @@ class Lanes(_Value):
         signed: bool = False,
         narrow: Lanes | None = None,
         slot: int | None = None,
-        load: str | None = None,
     ) -> None:
-        super().__init__(ref, slot, load)
+        super().__init__(ref, slot, None)
         self.count, self.kind, self.signed, self.narrow = count, kind, signed, narrow
 
     @property

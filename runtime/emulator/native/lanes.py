@@ -18,6 +18,7 @@ from npuc.runtime.emulator.native.ir import (
     i64,
     scalar,
 )
+from npuc.runtime.emulator.native.pieces import Pieces
 
 UNKNOWN = 1 << 40
 """Stands in a scalar register for the None of the interpreter: a value that is not known."""
@@ -42,6 +43,8 @@ class IRLanes:
     @staticmethod
     def lanes(value: Lanes, width: int, signed: bool = False) -> Lanes:
         kind, count = f"i{width}", value.count * value.bits // width
+        if isinstance(value, Pieces) and kind == "i8" and not signed:
+            return value
         if kind == value.kind:
             return Lanes(value.ref, count, kind, signed)
         return Lanes(current().value(f"bitcast {value.type} {value.ref} to <{count} x {kind}>"), count, kind, signed)
@@ -83,6 +86,8 @@ class IRLanes:
 
     @staticmethod
     def concat(low: Lanes, high: Lanes) -> Lanes:
+        if isinstance(low, Pieces) and isinstance(high, Pieces) and low.count == high.count:
+            return Pieces(2 * low.count, [*low.pieces, *high.pieces])
         size = max(low.count, high.count)
         padded = [
             each if each.count == size else shuffle(each, [min(i, each.count - 1) for i in range(size)])
@@ -94,6 +99,9 @@ class IRLanes:
     def part(value: Lanes, first: int, count: int) -> Lanes:
         if first == 0 and count >= value.count:
             return value
+        named = value.part(first, count) if isinstance(value, Pieces) else None
+        if named is not None:
+            return named
         result = shuffle(value, range(first, first + count))
         return Lanes(
             result.ref,

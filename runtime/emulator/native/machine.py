@@ -39,6 +39,27 @@ def host_identity() -> str:
 
 
 @functools.cache
+def register_bytes() -> int:
+    """Of the widest vector type that the host's registers hold."""
+    return 64 if "avx512bw" in host_features() else 32 if "avx" in host_features() else 16
+
+
+@functools.cache
+def _orders_loads() -> bool:
+    return str(_binding().get_process_triple()).startswith(("x86_64", "i386", "i686"))
+
+
+def acquiring_load(place: str) -> str:
+    """The text of a load of a pointer that another thread may have stored, with what it points to, just before.
+
+    On x86 every load is one; there it is not written as an atomic one, which LLVM's fast instruction selection refuses.
+    """
+    if _orders_loads():
+        return f"load volatile ptr, ptr {place}, align 8"
+    return f"load atomic ptr, ptr {place} acquire, align 8"
+
+
+@functools.cache
 def _target_machine(level: int) -> Any:
     llvm = _binding()
     return llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
@@ -53,22 +74,19 @@ def _target_machine(level: int) -> Any:
 def compile_text(text: str, level: int) -> bytes:
     """IR text to an object file.
 
-    level: 0 for long code of simple steps (a third of the time to compile, a tenth slower), 2 for arithmetic.
+    level: 0 for long code of simple steps, which runs as fast without any optimisation (loads, stores, calls), 2 for
+    arithmetic.
     """
     llvm = _binding()
     with lock:
         machine = _target_machine(level)
         module = llvm.parse_assembly(text)
-        options = llvm.create_pipeline_tuning_options(speed_level=level)
-        options.loop_vectorization = options.slp_vectorization = False
-        options.loop_unrolling = False
-        builder = llvm.create_pass_builder(machine, options)
         if level:
-            passes = builder.getModulePassManager()
-        else:
-            passes = llvm.create_new_module_pass_manager()
-            passes.add_instruction_combine_pass()
-        passes.run(module, builder)
+            options = llvm.create_pipeline_tuning_options(speed_level=level)
+            options.loop_vectorization = options.slp_vectorization = False
+            options.loop_unrolling = False
+            builder = llvm.create_pass_builder(machine, options)
+            builder.getModulePassManager().run(module, builder)
         return machine.emit_object(module)
 
 

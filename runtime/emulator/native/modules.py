@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.runtime.emulator.native import effects, layout, objects
-from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Link, Module
-from npuc.runtime.emulator.native.calls import KEYS, SEEK
-from npuc.runtime.emulator.native.machine import Library
+from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Module, link_line
+from npuc.runtime.emulator.native.calls import KEYS, seek_text
+from npuc.runtime.emulator.native.machine import Library, acquiring_load
 from npuc.runtime.emulator.native.shape import Shape, shape_from
 from npuc.runtime.emulator.native.symbolic import SymbolicCore
 
@@ -78,7 +78,7 @@ def _link_lines(number: int, target: int | None) -> list[str]:
             f"  {place} = getelementptr i8, ptr @exits, i64 {8 * number}",
             f"  %e{number} = getelementptr i8, ptr %s, i64 {layout.EXIT}",
             f"  store ptr {place}, ptr %e{number}, align 8",
-            f"  {callee} = load atomic ptr, ptr {place} acquire, align 8",
+            f"  {callee} = {acquiring_load(place)}",
         ]
     return [*lines, f"  %t{number} = musttail call i64 {callee}(ptr %s, ptr %m)", f"  ret i64 %t{number}"]
 
@@ -101,14 +101,12 @@ def write(
     declarations: set[str] = set()
     functions = []
     for number, block in enumerate(blocks):
-        lines: list[str] = []
-        for line in block.lines:
-            if isinstance(line, Link):
-                target = places.get(module.exits[line.number].shape)
-                lines += _link_lines(line.number, target if target is not None and target < len(blocks) else None)
-            else:
-                lines.append(line)
-        functions.append(f"define i64 @block{number}({_SIGNATURE}) #0 {{\n" + "\n".join(lines) + "\n}\n")
+        text = "\n".join(block.lines)
+        for exit_number in block.links:
+            target = places.get(module.exits[exit_number].shape)
+            lines = _link_lines(exit_number, target if target is not None and target < len(blocks) else None)
+            text = text.replace(link_line(exit_number), "\n".join(lines))
+        functions.append(f"define i64 @block{number}({_SIGNATURE}) #0 {{\n{text}\n}}\n")
         declarations |= block.declarations
     exits, families = len(module.exits), KEYS * max(len(module.families), 1)
     unlinked = "define i64 @unlinked(ptr %s, ptr %m) #0 {\n  ret i64 " + str(LINK) + "\n}\n"
@@ -116,7 +114,7 @@ def write(
         f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
         f"@families = global [{families} x ptr] [" + ", ".join(["ptr @nothing"] * families) + "], align 64",
     ]
-    return "\n".join([*data, *sorted(declarations), unlinked, SEEK, *functions, _TAIL]), module, blocks
+    return "\n".join([*data, *sorted(declarations), unlinked, seek_text(), *functions, _TAIL]), module, blocks
 
 
 def translate(

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from npuc.runtime.emulator.actions import WHEEL
-from npuc.runtime.emulator.native import layout
+from npuc.runtime.emulator.native import layout, pieces
 from npuc.runtime.emulator.native.ir import Lanes, Scalar, Untranslatable, current
+from npuc.runtime.emulator.native.pieces import Pieces, load
 from npuc.runtime.emulator.native.shape import Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore, alignment, pointer
 from npuc.runtime.emulator.semantics.definedness import Partial
 
-Wheels = tuple[list[list[Any]], ...]
+Wheels = tuple[list[Any], ...]
+"""For each wheel its slots, each a sequence of entries."""
 
 
 def store(value: Any, offset: int) -> None:
     """Writes a value into the state buffer."""
     if isinstance(value, Lanes):
-        text = f"{value.type} {value.ref}, ptr {pointer(offset)}, align {alignment(offset)}"
+        pieces.store(value, pointer(offset), alignment(offset))
     else:
-        text = f"i64 {value.ref}, ptr {pointer(offset)}, align 8"
-    current().line(f"store {text}")
+        current().line(f"store i64 {value.ref}, ptr {pointer(offset)}, align 8")
+
+
+def _fetch_scalar(offset: int) -> str:
+    return current().value(f"load i64, ptr {pointer(offset)}, align 8")
 
 
 class Pipeline:
@@ -66,17 +72,12 @@ class Pipeline:
         if spec[0] == "p":
             return Partial(self._value(spec[1], seen), self._value(spec[2], seen))
         if spec not in seen:
-            offset, place = spec[1], pointer(spec[1])
+            offset = spec[1]
             if spec[0] == "s":
-                seen[spec] = Scalar(None, slot=offset, load=f"load i64, ptr {place}, align 8")
+                seen[spec] = Scalar(None, slot=offset, fetch=lambda: _fetch_scalar(offset))
             else:
-                seen[spec] = Lanes(
-                    None,
-                    spec[2],
-                    "i8",
-                    slot=offset,
-                    load=f"load <{spec[2]} x i8>, ptr {place}, align {alignment(offset)}",
-                )
+                size = spec[2]
+                seen[spec] = Pieces(size, None, offset, lambda: load(size, pointer(offset), alignment(offset)))
             self._waiting.append(seen[spec])
             self._kept[id(seen[spec])] = seen[spec]
         return seen[spec]
@@ -86,7 +87,7 @@ class Pipeline:
     def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
         """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
         return (
-            tuple([list(entries) for entries in wheel] for wheel in (*self.wheels, self.writes)),
+            tuple([*map(tuple, wheel)] for wheel in (*self.wheels, self.writes)),
             [value for value in self._waiting if not value.loaded],
             self._kept,
         )
@@ -95,18 +96,22 @@ class Pipeline:
         """Back to what `save` gave; code written since is dropped."""
         self._kept = saved[2]
         for wheel, entries in zip((*self.wheels, self.writes), saved[0], strict=True):
-            wheel[:] = entries
+            wheel[:] = map(list, entries)
         for value in saved[1]:
             value.forget()
 
     # where values wait
 
-    def _values(self) -> Iterator[Any]:
+    def _values(self) -> list[Any]:
         """All values in the wheels, lists taken apart."""
+        found: list[Any] = []
         for wheel in self.wheels:
-            for entries in wheel:
-                for _, values in entries:
-                    yield from _single(values)
+            for _, values in chain.from_iterable(wheel):
+                if isinstance(values, (tuple, list, Partial)):
+                    _take_apart(values, found)
+                else:
+                    found.append(values)
+        return found
 
     def keep(self) -> None:
         """Stores new values under way in the scratch area, where ways out find them.
@@ -115,7 +120,7 @@ class Pipeline:
         """
         values = {id(value): value for value in self._values() if isinstance(value, (Scalar, Lanes))}
         live = {value.slot for key, value in values.items() if key in self._kept}
-        free = (slot for slot in range(layout.SCRATCH, layout.STATE_BYTES, layout.SLOT) if slot not in live)
+        free = (slot for slot in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if slot not in live)
         for key, value in values.items():
             if key not in self._kept:
                 slot = next(free, None)
@@ -139,22 +144,21 @@ class Pipeline:
         described = describe((*self.wheels, self.writes), time, place)
         moved = [(value, slot) for value, slot in order.values() if value.slot != slot]
         for value, _ in moved:
-            value.ref  # noqa: B018 (loads what still waits, before its slot is taken)
+            value.fetch()  # before its slot is taken
         for value, slot in moved:
             store(value, slot)
         return described
 
 
-def _single(values: Any) -> Iterator[Any]:
+def _take_apart(values: Any, into: list[Any]) -> None:
     """The values in a list of them, however deep, and the two of a Partial."""
     if isinstance(values, (tuple, list)):
         for value in values:
-            yield from _single(value)
+            _take_apart(value, into)
     elif isinstance(values, Partial):
-        yield values.value
-        yield values.undefined
+        into += (values.value, values.undefined)
     else:
-        yield values
+        into.append(values)
 
 
 def waiting_place(value: Any) -> int:
@@ -176,18 +180,16 @@ def describe(wheels: Wheels, time: int, place: Callable[[Any], int]) -> tuple[An
             return ("p", value_of(value.value), value_of(value.undefined))
         return ("s", place(value)) if isinstance(value, Scalar) else ("v", place(value), value.count)
 
-    turn = [(time + delay) & (WHEEL - 1) for delay in range(WHEEL)]
-    stages = tuple(
-        tuple(
-            (stage.__globals__["origin"], stage.__name__, tuple(map(value_of, values))) for stage, values in late[slot]
-        )
-        for slot in turn
+    def turned(wheel: list[Any], entry: Callable[..., tuple[Any, ...]]) -> tuple[Any, ...]:
+        first = time & (WHEEL - 1)
+        return tuple([tuple([entry(*each) for each in slot]) if slot else () for slot in wheel[first:] + wheel[:first]])
+
+    return (
+        turned(late, lambda stage, values: (stage.__globals__["origin"], stage.__name__, tuple(map(value_of, values)))),
+        turned(scalar, lambda index, value: (index, value_of(value))),
+        *(
+            turned(wheel, lambda register, value: (register.offset, register.size, value_of(value)))
+            for wheel in landings
+        ),
+        turned(writes, lambda *entry: entry),
     )
-    scalars = tuple(tuple((index, value_of(value)) for index, value in scalar[slot]) for slot in turn)
-    vectors = (
-        tuple(
-            tuple((register.offset, register.size, value_of(value)) for register, value in wheel[slot]) for slot in turn
-        )
-        for wheel in landings
-    )
-    return (stages, scalars, *vectors, tuple(tuple(writes[slot]) for slot in turn))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from npuc.runtime.emulator.native import effects, layout
+from npuc.runtime.emulator.native import effects, layout, pieces
 from npuc.runtime.emulator.native.ir import (
     Bool,
     Lanes,
@@ -143,10 +143,10 @@ class StrictSymbolicCore(SymbolicCore):
         if isinstance(value, Partial):
             self._defined_chunks -= chunks
             undefined = LANES.bits(value.undefined)
-            current().line(f"store {undefined.type} {undefined.ref}, ptr {pointer(at)}, align {alignment(at)}")
+            pieces.store(undefined, pointer(at), alignment(at))
             value = value.value
         elif chunks - self._defined_chunks:
-            current().line(f"store <{place.size} x i8> zeroinitializer, ptr {pointer(at)}, align {alignment(at)}")
+            pieces.store(LANES.zeros(8 * place.size), pointer(at), alignment(at))
             self._defined_chunks |= chunks
         super().land_vector(place, value)
 

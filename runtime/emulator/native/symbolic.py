@@ -11,7 +11,7 @@ from typing import Any
 
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
-from npuc.runtime.emulator.native import effects, layout
+from npuc.runtime.emulator.native import effects, layout, pieces
 from npuc.runtime.emulator.native.ir import Bool, Lanes, NeedsConstant, Scalar, Untranslatable, current, i64, scalar
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
 from npuc.runtime.emulator.register_file import is_scalar, vector_place
@@ -54,8 +54,7 @@ class Place:
         self.offset, self.size = offset, size
 
     def copy(self) -> Lanes:
-        text = f"load <{self.size} x i8>, ptr {pointer(self.offset)}, align {alignment(self.offset)}"
-        return Lanes(current().value(text), self.size, "i8")
+        return pieces.whole(self.size, pieces.load(self.size, pointer(self.offset), alignment(self.offset)))
 
 
 class _Registers:
@@ -115,8 +114,7 @@ class SymbolicCore:
     def land_vector(self, place: Place, value: Any) -> None:
         if not isinstance(value, Lanes) or value.count != place.size:
             raise Untranslatable("a result of another width than its register")
-        text = f"{value.type} {value.ref}, ptr {pointer(place.offset)}, align {alignment(place.offset)}"
-        current().line(f"store {text}")
+        pieces.store(value, pointer(place.offset), alignment(place.offset))
 
     def check_landings(self, slot: int) -> None:
         """What strict mode wants of the results that land in a cycle."""
@@ -190,8 +188,7 @@ class SymbolicCore:
     def located_load(self, address: Any, size: int) -> tuple[Scalar | int, Lanes]:
         """Where a vector is loaded from, and the vector."""
         place = self.locate(address, size, Scalar(f"%wrong{size}"))
-        text = f"load <{size} x i8>, ptr {self._at(place)}, align {min(size, 16)}"
-        return place, Lanes(current().value(text), size, "i8")
+        return place, pieces.whole(size, pieces.load(size, self._at(place), min(size, 16)))
 
     def load(self, address: Any, size: int, pc: int) -> Any:
         return self.located_load(address, size)[1]
@@ -232,7 +229,7 @@ class SymbolicCore:
             if isinstance(value, Lanes):
                 if value.count != size:
                     raise Untranslatable("a store of another width than its value")
-                out.line(f"store {value.type} {value.ref}, ptr {self._at(place)}, align {min(size, 16)}")
+                pieces.store(value, self._at(place), min(size, 16))
             else:
                 text = out.value(f"trunc i64 {i64(value)} to i{8 * size}")
                 out.line(f"store i{8 * size} {text}, ptr {self._at(place)}, align {size}")
@@ -283,7 +280,7 @@ def passed_on(result: Any, results: tuple[effects.Kind, ...]) -> Any:
     """What an effect gave, vectors as bits."""
     if not any(results):
         return result
-    return effects.as_bits(result) if len(results) == 1 else tuple(map(effects.as_bits, result))
+    return effects.as_moved(result) if len(results) == 1 else tuple(map(effects.as_moved, result))
 
 
 def _no_call(family: effects.Family, arguments: list[Any]) -> Any:
