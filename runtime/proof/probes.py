@@ -48,7 +48,9 @@ def _vectors(*registers: str) -> str:
 
 def _pair(access: str, second: int) -> str:
     """200 passes over a bundle of two accesses, the second at an address of its own."""
-    before = f"movxm p2, #{OWN + design.IN:#x}\n movxm p3, #{second:#x}\n vlda wl2, [p2, #32]\n{nops(7)} vst wl2, [p3, #0]"
+    before = (
+        f"movxm p2, #{OWN + design.IN:#x}\n movxm p3, #{second:#x}\n vlda wl2, [p2, #32]\n{nops(7)} vst wl2, [p3, #0]"
+    )
     passes = loop(200, f"{access}\n{nops(6)}", "add r3, r3, #1")
     return blocks(timed(f"{before}\n movx r3, #0\n{nops(8)}", passes, _values("wl0", "wl1")))
 
@@ -76,7 +78,8 @@ BANKS: tuple[Probe, ...] = (
         )), 2, settles="a lock that is free costs one cycle",
     ),
     Probe("a hardware loop of one bundle, 100 times", blocks(timed(
-        "movx r3, #0", f"movxm lc, #100\n movxm ls, #first\n movxm le, #first\n{nops(8)}first:\n add r3, r3, #1\n", "st r3, [p1], #4",
+        "movx r3, #0", f"movxm lc, #100\n movxm ls, #first\n movxm le, #first\n{nops(8)}first:\n add r3, r3, #1\n",
+        "st r3, [p1], #4",
     )), 2),
     Probe("a taken branch, 100 times", blocks(timed(
         "movxm r3, #100\n movx r2, #0", f"again:\n add r3, r3, #-1\n add r2, r2, #1\n nop\n jnz r3, #again\n{nops(5)}",
@@ -89,7 +92,11 @@ def _bytes_at_the_end(size: int) -> str:
     """A hardware loop of `size` bytes that stores a byte in its last bundle, 32 times."""
     full = "nopa; nopb; nopx; nopm; nops; nopv\n"
     body = full * (size // 16 - 1)
-    before = f"movxm p2, #{APART:#x}\n movx r5, #0\n" + "st r5, [p2], #4\n" * 8 + f"{nops(8)} movxm p2, #{APART:#x}\n movx r4, #85"
+    before = (
+        f"movxm p2, #{APART:#x}\n movx r5, #0\n"
+        + "st r5, [p2], #4\n" * 8
+        + f"{nops(8)} movxm p2, #{APART:#x}\n movx r4, #85"
+    )
     region = loop(32, body, "st.s8 r4, [p2], #1")
     after = f"{nops(16)} movxm p2, #{APART:#x}\n vlda wl0, [p2, #0]\n" + _values("wl0")
     return blocks(timed(before, region, after))
@@ -97,7 +104,11 @@ def _bytes_at_the_end(size: int) -> str:
 
 def _bytes_apart() -> str:
     """16 bytes, seven bundles apart, no loop: what all sources allow."""
-    before = f"movxm p2, #{APART:#x}\n movx r5, #0\n" + "st r5, [p2], #4\n" * 8 + f"{nops(8)} movxm p2, #{APART:#x}\n movx r4, #1"
+    before = (
+        f"movxm p2, #{APART:#x}\n movx r5, #0\n"
+        + "st r5, [p2], #4\n" * 8
+        + f"{nops(8)} movxm p2, #{APART:#x}\n movx r4, #1"
+    )
     region = f"st.s8 r4, [p2], #1\n{nops(5)} add r4, r4, #3\n{nops(2)}" * 16
     after = f"{nops(16)} movxm p2, #{APART:#x}\n vlda wl0, [p2, #0]\n" + _values("wl0")
     return blocks(timed(before, region, after))
@@ -122,7 +133,11 @@ def _broadcast_copy(distance: int) -> str:
 
 def _early_load(distance: int) -> str:
     """What a reader `distance` bundles after a load gets: the old value below 7."""
-    return blocks(timed("movx r2, #17\n nop", f"lda r2, [p0, #0]\n{nops(distance - 1)} add r3, r2, #0\n{nops(8)}", "st r3, [p1], #4"))
+    return blocks(
+        timed(
+            "movx r2, #17\n nop", f"lda r2, [p0, #0]\n{nops(distance - 1)} add r3, r2, #0\n{nops(8)}", "st r3, [p1], #4"
+        )
+    )
 
 
 def _south(distance: int) -> str:
@@ -149,7 +164,8 @@ DOUBTFUL: tuple[Probe, ...] = (
         for word, count in (("seven", 7), ("six", 6))
     ),
     Probe(
-        "a vector load that is not aligned", blocks(timed("", f"padda [p0], #4\n vlda wl0, [p0, #0]\n{nops(8)}", _values("wl0"))),
+        "a vector load that is not aligned",
+        blocks(timed("", f"padda [p0], #4\n vlda wl0, [p0, #0]\n{nops(8)}", _values("wl0"))),
         16, sure=False, settles="a vector load ignores the low bits of its address",
     ),
     Probe(

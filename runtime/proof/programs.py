@@ -1,7 +1,7 @@
 """Core programs of the proof kit, in npuc's assembly language.
 
-Each takes a block at p0 (design.IN), leaves its results at p1 (design.OUT), and begins again. Registers p0 and p1 are set at
-the start of each block; bodies may use all others but r0 and r1 of the locks around them.
+Each takes a block at p0 (design.IN), leaves its results at p1 (design.OUT), and begins again. Registers p0 and p1 are
+set at the start of each block; bodies may use all others but r0 and r1 of the locks around them.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ def numbers() -> str:
         for index in range(len(ROUNDING_MODES))
     ]
     return blocks("\n".join([
-        f"movx r4, #{BF16_CONFIGURATION}", f"movx r2, #{ROUNDING_MODES[0]}", "movx r5, #0", "mov s0, #5", "movx crSat, r5",
-        "movx crF2FMask, r5", *load, nops(7), "vmac.f bml0, bml0, x0, x1, r4", nops(8), "vst amll0, [p1], #32",
+        f"movx r4, #{BF16_CONFIGURATION}", f"movx r2, #{ROUNDING_MODES[0]}", "movx r5, #0", "mov s0, #5",
+        "movx crSat, r5", "movx crF2FMask, r5", *load, nops(7), "vmac.f bml0, bml0, x0, x1, r4", nops(8), "vst amll0, [p1], #32",
         "vst amlh0, [p1], #32", *convert,
     ]))  # fmt: skip
 
 
 def timed(before: str, region: str, after: str = "") -> str:
-    """A body whose first word of output is the cycles of the region by the core's own timer, its own reading included."""
+    """A body whose first word of output is the cycles of the region by the core's own timer, a reading included."""
     return f"""
     {before}
     mov r17:r16, cntr

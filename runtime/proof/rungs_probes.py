@@ -1,0 +1,48 @@
+"""The rungs of probes: banks, stores of less than a word, and pairs of instructions that sources doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npuc.runtime.proof import design
+from npuc.runtime.proof.machines import Machine, loaded
+from npuc.runtime.proof.outcome import Differs, Findings, first_difference, words
+from npuc.runtime.proof.probes import BANKS, DOUBTFUL, SUB_WORD, WORDS_IN, Probe
+from npuc.runtime.proof.rungs_basic import random_words
+from npuc.runtime.proof.settings import Settings
+
+
+def banks(machine: Machine, settings: Settings) -> Findings:
+    return _probed(machine, BANKS)
+
+
+def sub_word(machine: Machine, settings: Settings) -> Findings:
+    return _probed(machine, SUB_WORD)
+
+
+def doubtful(machine: Machine, settings: Settings) -> Findings:
+    return _probed(machine, DOUBTFUL)
+
+
+def _probed(machine: Machine, probes: Sequence[Probe]) -> Findings:
+    """Sure values are judged; the others settle an assumption, whatever they are."""
+    found = Findings()
+    for number, probe in enumerate(probes):
+        image = design.one_core(probe.program, WORDS_IN, probe.words, 1, probe.tile, probe.memory)
+        with loaded(machine, image) as pair:
+            buffers = [random_words(WORDS_IN, number), bytes(4 * probe.words)]
+            here, beside, _, _ = pair.run(image.operations, buffers)
+        got, want = words(here[1]), words(beside[1])
+        found.cycles(probe.name, int(got[0]), int(want[0]))
+        first = 8 if probe.words > 2 else 1
+        at = first_difference(got[first:], want[first:])
+        if probe.sure:
+            if at is not None:
+                raise Differs(
+                    f"{probe.name}: word {at} is {got[first + at]:#010x} in place of {want[first + at]:#010x}"
+                )
+            found.words_compared += len(got) - first
+        if probe.settles is not None:
+            values = ([want[0]], [got[0]]) if probe.sure else (want[first:], got[first:])
+            found.settle(probe.settles, *values)
+    return found

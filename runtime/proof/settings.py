@@ -1,0 +1,23 @@
+"""How much the ladder does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """repetitions: of one attention. submissions: of a sequence of nothing, timed. bandwidth_bytes: of each way.
+
+    features: how many attentions of the list run, all where it is None.
+    """
+
+    seed: int = 12
+    repetitions: int = 1000
+    submissions: int = 200
+    bandwidth_bytes: int = 64 << 20
+    features: int | None = None
+
+
+EMULATED = Settings(repetitions=5, submissions=5, bandwidth_bytes=256 << 10)
+"""Where an emulator computes, times say nothing."""
