@@ -88,7 +88,8 @@ def numbers() -> str:
     ]
     return blocks("\n".join([
         f"movx r4, #{BF16_CONFIGURATION}", f"movx r2, #{ROUNDING_MODES[0]}", "movx r5, #0", "mov s0, #5",
-        "movx crSat, r5", "movx crF2FMask, r5", *load, nops(7), "vmac.f bml0, bml0, x0, x1, r4", nops(8), "vst amll0, [p1], #32",
+        "movx crSat, r5", "movx crF2FMask, r5", *load, nops(7),
+        "vmac.f bml0, bml0, x0, x1, r4", nops(8), "vst amll0, [p1], #32",
         "vst amlh0, [p1], #32", *convert,
     ]))  # fmt: skip
 

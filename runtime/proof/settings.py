@@ -9,14 +9,14 @@ from dataclasses import dataclass
 class Settings:
     """repetitions: of one attention. submissions: of a sequence of nothing, timed. bandwidth_bytes: of each way.
 
-    features: how many attentions of the list run, all where it is None.
+    kernels: how many attentions of each rung run, all where it is None.
     """
 
     seed: int = 12
     repetitions: int = 1000
     submissions: int = 200
     bandwidth_bytes: int = 64 << 20
-    features: int | None = None
+    kernels: int | None = None
 
 
 EMULATED = Settings(repetitions=5, submissions=5, bandwidth_bytes=256 << 10)
