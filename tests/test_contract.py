@@ -23,7 +23,7 @@ OPTIONS = {
     "run": "--kernel --input --random --dim --output --backend --machine --max-cycles --insts --alloc --strict --check "
     "--profile --json",
     "inspect": "--json",
-    "doctor": "--root --capture -o --json",
+    "doctor": "--run --root --capture -o --json",
 }
 CHOICES = {
     ("compile", "stage"): set("attn plan asm elf txn npua pdi xclbin".split()),

@@ -65,6 +65,17 @@ def test_the_report_names_every_assumption_with_its_rung(whole: list[Climbed]) -
     assert all(one["holds"] and one["rung"] in NAMES for one in told["assumptions"])
 
 
+def test_the_report_has_the_fields_that_are_documented(whole: list[Climbed]) -> None:
+    from test_documented_json import DOCUMENTED, differences
+
+    told = report(DriverMachine(SoftwareDevice()), whole, {"npu_usable": False, "ways": {}, "findings": []})
+    failing = [*whole[:3], Climbed("copy by DMA", 0.1, wrong="wrong", remedy="do")]
+    stopped = report(DriverMachine(SoftwareDevice()), failing, told["diagnosis"])
+    for one in (told, stopped):
+        assert not list(differences(json.loads(json.dumps(one)), DOCUMENTED["doctor --run"], "report"))
+    assert stopped["not_tried"] == NAMES[4:]
+
+
 def test_the_emulators_readme_lists_the_assumptions_and_their_rungs(whole: list[Climbed], facts_dir: Path) -> None:
     from conftest import REPOSITORY
 
