@@ -17,21 +17,25 @@ RELEVANT = re.compile(
 )
 _BOOT = re.compile(r"\bLinux version \d")
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:.*?\bkernel:\s*)?(?:\[[^\]]*\d[^\]]*\]\s*)?")
+_FORBIDDEN = re.compile(r"not permitted|insufficient permissions|you are currently not seeing messages", re.IGNORECASE)
 NAMED = 4
 """Lines of a cause that are shown."""
 
 
 def text(system: System) -> str | None:
     """The log as it can be had; None where it may not be read."""
+    read = False
     for name in ("dmesg", "journalctl"):
         told = system.run(name)
-        if told is not None and told.code == 0 and told.text.strip() and "not permitted" not in told.text[:200]:
-            return told.text
+        if told is not None and told.code == 0 and not _FORBIDDEN.search(told.text[:2000]):
+            read = True
+            if told.text.strip():
+                return told.text
     for path in FILES:
         found = system.read(path)
         if found is not None:
             return found
-    return None
+    return "" if read else None
 
 
 def lines(log: str) -> list[str]:

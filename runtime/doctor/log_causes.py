@@ -167,7 +167,7 @@ CAUSES: tuple[Cause, ...] = (
         "mailbox",
         (
             "wait for completion timeout", "channel in bad state", r"xdna_mailbox.*(?:timeout|timed out)",
-            r"mailbox.*timed? ?out", "bad message id",
+            r"mailbox.*timed? ?out", "bad message id", r"failed, ret -62\b",
         ),
         "the firmware stopped answering (mailbox)",
         f"{RELOAD}; {MATCH}; if it comes back, {COLD}",

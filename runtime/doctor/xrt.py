@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from npuc.runtime.doctor.findings import Finding, blocking, good
+from npuc.runtime.doctor.driver import MODULE
+from npuc.runtime.doctor.findings import Finding, blocking, good, warning
 from npuc.runtime.doctor.iommu import KERNEL, TRANSLATE, TURN_ON
 from npuc.runtime.doctor.log_causes import RELOAD
 from npuc.runtime.doctor.machine import EMULATE
@@ -39,7 +40,9 @@ def _served(name: object) -> bool:
 
 
 def look(system: System) -> Iterator[Finding]:
-    told = system.pyxrt()
+    told, other = system.pyxrt(), _other_release(system)
+    if other is not None:
+        yield other
     if told is None:
         there = [path for pattern in (SETUP, *BINDINGS) for path in system.files(pattern)]
         if not there:
@@ -56,6 +59,20 @@ def look(system: System) -> Iterator[Finding]:
         yield _no_device(system)
     else:
         yield _devices(system, told)
+
+
+VERSION = "/opt/xilinx/xrt/version.json"
+
+
+def _other_release(system: System) -> Finding | None:
+    """Where XRT and AMD's driver are not of one release."""
+    told = re.search(r'"BUILD_VERSION"\s*:\s*"(\d+\.\d+)', system.read(VERSION) or "")
+    driver = re.match(r"(\d+\.\d+)", system.read(f"{MODULE}/version") or "")
+    if told is None or driver is None or told[1] == driver[1]:
+        return None
+    found = f"XRT is of release {told[1]}, the driver of {driver[1]}"
+    remedy = "install XRT and its plug-in package (which has the driver and its firmware) of one release, and reboot"
+    return warning("xrt", found, remedy, [VERSION, f"{MODULE}/version"])
 
 
 def _blocking(finding: str, remedy: str, evidence: Iterator[str] | list[str] | tuple[str, ...] = ()) -> Finding:

@@ -408,6 +408,27 @@ SITUATIONS = (
         opening("EINVAL"),
     ),
     Situation(
+        "the firmware hangs",
+        ("kernel log", "stopped answering", "modprobe -r amdxdna"),
+        {},
+        {
+            **opening("ENODEV"),
+            "commands": {
+                **INDEX["commands"],
+                **log(drm("aie2_config_cu", "Config CU to firmware failed, ret -62"), started=True),
+            },
+        },
+    ),
+    Situation(
+        "XRT and driver of different releases",
+        ("xrt", "release 2.20, the driver of 2.18", "one release"),
+        {
+            "/opt/xilinx/xrt/version.json": '{\n  "BUILD_VERSION" : "2.20.0"\n}\n',
+            "/sys/module/amdxdna/version": "2.18.0_20240712, b6db49f792a4\n",
+        },
+        blocks=False,
+    ),
+    Situation(
         "a kernel hung",
         ("kernel log", "watchdog", "--backend emulator"),
         {},
