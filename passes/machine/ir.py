@@ -161,7 +161,7 @@ class HardwareLoop:
 
 @dataclass(eq=False)
 class CountedLoop:
-    """`body` runs `count` times; count >= 1, counted down to zero."""
+    """`body` runs `count` times; count >= 1, counted down to zero.  The body may set what is left."""
 
     count: Reg
     name: str

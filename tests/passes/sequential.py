@@ -58,8 +58,11 @@ class Sequential:
                 for _ in range(statement.count):
                     self._body(statement.body)
             elif isinstance(statement, CountedLoop):
-                for _ in range(self.scalars[statement.count]):
+                while True:
                     self._body(statement.body)
+                    self.scalars[statement.count] -= 1
+                    if self.scalars[statement.count] == 0:
+                        break
             elif isinstance(statement, IfNonzero):
                 if self.scalars[statement.condition]:
                     self._body(statement.body)

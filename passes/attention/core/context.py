@@ -21,6 +21,7 @@ HALF = 32  # bytes of one vector load or store
 # Configuration words of the MAC (facts/semantics/vmac.md section 3).
 MATMUL_4X8X4 = 0x01C
 ELEMENTWISE = 0x03C
+INT16_ELEMENTWISE = 0x338
 
 # vshuffle modes (facts/semantics/vector_misc.md section 1).
 SHUFFLE_EVEN_16 = 2
@@ -62,6 +63,11 @@ class Shape:
     def adjusted(self) -> bool:
         """Whether something comes between Q K^T and what is subtracted from it: the reference is subtracted then."""
         return self.softcap or bool(self.mask_parts)
+
+    @property
+    def fixed(self) -> bool:
+        """Whether scores are kept as 16-bit numbers (`fixed_scores`)."""
+        return self.recipe == "fast" and not self.adjusted
 
     @property
     def query_blocks(self) -> tuple[int, int]:

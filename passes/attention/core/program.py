@@ -21,13 +21,21 @@ from npuc.passes.attention.core.context import (
     Context,
     Shape,
 )
+from npuc.passes.attention.core.fixed_probabilities import exponentiate_fixed
+from npuc.passes.attention.core.fixed_scores import (
+    compute_again,
+    compute_fixed_scores,
+    far_below,
+    prepare_fixed,
+    round_scores,
+)
 from npuc.passes.attention.core.items import begin_item, classify, first_item
 from npuc.passes.attention.core.layouts import require_layouts
 from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.probabilities import exponentiate
-from npuc.passes.attention.core.query import clear_output, clear_state, transpose_chunk, transpose_queries
+from npuc.passes.attention.core.query import clear_output, clear_state, mark_unseen, transpose_chunk, transpose_queries
 from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
 from npuc.passes.attention.core.rebase import rebase
 from npuc.passes.attention.core.scores import compute_scores
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from npuc.passes.attention.plan import Plan
 
 CONV_EVEN = 12  # crRnd: round to nearest even; the reset value is floor (facts/semantics/convert.md section 1)
-NO_SATURATION = 0  # crSat
+SATURATION = 1  # crSat: of 16-bit numbers; where they are none of a score, low bits are wanted
 ONE_BF16 = b"\x80\x3f"
 
 
@@ -69,6 +77,8 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
         with b.source("parameters of the call"):
             k.acquire("start")
             prepare_call(k)
+            if shape.fixed:
+                prepare_fixed(k)
             items = first_item(k)
             if shape.split:
                 begin_queries(k, items)
@@ -87,7 +97,7 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
 def _prepare(k: Context) -> None:
     """Registers that live through the program, and the modes of the vector units."""
     k.b.constant("crRnd", CONV_EVEN)
-    k.b.constant("crSat", NO_SATURATION)
+    k.b.constant("crSat", SATURATION if k.shape.fixed else 0)
     for name, value in (
         ("one", 1),
         ("minus_one", -1),
@@ -193,6 +203,10 @@ def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
 def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
+    if k.shape.fixed:
+        _fixed_block(k, first_key, partial, not_first)
+        _add_values(k)
+        return
     with b.source("scores: U = K Q^T - reference"):
         compute_scores(k, keep["keys"])
     if k.shape.mask_parts:
@@ -203,10 +217,65 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     with b.source("probabilities: P = 2^(factor U)"):
         b.constant(not_first, 1)
         exponentiate(k)
+    _add_values(k)
+
+
+def _add_values(k: Context) -> None:
     k.acquire("v_full")
-    with b.source("values: O += P V"):
-        accumulate_values(k, keep["values"])
+    with k.b.source("values: O += P V"):
+        accumulate_values(k, k.registers["values"])
     k.release("v_empty")
+
+
+def _fixed_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    """Probabilities by way of 16-bit scores; from scores in fp32 where keys are hidden, and again where the reference
+    turns out to have to move.
+
+    An item's first block leaves the reference at zero, unless scores are far from it or not all queries see a key.
+    """
+    b, flag, unseen = k.b, k.registers["flag"], k.registers["unseen"]
+    with b.source("scores: U = K Q^T - reference"):
+        compute_fixed_scores(k, k.registers["keys"])
+    special, again, attempts = b.r("special"), b.r("again"), b.r("attempts")
+    b.constant(flag, 0)
+    b.constant(attempts, 1)
+    b.add(isa.OR(special, partial, unseen))
+    b.add(isa.ADD_add_r_ri(again, partial, 0))
+    with b.if_nonzero(special):
+        with b.source("hidden scores, and scores that outgrow the reference"):
+            for reason in (far_below(k), partial, not_first):
+                b.add(isa.OR(flag, flag, reason))
+            b.add(isa.AND(flag, flag, unseen))
+            b.add(isa.OR(again, again, flag))
+            b.constant(unseen, 0)
+        _begin_output(k, not_first)
+    with b.counted_loop(attempts, "attempts"):
+        with b.if_nonzero(again):
+            _scores_again(k, first_key, partial, not_first)
+        with b.source("probabilities: P = 2^(factor U)"):
+            above, kept = exponentiate_fixed(k), b.r("kept")
+            b.add(isa.EQZ(kept, flag))
+            b.add(isa.AND(flag, above, kept))
+            b.add(isa.ADD_add_r_ri(again, flag, 0))
+            b.add(isa.ADD_add_r_ri(attempts, flag, 1))
+    b.constant(not_first, 1)
+    k.release("k_empty")
+
+
+def _scores_again(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    b, flag = k.b, k.registers["flag"]
+    with b.source("scores: U = K Q^T - reference"):
+        compute_again(k, k.registers["keys"])
+    with b.if_nonzero(partial), b.source("scores of hidden keys"):
+        adjust_scores(k, [], Limits(k, first_key))
+    with b.if_nonzero(flag), b.source("reference moved where scores outgrow it"):
+        first = b.r("first")
+        b.add(isa.EQZ(first, not_first))
+        with b.if_nonzero(first):
+            mark_unseen(k)
+        rebase(k, not_first)
+    with b.source("scores: U = K Q^T - reference"):
+        round_scores(k)
 
 
 def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:

@@ -10,6 +10,9 @@ tile is a 4x4 one of four queries; or in the mask's order, which is that of Q it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, SHUFFLE_TRANSPOSE_4X4_16, TILE, Context, u32x16
 from npuc.passes.attention.core.parameters import NEGATIVE, ZERO, Word
 from npuc.passes.attention.core.state import STATE
@@ -139,9 +142,23 @@ def clear_output(k: Context) -> None:
 
 
 def clear_state(k: Context) -> None:
-    """The softmax reference of every group to zero; no query has seen a key."""
-    zero, unseen = k.zero_x("zero"), k.constant_x(u32x16(UNSEEN), "unseen")
-    state, cleared = k.pointer("state", name="p_state_clear"), {"reference": zero, "exponent": unseen}
+    """The softmax reference of every group to zero."""
+    zero = k.zero_x("zero")
+    reference = call_x(k, "magic") if k.shape.fixed else zero
+    _set_state(k, {"reference": reference, "exponent": zero if k.shape.fixed else _unseen(k)})
+
+
+def mark_unseen(k: Context) -> None:
+    """Before an item's first reference moves: no query has seen a key."""
+    _set_state(k, {"reference": call_x(k, "magic"), "exponent": _unseen(k)})
+
+
+def _unseen(k: Context) -> Reg:
+    return k.constant_x(u32x16(UNSEEN), "unseen")
+
+
+def _set_state(k: Context, fields: Mapping[str, Reg]) -> None:
+    state = k.pointer("state", name="p_state_clear")
     with k.b.hardware_loop(k.shape.groups, "clear_state"):
         for name in STATE.fields:
-            k.store_x(cleared[name], state, "state", carried=False)
+            k.store_x(fields[name], state, "state", carried=False)

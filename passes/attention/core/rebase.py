@@ -79,6 +79,10 @@ def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
     k.add(exponent, old_exponent, shift)
     b.barrier()
     reference = _times(k, exponent, "inverse")
+    if k.shape.fixed:
+        magic = b.bm("magic")
+        k.move(magic, call_x(k, "magic"))
+        k.add(reference, reference, magic)
     k.subtract(change, reference, old_reference)
     b.barrier()
     still_unseen, marked, bits = b.r("still_unseen"), b.x("exponent_marked"), b.x("exponent_bits")

@@ -8,11 +8,13 @@ of the key tiles come through different load ports.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from npuc.passes.attention.core.call_constants import call_x, softcap_limits
 from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.state import STATE
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.ir import Reg, Register
 
 GROUPS = 2
 
@@ -34,8 +36,8 @@ def compute_scores(k: Context, keys: Reg) -> None:
     unrolled = 1 if shape.adjusted else shape.unrolled_pairs  # such programs are long as they are
     pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
     b.constant(pair_bytes, GROUPS * shape.key_tiles * TILE)
-    operands = _Operands(k, keys)
-    references = None if shape.adjusted else _References(k)
+    operands = Operands(k, keys)
+    references = None if shape.adjusted else References(k, b.bm)
     # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
     tiles = [[b.bm(f"u{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
     with b.counted_loop(pairs, "score_pairs"):
@@ -44,7 +46,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
                 _clear(k, tiles)
             else:
                 references.spread(tiles)
-            _multiply(k, tiles, operands)
+            multiply(k, tiles, operands)
             operands.advance()
             if references is not None:
                 references.skip(pairs if pair == unrolled - 1 else None)
@@ -68,16 +70,17 @@ def _clear(k: Context, tiles: list[list[Reg]]) -> None:
         k.move(tile, zero)
 
 
-class _References:
+class References:
     """The negated references of a pair of groups, loaded while the pair before it is stored."""
 
-    def __init__(self, k: Context) -> None:
+    def __init__(self, k: Context, register: Callable[[str], Reg]) -> None:
+        """register: makes one, bm or x."""
         self.k = k
-        self.groups = [k.b.bm(f"reference{g}") for g in range(GROUPS)]
+        self.groups = [register(f"reference{g}") for g in range(GROUPS)]
         self.state = k.pointer("state", STATE.offset("reference"), "p_reference")
         self.load()
 
-    def spread(self, tiles: list[list[Reg]]) -> None:
+    def spread(self, tiles: Sequence[Sequence[Register]]) -> None:
         for reference, group in zip(self.groups, tiles, strict=True):
             for tile in group:
                 self.k.move(tile, reference)
@@ -100,7 +103,7 @@ class _References:
             self.k.load_at(reference, self.state, STATE.nbytes * place, "state")
 
 
-class _Operands:
+class Operands:
     """Pointers to the halves of the block of keys, by load port, and to the queries of both groups."""
 
     def __init__(self, k: Context, keys: Reg) -> None:
@@ -121,7 +124,8 @@ class _Operands:
             self.k.b.add(isa.PADDA_lda_ptr_inc_idx(p, self.on))
 
 
-def _multiply(k: Context, tiles: list[list[Reg]], operands: _Operands) -> None:
+def multiply(k: Context, tiles: Sequence[Sequence[Register]], operands: Operands) -> None:
+    """K Q^T of a pair of groups, added to their tiles."""
     b, shape = k.b, k.shape
     half = shape.key_tiles // 2
     with b.hardware_loop(shape.depth_steps, "scores"):

@@ -18,7 +18,7 @@ import struct
 
 from npuc.passes.attention.core.adjust import Reference, References, Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import call_x
-from npuc.passes.attention.core.context import HALF, Context, bf16_pair, f32x16, u32x16
+from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, Context, bf16_pair, f32x16, u32x16
 from npuc.passes.attention.core.mantissas import CubicInParts
 from npuc.passes.attention.core.parameters import NARROW, bf16_split
 from npuc.passes.attention.core.probabilities import Powers
@@ -31,7 +31,6 @@ COEFFICIENTS_SMALL = (2.666664100, -1.066592849, 0.430980099, -0.171092885, 0.06
 FRACTION_BITS = (13, 12, 12, 12, 12, 12)
 CAP_INTERVAL = 31  # bundles a pair of tiles that the search comes to; it need not try fewer
 PAIRS = ((0, 14), (2, 15), (4, 15))  # h_i + w h_(i + 1): i, and to how many places less the product comes
-INT16_ELEMENTWISE = 0x338  # facts/semantics/vmac.md section 3
 MAGIC_24 = 1.5 * 2.0**24  # adding it leaves halves: X_FP32 / 2 = X with 15 fraction bits in the low half
 MAGIC_23 = 1.5 * 2.0**23  # its low bits count ones; of 1.5 * 2^20 eighths
 UNIT = 2.0**15

@@ -1,0 +1,61 @@
+"""P = 2^t in bf16 from scores as 16-bit numbers: recipe "fast" (facts/semantics/exp_softmax.md, recipe I, steps 3, 4).
+
+32 scores a pass: t + 127 with eight fraction bits, whose high byte is bf16's exponent and whose low byte f becomes the
+mantissa f + CURVE f (f - 1).  Below -127 the number is unsigned zero, and so is P.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from npuc.passes.attention.core.call_constants import call_x
+from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, TILE, Context, u32x16
+from npuc.passes.attention.core.fixed_scores import LIMIT
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+PLACES = 14  # fraction bits beyond those eight
+CURVE = 0.3435
+CURVE_PLACES = 9  # fraction bits of what f is multiplied by
+
+
+def _lanes(value: int) -> bytes:
+    return struct.pack("<H", value) * 32
+
+
+def exponentiate_fixed(k: Context) -> Reg:
+    """All scores of the block to probabilities, in place; whether one was above LIMIT, and P wrong."""
+    b, shape = k.b, k.shape
+    load, store = k.pointer("scores", name="p_x"), k.pointer("scores", name="p_p")
+    unit, largest = call_x(k, "unit"), k.zero_x("largest")
+    low, high = k.constant_x(_lanes(0x00FF), "low_byte"), k.constant_x(_lanes(0xFF00), "high_byte")
+    curve = k.constant_x(_lanes(round(CURVE * 2.0 ** (PLACES - 8 + CURVE_PLACES))), "curve")
+    bias, bits = b.cm("bias"), k.constant_x(u32x16(127 << 8 + PLACES), "bias_bits")
+    for half in (bias.lo, bias.hi):
+        k.move(half, bits)
+    shifts = {places: b.s(f"shift_{places}") for places in (CURVE_PLACES, PLACES, PLACES + 1)}
+    for places, register in shifts.items():
+        b.constant(register, places)
+    int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities"):
+        x, y, f, g, h = (b.x(name) for name in ("x", "y", "f", "f_less_one", "slope"))
+        t, wide, whole, p = (b.cm(name) for name in ("t", "slope_wide", "whole", "p"))
+        k.load_x(x, load, "scores", port="b", carried=False)
+        b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, x))
+        b.add(isa.VMAC_vmac_cm_core_dense(t, bias, x, unit, int16))
+        b.add(isa.VSRS_D16_S32_mv_x_srs(y, t, shifts[PLACES]))
+        b.add(isa.VBAND(f, y, low))
+        b.add(isa.VBOR(g, y, high))  # f - 1, signed
+        b.add(isa.VMUL_vmac_cm_core_dense(wide, f, curve, int16))
+        b.add(isa.VSRS_S16_S32_mv_x_srs(h, wide, shifts[CURVE_PLACES]))
+        b.add(isa.VUPS_S32_D16_mv_ups_x2c(whole, y, shifts[PLACES]))
+        b.add(isa.VMAC_vmac_cm_core_dense(p, whole, h, g, int16))
+        b.add(isa.VST_SRS_S16_S32_ag_idx_imm(p.hi, shifts[PLACES + 1], store, HALF), region="scores", carried=False)
+        b.add(
+            isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(p.lo, shifts[PLACES + 1], store, TILE), region="scores", carried=False
+        )
+    above, limit = b.r("above"), b.x("upper_limit")
+    b.add(isa.VBCST_16(limit, k.scalar(LIMIT, "upper_limit")))
+    b.add(isa.VGE_S16(above, largest, limit))
+    b.add(isa.NEZ(above, above))
+    return above

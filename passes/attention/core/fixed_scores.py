@@ -1,0 +1,159 @@
+"""Scores as 16-bit numbers, for recipe "fast" (the "integer" recipe of facts/semantics/exp_softmax.md, steps 1 and 2).
+
+With c = scale * log2(e), places = floor(log2 c) + 8 and unit = c * 2^-places, in [2^-8, 2^-7), a score less its
+reference is kept as x = round(2^places * (U - reference)), which counts `unit` in base 2.  The chains of Q K^T start
+from MAGIC - reference, MAGIC = 1.5 * 2^(19 - places), so that x is what their bit patterns exceed MAGIC's by, over 16.
+
+Patterns count so near MAGIC only.  Sums that are above zero come out saturated; negative ones, which some 2,000 nats
+below the reference are, wrap to the largest number, as scores do that outgrow the reference.  The test of probabilities
+finds both, and the block is done again from scores in fp32.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.call_constants import call_x
+from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, u32x16
+from npuc.passes.attention.core.scores import GROUPS, Operands, References, multiply
+from npuc.passes.attention.core.state import STATE
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+FURTHER_PLACES = 4  # bits of a pattern below those of x
+LIMIT = 4096
+"""In x: scores further from the reference, above or in an item's first block below, have it moved: 16 to 32 in base 2,
+far from what exponents can hold, and far from what ordinary scores reach."""
+
+
+def prepare_fixed(k: Context) -> None:
+    """Fills the places of MAGIC's pattern and of 2^22 * unit, in [2^14, 2^15), from the factor's parts."""
+    b = k.b
+    factor, bits = b.bm("factor"), b.x("factor_bits")
+    ones, one = k.constant_x(bf16_pair(1.0, 1.0), "ones"), k.constant_x(bf16_pair(1.0, 0.0), "take_low")
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, factor, call_x(k, "factor_low"), ones)  # the first and the third
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, factor, factor, call_x(k, "factor_middle"), one)
+    k.move(bits, factor)
+    b.barrier()
+    exponent, magic = b.x("factor_exponent"), b.x("magic_bits")
+    b.add(isa.VBAND(exponent, bits, k.constant_x(u32x16(0xFF800000), "exponent_bits")))
+    b.add(isa.VSUB_32(magic, k.constant_x(u32x16((265 << 23) + (1 << 22)), "magic_sum"), exponent))
+    _fill(k, "magic", magic)
+    mantissa, whole, wide, shift, narrow = b.x("mantissa"), b.x("mantissa_whole"), b.cm("mantissa_wide"), b.s("shift"), b.x("unit")
+    b.add(isa.VBAND(mantissa, bits, k.constant_x(u32x16((1 << 23) - 1), "mantissa_bits")))
+    b.add(isa.VBOR(whole, mantissa, k.constant_x(u32x16(1 << 23), "mantissa_one")))
+    for half in (wide.lo, wide.hi):
+        k.move(half, whole)
+    b.constant(shift, 9)
+    b.add(isa.VSRS_S16_S32_mv_x_srs(narrow, wide, shift))  # saturates: never 2^15
+    _fill(k, "unit", narrow)
+    b.barrier()
+
+
+def _fill(k: Context, name: str, x: Reg) -> None:
+    offset = k.pool.slot(name)
+    for place, half in enumerate((x.lo, x.hi)):
+        k.b.add(
+            isa.VST_dmw_sts_w_ag_idx_imm(half, k.registers["pool"], offset + HALF * place), region="constants"
+        )
+
+
+def compute_fixed_scores(k: Context, keys: Reg) -> None:
+    """x of all scores of the block of keys at `keys`, 32 side by side: four queries, eight keys."""
+    b, shape = k.b, k.shape
+    steps = shape.key_tiles // 2
+    group_bytes = steps * TILE
+    middle = group_bytes // 2  # what stores reach from there, both ways
+    stores = [k.pointer("scores", g * group_bytes + middle, f"p_scores{g}") for g in range(GROUPS)]
+    unrolled = shape.unrolled_pairs
+    pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
+    b.constant(pair_bytes, GROUPS * group_bytes)
+    operands = Operands(k, keys)
+    magic = _magic_pattern(k)
+    places = b.s("further_places")
+    b.constant(places, FURTHER_PLACES)
+    references = References(k, k.b.x)
+    chains = [[b.cm(f"u{g}_{s}") for s in range(steps)] for g in range(GROUPS)]
+    tiles = [[half for chain in group for half in (chain.lo, chain.hi)] for group in chains]
+    with b.counted_loop(pairs, "score_pairs"):
+        for pair in range(unrolled):
+            references.spread(tiles)
+            multiply(k, tiles, operands)
+            operands.advance()
+            references.skip(pairs if pair == unrolled - 1 else None)
+            references.load()
+            for store, group in zip(stores, chains, strict=True):
+                for step, chain in enumerate(group):
+                    b.add(isa.VSUB(chain, chain, magic, k.registers["zero"]))
+                    for half, offset in ((chain.lo, 0), (chain.hi, HALF)):
+                        place = TILE * step + offset - middle
+                        b.add(isa.VST_SRS_S16_S32_ag_idx_imm(half, places, store, place), region="scores")
+                b.add(isa.PADDA_lda_ptr_inc_idx(store, pair_bytes))
+
+
+def _magic_pattern(k: Context) -> Reg:
+    pattern, magic = call_x(k, "magic"), k.b.cm("magic_pattern")
+    for half in (magic.lo, magic.hi):
+        k.move(half, pattern)
+    return magic
+
+
+def far_below(k: Context) -> Reg:
+    """Whether a score of the block is more than LIMIT below its reference."""
+    b = k.b
+    load, least = k.pointer("scores", name="p_x"), k.zero_x("least")
+    with b.hardware_loop(k.shape.groups * k.shape.key_tiles // 2, "least"):
+        x = b.x("x")
+        k.load_x(x, load, "scores", port="b", carried=False)
+        b.add(isa.VMIN_GE_S16(least, b.r("mask"), least, x))
+    below = b.r("far_below")
+    limit = b.x("lower_limit")
+    b.add(isa.VBCST_16(limit, k.scalar(-LIMIT, "lower_limit")))
+    b.add(isa.VLT_S16(below, least, limit))
+    b.add(isa.NEZ(below, below))
+    return below
+
+
+def compute_again(k: Context, keys: Reg) -> None:
+    """U - reference of all scores in fp32, as `scores.compute_scores` leaves them; seldom, so that code is short."""
+    b, shape = k.b, k.shape
+    scores, state = k.pointer("scores", name="p_scores"), k.pointer("state", STATE.offset("reference"), "p_reference")
+    pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
+    operands = Operands(k, keys)
+    tiles = [[b.bm(f"again{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
+    with b.counted_loop(pairs, "scores_again"):
+        magic = b.bm("magic")
+        k.move(magic, call_x(k, "magic"))
+        for group in tiles:
+            reference = b.bm("reference")
+            k.load_bm(reference, state, "state", step=STATE.nbytes - HALF)
+            k.subtract(reference, reference, magic)
+            for tile in group:
+                k.move(tile, reference)
+        multiply(k, tiles, operands)
+        operands.advance()
+        for tile in (*tiles[0], *tiles[1]):
+            k.store_bm(tile, scores, "scores")
+
+
+def round_scores(k: Context) -> None:
+    """U - reference in fp32 to x, which saturate.  Pass n writes where pass n // 2 has read."""
+    b = k.b
+    load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_x")
+    pattern, magic, places = _magic_pattern(k), b.bm("magic"), b.s("further_places")
+    b.constant(places, FURTHER_PLACES)
+    bits = call_x(k, "magic")
+    k.move(magic, bits)
+    # Half of what MAGIC is a power of two above: the sum keeps its exponent, and is below all x.
+    quarter, least = b.x("quarter"), b.x("least")
+    b.add(isa.VSUB_32(quarter, bits, k.constant_x(u32x16(3 << 22), "quarter_of_magic")))
+    b.add(isa.VBOR(least, quarter, k.constant_x(u32x16(1 << 31), "sign_bit")))
+    with b.hardware_loop(k.shape.groups * k.shape.key_tiles // 2, "round_scores", max_stages=4):
+        wide = b.cm("x_wide")
+        for half in (wide.lo, wide.hi):
+            u, bounded, tile = b.x("u"), b.x("u_bounded"), b.bm("u_tile")
+            k.load_x(u, load, "scores", carried=False)
+            b.add(isa.VMIN_GE_D32(bounded, b.r("mask"), u, least))  # as unsigned larger patterns are more negative
+            k.move(tile, bounded)
+            k.add(half, tile, magic)
+        b.add(isa.VSUB(wide, wide, pattern, k.registers["zero"]))
+        b.add(isa.VST_SRS_S16_S32_ag_idx_imm(wide.hi, places, store, HALF), region="scores", carried=False)
+        b.add(isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(wide.lo, places, store, TILE), region="scores", carried=False)
