@@ -225,7 +225,9 @@ class Emitter:
         key = (name, least, "".join(self.choices.halves.get(reg, "-") for reg in _accumulators(loop)))
         if key not in self.cache:
             most = min(loop.count, loop.max_stages or loop.count)
-            self.cache[key] = modulo_schedule(nodes, minimum=least, most_stages=most, pipelined=loop.pipelined)
+            self.cache[key] = modulo_schedule(
+                nodes, minimum=least, most_stages=most, pipelined=loop.pipelined, ordered=loop.ordered
+            )
         return self.cache[key]
 
     def hardware_loop(self, loop: HardwareLoop) -> None:
@@ -254,8 +256,10 @@ class _LoopEmission:
     ) -> None:
         self.e, self.name, self.loop, self.nodes, self.schedule = emitter, name, loop, nodes, schedule
         self.interval, self.stages = schedule.interval, schedule.stages
-        self.passes = loop.count - self.stages + 1
-        self.ramp = (self.stages - 1) * self.interval
+        self.peeled = max(0, min(loop.peeled, loop.count - self.stages - 1))
+        self.passes = loop.count - self.stages + 1 - self.peeled
+        self.rising = self.stages - 1 + self.peeled  # passes that begin before the loop
+        self.ramp = self.rising * self.interval
 
     def run(self) -> None:
         e, name = self.e, self.name
@@ -296,7 +300,7 @@ class _LoopEmission:
     def _base(self) -> tuple[int, list[int]]:
         """The earliest position for the ramp in, and those of the writes of the loop registers."""
         e, choices = self.e, self.schedule.choices
-        rising = [(i, t) for i, t in self._instances(0, self.stages - 1) if t < self.ramp or self.passes == 1]
+        rising = [(i, t) for i, t in self._instances(0, self.rising) if t < self.ramp or self.passes == 1]
         base = e.floor
         graph = dependences([*(p.node for p in e.window), *(self.nodes[i] for i, _ in rising)], first=len(e.window))
         for (source, target, _), latency in graph.edges.items():
@@ -336,7 +340,7 @@ class _LoopEmission:
         e, count = self.e, self.loop.count
         skipped = (self.passes - 1) * self.interval  # bundles of passes that are not laid out
         end = self.ramp + self.interval
-        for i, t in self._instances(0, self.stages - 1):
+        for i, t in self._instances(0, self.rising):
             if t < end:
                 self._lay(i, base + t)
         reach = max(n.reach for n in self.nodes)
@@ -366,7 +370,7 @@ class _LoopEmission:
         e, trace = self.e, self.e.out.trace
         reach = max(n.reach for n in self.nodes)
         shown = min(self.passes, 2 + reach // self.interval)
-        count = shown + self.stages - 1
+        count = shown + self.rising
         for i, t in self._instances(0, count - 1):
             trace.operations.append((base + e.shift + t, self.nodes[i]))
         first = base + e.shift + self.ramp

@@ -148,7 +148,9 @@ class HardwareLoop:
     """`body` runs `count` times by the zero-overhead loop; straight code only.
 
     pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).  least_interval: no search
-    for shorter ones, where it is known to end without.
+    for shorter ones, where it is known to end without.  ordered: what the vector unit does stays in order, for code
+    around the loop that begins and ends with the same accumulators.  peeled: more passes before the loop than its
+    stages ask for, to overlap with what comes before.
     """
 
     count: int
@@ -157,6 +159,8 @@ class HardwareLoop:
     pipelined: bool = True
     max_stages: int | None = None
     least_interval: int = 1
+    ordered: bool = False
+    peeled: int = 0
 
 
 @dataclass(eq=False)
@@ -347,10 +351,12 @@ class Builder:
         pipelined: bool = True,
         max_stages: int | None = None,
         least_interval: int = 1,
+        ordered: bool = False,
+        peeled: int = 0,
     ) -> Iterator[None]:
         if count < 1:
             raise ValueError(f"hardware loop {name}: trip count {count}")
-        loop = HardwareLoop(count, name, [], pipelined, max_stages, least_interval)
+        loop = HardwareLoop(count, name, [], pipelined, max_stages, least_interval, ordered, peeled)
         with self._body(loop, loop.body):
             yield
         if not all(isinstance(s, Op) for s in loop.body):

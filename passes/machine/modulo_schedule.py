@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from npuc.passes.machine import schedule_book
@@ -119,13 +120,15 @@ def recurrence_bound(graph: Graph, least: int = 1) -> int:
 
 
 def modulo_schedule(
-    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = _ANY, pipelined: bool = True
+    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = _ANY, pipelined: bool = True, ordered: bool = False
 ) -> ModuloSchedule:
     """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
 
-    Falls back to passes that do not overlap.
+    Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.
     """
     graph = dependences(nodes, cyclic=True)
+    if ordered:
+        _keep_order(graph, [i for i, node in enumerate(nodes) if node.choices[0].instruction.slot == "vec"])
     late = _prefers_late(nodes, graph)
     overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
     if overlap:
@@ -133,6 +136,14 @@ def modulo_schedule(
         if found.stages <= most_stages:
             return found
     return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1)
+
+
+def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
+    """One after the other, and those of the next pass behind them."""
+    for before, after in pairwise(operations):
+        graph.add(before, after, 0, 1)
+    if operations:
+        graph.add(operations[-1], operations[0], 1, 1)
 
 
 def _known_or_searched(

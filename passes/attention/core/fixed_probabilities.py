@@ -37,23 +37,27 @@ def exponentiate_fixed(k: Context) -> Reg:
     for places, register in shifts.items():
         b.constant(register, places)
     int16 = k.scalar(INT16_ELEMENTWISE, "int16")
-    with b.hardware_loop(shape.groups * shape.key_tiles // 2, "probabilities"):
-        x, y, f, g, h = (b.x(name) for name in ("x", "y", "f", "f_less_one", "slope"))
-        t, wide, whole, p = (b.cm(name) for name in ("t", "slope_wide", "whole", "p"))
-        k.load_x(x, load, "scores", port="b", carried=False)
-        b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, x))
-        b.add(isa.VMAC_vmac_cm_core_dense(t, bias, x, unit, int16))
-        b.add(isa.VSRS_D16_S32_mv_x_srs(y, t, shifts[PLACES]))
-        b.add(isa.VBAND(f, y, low))
-        b.add(isa.VBOR(g, y, high))  # f - 1, signed
-        b.add(isa.VMUL_vmac_cm_core_dense(wide, f, curve, int16))
-        b.add(isa.VSRS_S16_S32_mv_x_srs(h, wide, shifts[CURVE_PLACES]))
-        b.add(isa.VUPS_S32_D16_mv_ups_x2c(whole, y, shifts[PLACES]))
-        b.add(isa.VMAC_vmac_cm_core_dense(p, whole, h, g, int16))
-        b.add(isa.VST_SRS_S16_S32_ag_idx_imm(p.hi, shifts[PLACES + 1], store, HALF), region="scores", carried=False)
-        b.add(
-            isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(p.lo, shifts[PLACES + 1], store, TILE), region="scores", carried=False
-        )
+    # Two at a time, as what is made of y waits for the slope.
+    with b.hardware_loop(shape.groups * shape.key_tiles // 4, "probabilities"):
+        xs = [b.x("x") for _ in range(2)]
+        for x in xs:  # both before the first store, which they must not pass
+            k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
+        for x in xs:
+            y, f, g, h = (b.x(name) for name in ("y", "f", "f_less_one", "slope"))
+            t, wide, whole, p = (b.cm(name) for name in ("t", "slope_wide", "whole", "p"))
+            b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, x))
+            b.add(isa.VMAC_vmac_cm_core_dense(t, bias, x, unit, int16))
+            b.add(isa.VSRS_D16_S32_mv_x_srs(y, t, shifts[PLACES]))
+            b.add(isa.VBAND(f, y, low))
+            b.add(isa.VBOR(g, y, high))  # f - 1, signed
+            b.add(isa.VMUL_vmac_cm_core_dense(wide, f, curve, int16))
+            b.add(isa.VSRS_S16_S32_mv_x_srs(h, wide, shifts[CURVE_PLACES]))
+            b.add(isa.VUPS_S32_D16_mv_ups_x2c(whole, y, shifts[PLACES]))
+            b.add(isa.VMAC_vmac_cm_core_dense(p, whole, h, g, int16))
+            upper = isa.VST_SRS_S16_S32_ag_idx_imm(p.hi, shifts[PLACES + 1], store, HALF)
+            lower = isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(p.lo, shifts[PLACES + 1], store, TILE)
+            for half in (upper, lower):
+                b.add(half, region="scores", carried=False, bank="scores")
     above, limit = b.r("above"), b.x("upper_limit")
     b.add(isa.VBCST_16(limit, k.scalar(LIMIT, "upper_limit")))
     b.add(isa.VGE_S16(above, largest, limit))

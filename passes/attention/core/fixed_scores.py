@@ -76,17 +76,24 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
     with b.counted_loop(pairs, "score_pairs"):
         for pair in range(unrolled):
             references.spread(tiles)
-            multiply(k, tiles, operands)
+            multiply(k, tiles, operands, peeled=min(pair, 1))
             operands.advance()
             references.skip(pairs if pair == unrolled - 1 else None)
             references.load()
-            for store, group in zip(stores, chains, strict=True):
-                for step, chain in enumerate(group):
+            for step in _finished(steps):
+                for store, group in zip(stores, chains, strict=True):
+                    chain = group[step]
                     b.add(isa.VSUB(chain, chain, magic, k.registers["zero"]))
                     for half, offset in ((chain.lo, 0), (chain.hi, HALF)):
                         place = TILE * step + offset - middle
                         b.add(isa.VST_SRS_S16_S32_ag_idx_imm(half, places, store, place), region="scores")
-                b.add(isa.PADDA_lda_ptr_inc_idx(store, pair_bytes))
+            for store in stores:
+                b.add(isa.PADDS_st_ptr_inc_idx(store, pair_bytes))  # loads of the next pair go on beside
+
+
+def _finished(steps: int) -> list[int]:
+    """Pairs of tiles in the order in which `multiply` is done with them: it takes those of both halves by turns."""
+    return [step for both in zip(range(steps // 2), range(steps // 2, steps), strict=True) for step in both]
 
 
 def _magic_pattern(k: Context) -> Reg:

@@ -53,7 +53,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
                 references.load()
             for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
                 k.store_at(tile, scores, TILE * place, "scores")
-            b.add(isa.PADDA_lda_ptr_inc_idx(scores, pair_bytes))
+            b.add(isa.PADDS_st_ptr_inc_idx(scores, pair_bytes))  # loads of the next pair go on beside
             if limit is not None:
                 _test(k, tiles, limit)
             if magnitudes is not None:
@@ -124,11 +124,11 @@ class Operands:
             self.k.b.add(isa.PADDA_lda_ptr_inc_idx(p, self.on))
 
 
-def multiply(k: Context, tiles: Sequence[Sequence[Register]], operands: Operands) -> None:
-    """K Q^T of a pair of groups, added to their tiles."""
+def multiply(k: Context, tiles: Sequence[Sequence[Register]], operands: Operands, peeled: int = 0) -> None:
+    """K Q^T of a pair of groups, added to their tiles.  peeled: passes before the loop, beside what is before it."""
     b, shape = k.b, k.shape
     half = shape.key_tiles // 2
-    with b.hardware_loop(shape.depth_steps, "scores"):
+    with b.hardware_loop(shape.depth_steps, "scores", ordered=True, peeled=peeled):
         query = [b.x(f"q{g}") for g in range(GROUPS)]
         for g in range(GROUPS):
             k.load_x(query[g], operands.queries[g], "q", port="ab"[g])

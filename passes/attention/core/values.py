@@ -33,9 +33,6 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
     b, shape = k.b, k.shape
     steps = shape.keys // 8
     group_bytes = shape.output_tiles * TILE
-    outputs = b.r("o_address")
-    b.constant(outputs, k.address("o"))
-    group_stride = k.scalar(group_bytes, "o_stride")
     unrolled = shape.unrolled_pairs
     pairs = k.scalar(shape.groups // 2 // unrolled, "pairs")
     mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
@@ -45,13 +42,15 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
     for register, offset in zip(beside, (0, HALF), strict=True):
         b.constant(register, group_bytes + offset)
     p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
-    tiles, load, store = [b.p(f"p_v{s}") for s in range(steps)], b.p("p_o_load"), b.p("p_o_store")
+    tiles, load, store = [b.p(f"p_v{s}") for s in range(steps)], k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
+    o_on = b.m("o_on")
+    b.constant(o_on, group_bytes)
     # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
     # A register for each link of a chain: none is held longer than from one MAC to the next.
     o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
     v = [b.x("v") for s in range(steps)]
     with b.counted_loop(pairs, "value_pairs"):
-        for _ in range(unrolled):
+        for pair in range(unrolled):
             for g in range(2):
                 for s in range(steps):
                     tile = b.x("p_key_by_query")
@@ -59,12 +58,8 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
                     b.add(isa.VSHUFFLE(p[g][s], tile, tile, mode))
             for s, pointer in enumerate(tiles):
                 b.add(isa.MOV_mv_scl(pointer, k.sum(values, TILE * s)))
-            for pointer in (load, store):
-                b.add(isa.MOV_mv_scl(pointer, outputs))
-            for _ in range(2):
-                b.add(isa.ADD(outputs, outputs, group_stride))
             with b.hardware_loop(shape.output_tiles, "values"):
-                _o(k, O_LOADS, [o[g][0] for g in range(2)], load, beside)
+                _o(k, O_LOADS, [o[g][0] for g in range(2)], load, beside, pair)
                 for s in range(steps):
                     lower = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(v[s].lo, tiles[s], HALF)
                     b.add(lower, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
@@ -72,15 +67,23 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
                     b.add(upper, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
                     for g in range(2):
                         b.add(isa.VMAC_F_vmac_bm_core_dense(o[g][s + 1], o[g][s], p[g][s], v[s], k.registers["matmul"]))
-                _o(k, O_STORES, [o[g][steps] for g in range(2)], store, beside)
+                _o(k, O_STORES, [o[g][steps] for g in range(2)], store, beside, pair)
+            # Beyond the second group, in slots that leave the next loop's loads alone.
+            b.add(isa.PADDB_ldb_ptr_inc_nospill_nrm(load, o_on))
+            b.add(isa.PADDS_st_ptr_inc_idx(store, o_on))
 
 
 def _o(
-    k: Context, access: tuple[Constructor, Constructor, Constructor], groups: list[Reg], pointer: Reg, beside: list[Reg]
+    k: Context,
+    access: tuple[Constructor, Constructor, Constructor],
+    groups: list[Reg],
+    pointer: Reg,
+    beside: list[Reg],
+    pair: int,
 ) -> None:
     """Loads or stores the tiles of both groups, the second `beside` the first; the pointer moves on by one tile."""
     by_register, by_immediate, moving = access
     operations = [by_register(half, pointer, at) for half, at in zip((groups[1].lo, groups[1].hi), beside, strict=True)]
     operations += [by_immediate(groups[0].hi, pointer, HALF), moving(groups[0].lo, pointer, TILE)]
     for one in operations:
-        k.b.add(one, region="o", carried=False, bank="o")
+        k.b.add(one, region=f"o{pair}", carried=False, bank="o")  # pairs do not meet
