@@ -80,20 +80,19 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
             operands.advance()
             references.skip(pairs if pair == unrolled - 1 else None)
             references.load()
-            for step in _finished(steps):
-                for store, group in zip(stores, chains, strict=True):
-                    chain = group[step]
-                    b.add(isa.VSUB(chain, chain, magic, k.registers["zero"]))
-                    for half, offset in ((chain.lo, 0), (chain.hi, HALF)):
-                        place = TILE * step + offset - middle
-                        b.add(isa.VST_SRS_S16_S32_ag_idx_imm(half, places, store, place), region="scores")
-            for store in stores:
-                b.add(isa.PADDS_st_ptr_inc_idx(store, pair_bytes))  # loads of the next pair go on beside
+            for step, g in _finished(steps):
+                chain = chains[g][step]
+                b.add(isa.VSUB(chain, chain, magic, k.registers["zero"]))
+                for half, offset in ((chain.lo, 0), (chain.hi, HALF)):
+                    place = TILE * step + offset - middle
+                    b.add(isa.VST_SRS_S16_S32_ag_idx_imm(half, places, stores[g], place), region="scores")
+            for store in stores:  # loads of the next pair go on beside
+                b.add(isa.PADDS_st_ptr_inc_idx(store, pair_bytes))
 
 
-def _finished(steps: int) -> list[int]:
-    """Pairs of tiles in the order in which `multiply` is done with them: it takes those of both halves by turns."""
-    return [step for both in zip(range(steps // 2), range(steps // 2, steps), strict=True) for step in both]
+def _finished(steps: int) -> list[tuple[int, int]]:
+    """Pairs of tiles, and their group, in the order in which `multiply` is done with them."""
+    return [(step, g) for i in range(steps // 2) for g in range(GROUPS) for step in (i, i + steps // 2)]
 
 
 def _magic_pattern(k: Context) -> Reg:

@@ -131,14 +131,20 @@ def multiply(k: Context, tiles: Sequence[Sequence[Register]], operands: Operands
     with b.hardware_loop(shape.depth_steps, "scores", ordered=True, peeled=peeled):
         query = [b.x(f"q{g}") for g in range(GROUPS)]
         for g in range(GROUPS):
-            k.load_x(query[g], operands.queries[g], "q", port="ab"[g])
+            k.load_x(query[g], operands.queries[g], "q", port="ab"[g], bank="q")
         for i in range(half):
-            for tile, port in ((i, "a"), (i + half, "b")):
-                key = b.x("k")
-                k.load_x(key, operands.sides[port], "k", port=port)
-                for g in range(GROUPS):
+            keys = {i: "a", i + half: "b"}
+            key = {tile: b.x("k") for tile in keys}
+            for tile, port in keys.items():
+                k.load_x(key[tile], operands.sides[port], "k", port=port)
+            for g in range(GROUPS):  # by turns: time for the next step's queries to come in
+                for tile in keys:
                     accumulator = tiles[g][tile]
-                    b.add(isa.VMAC_F_vmac_bm_core_dense(accumulator, accumulator, key, query[g], k.registers["matmul"]))
+                    b.add(
+                        isa.VMAC_F_vmac_bm_core_dense(
+                            accumulator, accumulator, key[tile], query[g], k.registers["matmul"]
+                        )
+                    )
 
 
 def _test(k: Context, tiles: list[list[Reg]], limit: Reg) -> None:
