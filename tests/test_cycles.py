@@ -22,6 +22,7 @@ CASES: dict[str, dict[str, Any]] = {
     "4 heads of 256, D 64": {"heads": 4, "query_length": 256, "head_dim": 64},
     "8 heads on 4 of 256, D 128": LARGE,
     "8 heads on 4 of 512, D 128": {**LARGE, "query_length": 512},
+    "fast": {**LARGE, "recipe": "fast"},
     "causal": {**LARGE, "causal": True},
     "mask that is added": {**LARGE, "mask": "add"},
     "one query, 1,024 keys": {**LARGE, "query_length": 1, "key_length": 1024},

@@ -33,6 +33,13 @@ ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided
 ITEM_OUTPUT = 0.541  # and each of its outputs
 ITEM_COLUMN = 0.8  # and each element of Q where it comes in blocks of its columns, along with a mask
 ITEM_BEFORE = 0.5  # of that before the first block
+# The same with scores of 16 bits (core/fixed_scores.py).
+FIXED_BLOCK = 185
+FIXED_RAMPS = 34  # for each pair of groups whose loops do not overlap with those of the pair before
+FIXED_VECTOR = 9.8
+FIXED_PARTIAL = 65.0  # the block is done again from scores in fp32
+FIXED_ITEM, FIXED_ROW, FIXED_OUTPUT = 621, 25.0, 0.40
+FIXED_OUTPUT_SPLIT = 0.67
 
 COSTS = NPU1.costs
 PARAMETERS = COSTS.block_write + (WORDS - COSTS.block_words) * COSTS.block_word + COSTS.write  # and the start lock
@@ -60,10 +67,24 @@ class Tiles:
     def groups(self) -> int:
         return self.columns // self.group_columns
 
+    @property
+    def fixed(self) -> bool:
+        """As core/context.py's Shape has it."""
+        return self.recipe == "fast" and not (self.capped or self.mask_parts)
+
+    @property
+    def pairs_apart(self) -> float:
+        """Pairs of groups of four rows whose loops begin anew, as core/context.py's Shape unrolls them."""
+        pairs = self.query_block / 8
+        return pairs / next(n for n in (4, 2, 1) if pairs % n == 0 and (n == 1 or self.head_dim >= 32))
+
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
+    if tiles.fixed:
+        units = tiles.query_block * tiles.key_block / 32
+        return round(macs + units * FIXED_VECTOR + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
     per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     accurate = tiles.recipe == "accurate"
     per_score += ACCURATE * accurate
@@ -104,12 +125,17 @@ def mask_bytes(tiles: Tiles) -> int:
 
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
+    if tiles.fixed:
+        outputs = FIXED_OUTPUT_SPLIT if tiles.split else FIXED_OUTPUT
+        return round(FIXED_ITEM + tiles.query_block * (FIXED_ROW + tiles.head_dim * outputs))
     columns = ITEM_COLUMN if tiles.mask_parts else 0.0
     return round(ITEM_FIXED + tiles.query_block * (ITEM_ROW + tiles.head_dim * (ITEM_OUTPUT + columns)))
 
 
 def partial_cycles(tiles: Tiles) -> int:
     """What a block takes longer where the core's rows see it in part."""
+    if tiles.fixed:
+        return round(FIXED_PARTIAL * tiles.query_block * tiles.key_block / 32)
     per_score = PARTIAL_WALKED + PARTIAL_CAPPED * tiles.capped if tiles.mask_parts else PARTIAL_BLOCK
     return round(per_score * tiles.query_block * tiles.key_block / 32)
 

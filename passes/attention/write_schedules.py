@@ -16,7 +16,7 @@ from npuc.passes.machine.ir import Program
 from npuc.passes.options import Options
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64, 72, 128, 192, 256)  # others have the loops of these
-RECIPES = ("balanced", "accurate")
+RECIPES = ("balanced", "accurate", "fast")  # the last where nothing is done to scores, else as the first
 SOFTCAP = 50.0
 MASKS = ((None, "bf16"), ("add", "bf16"), ("add", "f32"))  # what is done to scores, elements: none, one part, two
 
@@ -26,7 +26,8 @@ def kinds() -> Iterator[Attention]:
     for head_dim, recipe, softcap, length, (mask, dtype) in product(
         HEAD_SIZES, RECIPES, (None, SOFTCAP), (2048, 1), MASKS
     ):
-        if mask is None or head_dim in (16, 64, 128, 256):
+        adjusted = softcap is not None or mask is not None
+        if not (recipe == "fast" and adjusted) and (mask is None or head_dim in (16, 64, 128, 256)):
             yield Attention.make(
                 heads=4,
                 query_length=length,

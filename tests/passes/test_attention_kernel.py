@@ -228,10 +228,10 @@ def run_call(
     return out, attention(call, q, k, v, 0.0 if mask is None else mask.astype(np.float64))
 
 
-def run(arrays: Arrays, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def run(arrays: Arrays, scale: float, recipe: str = "fast") -> tuple[np.ndarray, np.ndarray]:
     q, k, _ = arrays
     call = Call(1, 1, 1, len(q), len(k), scale)
-    out, reference = run_call(call, tuple(a[None] for a in arrays), plan(q.shape[1], len(q)))
+    out, reference = run_call(call, tuple(a[None] for a in arrays), plan(q.shape[1], len(q)), recipe=recipe)
     return out[0], reference[0]
 
 
@@ -274,13 +274,40 @@ def falling(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arra
     return np.abs(q) * 4, -np.abs(k) * 4, v
 
 
-MAKERS = [normal, logits_to_60, equal_rows, outliers, growing, falling]
+def far_apart(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arrays:
+    """Scores from thousands below the largest, where patterns of 16-bit scores wrap, to beside it; and some blocks with
+    none near it."""
+    q, k, v = normal(rng, queries, keys, dim)
+    q[:, 0] = 64.0
+    k[:, 0] = -math.sqrt(dim) / 64 * rng.choice([0, 50, 500, 2000, 3000, 4500, 7000, 9000, 20_000], keys)
+    k[:8, 0] = -math.sqrt(dim) / 64 * 3000.0
+    return q, k, v
 
 
+def at_the_bound(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arrays:
+    """Scores of plus and minus 5e8 and more."""
+    _, k, v = normal(rng, queries, keys, dim)
+    size = math.sqrt(5.4e8 / math.sqrt(dim))
+    return np.full((queries, dim), size), np.sign(k[:, :1]) * np.full((keys, dim), size), v
+
+
+MAKERS = [normal, logits_to_60, equal_rows, outliers, growing, falling, far_apart, at_the_bound]
+
+
+@pytest.mark.parametrize("recipe", ["fast", "balanced"])
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(("dim", "queries", "keys"), [(64, 8, 96), (128, 8, 64)])
-def test_the_core_program_is_attention(make: Callable[..., Arrays], dim: int, queries: int, keys: int) -> None:
-    assert_close(*run(make(np.random.default_rng(1), queries, keys, dim), 1 / math.sqrt(dim)))
+def test_the_core_program_is_attention(
+    make: Callable[..., Arrays], dim: int, queries: int, keys: int, recipe: str
+) -> None:
+    assert_close(*run(make(np.random.default_rng(1), queries, keys, dim), 1 / math.sqrt(dim), recipe))
+
+
+@pytest.mark.parametrize("scale", [2.0**-59, -0.3, 1.0, 2.0**59])
+def test_sixteen_bit_scores_at_any_scale(scale: float) -> None:
+    """Scores of the same spread, whatever power of two their factor has."""
+    q, k, v = normal(np.random.default_rng(5), 8, 96, 16)
+    assert_close(*run((q / math.sqrt(abs(scale)), k / math.sqrt(abs(scale)), v), scale))
 
 
 @pytest.mark.parametrize(
@@ -479,6 +506,6 @@ def test_any_call_with_a_mask(data: strategies.DataObject) -> None:
     rng = np.random.default_rng(data.draw(strategies.integers(0, 1000), "seed"))
     make = data.draw(strategies.sampled_from(MASKS), "mask")
     mask = rounded(make(rng, (call.heads, call.query_length, call.key_length)), parts)
-    recipe = data.draw(strategies.sampled_from(["fast", "accurate"]), "recipe")
+    recipe = data.draw(strategies.sampled_from(["fast", "balanced", "accurate"]), "recipe")
     shape = plan(dim, 8, keys, parts)
     assert_close(*run_call(call, several(rng, call, dim), shape, lanes=1, mask=mask, recipe=recipe))

@@ -3,7 +3,8 @@
 `build` gives the program one core runs (`program`); the stages are in the modules beside it, in the order they run:
 query (transpose Q once per work item), scores (K Q^T), softcap, adjust (one walk over the scores with mask, visibility
 and the reference), rebase (rare: move the softmax reference), probabilities (2^t by the recipes of mantissas),
-values (O += P V and row sums), normalise (O / row sums).
+values (O += P V and row sums), normalise (O / row sums).  Recipe fast keeps scores as 16-bit numbers (fixed_scores,
+fixed_probabilities), and does a block again from scores in fp32 where it must.
 """
 
 from npuc.passes.attention.core.program import KernelProgram, build

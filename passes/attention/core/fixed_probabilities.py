@@ -56,8 +56,8 @@ def exponentiate_fixed(k: Context) -> Reg:
             b.add(isa.VMAC_vmac_cm_core_dense(p, whole, h, g, int16))
             upper = isa.VST_SRS_S16_S32_ag_idx_imm(p.hi, shifts[PLACES + 1], store, HALF)
             lower = isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(p.lo, shifts[PLACES + 1], store, TILE)
-            for half in (upper, lower):
-                b.add(half, region="scores", carried=False, bank="scores")
+            for stored in (upper, lower):
+                b.add(stored, region="scores", carried=False, bank="scores")
     above, limit = b.r("above"), b.x("upper_limit")
     b.add(isa.VBCST_16(limit, k.scalar(LIMIT, "upper_limit")))
     b.add(isa.VGE_S16(above, largest, limit))

@@ -37,7 +37,13 @@ def prepare_fixed(k: Context) -> None:
     b.add(isa.VBAND(exponent, bits, k.constant_x(u32x16(0xFF800000), "exponent_bits")))
     b.add(isa.VSUB_32(magic, k.constant_x(u32x16((265 << 23) + (1 << 22)), "magic_sum"), exponent))
     _fill(k, "magic", magic)
-    mantissa, whole, wide, shift, narrow = b.x("mantissa"), b.x("mantissa_whole"), b.cm("mantissa_wide"), b.s("shift"), b.x("unit")
+    mantissa, whole, wide, shift, narrow = (
+        b.x("mantissa"),
+        b.x("mantissa_whole"),
+        b.cm("mantissa_wide"),
+        b.s("shift"),
+        b.x("unit"),
+    )
     b.add(isa.VBAND(mantissa, bits, k.constant_x(u32x16((1 << 23) - 1), "mantissa_bits")))
     b.add(isa.VBOR(whole, mantissa, k.constant_x(u32x16(1 << 23), "mantissa_one")))
     for half in (wide.lo, wide.hi):
@@ -51,9 +57,7 @@ def prepare_fixed(k: Context) -> None:
 def _fill(k: Context, name: str, x: Reg) -> None:
     offset = k.pool.slot(name)
     for place, half in enumerate((x.lo, x.hi)):
-        k.b.add(
-            isa.VST_dmw_sts_w_ag_idx_imm(half, k.registers["pool"], offset + HALF * place), region="constants"
-        )
+        k.b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, k.registers["pool"], offset + HALF * place), region="constants")
 
 
 def compute_fixed_scores(k: Context, keys: Reg) -> None:

@@ -42,7 +42,11 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
     for register, offset in zip(beside, (0, HALF), strict=True):
         b.constant(register, group_bytes + offset)
     p = [[b.x(f"p{g}{s}") for s in range(steps)] for g in range(2)]
-    tiles, load, store = [b.p(f"p_v{s}") for s in range(steps)], k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
+    tiles, load, store = (
+        [b.p(f"p_v{s}") for s in range(steps)],
+        k.pointer("o", name="p_o_load"),
+        k.pointer("o", name="p_o_store"),
+    )
     o_on = b.m("o_on")
     b.constant(o_on, group_bytes)
     # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
