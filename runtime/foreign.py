@@ -230,6 +230,7 @@ class ForeignSummary:
             "bundles": report.bundles,
             "macs": None,
             "utilization": None,
+            "energy": None,
             "cores": [asdict(core) for core in report.cores],
             "dma": list(report.dma),
             "check": None,

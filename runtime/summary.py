@@ -10,6 +10,7 @@ import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
 from npuc.runtime.backends import NPU_BACKENDS
+from npuc.runtime.energy import modelled
 from npuc.runtime.judgement import CheckResult
 from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
 
@@ -48,6 +49,7 @@ class RunSummary:
             "bundles": report.bundles,
             "macs": self.macs,
             "utilization": report.utilization(self.macs, self.attention.precision),
+            "energy": energy_json(report, self.macs),
             "cores": [asdict(core) for core in report.cores],
             "dma": list(report.dma),
             "check": None if self.check is None else self.check.to_json(),
@@ -81,15 +83,10 @@ def _dispatch(backend: str) -> str:
     return f"; {DISPATCH}" if backend in NPU_BACKENDS else ""
 
 
-def profile_text(report: RunReport) -> str:
-    """Tables per core and per DMA channel: cycles of each kind, and shares of the run's cycles."""
-    if not report.cores or not report.cycles:
-        return f"no profile: {report.backend} does not count cycles\n"
-    mark = " (emulated)" if report.emulated else ""
-    cores = [{**asdict(core), "mac_share": f"{core.mac_bundles / report.cycles:.1%}"} for core in report.cores]
-    channels = [{**channel, "busy_share": f"{channel['busy'] / report.cycles:.1%}"} for channel in report.dma]
-    text = f"cores{mark}\n{table(cores)}"
-    return text + (f"DMA channels{mark}\n{table(channels)}" if channels else "")
+def energy_json(report: RunReport, macs: int) -> dict[str, Any] | None:
+    """Of an emulated run by the model of npuc.runtime.energy; None for others."""
+    energy = modelled(report.seconds, macs) if report.cycles is not None else None
+    return None if energy is None else {"model": True, **asdict(energy)}
 
 
 def describe(attention: Attention) -> str:

@@ -101,7 +101,8 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 @click.option(
     "--check", "wants_check", is_flag=True, help="Compare with the reference in float64; exit 1 outside tolerance."
 )
-@click.option("--profile", is_flag=True, help="Print tables per core and per DMA channel.")
+@click.option("--profile", is_flag=True, help="Print what binds, and where the cycles went by class of tile.")
+@click.option("--per-tile", is_flag=True, help="The profile of each core and DMA channel as well.")
 @click.option(
     "--trace",
     "trace_file",
@@ -128,6 +129,7 @@ def command(
     strict: bool,
     wants_check: bool,
     profile: bool,
+    per_tile: bool,
     trace_file: str | None,
     report_file: str | None,
     as_json: bool,
@@ -140,15 +142,16 @@ def command(
     written = {f"--output {name}": path for name, path in files.items()}
     pages = {"--trace": trace_file, "--report": report_file}
     check_outputs(read, {**written, **pages, "--json": "-" if as_json else None})
-    recorded = trace_file is not None or report_file is not None
+    recorded = trace_file is not None or report_file is not None or profile or per_tile
     settings = BackendSettings(machine, max_cycles, strict, recorded, engine, clock, short_runs)
+    text_of = _profile(settings, per_tile) if profile or per_tile else _no_profile
     if insts is not None:
         if seed is not None or dims or wants_check or backend not in ("auto", "emulator"):
             raise UsageError("--insts goes with neither --random, --dim, --check nor another backend than the emulator")
         with _traced(trace_file) as keep:
             foreign = _run_foreign(file, insts, kernel, inputs, allocations, files, settings, report_file)
             keep(foreign.report)
-        _report(foreign, as_json, profile, "-" in (*files.values(), *pages.values()))
+        _report(foreign, as_json, text_of, "-" in (*files.values(), *pages.values()))
         return
     if allocations:
         raise UsageError("--alloc is for --insts")
@@ -166,7 +169,7 @@ def command(
         keep(summary.report)
         if report_file is not None:
             _show(executable, given, summary.report, settings, report_file)
-    _report(summary, as_json, profile, "-" in (*files.values(), *pages.values()))
+    _report(summary, as_json, text_of, "-" in (*files.values(), *pages.values()))
     _fail_unless_passed(summary.check)
 
 
@@ -189,16 +192,27 @@ def _traced(path: str | None) -> Iterator[Callable[[RunReport], None]]:
         raise
 
 
-def _report(summary: RunSummary | ForeignSummary, as_json: bool, profile: bool, aside: bool) -> None:
-    """aside: standard output is taken, the text goes to standard error."""
-    from npuc.runtime.summary import profile_text
+def _no_profile(_: RunReport) -> str:
+    return ""
 
+
+def _profile(settings: BackendSettings, per_tile: bool) -> Callable[[RunReport], str]:
+    from npuc.runtime.backends.emulator import machine_of
+    from npuc.runtime.profile import profile_text
+
+    return lambda report: profile_text(report, machine_of(settings), per_tile)
+
+
+def _report(
+    summary: RunSummary | ForeignSummary, as_json: bool, profile: Callable[[RunReport], str], aside: bool
+) -> None:
+    """profile: its text. aside: standard output is taken, the text goes to standard error."""
     for warning in summary.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
-        text = summary.text() + (profile_text(summary.report) if profile else "")
+        text = summary.text() + profile(summary.report)
         click.echo(text, nl=False, err=aside)
 
 

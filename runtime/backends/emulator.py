@@ -12,9 +12,16 @@ from npuc.runtime.apart import run_apart
 from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.rows import padded, take_back
 from npuc.runtime.emulator.device import Device
-from npuc.runtime.emulator.timing import MACHINES
+from npuc.runtime.emulator.timing import MACHINES, MachineTable
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.statistics import RunReport
+
+
+def machine_of(settings: BackendSettings) -> MachineTable:
+    """The table of costs that these settings emulate. Raises UsageError for a clock that no array has."""
+    machine = MACHINES[settings.machine]
+    machine = machine if settings.clock is None else machine.at_clock(settings.clock)
+    return machine.with_short_runs() if settings.short_runs else machine
 
 
 class Emulation:
@@ -22,9 +29,7 @@ class Emulation:
 
     def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
         self._settings, self._name = settings, name
-        machine = MACHINES[settings.machine]
-        machine = machine if settings.clock is None else machine.at_clock(settings.clock)
-        self._machine = machine.with_short_runs() if settings.short_runs else machine
+        self._machine = machine_of(settings)
         self._device = run_apart(lambda: self._booted(pdi, columns))
 
     def _booted(self, pdi: bytes, columns: int) -> Device:

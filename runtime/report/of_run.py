@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import UsageError
 from npuc.runtime.backends import BackendSettings
-from npuc.runtime.emulator.timing import MACHINES, MachineTable
+from npuc.runtime.backends.emulator import machine_of
 from npuc.runtime.foreign import ForeignKernel
 from npuc.runtime.kernel_file import KernelFile
 from npuc.runtime.report.subject import Subject
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 def run_and_show(executable: Executable, given: Mapping[str, Any], settings: BackendSettings) -> tuple[bytes, str]:
     """The page of one run on the emulator, which `executable` was opened for with a trace, and what binds it."""
     from npuc.runtime.report.page import page
-    from npuc.runtime.report.verdict import verdict
+    from npuc.runtime.verdict import verdict
 
     subject = of_executable(executable, given, executable.serve(given).report, settings)
-    return page(subject), verdict(subject).binds
+    return page(subject), verdict(subject.report, subject.machine).binds
 
 
 def of_executable(
@@ -56,7 +56,7 @@ def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: Backen
     return Subject(
         name=kernel.name,
         what=describe(kernel.attention),
-        machine=_machine(settings),
+        machine=machine_of(settings),
         pdi=kernel.pdi,
         columns=kernel.columns,
         file=kernel.xclbin or kernel.pdi,
@@ -70,12 +70,7 @@ def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: Backen
 
 def of_foreign(kernel: ForeignKernel, report: RunReport, settings: BackendSettings) -> Subject:
     what = f"another tool's kernel with its own runtime sequence of {len(kernel.operations):,} operations"
-    return Subject(kernel.name, what, _machine(settings), kernel.pdi, kernel.columns, kernel.pdi, report)
-
-
-def _machine(settings: BackendSettings) -> MachineTable:
-    machine = MACHINES[settings.machine]
-    return machine if settings.clock is None else machine.at_clock(settings.clock)
+    return Subject(kernel.name, what, machine_of(settings), kernel.pdi, kernel.columns, kernel.pdi, report)
 
 
 def _buffer_names(plan: Plan) -> Mapping[tuple[str, int], str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 
 from npuc import __version__
+from npuc.runtime.energy import LEAST_WATTS, MOST_WATTS, modelled
 from npuc.runtime.report import array_picture, loops, roofline, shares, timeline
 from npuc.runtime.report.markup import Markup, element, joined
 from npuc.runtime.report.subject import Subject
-from npuc.runtime.report.verdict import verdict
+from npuc.runtime.verdict import verdict
 
 LOOPS = (
     "Bundles of an iteration beside the instructions of its fullest slot, which bind it: where both are equal no "
@@ -18,7 +19,7 @@ LOOPS = (
 
 def page(subject: Subject) -> bytes:
     """The file's content, UTF-8, the same for the same run."""
-    said = verdict(subject)
+    said = verdict(subject.report, subject.machine)
     body = joined(
         element("h1", subject.name),
         element("p", f"{subject.what}; npuc {__version__}", class_="dim"),
@@ -62,4 +63,13 @@ def _figures(subject: Subject) -> Markup:
             f"read from DDR, {subject.ddr_bytes('s2mm') / 1e6:.3g} MB written",
         )
     )
+    energy = None if subject.macs is None else modelled(report.seconds, subject.macs)
+    if energy is not None:
+        low, high = (1e3 * joules for joules in energy.joules)
+        least, most = energy.gops_per_watt
+        basis = (
+            f"a model, not measured: {LEAST_WATTS} to {MOST_WATTS:g} W above idle; {least:,.0f} to {most:,.0f} GOPS/W"
+        )
+        figures.append((f"{energy.gops:,.0f} GOPS", "two operations a product (emulated)"))
+        figures.append((f"{low:.2g} to {high:.2g} mJ", basis))
     return element("div", *(element("div", element("b", a), element("span", b)) for a, b in figures), class_="tiles")

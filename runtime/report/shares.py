@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.report.markup import Markup, bar, drawing, element, joined, legend, text_at
 from npuc.runtime.report.subject import Subject
-from npuc.runtime.statistics import CoreStatistics
+from npuc.runtime.verdict import Share, of_core
 
 LABEL, BAR, ROW, PERCENT = 150, 520, 18, 60
-
-
-class Share(NamedTuple):
-    """cycles of one cause; class_: its colour."""
-
-    text: str
-    cycles: float
-    class_: str
-
-
-def of_core(core: CoreStatistics, cycles: int) -> tuple[Share, ...]:
-    """All of a run's cycles. Waiting before a core is started and after it ended is no stall."""
-    plain = core.bundles - core.mac_bundles
-    known = core.bundles + core.stall_lock + core.stall_memory + core.stall_stream
-    return (
-        Share("products", core.mac_bundles, "c0"),
-        Share("other bundles", plain, "c1"),
-        Share("memory stalls", core.stall_memory, "c2"),
-        Share("stream stalls", core.stall_stream, "c3"),
-        Share("waiting for locks", core.stall_lock, "c4"),
-        Share("idle", max(0, cycles - known), "c5"),
-    )
 
 
 def section(subject: Subject) -> Markup:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 
 from npuc.runtime.emulator.timing import MachineTable
 from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE, RunReport
-
-WORD_BYTES = 4
-CORES = 16  # of npu1: what peak and utilisation count
+from npuc.runtime.verdict import ddr_bytes
 
 
 @dataclass(frozen=True)
@@ -44,5 +42,4 @@ class Subject:
 
     def ddr_bytes(self, direction: str) -> int:
         """Bytes that shim channels moved; direction: `mm2s` reads DDR, `s2mm` writes it."""
-        words = (c["words"] for c in self.report.dma if c["row"] == 0 and c["direction"] == direction)
-        return WORD_BYTES * sum(words)
+        return ddr_bytes(self.report, direction)

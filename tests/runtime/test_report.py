@@ -18,10 +18,9 @@ from npuc.runtime.emulator.timing import PHOENIX
 from npuc.runtime.report.loops import loops_of
 from npuc.runtime.report.markup import element, joined
 from npuc.runtime.report.page import page
-from npuc.runtime.report.shares import of_core
 from npuc.runtime.report.subject import Subject
-from npuc.runtime.report.verdict import verdict
 from npuc.runtime.statistics import CoreStatistics, RunReport
+from npuc.runtime.verdict import of_core, verdict
 
 T = "tensor<1x1x64x64xbf16>"
 SMALL = f"""func.func @small(%q: {T}, %k: {T}, %v: {T}) -> {T} {{
@@ -135,9 +134,9 @@ def ran(bundles=100, products=50, locks=0, memory=0):
         ("nothing", [], []),
     ],
 )
-def test_what_binds_is_told_from_the_counts(subject, binds, cores, dma):
+def test_what_binds_is_told_from_the_counts(binds, cores, dma):
     report = RunReport("emulator", True, 1e-6, 1000, PHOENIX.clock_hz, tuple(cores), tuple(dma))
-    assert verdict(replace(subject, report=report)).binds == binds
+    assert verdict(report, PHOENIX).binds == binds
 
 
 def test_a_loop_is_counted_by_slot():
