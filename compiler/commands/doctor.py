@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _write(output: str | None, report: dict[str, Any]) -> None:
 
 
 def _machine(backend: str) -> Machine:
-    """What the ladder runs on. Raises BackendError where there is no NPU."""
+    """What the ladder runs on; by itself XRT where it opens and the node does not. BackendError: there is no NPU."""
     from npuc.runtime.devices import system_calls
     from npuc.runtime.proof.machine_xrt import XrtMachine
     from npuc.runtime.proof.machines import DriverMachine, EmulatedMachine
@@ -101,10 +102,26 @@ def _machine(backend: str) -> Machine:
     if backend == "amdxdna" or (backend == "auto" and calls.nodes()):
         if not calls.nodes():
             raise BackendError("no /dev/accel/accel*")
-        return DriverMachine(calls)
+        through_driver = DriverMachine(calls)
+        if backend == "amdxdna" or _opens(through_driver):
+            return through_driver
+        with contextlib.suppress(BackendError):
+            machine = XrtMachine()
+            machine.open()
+            return machine
+        return through_driver  # whose first rung says why it does not open
     machine = XrtMachine()
     machine.open()
     return machine
+
+
+def _opens(machine: Machine) -> bool:
+    try:
+        machine.open()
+    except BackendError:
+        return False
+    machine.close()
+    return True
 
 
 def _prove(backend: str, repetitions: int | None, diagnosis: Diagnosis, output: str | None, as_json: bool) -> None:

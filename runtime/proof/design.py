@@ -80,13 +80,17 @@ def one_core(
     blocks: int = 1,
     tile: Place = (0, 2),
     memory: Mapping[tuple[Place, int], tuple[int, ...]] = MappingProxyType({}),
+    helpers: Mapping[Place, str] = MappingProxyType({}),
 ) -> Image:
     """A core that takes blocks of words_in words of buffer 0 at IN and sends words_out words of OUT to buffer 1.
 
-    memory: words that tiles hold from the start, by place and byte offset.
+    memory: words that tiles hold from the start, by place and byte offset. helpers: programs of other cores, which
+    start first.
     """
     column = tile[0]
     commands: list[cdo.Command] = [*_program(tile, program), *_locks(tile, {IN_EMPTY: 1, OUT_EMPTY: 1})]
+    for place, text in helpers.items():
+        commands += [*_program(place, text), *_locks(place, {})]
     commands += [cdo.DmaWrite(geometry.tile_address(*place, at), words) for (place, at), words in memory.items()]
     take = Descriptor("core", 0, IN, words_in, acquire=(IN_EMPTY, -1), release=(IN_FULL, 1), next=0)
     give = Descriptor("core", 1, OUT, words_out, acquire=(OUT_FULL, -1), release=(OUT_EMPTY, 1), next=1)
@@ -97,7 +101,8 @@ def one_core(
     ]
     commands += [*circuits(route(flows, column + 1)), *_shim(column)]
     commands += [_start(tile, "s2mm", 0), _start(tile, "mm2s", 1)]
-    commands.append(cdo.MaskWrite(geometry.tile_address(*tile, geometry.CORE_CONTROL), 1, 1))
+    for place in (*helpers, tile):
+        commands.append(cdo.MaskWrite(geometry.tile_address(*place, geometry.CORE_CONTROL), 1, 1))
     operations = [
         *transfer(column, "s2mm", 1, words_out * blocks),
         *transfer(column, "mm2s", 0, words_in * blocks),
@@ -170,9 +175,9 @@ def _program(tile: Place, text: str) -> Iterator[cdo.Command]:
 
 
 def _locks(tile: Place, values: dict[int, int]) -> Iterator[cdo.Command]:
-    """All locks of a tile that a design of this module uses; those that are not named are 0."""
+    """All locks of a core, those of a memory tile that a design of this module uses; those that are not named are 0."""
     kind = geometry.tile_kind(tile[1])
-    for lock in range(4 if kind == "core" else 2):
+    for lock in range(geometry.LOCK_COUNT[kind] if kind == "core" else 2):
         yield cdo.Write(geometry.tile_address(*tile, geometry.lock_offset(kind, lock)), values.get(lock, 0))
 
 

@@ -36,6 +36,10 @@ class Findings:
     def seconds(self, what: str, measured: float, predicted: float | None = None, **more: Any) -> None:
         self.times.append({"what": what, "unit": "s", "measured": measured, "predicted": predicted, **more})
 
+    def unsettled(self, assumption: str, why: str) -> None:
+        """A program that did not end tells that the assumption does not hold, and no more."""
+        self.settled.append({"assumption": assumption, "holds": False, "assumed": [], "seen": [], "failed": why})
+
     def settle(self, assumption: str, assumed: Sequence[int], seen: Sequence[int]) -> None:
         self.settled.append({
             "assumption": assumption, "holds": list(assumed) == list(seen),

@@ -29,7 +29,7 @@ class Probe:
     """program: its text. words: of output, the time included. settles: the assumption whose outcome the values are.
 
     sure: whether the values are judged. tile: where it runs. memory: words that the image puts into tiles, by place and
-    byte offset.
+    byte offset. helpers: programs of other cores.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Probe:
     settles: str | None = None
     tile: tuple[int, int] = (0, 2)
     memory: Mapping[tuple[tuple[int, int], int], tuple[int, ...]] = field(default_factory=dict)
+    helpers: Mapping[tuple[int, int], str] = field(default_factory=dict)
 
 
 def _vectors(*registers: str) -> str:
@@ -65,6 +66,50 @@ _LOAD_STORE = "vlda wl0, [p2, #0]; vst wl2, [p3, #0]"
 IN_BANK = OWN + design.IN + 0x800
 """In the bank that p2 reads."""
 
+NORTH = (0, 3)
+"""The core whose southern neighbour runs the probes."""
+_BALL, _BACK, _GO = 8, 9, 10  # locks of the core that runs the probes
+ROUNDS, CASCADE_WORDS = 50, 16
+
+
+def _lock_and(lock: int, other: int) -> str:
+    return f"movx r2, #{lock}; mov r3, #1\n movx r4, #{other}; mov r5, #-1\n"
+
+
+def _rounds() -> Probe:
+    """Two cores that release a lock for each other by turns."""
+    own, south = geometry.CORE_LOCK_OWN, geometry.CORE_LOCK_SOUTH
+    region = f"""again:
+    rel r2, r3
+    {nops(4)} acq r4, r5
+    {nops(4)} add r6, r6, #-1
+    {nops(2)} jnz r6, #again
+    {nops(5)}"""
+    before = _lock_and(own + _BALL, own + _BACK) + f"movx r6, #{ROUNDS}\n nop"
+    back = f"acq r4, r5\n{nops(4)} rel r2, r3\n{nops(4)} j #again\n{nops(5)}"
+    helper = f"{_lock_and(south + _BACK, south + _BALL)} again:\n {back}"
+    return Probe(
+        f"a lock handed to a neighbour and back {ROUNDS} times", blocks(timed(before, region, "st r6, [p1], #4")), 2,
+        settles="a release is seen in the next cycle, and a core that waits goes on two cycles later",
+        helpers={NORTH: helper},
+    )  # fmt: skip
+
+
+def _cascade() -> Probe:
+    """Words of the northern core's cascade, from the moment it may send."""
+    own, south = geometry.CORE_LOCK_OWN, geometry.CORE_LOCK_SOUTH
+    before = f"{_lock_and(own + _GO, own + _GO)} mov crSCDEn, r3\n{nops(2)}"
+    region = f"rel r2, r3\n{nops(8)}" + f"vmov x1, SCD\n{nops(2)}" * CASCADE_WORDS + nops(8)
+    helper = (
+        f"{_lock_and(south + _GO, south + _GO)} mov crMCDEn, r3\n movxm r6, #0x5a0f1234\n vbcst.32 x1, r6\n{nops(4)}"
+        f"again:\n acq r2, r5\n{nops(8)}" + f"vmov MCD, x1\n{nops(2)}" * CASCADE_WORDS + f"j #again\n{nops(5)}"
+    )
+    return Probe(
+        f"{CASCADE_WORDS} words of the cascade", blocks(timed(before, region, _values("wl1"))), 16,
+        settles="a word of the cascade takes one cycle from core to core", helpers={NORTH: helper},
+    )  # fmt: skip
+
+
 BANKS: tuple[Probe, ...] = (
     Probe("two loads of one bank", _pair(_TWO_LOADS, IN_BANK), 24),
     Probe("two loads of two banks", _pair(_TWO_LOADS, APART), 24),
@@ -85,6 +130,8 @@ BANKS: tuple[Probe, ...] = (
         "movxm r3, #100\n movx r2, #0", f"again:\n add r3, r3, #-1\n add r2, r2, #1\n nop\n jnz r3, #again\n{nops(5)}",
         "st r2, [p1], #4",
     )), 2),
+    _rounds(),
+    _cascade(),
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ class Settings:
     seed: int = 12
     repetitions: int = 1000
     submissions: int = 200
-    bandwidth_bytes: int = 64 << 20
+    bandwidth_bytes: int = 16 << 20
     kernels: int | None = None
 
 

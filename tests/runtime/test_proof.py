@@ -12,13 +12,13 @@ import pytest
 
 import npuc.pyxrt
 from npuc.compiler.emit import txn
-from npuc.runtime.devices import system_calls
+from npuc.runtime.devices import commands, system_calls
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 from npuc.runtime.emulator.device import Device
-from npuc.runtime.proof import design, probes
+from npuc.runtime.proof import design, probes, rungs_probes
 from npuc.runtime.proof.ladder import LADDER, Climbed, Rung, climb
 from npuc.runtime.proof.machine_xrt import XrtMachine
-from npuc.runtime.proof.machines import DriverMachine, EmulatedMachine, Machine
+from npuc.runtime.proof.machines import DriverMachine, EmulatedMachine, Loaded, Machine
 from npuc.runtime.proof.report import report
 from npuc.runtime.proof.rungs_basic import random_words
 from npuc.runtime.proof.settings import Settings
@@ -138,11 +138,35 @@ def test_the_ladder_climbs_through_xrts_module(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("probe", [*probes.BANKS, probes.SUB_WORD[0], *probes.DOUBTFUL[:4]], ids=lambda one: one.name)
 def test_sure_probes_do_nothing_that_strict_emulation_refuses(probe: probes.Probe) -> None:
-    image = design.one_core(probe.program, probes.WORDS_IN, probe.words, 1, probe.tile, probe.memory)
+    image = design.one_core(probe.program, probes.WORDS_IN, probe.words, 1, probe.tile, probe.memory, probe.helpers)
     device = Device(image.columns, strict=True, engine="interpreter")
     device.load_pdi(image.pdi)
     buffers = [bytearray(random_words(probes.WORDS_IN, 1)), bytearray(4 * probe.words)]
     assert device.run(image.operations, buffers).warnings == ()
+
+
+def test_a_doubtful_program_that_does_not_end_settles_its_assumption_and_the_ladder_goes_on() -> None:
+    """The run hangs that copies two bundles after a broadcast, as the array may do whatever nobody knows."""
+    hung = next(number for number, probe in enumerate(probes.DOUBTFUL) if not probe.sure)
+    device = SoftwareDevice()
+    with system_calls.replaced(device):
+        machine = DriverMachine(system_calls.present())
+        machine.open()
+        load = machine.load
+        loads = iter(range(100))
+
+        def counted(columns: int, pdi: bytes) -> Loaded:
+            if next(loads) == hung:
+                device.faults.end(commands.TIMEOUT)
+            return load(columns, pdi)
+
+        machine.load = counted  # type: ignore[method-assign]
+        found = rungs_probes.doubtful(machine, QUICK)
+        machine.close()
+    settled = [one for one in found.settled if not one["holds"]]
+    assert [one["assumption"] for one in settled] == [probes.DOUBTFUL[hung].settles] and "TIMEOUT" in settled[0][
+        "failed"
+    ]
 
 
 def test_sequences_of_designs_are_what_is_sent() -> None:
