@@ -67,7 +67,11 @@ def _patched(target: Any, name: str, new: Any) -> Callable[[], AbstractContextMa
     def during() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(target, name, new)
-            yield
+            actions._stages.cache_clear()  # what cores share of instructions
+            try:
+                yield
+            finally:
+                actions._stages.cache_clear()
 
     return during
 
