@@ -35,6 +35,7 @@ ITERATED = (
 )
 PLAIN = tuple(replace(case, options={"sequence": "plain"}) for case in ITERATED)
 FEATURES = (
+    Case("lengths that fill no block", {**SMALL, "query_length": 50, "key_length": 77}),
     Case("an added mask", {**SMALL, "mask": "add"}),
     Case("causal", {**SMALL, "heads": 2, "causal": True}),
     Case("a window", {**SMALL, "query_length": 128, "causal": True, "window": 48}),
@@ -46,7 +47,6 @@ FEATURES = (
     Case("one query on many keys", {**SMALL, "heads": 4, "query_length": 1, "key_length": 256}),
     Case("queries at the end of the keys", {**SMALL, "key_length": 128, "causal": True, "align": "bottom-right"}),
     Case("two of a batch", {**SMALL, "batch": 2}),
-    Case("lengths that fill no block", {**SMALL, "query_length": 50, "key_length": 77}),
 )
 
 

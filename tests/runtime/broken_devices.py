@@ -216,12 +216,13 @@ def no_iteration() -> SoftwareDevice:
     return BrokenDevice(operations=change)
 
 
-def fifth_buffer() -> SoftwareDevice:
-    """A bit of it is wrong; only masks make that many."""
+def ragged_end() -> SoftwareDevice:
+    """A byte of an attention's output is wrong where its keys (in whole pages) fill no block of 64."""
 
     def after(runs: int, buffers: Sequence[Any]) -> None:
-        if len(buffers) > 4 and len(buffers[4]):
-            buffers[4][5] ^= 1
+        given = [buffer for buffer in buffers if len(buffer)]
+        if len(given) > 3 and len(given[1]) % 8192:
+            given[3][5] ^= 1
 
     return BrokenDevice(after=after)
 

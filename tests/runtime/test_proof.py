@@ -98,7 +98,7 @@ FAULTS: tuple[tuple[str, Callable[[], SoftwareDevice], str], ...] = (
     ("doubtful pairs", broken.lands_early, "a read six bundles after its load"),
     ("attention, plain sequences", broken.third_buffer, "words of the output differ"),
     ("attention, iterated and chained sequences", broken.no_iteration, "words of the output differ"),
-    ("all features", broken.fifth_buffer, "an added mask"),
+    ("all features", broken.ragged_end, "lengths that fill no block"),
     ("repetitions", broken.tires, "call 4 of 5 gives another output"),
     ("dispatch latency", broken.chokes, "TIMEOUT"),
     ("DDR bandwidth", broken.short_transfers, "that 1 columns wrote"),
