@@ -70,7 +70,9 @@ def _require_copied(here: bytearray, beside: bytearray, source: bytes, columns: 
         return
     sentence = f"word {at} of the copy is {got[at]:#010x} in place of {want[at]:#010x}"
     shift = _shift(got, sent, at)
-    if shift:
+    if np.array_equal(got[at : at + 4], sent[at : at + 4]):
+        sentence += ", a word of the source where nothing is to be written: the DMA writes DDR at a wrong offset"
+    elif shift:
         sentence += f", which is the word {shift * 4:+} bytes away: the DMA reads or writes DDR at a wrong offset"
     elif (got[at : at + 4] == words(random_words(len(got), 2))[at : at + 4]).all():
         sentence += ", which is what was there before: nothing was written there"

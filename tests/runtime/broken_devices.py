@@ -110,6 +110,15 @@ def wrong_ddr_offset() -> SoftwareDevice:
     return BrokenDevice(operations=_shifted(0, 4))
 
 
+def offset_ignored() -> SoftwareDevice:
+    """Patches put in where a buffer begins."""
+
+    def change(those: Operations) -> Operations:
+        return tuple(replace(one, offset=0) if isinstance(one, txn.DdrPatch) else one for one in those)
+
+    return BrokenDevice(operations=change)
+
+
 def token_lost() -> SoftwareDevice:
     def change(those: Operations) -> Operations:
         return tuple(

@@ -90,6 +90,7 @@ FAULTS: tuple[tuple[str, Callable[[], SoftwareDevice], str], ...] = (
     ("context", broken.no_context, "CREATE_HWCTX failed with ENOENT"),
     ("no-op sequence", broken.aborts, "ABORT"),
     ("copy by DMA", broken.wrong_ddr_offset, "+4 bytes away: the DMA reads or writes DDR at a wrong offset"),
+    ("copy by DMA", broken.offset_ignored, "the DMA writes DDR at a wrong offset"),
     ("copy by DMA", broken.token_lost, "TIMEOUT"),
     ("one core adding", broken.lock_off_by_one, "a lock lets a buffer be written while the core still reads it"),
     ("bf16 numbers", broken.rounding_mode, "32 to 16 bits by a shift in rounding mode 12"),
