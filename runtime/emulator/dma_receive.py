@@ -43,6 +43,7 @@ class Receiver(Channel):
         self.loaded_at = self.granted_at = self.resume_at = 0  # resume: from when on the lock lets words through
         self.ending = False
         self.wants_header = False  # out-of-order mode: the next word is a header that names the descriptor
+        self.header: int | None = None  # in that mode, of the packet whose descriptor is under way
         self.counts: deque[int] = deque()
 
     @property
@@ -70,6 +71,7 @@ class Receiver(Channel):
         self.inlet.drop()
         self.base = self.inlet.entered
         self.ending = self.wants_header = False
+        self.header = None
 
     # tasks
 
@@ -102,6 +104,7 @@ class Receiver(Channel):
 
     def _load_named(self, header: int) -> None:
         """Begin the descriptor that a header names."""
+        self.header = header
         try:
             self.load(header >> 5 & 63, 1)
         except EmulationError as error:
@@ -116,7 +119,7 @@ class Receiver(Channel):
             super().run_ended()
             return
         assert self.task is not None
-        self.descriptor, self.granted, self.ending = None, False, False
+        self.descriptor, self.header, self.granted, self.ending = None, None, False, False
         if self.task.left > 1:
             self.task.left -= 1
             self.later(self.array.clock.cycle + self.array.machine.next_descriptor, self._await_header)

@@ -168,7 +168,9 @@ class Sender(Channel, Supply):
                 f"{self.name}, descriptor {run.number}, sends {missing.size} words of {what}, the first at {first:#x}"
                 + ("" if origin is None else f": {origin}")
             )
-            error.sent = (memory, first) if origin is None else None
+            begin = 4 * run.window.base
+            end = begin + 4 * (run.descriptor.pattern.reach + 1)
+            error.sent = (memory, first, begin, end) if origin is None else None
             raise error
 
     def ends_packet(self) -> bool:

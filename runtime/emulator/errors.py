@@ -39,10 +39,11 @@ class EmulationError(BackendError):
 class UndefinedData(EmulationError):
     """Strict: bits that were never defined decide something, or leave memory.
 
-    sent: memory and first byte offset, where a channel sends what nothing has written.
+    sent: where a channel sends what nothing has written, the memory, the first byte of that, and the first and the end
+    of the channel's buffer.
     """
 
-    sent: tuple[DataMemory, int] | None = None
+    sent: tuple[DataMemory, int, int, int] | None = None
 
 
 class Deadlock(EmulationError):

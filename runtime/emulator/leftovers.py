@@ -14,6 +14,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.dma_send import Sender
 from npuc.runtime.emulator.lock_providers import endless
+from npuc.runtime.emulator.wait_graph import Account
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -61,14 +62,15 @@ def explained(array: Array, left: Sequence[Leftover]) -> list[Leftover]:
 
 
 def gains(array: Array) -> Iterator[str]:
-    """Memory tiles and cores that have sent more words than they took, which is right where they send some twice."""
-    for tile in array.tiles.values():
-        taken, sent = (
-            sum(channel.words for channel in tile.channels.values() if channel.direction == direction)
-            for direction in ("s2mm", "mm2s")
-        )
-        if tile.kind != "shim" and 0 < taken < sent:
-            yield f"{tile.name} has taken {taken} words and sent {sent}"
+    """Tiles that have sent more words than they took, right where they send some twice, and the words of the host."""
+    moved = [((c.tile.column, c.tile.row), c.direction, c.words) for c in array.channels()]
+    account = Account(moved)
+    yield from dict.fromkeys(line for place in array.tiles if (line := account.line(place, less=False)))
+    shims = [channel for channel in array.channels() if channel.tile.kind == "shim" and channel.words]
+    yield ", ".join(
+        f"{channel.name} has {'sent' if channel.direction == 'mm2s' else 'taken'} {channel.words} words"
+        for channel in shims
+    )
 
 
 def _run_both_ways(array: Array) -> Iterator[Leftover]:

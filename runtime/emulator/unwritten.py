@@ -11,6 +11,7 @@ from npuc.runtime.emulator.diagnosis import reason
 from npuc.runtime.emulator.dma_receive import Receiver
 from npuc.runtime.emulator.errors import EmulationError, UndefinedData
 from npuc.runtime.emulator.lock_providers import descriptors_to_come
+from npuc.runtime.emulator.stream_walk import elsewhere
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -19,55 +20,72 @@ if TYPE_CHECKING:
 
 
 def name_writers(error: UndefinedData, array: Array, controller: Controller) -> None:
-    """Adds to the error's line the descriptors that cover the place and that no channel has come to."""
+    """Adds to the error's line the descriptors that cover the place and that no channel has come to.
+
+    Where there are none, what of the buffer was written, and by whom.
+    """
     if error.sent is None:
         return
-    memory, offset = error.sent
+    memory, offset, begin, end = error.sent
     owner = next(each for each in array.tiles.values() if each.memory is memory)
-    for tile, number in _never_run(array, owner, offset):
+    covering = list(_covering(array, owner, offset, offset + 1))
+    unused = [(tile, number) for tile, number in covering if _unused(tile, number)]
+    for tile, number in unused:
         error.message += f"; descriptor {number} of {tile.name} covers it, and no channel has run that"
-        for receiver in tile.channels.values():
-            if not isinstance(receiver, Receiver):
-                continue
+        for receiver in _receivers(tile):
             ran = sorted(n for n, keys in tile.ran_by.items() if (receiver.direction, receiver.number) in keys)
             if ran:
                 error.message += f" ({receiver.name} has run descriptor {' and '.join(map(str, ran))})"
             if receiver.out_of_order:
-                error.message += "".join(_packets_that_name(array, controller, receiver, number))
+                error.message += "".join(_packets(array, controller, receiver, number))
+    if not unused:
+        for tile, number in _covering(array, owner, begin, end):
+            for receiver in _receivers(tile):
+                if (receiver.direction, receiver.number) in tile.ran_by.get(number, ()):
+                    error.message += f"; {receiver.name} has run descriptor {number} on its buffer"
 
 
-def _never_run(array: Array, owner: Tile, offset: int) -> Iterator[tuple[Tile, int]]:
-    """Valid descriptors, of memory tiles beside it too, whose buffer holds the byte and that nothing runs."""
+def _receivers(tile: Tile) -> list[Receiver]:
+    return [channel for channel in tile.channels.values() if isinstance(channel, Receiver)]
+
+
+def _covering(array: Array, owner: Tile, first: int, end: int) -> Iterator[tuple[Tile, int]]:
+    """Valid descriptors, of memory tiles beside it too, whose buffer holds one of the bytes."""
     for step in (0, -1, 1) if owner.kind == "memtile" else (0,):
         tile = array.tiles.get((owner.column + step, owner.row))
-        if tile is not None:
-            window = geometry.MEMTILE_VIEW_OWN - step * geometry.MEMTILE_MEMORY_SIZE if owner.kind == "memtile" else 0
-            yield from ((tile, number) for number in _unused(tile, window + offset))
-
-
-def _unused(tile: Tile, place: int) -> Iterator[int]:
-    """Valid descriptors of a tile that nothing runs and that hold a byte, by its address as they count."""
-    to_come = {number for channel in tile.channels.values() for number in descriptors_to_come(channel)}
-    for number, words in enumerate(tile.descriptors):
-        if number in tile.ran_by or number in to_come or not geometry.unpack_bd(tile.kind, words)["valid"]:
+        if tile is None:
             continue
-        try:
-            descriptor, _ = interpret(tile.kind, words, "")
-        except EmulationError:
-            continue
-        if 4 * descriptor.base <= place < 4 * (descriptor.base + descriptor.pattern.reach + 1):
-            yield number
+        window = geometry.MEMTILE_VIEW_OWN - step * geometry.MEMTILE_MEMORY_SIZE if owner.kind == "memtile" else 0
+        for number, words in enumerate(tile.descriptors):
+            if not geometry.unpack_bd(tile.kind, words)["valid"]:
+                continue
+            try:
+                descriptor, _ = interpret(tile.kind, words, "")
+            except EmulationError:
+                continue
+            begin = 4 * descriptor.base - window
+            if begin < end and first < begin + 4 * (descriptor.pattern.reach + 1):
+                yield tile, number
 
 
-def _packets_that_name(array: Array, controller: Controller, receiver: Receiver, number: int) -> Iterator[str]:
-    """The senders whose packets would have run a descriptor out of order, and why they have not sent."""
-    names = array.sources_of(receiver.inlet)
+def _unused(tile: Tile, number: int) -> bool:
+    """Whether no channel has run a descriptor or comes to it."""
+    return number not in tile.ran_by and not any(number in descriptors_to_come(c) for c in tile.channels.values())
+
+
+def _packets(array: Array, controller: Controller, receiver: Receiver, number: int) -> Iterator[str]:
+    """What packets name instead, or why those that name the descriptor do not come."""
+    sources = array.sources_of(receiver.inlet)
     for channel in array.channels():
-        if channel.name not in names:
+        named = [
+            fields["out_of_order_id"]
+            for each in descriptors_to_come(channel)
+            if (fields := geometry.unpack_bd(channel.tile.kind, channel.tile.descriptors[each])).get("enable_packet")
+        ]
+        if channel.name not in sources:
+            if number in named:
+                yield "".join(f"; {text}" for text in elsewhere(array, [channel.name]))
             continue
-        for each in descriptors_to_come(channel):
-            fields = geometry.unpack_bd(channel.tile.kind, channel.tile.descriptors[each])
-            if fields["enable_packet"] and fields["out_of_order_id"] == number:
-                why = reason(array, controller, channel.name)
-                yield f"; packets of {channel.name} name it" + (f": {why[0]}" if why else "")
-                break
+        names = ", ".join(map(str, dict.fromkeys(named)))
+        why = reason(array, controller, channel.name) if number in named else None
+        yield f"; packets of {channel.name} name descriptor {names}" + (f": {why[0]}" if why else "")

@@ -7,7 +7,7 @@ the controller to where they end, the root cause, or close, a circular wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from typing import Any
@@ -157,11 +157,22 @@ def why(units: Mapping[str, Unit], start: str) -> Cause:
     if found is None:
         return circles[0]
     cause = _at_the_half_done(units, found)
-    if cause.spent:  # what another provider waits for may be the root
-        for name in units:
-            follow(name, ())
-        circles = [circle for circle in circles if not set(circle.path) <= set(found.path)]
-    return replace(cause, beside=circles[0].root) if cause.spent and circles else cause
+    if not cause.spent:
+        return cause
+    circles.clear()
+    for name in _not_followed(units, found.path):
+        other = follow(name, ())
+        if other is not None and other.path[-1] not in found.path:
+            return replace(cause, beside=_at_the_half_done(units, other).root)
+        if other is not None and (rooted := _at_the_half_done(units, other)).root != other.root:
+            return replace(cause, beside=rooted.root)
+    return replace(cause, beside=circles[0].root) if circles else cause
+
+
+def _not_followed(units: Mapping[str, Unit], path: tuple[str, ...]) -> list[str]:
+    """Other providers of what the units of a path wait for, any of which may be the root."""
+    names = [name for step in path for resource in units[step].waits for name in resource.providers]
+    return [name for name in dict.fromkeys(names) if name not in path]
 
 
 def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
@@ -184,8 +195,7 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
         if _takes_words(unit):
             cores = list(takewhile(_takes_words, (units[name] for name in reversed(cause.path[: place + 1]))))
             lines = [each.line for each in reversed(cores)] + [last.line]
-            behind = (units[name] for name in cause.path[: place + 1 - len(cores)])
-            lines += [each.line for each in behind if each.state.get("direction") == "s2mm"][:1]
+            lines += _first_receiver(units, cause.path[: place + 1 - len(cores)])
             return replace(cause, root="; ".join(lines), spent=spent)
         moved, length = unit.state.get("moved", 0), unit.state.get("length", 0)
         if unit.status == WAITING and unit.state.get("direction") == "s2mm" and 0 < moved < length:
@@ -201,7 +211,13 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
                 )
                 root += "".join(f"; {text}" for text in _losses(units, cause.path))
             return replace(cause, root=root, spent=spent)
-    return replace(cause, root="; ".join((cause.root, *_losses(units, cause.path))), spent=spent)
+    lines = (cause.root, *_first_receiver(units, cause.path), *_losses(units, cause.path))
+    return replace(cause, root="; ".join(lines), spent=spent)
+
+
+def _first_receiver(units: Mapping[str, Unit], path: tuple[str, ...]) -> list[str]:
+    """The line of a path's first receiver, that of the host as a rule: it may expect too much."""
+    return [units[name].line for name in path[:-1] if units[name].state.get("direction") == "s2mm"][:1]
 
 
 def _takes_words(unit: Unit) -> bool:
@@ -210,7 +226,7 @@ def _takes_words(unit: Unit) -> bool:
 
 
 def _lost_between(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], str]]:
-    """Where a sender waits for a lock of its tile's receivers: what they took and it did not send."""
+    """Where a sender waits for a lock that receivers alone release: what they took and it did not send."""
     for name in reversed(path):
         sender = units[name]
         if sender.kind != "dma" or sender.tile is None or sender.state.get("direction") != "mm2s":
@@ -223,7 +239,7 @@ def _lost_between(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[
                 unit for unit in units.values() if unit.tile == sender.tile and _given_by(unit, resource.providers)
             ]
             taken, sent = (sum(each.state["words"] for each in side) for side in (givers, takers))
-            if sent < taken and all(each.tile == sender.tile for each in givers):
+            if sent < taken:
                 who = " and ".join(each.name for each in takers)
                 what = f"{sender.line}; {who} sent {sent} of the {taken} words that "
                 yield sender.tile, what + " and ".join(each.name for each in givers) + " took"
@@ -237,14 +253,44 @@ def _losses(units: Mapping[str, Unit], path: tuple[str, ...]) -> Iterator[str]:
     """Tiles of a chain that have sent fewer words than they took, from the host on.  A core that sends none may hand on
     what it computes in memory."""
     between = dict(_lost_between(units, path))
+    account = Account(
+        (unit.tile, unit.state["direction"], unit.state["words"]) for unit in units.values() if unit.kind == "dma"
+    )
     for tile in dict.fromkeys(units[name].tile for name in reversed(path)):
-        here = [unit for unit in units.values() if unit.kind == "dma" and unit.tile == tile]
-        taken, sent = (
-            sum(unit.state["words"] for unit in here if unit.state["direction"] == direction)
-            for direction in ("s2mm", "mm2s")
-        )
         if tile in between:
             yield between[tile]
-        passes_on = tile is not None and (tile[1] == geometry.MEMTILE_ROW or tile[1] in geometry.CORE_ROWS and sent > 0)
-        if tile is not None and passes_on and sent < taken:
-            yield f"{geometry.tile_kind(tile[1])}({tile[0]},{tile[1]}) has taken {taken} words and sent {sent}"
+        if tile is not None and (lost := account.line(tile, less=True)):
+            yield lost
+
+
+class Account:
+    """Words that tiles took and sent.
+
+    A memory tile that fills the one beside it, which only sends, counts together with that.
+    """
+
+    def __init__(self, moved: Iterable[tuple[tuple[int, int] | None, str, int]]) -> None:
+        self._words: dict[tuple[int, int], list[int]] = {}
+        for tile, direction, words in moved:
+            if tile is not None and tile[1] != geometry.SHIM_ROW:
+                self._words.setdefault(tile, [0, 0])[direction == "mm2s"] += words
+
+    def line(self, tile: tuple[int, int], *, less: bool) -> str:
+        """What a tile took and sent, where it sent fewer words (less), or more; empty where it does not."""
+        tiles = self._together(tile)
+        taken, sent = (sum(self._words.get(each, (0, 0))[way] for each in tiles) for way in (0, 1))
+        passes_on = tile[1] == geometry.MEMTILE_ROW or sent > 0
+        if not taken or not (passes_on and sent < taken if less else sent > taken):
+            return ""
+        names = " and ".join(f"{geometry.tile_kind(row)}({column},{row})" for column, row in tiles)
+        return f"{names} {'have' if len(tiles) > 1 else 'has'} taken {taken} words and sent {sent}"
+
+    def _together(self, tile: tuple[int, int]) -> list[tuple[int, int]]:
+        column, row = tile
+        if row == geometry.MEMTILE_ROW:
+            mine = self._words.get(tile, (0, 0))
+            for other in ((column - 1, row), (column + 1, row)):
+                theirs = self._words.get(other, (0, 0))
+                if not any(mine[way] and theirs[way] for way in (0, 1)) and any(mine) and any(theirs):
+                    return sorted((tile, other))
+        return [tile]
