@@ -262,8 +262,8 @@ def _channel(array: Array, controller: Controller, channel: Channel, loop: str |
     if isinstance(channel, Receiver) and channel.wants_header:
         place = "at its first packet" if number is None else f"after descriptor {number}"
     elif isinstance(channel, Receiver) and channel.header is not None:
-        column, row = (channel.header >> 21 & 127) - array.first_column, channel.header >> 16 & 31
-        place += f", named by a packet of tile ({column},{row})"
+        sender = array.tiles.get(((channel.header >> 21 & 127) - array.first_column, channel.header >> 16 & 31))
+        place += f", named by a packet of {sender.name}" if sender is not None else ", named by a packet"
     if channel.waiting_lock is None and length:
         place += f", {moved} of {length} words moved"
     if loop is not None:

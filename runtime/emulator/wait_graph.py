@@ -211,7 +211,7 @@ def _at_the_half_done(units: Mapping[str, Unit], cause: Cause) -> Cause:
                 )
                 root += "".join(f"; {text}" for text in _losses(units, cause.path))
             return replace(cause, root=root, spent=spent)
-    lines = (cause.root, *_first_receiver(units, cause.path), *_losses(units, cause.path))
+    lines = [cause.root, *_first_receiver(units, cause.path), *_losses(units, cause.path)]
     return replace(cause, root="; ".join(lines), spent=spent)
 
 
