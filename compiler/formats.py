@@ -49,4 +49,4 @@ def detect(data: bytes) -> str:
 
 def title(kind: str) -> str:
     """A format as messages name it."""
-    return TITLES.get(kind, f"a {kind.upper()}")
+    return TITLES.get(kind, f"{'an' if kind[0] in 'xen' else 'a'} {kind.upper()}")

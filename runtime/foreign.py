@@ -20,6 +20,8 @@ from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.emit import cdo, control_code, legacy_sequence, pdi, txn
 from npuc.compiler.emit.layout import pack_words
 from npuc.compiler.emit.xclbin import KernelEntry, Xclbin, read_xclbin
+from npuc.compiler.formats import detect, title
+from npuc.compiler.git_lfs import refuse_pointer
 from npuc.compiler.target.generations import BY_TXN_CODE, COLUMNS, NPU1, NPU2
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.backends import BackendSettings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from npuc.runtime.statistics import RunReport
 
 LAST_BUFFER = 99  # names have two digits; drivers take 7 buffers
+_PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,11 @@ def read_sequence(data: bytes, entry: KernelEntry | None = None) -> RuntimeSeque
     """
     functional = entry.description.functional if entry is not None and entry.description is not None else None
     name = entry.name if entry is not None else ""
+    _refuse_other_files(data)
     if control_code.is_control_code(data):
         stream: txn.Txn | None = control_code.read_control_code(data)
     else:
-        text = legacy_sequence.is_text(data)
+        text = not data.translate(None, _PRINTABLE)
         binary = pack_words(legacy_sequence.words_of_text(data)) if text else data
         stream = txn.read_txn(binary) if txn.is_txn(binary) else None
     if stream is not None:
@@ -140,6 +144,19 @@ def read_sequence(data: bytes, entry: KernelEntry | None = None) -> RuntimeSeque
     if functional == 0:
         raise InputError(f"the older form; kernel {name} takes TXN (functional 0)")
     return RuntimeSequence(operations)
+
+
+def _refuse_other_files(data: bytes) -> None:
+    """InputError for what holds no sequence, by its format; the binary of the older form has none."""
+    refuse_pointer(data)
+    if not data.strip():
+        raise InputError("is empty")
+    try:
+        kind = detect(data)
+    except InputError:
+        return
+    if kind not in ("txn", "sequence", "control-code"):
+        raise InputError(f"{title(kind)} is no runtime sequence")
 
 
 def _about_header(stream: txn.Txn) -> tuple[str, ...]:

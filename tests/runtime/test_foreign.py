@@ -227,3 +227,21 @@ def test_writes_of_the_downsizer_bypass_are_ignored_with_a_note(npuc, files):
         "has\n"
     )
     assert np.array_equal(np.load(files / "y.npy").view(np.uint32), np.load(files / "x.npy") + 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"00000000\n06000100 x\n", "line 2: '06000100 x' is no 32-bit word in hexadecimal"),
+        (b"module @kernel {}\n", "line 1: 'module @kernel {}' is no 32-bit word"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 4\n", "Git LFS"),
+        (Design().pdi(), "a PDI is no runtime sequence"),
+        (write_xclbin(Xclbin((KernelEntry("k", "I", 1, ("in",)),), 1, Design().pdi())), "an XCLBIN is no runtime"),
+    ],
+)
+def test_a_file_that_is_no_sequence_is_named_as_what_it_is(npuc, files, data, told):
+    (files / "s").write_bytes(data)
+    code, out, err = npuc("k.xclbin", "--insts", "s", *GIVEN)
+    assert (code, out, err.count("\n")) == (3, "", 1) and told in err and "s: " in err
