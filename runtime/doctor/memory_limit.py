@@ -32,7 +32,10 @@ def _privileged(system: System) -> bool:
 def raising(system: System) -> str:
     """How to raise the limit here."""
     if in_container(system):
-        return "raise memlock: start the container with --ulimit memlock=-1:-1"
+        return (
+            "raise memlock: start the container with --ulimit memlock=-1:-1; its host's limit is that of limits.d and "
+            "of LimitMEMLOCK of the service that starts it"
+        )
     known = limits(system)
     shell = "ulimit -l unlimited in this shell; for good, " if known and known[1] >= HEAP_BYTES > known[0] else ""
     return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from npuc.runtime.doctor.driver import MODULE
@@ -75,8 +75,14 @@ def _other_release(system: System) -> Finding | None:
     return warning("xrt", found, remedy, [VERSION, f"{MODULE}/version"])
 
 
-def _blocking(finding: str, remedy: str, evidence: Iterator[str] | list[str] | tuple[str, ...] = ()) -> Finding:
+def _blocking(finding: str, remedy: str, evidence: Sequence[str] = ()) -> Finding:
+    """Of XRT's own making, which npuc can do without."""
     return blocking("xrt", finding, f"{remedy} {OPTIONAL}", evidence, blocks=("xrt",))
+
+
+def _of_the_device(finding: str, remedy: str, evidence: Sequence[str] = ()) -> Finding:
+    """What stops other ways to the device too."""
+    return blocking("xrt", finding, remedy, evidence, blocks=("xrt",))
 
 
 def _install() -> str:
@@ -127,21 +133,25 @@ def _raised(system: System, doing: str, error: str) -> Finding:
     """What an exception of XRT's says."""
     found = f"pyxrt failed {doing}: {error}"
     if "67108864" in error or "err=-11" in error or "Resource temporarily" in error:
-        return _blocking(found, raising(system), [error])
+        return _of_the_device(found, raising(system), [error])
     if re.search(r"err=-?13\b|Permission denied", error):
-        return _blocking(
-            found, "join the group of the device: sudo usermod -aG render $USER, then log in again", [error]
-        )
+        remedy = "join the group of the device: sudo usermod -aG render $USER, then log in again"
+        return _of_the_device(found, remedy, [error])
     if re.search(r"err=-?95\b|not supported", error):
         if re.search(r"GET_INFO|GET_ARRAY", error):
             remedy = "XRT is newer than the driver: install the driver of its release (plug-in package), or older XRT"
         else:
-            remedy = f"{TRANSLATE} (amd_iommu=on); {KERNEL}"
+            return _of_the_device(found, f"{TRANSLATE} (amd_iommu=on); {KERNEL}", [error])
         return _blocking(found, remedy, [error])
+    if re.search(r"GET_INFO.*err=-?22\b", error):
+        remedy = f"the NPU did not come back from power management (kernel log): end its users, then {RELOAD}"
+        return _of_the_device(found, remedy, [error])
     if re.search(r"err=-?(19|22|28)\b|No such device|Invalid argument", error):
-        return _blocking(found, f"{TURN_ON} (amd_iommu=on); in a VM run on the host; {KERNEL}", [error])
+        return _of_the_device(found, f"{TURN_ON} (amd_iommu=on); in a VM run on the host; {KERNEL}", [error])
     if re.search(r"err=-?(5|62|110)\b|Timer expired|Input/output|timed out", error):
-        return _blocking(found, f"the firmware hangs: see the kernel log; {RELOAD}; else power off and on", [error])
+        return _of_the_device(
+            found, f"the firmware hangs: see the kernel log; {RELOAD}; else power off and on", [error]
+        )
     return _blocking(
         found, f"see the kernel log for its cause; {RELOAD}; install XRT and its plug-in of one release", [error]
     )
@@ -152,7 +162,7 @@ def _no_device(system: System) -> Finding:
     if any(node.error is None for node in nodes(system)):
         remedy = "install XRT's XDNA plug-in (xrt_plugin-amdxdna) of XRT's release; raise memlock if it is there"
         return _blocking("XRT finds no device, though the driver has one", remedy, there)
-    return _blocking(
+    return _of_the_device(
         "XRT finds no device",
         "the driver has none: look for amdxdna in the kernel log; match firmware and driver; reboot",
         there,
@@ -168,7 +178,7 @@ def _devices(system: System, told: Mapping[str, Any]) -> Finding:
         )
     if errors:
         return _raised(system, "opening the device", errors[0])
-    return _blocking(
+    return _of_the_device(
         f"pyxrt has {', '.join(names)}, not npu1",
         f"npuc makes code for npu1 (Phoenix, Hawk Point) only; {EMULATE}",
         names,

@@ -420,6 +420,13 @@ SITUATIONS = (
         },
     ),
     Situation(
+        "XRT asks a device that did not come back",
+        ("xrt", "err=-22", "power management"),
+        {},
+        raises("DRM_IOCTL_AMDXDNA_GET_INFO IOCTL failed (err=-22): Invalid argument"),
+        blocks=False,
+    ),
+    Situation(
         "XRT and driver of different releases",
         ("xrt", "release 2.20, the driver of 2.18", "one release"),
         {
