@@ -27,7 +27,7 @@ from npuc.runtime.emulator.device import Device, RunStatistics
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
 
 NODE = "/dev/accel/accel0"
-RUNS_KEPT = 64
+RUNS_KEPT = 16
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def log_message(level: xrt_msg_level, tag: str, text: str) -> None:
 
 
 def emulated_cycles() -> tuple[int, ...]:
-    """Array cycles of the last runs, oldest first; of at most 64."""
+    """Array cycles of the last runs, oldest first; of at most 16."""
     return tuple(statistics.cycles for statistics in getattr(_calls(), "runs", ()))
 
 
