@@ -14,7 +14,7 @@ import numpy as np
 
 from npuc.compiler.diagnostics import BackendError, InputError, UnsupportedError, UsageError
 from npuc.passes.attention.supported import check_supported
-from npuc.runtime import dlpack
+from npuc.runtime import dlpack, sharing
 from npuc.runtime.arguments import BFLOAT16, from_buffer, from_user, to_interface, to_user
 from npuc.runtime.backends import (
     HOST_BACKENDS,
@@ -98,6 +98,7 @@ class Executable:
     def close(self) -> None:
         """Give the devices back."""
         self._closed = True
+        sharing.given_back(self)
         while self._opened:
             self._opened.popitem()[1].close()
 
@@ -290,8 +291,30 @@ class Executable:
                 raise InputError(f"{self.kernel.name} has no input {name!r}", remedy=f"there is {', '.join(known)}")
 
     def _open(self, name: str) -> None:
-        if name not in self._opened:
-            self._opened[name] = open_backend(name, self.kernel, self._settings)
+        if name in NPU_BACKENDS:
+            if name not in self._opened:
+                self._opened[name] = sharing.with_room(self, lambda: self._opened_anew(name))
+            sharing.used(self)
+        elif name not in self._opened:
+            self._opened[name] = self._opened_anew(name)
+
+    def _opened_anew(self, name: str) -> HostBackend | DeviceBackend:
+        return open_backend(name, self.kernel, self._settings)
+
+    def rest(self) -> bool:
+        """Give the NPU back until the next call, if no call is under way; whether that was so."""
+        if not self._turn.acquire(blocking=False):
+            return False
+        try:
+            for name in NPU_BACKENDS:
+                backend = self._opened.get(name)
+                if isinstance(backend, QueueingBackend) and backend.idle:
+                    sharing.given_back(self)
+                    self._drop(backend)
+                    return True
+            return False
+        finally:
+            self._turn.release()
 
     def _run_on(
         self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], problem: str | None

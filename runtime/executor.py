@@ -100,6 +100,7 @@ def load(
     engine: EngineName | None = None,
     clock: float | None = None,
     short_runs: bool = False,
+    time_limit: float | None = None,
 ) -> Executable:
     """Open an .xclbin, .npua or .mlir file (the last is compiled first), its bytes, a Kernel, or a description.
 
@@ -112,9 +113,12 @@ def load(
     dims: the sizes that the source leaves open, by name (B, S, Skv). machine, clock (GHz, the machine's own for None),
     short_runs (assume a cost of short runs in DDR), max_cycles, strict, trace (record a timeline,
     `Executable.trace`) and engine (npuc.runtime.emulator.engines) are the emulator's.
+    time_limit: seconds that a call may take on the NPU (30 for None); beyond them it counts as failed.
     Raises InputError, UsageError, BackendError.
     """
-    settings = BackendSettings(machine, max_cycles, strict, trace, engine, clock, short_runs)
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"a time limit of {time_limit:g} seconds", remedy="give more than 0, or None")
+    settings = BackendSettings(machine, max_cycles, strict, trace, engine, clock, short_runs, time_limit)
     return open_kernel(source, backend, fallback, kernel, dims or {}, settings)
 
 

@@ -31,9 +31,12 @@ MACHINES: tuple[str, ...] = get_args(MachineName)
 
 @dataclass(frozen=True)
 class BackendSettings:
-    """Concern the emulator only. max_cycles None: no limit. trace: record a timeline. engine: one of
-    npuc.runtime.emulator.engines, or None for the default. clock: of the array in GHz, None for the machine's own.
-    short_runs: assume a cost of short runs in DDR (npuc.runtime.emulator.timing)."""
+    """Concern the emulator only, but for time_limit: seconds that a call may take on the NPU.
+
+    max_cycles None: no limit. trace: record a timeline. engine: one of npuc.runtime.emulator.engines, or None for the
+    default. clock: of the array in GHz, None for the machine's own. short_runs: assume a cost of short runs in DDR
+    (npuc.runtime.emulator.timing).
+    """
 
     machine: str = "phoenix"
     max_cycles: int | None = None
@@ -42,6 +45,7 @@ class BackendSettings:
     engine: str | None = None
     clock: float | None = None
     short_runs: bool = False
+    time_limit: float | None = None
 
 
 class Backend(Protocol):
@@ -79,7 +83,10 @@ class DeviceBackend(Backend, Protocol):
 
 @runtime_checkable
 class QueueingBackend(DeviceBackend, Protocol):
-    """A device that takes calls ahead."""
+    """A device that takes calls ahead. idle: none is under way."""
+
+    @property
+    def idle(self) -> bool: ...
 
     def submit(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> Pending:
         """Begin the call; its end fills the buffers. Raises BackendError."""
@@ -94,11 +101,11 @@ def open_backend(name: str, kernel: DescribedKernel, settings: BackendSettings) 
     if name == "xrt":
         from npuc.runtime.backends.xrt import XrtBackend
 
-        return XrtBackend(_with_code(name, kernel))
+        return XrtBackend(_with_code(name, kernel), settings)
     if name == "amdxdna":
         from npuc.runtime.backends.amdxdna import AmdxdnaBackend
 
-        return AmdxdnaBackend(_with_code(name, kernel))
+        return AmdxdnaBackend(_with_code(name, kernel), settings)
     if name == "emulator":
         if settings.machine not in MACHINES:
             raise UsageError(f"machine {settings.machine!r} is unknown", remedy=f"one of {', '.join(MACHINES)}")

@@ -6,11 +6,13 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import read_txn
 from npuc.passes.attention.sequence import length_warnings
+from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.pending import Pending, Places
 from npuc.runtime.backends.rows import padded
 from npuc.runtime.devices import abi, commands, system_calls
@@ -133,15 +135,21 @@ class AmdxdnaBackend:
 
     name = "amdxdna"
 
-    def __init__(self, kernel: KernelFile) -> None:
+    def __init__(self, kernel: KernelFile, settings: BackendSettings | None = None) -> None:
         with contextlib.ExitStack() as undo:
-            self._client = open_any(system_calls.present())
-            undo.callback(clients.give_back, self._client)
-            self._places = Places(lambda: _Buffers(self._client))
+            client = self._client = open_any(system_calls.present())
+            undo.callback(clients.give_back, client)
+            self._places = Places(lambda: _Buffers(client))
             undo.callback(self._places.close)
             self._context = Context(self._client, kernel.columns, [ArrayImage(kernel.pdi)])
             undo.callback(self._context.close)  # first of all: nothing runs any more
-            self._release: contextlib.ExitStack | None = undo.pop_all()
+            # An emulated device takes as long as it takes.
+            usual = None if client.emulated else TIMEOUT_SECONDS
+            limit = None if settings is None else settings.time_limit
+            self._seconds = usual if limit is None else limit
+            # Also where nobody closes it, once nobody has it.
+            self._release = weakref.finalize(self, _release, undo.pop_all(), client)
+            self._release.atexit = False
 
     def submit(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> Pending:
         """Begin a call; its inputs are written while the one before it may still run."""
@@ -158,7 +166,7 @@ class AmdxdnaBackend:
 
         def complete() -> RunReport:
             self._require_open()
-            state = place.command.finish(self._context, number, TIMEOUT_SECONDS)
+            state = place.command.finish(self._context, number, self._seconds)
             if state != commands.COMPLETED:
                 health = place.command.health
                 at = standing(read_txn(sequence).operations, health.operation) if health is not None else ""
@@ -172,18 +180,23 @@ class AmdxdnaBackend:
             return RunReport(self.name, self._client.emulated, seconds=seconds, warnings=warnings)
 
         def wait() -> None:
-            self._context.wait(number, TIMEOUT_SECONDS)
+            self._context.wait(number, self._seconds)
 
         pending = Pending(kernel, wide, buffers, wait, complete, lambda: self._ended(place.command))
         self._places.hold(place_number, pending)
         return pending
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way."""
+        return self._places.idle
+
     def _require_open(self) -> None:
-        if self._release is None:
+        if not self._release.alive:
             raise BackendError("the kernel was closed")
 
     def _ended(self, command: Command) -> bool:
-        return self._release is None or command.state != commands.NEW
+        return not self._release.alive or command.state != commands.NEW
 
     def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; seconds are wall time from submission to completion."""
@@ -191,6 +204,10 @@ class AmdxdnaBackend:
 
     def close(self) -> None:
         """Release context, buffers, commands and device, in that order."""
-        release, self._release = self._release, None
-        if release is not None:
-            release.close()
+        self._release()
+
+
+def _release(held: contextlib.ExitStack, client: Client) -> None:
+    """After a fork what is open is the parent's still: the child gives nothing back."""
+    if client.process == os.getpid():
+        held.close()

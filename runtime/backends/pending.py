@@ -101,6 +101,11 @@ class Places(Generic[P]):
             self._held.pop(free).finish()
         return free, self._places[free]
 
+    @property
+    def idle(self) -> bool:
+        """Whether no call is in any of them."""
+        return all(pending.finished for pending in self._held.values())
+
     def hold(self, number: int, pending: Pending) -> None:
         """A call has begun there."""
         self._held[number] = pending

@@ -10,6 +10,7 @@ from typing import Any
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.passes.attention.sequence import length_warnings
+from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.pending import Pending, Places
 from npuc.runtime.backends.rows import padded
 from npuc.runtime.backends.xrt_failures import bad_end, failures, state_name
@@ -21,7 +22,7 @@ from npuc.runtime.statistics import RunReport
 OPCODE_RUN_SEQUENCE = 3
 INSTRUCTION_ARGUMENT = 1
 FIRST_BUFFER_ARGUMENT = 3
-TIMEOUT_MILLISECONDS = 30_000
+TIMEOUT_MILLISECONDS, NO_TIMEOUT = 30_000, 0
 # The driver reports RyzenAI-npu1 (facts/platform/xrt_python.md).
 DEVICE_NAMES = ("npu1", "Phoenix")
 UNDER_WAY = ("NEW", "QUEUED", "RUNNING", "SUBMITTED")  # states of a run that has not ended
@@ -123,7 +124,7 @@ class XrtBackend:
 
     name = "xrt"
 
-    def __init__(self, kernel: KernelFile) -> None:
+    def __init__(self, kernel: KernelFile, settings: BackendSettings | None = None) -> None:
         if kernel.xclbin is None or kernel.entry is None:
             raise BackendError("XRT loads xclbin files only", remedy="give the .xclbin instead of the .npua")
         try:
@@ -132,6 +133,9 @@ class XrtBackend:
         except BackendError as error:
             raise type(error)(f"no NPU: {error.message}", remedy=error.remedy or "use --backend emulator") from error
         self.emulated = bool(getattr(self._pyxrt, "npuc_emulated", False))  # npuc.pyxrt in XRT's place
+        limit = None if settings is None else settings.time_limit
+        usual = NO_TIMEOUT if self.emulated else TIMEOUT_MILLISECONDS  # an emulated device takes as long as it takes
+        self._milliseconds = usual if limit is None else max(1, round(limit * 1e3))
         self._context: Any = None
         self._kernel: Any = None
         try:
@@ -181,11 +185,16 @@ class XrtBackend:
 
         def wait() -> None:
             with failures("running the kernel"):
-                run.wait(TIMEOUT_MILLISECONDS)
+                run.wait(self._milliseconds)
 
         pending = Pending(kernel, wide, buffers, wait, complete, lambda: _ended(run))
         self._places.hold(number, pending)
         return pending
+
+    @property
+    def idle(self) -> bool:
+        """Whether no call is under way."""
+        return self._places.idle
 
     def _require_open(self) -> None:
         if self._kernel is None:
@@ -196,11 +205,11 @@ class XrtBackend:
         return self.submit(buffers, kernel).finish()
 
     def _await(self, run: Any, sequence: bytes) -> None:
-        state = run.wait(TIMEOUT_MILLISECONDS)
+        state = run.wait(self._milliseconds)
         if state == self._pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED:
             return
         if state_name(state) == "TIMEOUT" and not _ended(run):
-            raise no_answer(TIMEOUT_MILLISECONDS / 1e3)  # our time was over, the run's own state says so
+            raise no_answer(self._milliseconds / 1e3)  # our time was over, the run's own state says so
         raise bad_end(run, state, sequence)
 
     def close(self) -> None:

@@ -333,9 +333,10 @@ class Command:
         """Of the context, after a failure."""
         return commands.health_of(self._memory.view)
 
-    def finish(self, context: Context, number: int, seconds: float) -> int:
+    def finish(self, context: Context, number: int, seconds: float | None) -> int:
         """The state that the command ended in. Raises BackendError where it has not ended within the time."""
         if not context.wait(number, seconds):
+            assert seconds is not None
             raise no_answer(seconds)
         return self.state
 

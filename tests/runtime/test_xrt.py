@@ -19,7 +19,7 @@ import npuc.pyxrt
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Sync, read_txn
 from npuc.runtime.arguments import draw, to_device
-from npuc.runtime.backends import xrt as backend_module
+from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.xrt import XrtBackend, unavailable_reason
 from npuc.runtime.devices import commands, system_calls
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
@@ -85,11 +85,11 @@ def output(kernel: bytes, arrays: dict[str, np.ndarray], backend: str) -> tuple[
     return out.tobytes(), call.report
 
 
-def run_once(kernel: bytes, arrays: dict[str, np.ndarray]) -> bytes:
+def run_once(kernel: bytes, arrays: dict[str, np.ndarray], time_limit: float | None = None) -> bytes:
     """By the backend alone: nothing is tried twice."""
     read = read_kernel(kernel)
     buffers, held = hold(read, {a.name: to_device(a, arrays[a.name]) for a in read.inputs})
-    backend = XrtBackend(held)
+    backend = XrtBackend(held, BackendSettings(time_limit=time_limit))
     try:
         backend.run(buffers, held)
         return bytes(buffers[-1])
@@ -160,11 +160,10 @@ def test_the_health_of_wait2_becomes_our_operation(kernel, arrays, xrt, device):
         run_once(kernel, arrays)
 
 
-def test_a_run_that_does_not_end_is_told_from_one_that_the_watchdog_ended(kernel, arrays, xrt, device, monkeypatch):
-    monkeypatch.setattr(backend_module, "TIMEOUT_MILLISECONDS", 5)
+def test_a_run_that_does_not_end_is_told_from_one_that_the_watchdog_ended(kernel, arrays, xrt, device):
     device.faults.hang()
     with pytest.raises(DeviceFailure, match="has not ended the run within 0.005 s"):
-        run_once(kernel, arrays)
+        run_once(kernel, arrays, time_limit=0.005)
 
 
 def test_versions_without_wait2_and_state_are_served(kernel, arrays, xrt, device, monkeypatch):
