@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.apart": {"compiler.interrupts"},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},
-    "runtime.doctor": {ERRORS, "compiler.files", "compiler.plain_text"},
+    "runtime.doctor": {ERRORS, "compiler.files", "compiler.plain_text", "runtime.devices"},
     "runtime.frameworks": {
         ERRORS, "runtime.check", "runtime.choices", "runtime.dlpack", "runtime.executor", "runtime.notices",
         "runtime.on_demand", "runtime.statistics",

@@ -36,9 +36,12 @@ def look(system: System) -> Iterator[Finding]:
         seen = [f"{node.path} is {owner(system, node)}'s" for node in others]
         yield blocking("device", f"no {PATTERN} of amdxdna", _no_node(system), seen)
         return
-    best = min(ours, key=lambda node: (node.tried and node.error is not None, node.path))
+    best = min(ours, key=lambda node: (node.tried and node.error is not None, node.refused is not None, node.path))
     if not best.tried:
         yield good("device", f"{best.path} is there (it was not opened)")
+    elif best.error is None and best.refused is not None:
+        remedy = best.remedy or "see the kernel log: sudo dmesg | grep amdxdna"
+        yield blocking("device", f"{best.path} opens, but serves no client: {best.refused}", remedy)
     elif best.error is None:
         told = ", ".join(
             f"{name} {best.answers[name]}" for name in ("firmware", "aie", "columns") if name in best.answers

@@ -33,7 +33,20 @@ def opened(path: str) -> Node:
         answers = _answers(descriptor) if driver == "amdxdna" else {}
     finally:
         os.close(descriptor)
-    return Node(path, mode, gid, tried=True, driver=driver, version=version, answers=answers)
+    told, remedy = refused(path) if driver == "amdxdna" else (None, None)
+    return Node(path, mode, gid, True, None, driver, version, answers, told, remedy)
+
+
+def refused(path: str) -> tuple[str | None, str | None]:
+    """Why the node does not serve a client, with the remedy: version, metadata and the locked heap are tried."""
+    from npuc.compiler.diagnostics import BackendError
+    from npuc.runtime.devices import client, system_calls
+
+    try:
+        client.Client(system_calls.present(), path).close()
+    except BackendError as error:
+        return error.message, error.remedy
+    return None, None
 
 
 def _name(error: OSError) -> str:

@@ -36,7 +36,8 @@ class Node:
     """A device node. gid, mode: of the file, None where they are not known.
 
     tried: whether it was opened. error: name of the errno of opening it. driver, version: the DRM driver's. answers:
-    what the driver said of the device (opening.py).
+    what the driver said of the device (opening.py). refused, remedy: why the node does not serve a client of npuc's
+    (its heap included), and what helps.
     """
 
     path: str
@@ -47,6 +48,8 @@ class Node:
     driver: str | None = None
     version: str | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
+    refused: str | None = None
+    remedy: str | None = None
 
 
 @dataclass(frozen=True)

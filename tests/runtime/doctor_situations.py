@@ -420,11 +420,20 @@ SITUATIONS = (
         },
     ),
     Situation(
-        "XRT asks a device that did not come back",
+        "a device that did not come back",
         ("xrt", "err=-22", "power management"),
         {},
-        raises("DRM_IOCTL_AMDXDNA_GET_INFO IOCTL failed (err=-22): Invalid argument"),
-        blocks=False,
+        {
+            **raises("DRM_IOCTL_AMDXDNA_GET_INFO IOCTL failed (err=-22): Invalid argument"),
+            "nodes": {
+                NODE: {
+                    "driver": "amdxdna",
+                    "version": "0.6.0",
+                    "refused": f"{NODE}: GET_INFO failed with EINVAL (Invalid argument)",
+                    "answers": {"errors": {"array": "EINVAL"}},
+                }
+            },
+        },
     ),
     Situation(
         "XRT and driver of different releases",

@@ -17,6 +17,9 @@ import pytest
 from doctor_situations import HEALTHY, INDEX, SITUATIONS, Situation, merged, write
 
 from npuc.compiler.diagnostics import InputError
+from npuc.runtime.devices import system_calls
+from npuc.runtime.devices.software import SoftwareDevice, Taken
+from npuc.runtime.doctor import opening
 from npuc.runtime.doctor.capture import redacted, write_tree
 from npuc.runtime.doctor.captured import tree
 from npuc.runtime.doctor.diagnose import Diagnosis, diagnose
@@ -73,9 +76,13 @@ def test_findings_of_random_combinations_are_those_of_each(tmp_path: Path, seed:
     """What concerns XRT or memory alone is told beside whatever else is wrong."""
     rng = random.Random(seed)
     apart = [
-        one for one in SITUATIONS
-        if one.finding[0] in ("xrt", "memlock") and "plug-in" not in one.name and "releases" not in one.name
-    ]  # fmt: skip
+        one
+        for one in SITUATIONS
+        if one.finding[0] in ("xrt", "memlock")
+        and set(one.index) <= {"pyxrt"}
+        and one.name != "XRT without its plug-in"
+        if not any(path.startswith("/sys") for path in one.files)
+    ]
     for number in range(25):
         one, other = rng.choice(SITUATIONS), rng.choice(apart)
         if set(one.files) & set(other.files) or one.finding[0] == other.finding[0]:
@@ -273,6 +280,26 @@ def test_what_xrt_says_is_understood(fake: str, remedy: str, facts_dir: Path) ->
     (told,) = [finding for finding in found.findings if finding.name == "xrt"]
     assert told.ok == (remedy == "") and remedy in (told.remedy or "")
     assert found.ways["xrt"] == told.ok
+
+
+def test_a_node_is_tried_as_a_client_would_use_it(tmp_path: Path) -> None:
+    """On the software device: well, without memory to lock, and of another generation's width."""
+    for device, words in (
+        (SoftwareDevice(), None),
+        (SoftwareDevice(locked_limit=8 << 20), "mmap"),
+        (SoftwareDevice(columns=8), "8 columns"),
+    ):
+        with system_calls.replaced(device):
+            told, remedy = opening.refused(device.node)
+        assert device.taken == Taken()
+        if words is None:
+            assert told is None
+            continue
+        assert told is not None and words in told and remedy
+        index = {**INDEX, "nodes": {situations.NODE: {"driver": "amdxdna", "refused": told, "remedy": remedy}}}
+        found = of(write(tmp_path / words.replace(" ", ""), HEALTHY, index))
+        (blocked,) = [finding for finding in found.findings if not finding.ok]
+        assert blocked.name == "device" and words in blocked.finding and blocked.remedy == remedy
 
 
 def test_a_probe_that_dies_is_a_finding() -> None:
