@@ -18,21 +18,23 @@ MACS_PER_CYCLE = 128  # bf16 vmac.f on one core
 BLOCK_FIXED = 95  # lock hand-over, ramps of the loops
 BLOCK_RAMPS = 30  # more for each of the two loops, scores' and values', whose ramps do not overlap
 BLOCK_MAC = 1.125  # bundles for one of MACs
+BLOCK_OF_OUTPUT = 32  # keys whose MACs take as long as the loads and stores of O beside them
 BLOCK_VECTOR = 26.0  # 32 scores beyond their MACs: softmax, and what of it does not hide
 ACCURATE = 23.7  # more for them by the recipe, whose probabilities have two parts
 ACCURATE_FIXED = 250  # and for the second walk over V beside its MACs
-SOFTCAP = 47.0  # where they are capped
+SOFTCAP, SOFTCAP_FIXED = 44.0, 130.0  # where they are capped, and the ramps of its loops
 MASK, MASK_PART = 7.0, 8.4  # with a mask, and each of its parts
-MASK_CAPPED = 22.0  # and more where they are capped
-PARTIAL_BLOCK = 16.3  # and in a block that limits hide in part
+PARTIAL_BLOCK = 22.5  # and in a block that limits hide in part
 PARTIAL_WALKED = 14.5  # where a mask has them walked over in any case
-PARTIAL_CAPPED = 60.0  # and more where they are capped besides, once more
 HIDDEN_BLOCK = 90  # a block that no row sees
+MOVE_ROW = 61.0  # a query where references move: in the first blocks of an item, until all its rows see a key
+MOVE_AGAIN = 1.5, 0.25  # and more where O holds something already: a query, each of its outputs
+REMADE_ROW, REMADE_OUTPUT = 34.0, 0.25  # and where scores are made anew, with a mask
+REMADE_CAPPED = 287.0  # and 32 of them capped
 ITEM_FIXED = 212
-ITEM_ROW = 70.8  # a query of an item, beside its blocks: Q turned, sums divided, first references
+ITEM_ROW = 10.8  # a query of an item, beside its blocks: Q turned, sums divided
 ITEM_OUTPUT = 0.541  # and each of its outputs
-ITEM_COLUMN = 0.8  # and each element of Q where it comes in blocks of its columns, along with a mask
-ITEM_BEFORE = 0.5  # of that before the first block
+ITEM_BEFORE = 0.35  # of that before the first block
 # The same with scores of 16 bits (core/fixed_scores.py).
 FIXED_BLOCK = 185
 FIXED_RAMPS = 34  # for each pair of groups whose loops do not overlap with those of the pair before
@@ -81,21 +83,21 @@ class Tiles:
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
-    macs = 2 * tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    if tiles.fixed:
-        units = tiles.query_block * tiles.key_block / 32
-        return round(macs + units * FIXED_VECTOR + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
-    per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     accurate = tiles.recipe == "accurate"
+    units = tiles.query_block * tiles.key_block / 32  # of scores
+    macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
+    # O is loaded and stored tile by tile, which takes as long as the MACs of 32 keys; so for all fewer.
+    walk = macs * max(1.0, BLOCK_OF_OUTPUT / tiles.key_block)
+    if tiles.fixed:
+        return round(macs + walk + units * FIXED_VECTOR + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
+    per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     per_score += ACCURATE * accurate
     if tiles.mask_parts:
-        per_score += MASK + tiles.mask_parts * MASK_PART + MASK_CAPPED * tiles.capped
+        per_score += MASK + tiles.mask_parts * MASK_PART
     # As core/scores.py and core/values.py unroll them.
     apart = 2 if tiles.head_dim < 32 else 1 if tiles.capped or tiles.mask_parts else 0
-    fixed = BLOCK_FIXED + BLOCK_RAMPS * apart + ACCURATE_FIXED * accurate
-    return round(
-        BLOCK_MAC * macs * (1.5 if accurate else 1.0) + tiles.query_block * tiles.key_block / 32 * per_score + fixed
-    )
+    fixed = BLOCK_FIXED + BLOCK_RAMPS * apart + ACCURATE_FIXED * accurate + SOFTCAP_FIXED * tiles.capped
+    return round(BLOCK_MAC * (macs + walk) + walk * accurate + units * per_score + fixed)
 
 
 def stream_cycles(tiles: Tiles) -> int:
@@ -128,16 +130,24 @@ def item_cycles(tiles: Tiles) -> int:
     if tiles.fixed:
         outputs = FIXED_OUTPUT_SPLIT if tiles.split else FIXED_OUTPUT
         return round(FIXED_ITEM + tiles.query_block * (FIXED_ROW + tiles.head_dim * outputs))
-    columns = ITEM_COLUMN if tiles.mask_parts else 0.0
-    return round(ITEM_FIXED + tiles.query_block * (ITEM_ROW + tiles.head_dim * (ITEM_OUTPUT + columns)))
+    return round(ITEM_FIXED + tiles.query_block * (ITEM_ROW + tiles.head_dim * ITEM_OUTPUT))
 
 
 def partial_cycles(tiles: Tiles) -> int:
     """What a block takes longer where the core's rows see it in part."""
-    if tiles.fixed:
-        return round(FIXED_PARTIAL * tiles.query_block * tiles.key_block / 32)
-    per_score = PARTIAL_WALKED + PARTIAL_CAPPED * tiles.capped if tiles.mask_parts else PARTIAL_BLOCK
+    per_score = FIXED_PARTIAL if tiles.fixed else PARTIAL_WALKED if tiles.mask_parts else PARTIAL_BLOCK
     return round(per_score * tiles.query_block * tiles.key_block / 32)
+
+
+def moved_cycles(tiles: Tiles, again: bool = False) -> int:
+    """What a block takes longer where the core's references move; again: O holds earlier blocks."""
+    row = MOVE_ROW
+    if again:
+        row += MOVE_AGAIN[0] + tiles.head_dim * MOVE_AGAIN[1]
+    if tiles.mask_parts:
+        row += REMADE_ROW + tiles.head_dim * REMADE_OUTPUT
+        row += tiles.key_block / 32 * REMADE_CAPPED * tiles.capped
+    return round(tiles.query_block * row)
 
 
 def estimate(tiles: Tiles, work: Work) -> Estimate:
@@ -159,7 +169,8 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     alone = 2 * descriptors > NPU1.shim_descriptors or 2 * queued > NPU1.task_queue  # one item under way at a time
     limited = call.diagonal < call.query_length or tail
     masked = partial_cycles(tiles) if limited else 0
-    fixed = item_cycles(tiles) + masked + (COSTS.completion + transfer if alone else 0)
+    moved = 0 if tiles.fixed else moved_cycles(tiles)
+    fixed = item_cycles(tiles) + moved + masked + (COSTS.completion + transfer if alone else 0)
     busiest = work.count(0)
     lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
     live = sum(lengths)

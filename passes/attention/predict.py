@@ -17,6 +17,7 @@ from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention import cost
+from npuc.passes.attention.block_costs import runs
 from npuc.passes.attention.call import call_of
 from npuc.passes.attention.core.parameters import AHEAD, Word
 from npuc.passes.attention.cost import Tiles
@@ -101,9 +102,12 @@ class Group:
         self.clock, self.items = clock, list(clock.work.of_group(number))
         self.columns = range(number * width, (number + 1) * width)
         self.started = 0.0
-        self.end = self.free = 0.0  # of the last item's blocks; when its output has left the cores
+        cores = clock.tiles.rows // clock.tiles.query_block
+        self.ends = [0.0] * cores  # of the last item's blocks, core by core
+        self.free = [0.0] * cores  # when its output has left them
+        self._recent = [0.0] * BUFFERED_BLOCKS  # when all cores had let go of the buffers of the last blocks
         self.outputs: dict[int, list[float]] = {column: [] for column in self.columns}  # when items' output is out
-        self._made: float | None = None  # when the last item's output would leave if the next one's Q did not come
+        self._made: list[float] = []  # when the last item's output would leave if the next one's Q did not come
         self._steps = self._work()
 
     def follow(self) -> None:
@@ -133,65 +137,81 @@ class Group:
                     after = 0.0 if clock.ahead else loaded  # then all blocks of one channel are taken first
                     loaded = max(loaded, self._passed(lane, words // clock.block_words, after))
                 self._leaves(loaded)  # it is made as the next item's Q is taken
-                self.free -= core_words  # the last output leaves while the first block's scores are made
+                # The last output leaves while the first block's scores are made.
+                begins = [max(loaded, free - core_words, self.started) for free in self.free]
             else:
-                arrived = max(lane.take(words, 0.0) for lane, words in queries)
-                loaded = max(arrived + FORWARD, self.end) + core_words
-            begin = max(loaded, self.free, self.started) + cost.ITEM_BEFORE * cost.item_cycles(tiles)
-            yield from self._blocks(item, begin)
-            self.free = self.end + (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
+                arrived = [time for lane, words in queries for time in self._core_by_core(lane, words)]
+                begins = [
+                    max(max(time + FORWARD, end) + core_words, free, self.started)
+                    for time, end, free in zip(arrived, self.ends, self.free, strict=True)
+                ]
+            yield from self._blocks(item, [begin + cost.ITEM_BEFORE * cost.item_cycles(tiles) for begin in begins])
+            rest = (1 - cost.ITEM_BEFORE) * cost.item_cycles(tiles) + core_words
+            self.free = [end + rest for end in self.ends]
             self._made = self.free
             if not tiles.split:
                 self._leaves(0.0)
 
+    def _core_by_core(self, lane: Lane, words: int) -> list[float]:
+        """When the rows of each core of a column have gone, which go one core's after the other's."""
+        last = lane.take(words, 0.0)
+        return [last - left * lane.word * words / CORES_PER_COLUMN for left in reversed(range(CORES_PER_COLUMN))]
+
     def _leaves(self, not_before: float) -> None:
         """The last item's output, once: of all cores of a column one after the other, which end at once where their
         rows come together, else one after the other as their rows came."""
-        if self._made is None:
+        if not self._made:
             return
         words = self.clock.output_words
         last = words if self.clock.tiles.split else words // CORES_PER_COLUMN
-        leaves, self._made = max(self._made, not_before) + FORWARD + last, None
-        for out in self.outputs.values():
-            out.append(max(leaves, (out[-1] if out else 0.0) + words))
+        for number, out in enumerate(self.outputs.values()):
+            made = max(self._made[number * CORES_PER_COLUMN :][:CORES_PER_COLUMN])
+            out.append(max(max(made, not_before) + FORWARD + last, (out[-1] if out else 0.0) + words))
+        self._made = []
 
     def _passed(self, lane: Lane, blocks: int, after: float) -> float:
         """When the cores have taken the blocks of an item's Q on a channel, which they do as the last one's output is
         made, and not before `after`; each comes by way of the memory tile, and to where the one before the last was."""
-        words, arrived = self.clock.block_words, 0.0
-        recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
+        words, arrived, end = self.clock.block_words, 0.0, max(self.ends)
+        recent = [0.0] * (BUFFERED_BLOCKS - 1) + [end]  # when the blocks before let go of their buffers
         for _ in range(blocks):
             arrived = max(lane.take(words, recent[0]) + FORWARD, arrived, recent[-2]) + words
-            recent = [*recent[1:], max(arrived, self.end, self.started, after)]
+            recent = [*recent[1:], max(arrived, end, self.started, after)]
         return recent[-1]
 
-    def _blocks(self, item: Item, begin: float) -> Iterator[None]:
-        """Moves `end` to that of the item's blocks, the first of which begins at `begin` at the earliest."""
+    def _blocks(self, item: Item, begins: list[float]) -> Iterator[None]:
+        """Moves `ends` to those of the item's blocks, the first of which begins at `begins` at the earliest."""
         clock, tiles = self.clock, self.clock.tiles
         keys = clock.lanes[self.columns[0], FIRST]  # and V, where there is a mask
         others = [clock.lanes[column, SECOND] for column in self.columns[: clock.own]] if clock.other_words else []
         half = 0 if tiles.split else clock.block_words // 2
-        compute = cost.HIDDEN_BLOCK if clock.hidden(item) else cost.block_cycles(tiles)
-        call = clock.work.call
-        if call.window < min(tiles.rows, call.key_length) and not clock.hidden(item):
-            # Of the cores that take a block together, to some it is the first or the last that their rows see.
-            compute += cost.partial_cycles(tiles)
-        recent = [0.0] * (BUFFERED_BLOCKS - 1) + [self.end]  # when the blocks before let go of their buffers
-        end, rest = begin, item.end - item.first
-        while rest:
-            held = [keys.words // clock.block_words, *(lane.words // clock.other_words for lane in others)]
-            if not min(held):
-                yield
-                continue
-            some = 1 if rest < 16 or end < keys.time else min(rest, 8, *held)
-            arrived = keys.take(some * clock.block_words, recent[0]) + half + FORWARD
-            ready = arrived - (half + (some - 1) * clock.block_words) * clock.word
-            for lane in others:
-                arrived = max(arrived, lane.take(some * clock.other_words, recent[0]) + FORWARD)
-            end = max(max(end, ready) + some * compute, arrived + (1 - VALUES_NEEDED) * compute)
-            recent = [*recent[1:], end]
-            rest -= some
-        self.end = end + clock.partial_blocks(item) * cost.partial_cycles(tiles)
+        ends, recent = begins, self._recent
+        for rest, cycles in runs(tiles, clock.work.call, item.base, item.first, item.end):
+            slowest, alike, cores = max(cycles), len({*cycles}) == 1, len(cycles)
+            if alike and len({*ends}) == 1:  # one stands for all
+                ends, cycles = ends[:1], cycles[:1]
+            while rest:
+                held = [keys.words // clock.block_words, *(lane.words // clock.other_words for lane in others)]
+                if not min(held):
+                    yield
+                    continue
+                some = min(rest, 8, *held) if alike and rest >= 16 and min(ends) >= keys.time else 1
+                arrived = keys.take(some * clock.block_words, recent[0]) + half + FORWARD
+                ready = arrived - (half + (some - 1) * clock.block_words) * clock.word
+                for lane in others:
+                    arrived = max(arrived, lane.take(some * clock.other_words, recent[0]) + FORWARD)
+                if some > 1:
+                    after = arrived + (1 - VALUES_NEEDED) * slowest
+                    ends = [max(max(end, ready) + some * slowest, after) for end in ends]
+                else:
+                    ends = [
+                        max(max(end, ready) + one, arrived + (1 - VALUES_NEEDED) * one)
+                        for end, one in zip(ends, cycles, strict=True)
+                    ]
+                recent = [*recent[1:], max(ends)]
+                rest -= some
+            ends = ends * (cores // len(ends))
+        self.ends, self._recent = ends, recent
 
 
 class Clock:
@@ -272,24 +292,6 @@ class Clock:
             return group.output(column, self._sent[column][token] // self.output_words - 1)
         group.follow()
         return self.lanes[column, channel].end(token)
-
-    def hidden(self, item: Item) -> bool:
-        """Whether no row of an item sees a key: it takes one block all the same."""
-        call = self.work.call
-        last = min(item.base + self.tiles.rows, call.query_length) - 1
-        return last + call.diagonal < 0 or item.base + call.diagonal - call.window + 1 >= call.key_length
-
-    def partial_blocks(self, item: Item) -> int:
-        """Blocks that a core's rows see in part, of the core with the last rows."""
-        call, tiles = self.work.call, self.tiles
-        last = min(item.base + tiles.rows, call.query_length) - 1
-        first = min(item.base + tiles.rows - tiles.query_block, last)
-        size, end = tiles.key_block, call.key_length - 1
-        low, high = first + call.diagonal - call.window + 1, min(last + call.diagonal, end)
-        whole_low, whole_high = last + call.diagonal - call.window + 1, min(first + call.diagonal, end)
-        seen = high // size - max(low, 0) // size + 1
-        whole = (whole_high + 1) // size - -(-max(whole_low, 0) // size)
-        return max(0, min(seen, item.end - item.first) - max(whole, 0)) if not self.hidden(item) else 0
 
 
 @lru_cache(maxsize=4096)

@@ -1,0 +1,79 @@
+"""What each core does with the blocks of an item, in cycles.
+
+The cores that share an item take its blocks together, but not to the same end: limits hide a block from one core's
+rows, leave others a part of it, and all of it to some.  References move in the first blocks that a core's rows see,
+until each of them has seen a key; with a mask that means to make a block's scores twice.  What masks hide is not known
+here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from npuc.passes.attention import cost
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.cost import Tiles
+
+
+class Run(NamedTuple):
+    """So many blocks, each at the same cost to a core: cycles, core by core."""
+
+    blocks: int
+    cycles: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A core's rows: blocks that they see (first .. end - 1), see whole, and need until each has seen a key."""
+
+    seen: range
+    whole: range
+    moving: range
+
+    def cycles(self, tiles: Tiles, block: int) -> int:
+        if block not in self.seen:
+            return cost.HIDDEN_BLOCK
+        cycles = cost.block_cycles(tiles)
+        if block not in self.whole:
+            cycles += cost.partial_cycles(tiles)
+        # Scores of 16 bits leave references at zero where all queries see all of the first block.
+        if block in self.moving and not (tiles.fixed and self.seen.start in self.whole):
+            cycles += cost.moved_cycles(tiles, again=block > self.seen.start)
+        return cycles
+
+
+@lru_cache(maxsize=4096)
+def runs(tiles: Tiles, call: Call, base: int, first: int, end: int) -> tuple[Run, ...]:
+    """Of blocks first .. end - 1, for an item whose first row is `base`."""
+    last = call.query_length - 1
+    cores = []
+    for row in range(base, base + tiles.rows, tiles.query_block):
+        cores.append(_rows(tiles, call, min(row, last), min(row + tiles.query_block - 1, last)))
+    ranges = [blocks for core in cores for blocks in (core.seen, core.whole, core.moving)]
+    # References move in the first block otherwise than in those after it.
+    edges = {
+        first,
+        end,
+        *(core.seen.start + 1 for core in cores),
+        *(edge for r in ranges for edge in (r.start, r.stop)),
+    }
+    inside = sorted(edge for edge in edges if first <= edge <= end)
+    return tuple(
+        Run(after - before, tuple(core.cycles(tiles, before) for core in cores))
+        for before, after in zip(inside, inside[1:], strict=False)
+    )
+
+
+def _rows(tiles: Tiles, call: Call, first: int, last: int) -> _Rows:
+    """Of queries first .. last."""
+    size, keys = tiles.key_block, call.key_length
+    lowest, low = (row + call.diagonal - call.window + 1 for row in (first, last))  # the first key of each
+    high, highest = (row + call.diagonal for row in (first, last))  # and its last one
+    if highest < 0 or lowest >= keys:
+        return _Rows(range(0), range(0), range(0))
+    seen = range(max(lowest, 0) // size, min(highest, keys - 1) // size + 1)
+    whole = range(-(-max(low, 0) // size), (min(high, keys - 1) + 1) // size)
+    all_see = high >= 0 and low < keys
+    return _Rows(seen, whole, range(seen.start, max(low, 0) // size + 1) if all_see else seen)
