@@ -27,10 +27,11 @@ from npuc.runtime.backends import (
     choose_automatically,
     open_backend,
 )
-from npuc.runtime.devices.failures import DeviceFailure
+from npuc.runtime.devices.failures import DeviceFailure, reason_of
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.layouts import all_inward, outward
 from npuc.runtime.magnitudes import magnitudes, overflows
+from npuc.runtime.metrics import metrics
 from npuc.runtime.notices import say_once
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.strides import hold
@@ -150,7 +151,9 @@ class Executable:
                 backend, held, buffers = begun
                 try:
                     report = running.finish()
-                except BaseException:
+                except BaseException as error:
+                    if isinstance(error, BackendError):
+                        self._count_failure(self.names[0], error)
                     self._drop(backend)
                     raise
                 outputs = {a.name: from_buffer(a, buffers[a.buffer]) for a in held.outputs}
@@ -269,6 +272,11 @@ class Executable:
     ) -> Call:
         """A call that has ended: its outputs as callers have them, and what `stats` and `warnings` tell of it."""
         self._report, self.warnings = report, [*odd, *report.warnings]
+        labels = dict(kernel=self.kernel.name, backend=report.backend)
+        metrics.count("npuc_calls_total", 1, **labels)
+        metrics.time(report.seconds, **labels)
+        if report.cycles is not None:
+            metrics.count("npuc_cycles_total", report.cycles, **labels)
         laid = {a.name: outward(a.layout, outputs[a.name]) for a in kernel.outputs}
         return Call(laid, report, tuple(self.warnings))
 
@@ -329,6 +337,7 @@ class Executable:
             if name not in NPU_BACKENDS or failure.hopeless:
                 raise
             say_once(f"{name} failed {self.kernel.name}: {failure}; loading it anew")
+            metrics.count("npuc_reloads_total", kernel=self.kernel.name, backend=name)
             return self._run_once(name, kernel, arrays)
 
     def _run_once(
@@ -339,12 +348,17 @@ class Executable:
         backend = self._opened.pop(name)
         try:
             outputs, report = _run(backend, kernel, arrays)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, BackendError):
+                self._count_failure(name, error)
             with contextlib.suppress(BackendError):
                 backend.close()
             raise
         self._opened[name] = backend
         return outputs, report
+
+    def _count_failure(self, name: str, error: BackendError) -> None:
+        metrics.count("npuc_failures_total", kernel=self.kernel.name, backend=name, reason=reason_of(error))
 
     def _first_that(self, act: Callable[[str], T]) -> T:
         """The result of `act` on the first backend that can, each fallback with a logged reason."""
@@ -355,6 +369,7 @@ class Executable:
                 if following is None:
                     raise
                 say_once(f"{name} cannot serve {self.kernel.name}: {error}; falling back to {following}")
+                metrics.count("npuc_fallbacks_total", kernel=self.kernel.name, backend=name, to=following)
         raise AssertionError("unreachable: there is at least one backend")
 
     def _after_fork(self) -> None:

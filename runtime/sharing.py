@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from npuc.runtime.devices.failures import DeviceFailure
+from npuc.runtime.metrics import metrics
 
 if TYPE_CHECKING:
     from npuc.runtime.executable import Executable
@@ -48,4 +49,7 @@ def with_room(executable: Executable, open_: Callable[[], T]) -> T:
 def _someone_gives(asking: Executable) -> bool:
     with _lock:
         others = [reference() for reference in _used.values()]
-    return any(other is not None and other is not asking and other.rest() for other in others)
+    given = any(other is not None and other is not asking and other.rest() for other in others)
+    if given:
+        metrics.count("npuc_contexts_given_total")
+    return given

@@ -140,6 +140,16 @@ class DeviceFailure(BackendError):
         return self.call == "command" and self.code == errno.ETIME
 
 
+def reason_of(error: BackendError) -> str:
+    """A failure in a word: an errno, a command's state, or the error's kind."""
+    if isinstance(error, DeviceFailure):
+        if error.code is not None:
+            return errno.errorcode.get(error.code, str(error.code))
+        if error.state is not None:
+            return commands.STATE_NAMES.get(error.state, str(error.state))
+    return type(error).__name__
+
+
 def cause_of(call: str, code: int) -> Cause:
     """Why a call fails with an errno."""
     return _CAUSES.get((call, code)) or _USUAL.get(code) or _UNKNOWN

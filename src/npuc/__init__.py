@@ -1,8 +1,8 @@
 """npuc: attention compiler, binary tools and emulator for AMD's Phoenix NPU (npu1, AIE2).
 
-Public names: compile, load, attention, last_stats, Attention, Kernel, Executable, RunReport, and the errors of
-npuc.compiler.diagnostics. The submodules npuc.torch, npuc.transformers and npuc.jax
-are there where these libraries are.
+Public names: compile, load, attention, last_stats, Attention, Kernel, Executable, Pool, RunReport, and the errors of
+npuc.compiler.diagnostics. The submodules npuc.torch, npuc.transformers and npuc.jax are there where these libraries
+are; npuc.pyxrt (XRT's Python module over the emulator) and npuc.metrics always.
 They are imported on first use, for numpy and the compiler take longer to import than `npuc --help` should.
 """
 
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
     from npuc.runtime.executable import Executable
     from npuc.runtime.executor import Kernel, compile, load
     from npuc.runtime.on_demand import attention, last_stats
+    from npuc.runtime.pool import Pool
     from npuc.runtime.statistics import RunReport
 
 _HOMES = {
     "Attention": "npuc.compiler.frontend.attention",
     "Executable": "npuc.runtime.executable",
     "Kernel": "npuc.runtime.executor",
+    "Pool": "npuc.runtime.pool",
     "attention": "npuc.runtime.on_demand",
     "compile": "npuc.runtime.executor",
     "last_stats": "npuc.runtime.on_demand",
@@ -56,7 +58,7 @@ _HOMES = {
     "UsageError": "npuc.compiler.diagnostics",
 }
 
-_MODULES = ("jax", "pyxrt", "torch", "transformers")
+_MODULES = ("jax", "metrics", "pyxrt", "torch", "transformers")
 
 __all__ = [
     "Attention",
@@ -67,6 +69,7 @@ __all__ = [
     "InternalError",
     "Kernel",
     "NpucError",
+    "Pool",
     "ResourceError",
     "RunReport",
     "UnsupportedError",

@@ -32,6 +32,11 @@ def device() -> Iterator[SoftwareDevice]:
     assert made.taken == Taken() and made.complaints == []
 
 
+@pytest.fixture
+def npuc_command(npuc: Callable[..., tuple[int, str, str]]) -> Callable[..., tuple[int, str, str]]:
+    return npuc
+
+
 @pytest.fixture(scope="module")
 def kernel() -> bytes:
     return compiled(1).xclbin
@@ -388,3 +393,24 @@ def test_a_chain_runs_its_commands_in_order_and_tells_which_failed(device, kerne
             part.close()
 
     with_context(device, kernel, act)
+
+
+# the command
+
+
+def test_npuc_run_takes_the_driver_and_says_what_dispatch_adds(npuc_command, kernel, device, tmp_path):
+    path = tmp_path / "k.xclbin"
+    path.write_bytes(kernel)
+    code, out, err = npuc_command("run", path, "--backend", "amdxdna", "--check")
+    assert (code, err) == (0, "") and "backend      amdxdna (emulated)" in out and "passed against" in out
+    device.emulated = False  # as if it were the NPU
+    try:
+        code, out, err = npuc_command("run", path)
+    finally:
+        device.emulated = True
+    assert code == 0 and err == "note: running on the NPU through the amdxdna driver\n"
+    assert "measured; the host's dispatch adds 0.11 to 0.16 ms to each call" in out
+    assert npuc_command("run", path, "--backend", "amdxdna", "--trace", tmp_path / "t.json")[0] == 2
+    device.faults.fail("CREATE_HWCTX", errno.EINVAL)
+    code, out, err = npuc_command("run", path, "--backend", "amdxdna")
+    assert code == 4 and out == "" and err.count("\n") == 1 and "all 6 contexts are taken" in err

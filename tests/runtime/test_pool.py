@@ -1,0 +1,85 @@
+"""A pool gives what one device gives, to the bit, whatever it deals out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import npuc
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime.arguments import draw
+from npuc.runtime.devices import system_calls
+from npuc.runtime.devices.software import SoftwareDevice, Taken
+from npuc.runtime.kernel_file import described
+from npuc.runtime.pool import BATCH, HEADS, Pool
+
+BASE: dict[str, Any] = {"heads": 2, "query_length": 32, "head_dim": 32}
+
+
+def given(attention: Attention) -> dict[str, np.ndarray]:
+    return draw(described(attention).arguments, 11)
+
+
+@pytest.mark.parametrize(
+    ("shape", "split", "axis", "sizes"),
+    [
+        ({"batch": 3}, None, BATCH, [2, 1]),
+        ({"batch": 2, "mask": "keep", "causal": True}, "batch", BATCH, [1, 1]),
+        ({"heads": 3}, None, HEADS, [2, 1]),
+        ({"heads": 4, "kv_heads": 2, "causal": True}, "heads", HEADS, [2, 2]),
+    ],
+)
+def test_results_are_those_of_one_device(shape, split, axis, sizes):
+    attention = Attention.make(**{**BASE, **shape})
+    arrays = given(attention)
+    with npuc.load(attention, backend="emulator", fallback=()) as exe:
+        wanted = exe(**arrays)
+    with Pool(attention, ["emulator", "emulator"], split=split, fallback=()) as pool:
+        assert pool.axis == axis
+        assert [part.batch if axis == BATCH else part.heads for part in pool.parts] == sizes
+        got = pool(**arrays)
+        assert got.dtype == wanted.dtype and np.array_equal(got, wanted)
+        assert len(pool.reports) == 2 and all(report.cycles for report in pool.reports)
+        positional = pool(*(arrays[a.name] for a in attention.inputs))
+        assert np.array_equal(positional, wanted)
+
+
+def test_devices_of_both_kinds_work_together(seed):
+    attention = Attention.make(**{**BASE, "batch": 2})
+    arrays = {name: array.astype(ml_dtypes.bfloat16) for name, array in given(attention).items()}
+    device = SoftwareDevice()
+    with system_calls.replaced(device):
+        with Pool(attention, ["amdxdna", "emulator"], fallback=()) as pool:
+            got = pool(**arrays)
+            assert [report.backend for report in pool.reports] == ["amdxdna", "emulator"]
+    with npuc.load(attention, backend="emulator", fallback=()) as exe:
+        assert np.array_equal(got, exe(**arrays)) and got.dtype == ml_dtypes.bfloat16
+    assert device.taken == Taken() and device.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("attention", "backends", "split", "says"),
+    [
+        (Attention.make(**BASE), [], None, "no devices"),
+        (Attention.make(**BASE), ["emulator"] * 3, None, "1 batch entries and 2 heads"),
+        (Attention.make(**{**BASE, "kv_heads": 1}), ["emulator"] * 2, "heads", "stay together"),
+        (Attention.make(**BASE), ["emulator"], "rows", "one of batch, heads"),
+        (Attention.make(**{**BASE, "query_length": None, "key_length": None}), ["emulator"], None, "all lengths"),
+    ],
+)
+def test_what_cannot_be_dealt_out_is_refused(attention, backends, split, says):
+    with pytest.raises(npuc.UsageError, match=says):
+        Pool(attention, backends, split=split)
+
+
+def test_wrong_arrays_are_refused_and_a_closed_pool_too():
+    attention = Attention.make(**{**BASE, "batch": 2})
+    pool = Pool(attention, ["emulator"], fallback=())
+    with pytest.raises(npuc.InputError, match="argument q expects shape"):
+        pool(**{**given(attention), "q": np.zeros((1, 2, 32, 32))})
+    pool.close()
+    with pytest.raises(npuc.BackendError, match="closed"):
+        pool(**given(attention))
