@@ -59,7 +59,7 @@ def events(found: list[str], addresses: list[str]) -> dict[Cause, list[tuple[str
         cause, match = next(((c, m) for c in CAUSES if (m := c.match(line))), (None, None))
         if cause is None or match is None:
             continue
-        if cause.key == "page fault" and addresses and not any(one.removeprefix("0000:") in line for one in addresses):
+        if cause.key == "page fault" and not any(one.removeprefix("0000:") in line for one in addresses):
             continue
         seen.setdefault(cause, []).append((line, match))
     return seen

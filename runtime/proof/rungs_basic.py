@@ -56,10 +56,11 @@ def copy(machine: Machine, settings: Settings) -> Findings:
         source, target = random_words(size // 4, 1), random_words(size // 4, 2)
         with loaded(machine, image) as pair:
             for _ in range(2):
-                here, beside, took, _ = pair.run(image.operations, [source, target])
+                here, beside, took, predicted = pair.run(image.operations, [source, target])
                 _require_copied(here[1], beside[1], source, columns)
                 found.words_compared += size // 4
-                found.seconds(f"a copy of {columns * COPY_WORDS * 4} bytes, {columns} columns", took.seconds)
+                what = f"a copy of {columns * COPY_WORDS * 4} bytes, {columns} columns"
+                found.seconds(what, took.seconds, predicted.seconds, cycles_predicted=predicted.cycles)
     return found
 
 

@@ -173,6 +173,15 @@ def test_what_recent_drivers_say_for_nothing_is_no_finding(tmp_path: Path) -> No
     assert [finding for finding in found.findings if not finding.ok] == []
 
 
+def test_page_faults_of_other_devices_are_not_the_npus(tmp_path: Path) -> None:
+    fault = "AMD-Vi: Event logged [IO_PAGE_FAULT device={} domain=0x0010 address=0x1000 flags=0x0020]"
+    for number, (device, ok) in enumerate((("03:00.0", True), (situations.BDF, False))):
+        said = situations.log(fault.format(device), started=True)
+        found = of(write(tmp_path / str(number), HEALTHY, {**INDEX, "commands": {**INDEX["commands"], **said}}))
+        (told,) = [finding for finding in found.findings if finding.name == "kernel log"]
+        assert told.ok == ok and found.usable
+
+
 @pytest.mark.parametrize("situation", [Situation("well", ("", "", "")), QUIET, *SITUATIONS], ids=lambda one: one.name)
 def test_a_capture_answers_as_the_machine_did(situation: Situation, tmp_path: Path) -> None:
     source = Recording(tree(str(write(tmp_path / "a", *merged(situation)))))
