@@ -48,7 +48,7 @@ def relay(columns: int, words: int, chunk: int, *, offset: int = 0) -> Image:
     operations: list[txn.Operation] = []
     for column in range(columns):
         tile = column, geometry.MEMTILE_ROW
-        commands += _locks(tile, {EMPTY: 2, FULL: 0})
+        commands += _fresh(tile, {EMPTY: 2})
         commands += _ring(tile, chunk)
         flows = [
             Flow("in", _shim_in(column), (Port(*tile, "dma", 0),)),
@@ -88,9 +88,9 @@ def one_core(
     start first.
     """
     column = tile[0]
-    commands: list[cdo.Command] = [*_program(tile, program), *_locks(tile, {IN_EMPTY: 1, OUT_EMPTY: 1})]
+    commands: list[cdo.Command] = [*_program(tile, program), *_fresh(tile, {IN_EMPTY: 1, OUT_EMPTY: 1})]
     for place, text in helpers.items():
-        commands += [*_program(place, text), *_locks(place, {})]
+        commands += [*_program(place, text), *_fresh(place, {})]
     commands += [cdo.DmaWrite(geometry.tile_address(*place, at), words) for (place, at), words in memory.items()]
     take = Descriptor("core", 0, IN, words_in, acquire=(IN_EMPTY, -1), release=(IN_FULL, 1), next=0)
     give = Descriptor("core", 1, OUT, words_out, acquire=(OUT_FULL, -1), release=(OUT_EMPTY, 1), next=1)
@@ -117,6 +117,7 @@ def stream_in(columns: int, words: int, chunk: int) -> Image:
     operations: list[txn.Operation] = []
     for column in range(columns):
         tile = column, geometry.MEMTILE_ROW
+        commands += _fresh(tile, {})
         commands.append(_descriptor(tile, Descriptor("memtile", 0, 0, chunk, next=0)))
         commands += circuits(route([Flow("in", _shim_in(column), (Port(*tile, "dma", 0),))], columns))
         commands += [*_shim(column), _start(tile, "s2mm", 0)]
@@ -131,6 +132,7 @@ def stream_out(columns: int, words: int, chunk: int, pattern: tuple[int, ...]) -
     operations: list[txn.Operation] = []
     for column in range(columns):
         tile = column, geometry.MEMTILE_ROW
+        commands += _fresh(tile, {})
         commands.append(cdo.DmaWrite(geometry.tile_address(*tile, 0), pattern))
         commands.append(_descriptor(tile, Descriptor("memtile", 2, 0, chunk, next=2)))
         commands += circuits(route([Flow("out", Port(*tile, "dma", 0), (_shim_out(column),))], columns))
@@ -172,6 +174,18 @@ def _program(tile: Place, text: str) -> Iterator[cdo.Command]:
     yield cdo.DmaWrite(geometry.tile_address(*tile, geometry.PROGRAM_MEMORY_OFFSET), words)
     for value in (geometry.CORE_CONTROL_RESET, 0):
         yield cdo.MaskWrite(control, geometry.CORE_CONTROL_RESET, value)
+
+
+def _fresh(tile: Place, values: dict[int, int]) -> Iterator[cdo.Command]:
+    """A tile without what an earlier context left: its channels reset (facts/platform/pdi_cdo.md), its locks set."""
+    kind = geometry.tile_kind(tile[1])
+    for value in (1 << geometry.CHANNEL_RESET_BIT, 0):
+        for direction in geometry.DIRECTIONS:
+            for channel in range(geometry.CHANNEL_COUNT[kind]):
+                offset = geometry.channel_control_offset(kind, direction, channel)
+                address = geometry.tile_address(*tile, offset)
+                yield cdo.MaskWrite(address, 1 << geometry.CHANNEL_RESET_BIT, value)
+    yield from _locks(tile, values)
 
 
 def _locks(tile: Place, values: dict[int, int]) -> Iterator[cdo.Command]:
