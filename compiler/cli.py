@@ -44,6 +44,7 @@ class LazyGroup(click.Group):
         "compile": ("npuc.compiler.commands.compile", "Compile attention in MLIR to an xclbin."),
         "run": ("npuc.compiler.commands.run", "Run a kernel on the NPU or emulated."),
         "bench": ("npuc.compiler.commands.bench", "Run benchmark cases: cycles, predictions, what binds."),
+        "tune": ("npuc.compiler.commands.tune", "Try plans on the emulator, and keep the best for compile."),
         "report": ("npuc.compiler.commands.report", "Write a page that shows a kernel and where a run's time went."),
         "sequence": ("npuc.compiler.commands.sequence", "Write the instruction stream of a call of a kernel."),
         "inspect": ("npuc.compiler.commands.inspect", "Show what a binary holds: xclbin, pdi, cdo, txn, npua, elf."),

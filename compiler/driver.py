@@ -173,6 +173,26 @@ def compile_source(text: str, file: str = "<string>", settings: Settings = Setti
         raise type(error)(error.message, place=file, remedy=error.remedy) from error
 
 
+def recognise_alone(data: bytes, path: str, function: str | None = None) -> Attention:
+    """The only attention of a file of MLIR, which is its whole function. Raises InputError where it is not."""
+    found = recognise_bytes(data, path, function)
+    if isinstance(found, HostModule):
+        raise InputError(f"@{found.function} does more than attention", place=path, remedy="give attention alone")
+    return found
+
+
+def keep_tuned(data: bytes, path: str, settings: Settings, chosen: Settings, about: Mapping[str, Any]) -> Compiled:
+    """Compile with the chosen columns and options, and keep the result as what `settings` compile to from now on.
+
+    about: how it was found, which the summary then tells as `tuned`. A compilation without cache does not see it.
+    """
+    text = text_of(data, path)
+    compiled = compile_source(text, path, chosen)
+    summary = {**compiled.summary, "tuned": dict(about)}
+    cache.write(cache.cache_key({"source": text, **settings.key()}), cache.Entry(compiled.files, summary))
+    return compiled
+
+
 def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention | HostModule:
     """The attention that the contents of a file of MLIR describe, whether kernels compute it or not; of a function that
     does more, its module with calls of kernels."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from npuc.compiler.bench_cases import CASES, Case
+from npuc.compiler.commands.distributed import distributed
 from npuc.compiler.diagnostics import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -22,8 +23,17 @@ if TYPE_CHECKING:
 @click.option("--list", "only_list", is_flag=True, help="Print the cases and what they are.")
 @click.option("--option", "options", metavar="KEY=VALUE", multiple=True, help="As for compile, for every case.")
 @click.option("--machine", type=click.Choice(["phoenix", "8945hs", "8700g"]), default="phoenix", show_default=True)
+@distributed
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object with the list `cases`.")
-def command(names: tuple[str, ...], only_list: bool, options: tuple[str, ...], machine: str, as_json: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    only_list: bool,
+    options: tuple[str, ...],
+    machine: str,
+    workers: int,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
     """Run benchmark cases on the emulator: cycles, what the planner predicted and what binds, utilisation, wall time.
 
     Without names: all of them (half an hour). Cycles are the same on every run; `ratio` is cycles over
@@ -33,6 +43,7 @@ def command(names: tuple[str, ...], only_list: bool, options: tuple[str, ...], m
     of a case that kernels do not compute only name and unsupported: why.
     """
     from npuc.compiler.commands.compile import key_values
+    from npuc.runtime.distribute import in_order
 
     known = {case.name: case for case in CASES}
     for name in names:
@@ -45,15 +56,22 @@ def command(names: tuple[str, ...], only_list: bool, options: tuple[str, ...], m
         return
     chosen_options = key_values(options)
     results = []
-    for case in chosen:
-        try:
-            results.append(_measured(case, chosen_options, machine))
-        except UnsupportedError as error:
-            results.append({"name": case.name, "unsupported": error.message})
+    jobs = [(case, chosen_options, machine) for case in chosen]
+    for result in in_order(_result, jobs, workers, scheduler):
+        results.append(result)
         if not as_json:
-            click.echo(_line(results[-1]))
+            click.echo(_line(result))
     if as_json:
         click.echo(json.dumps({"machine": machine, "emulated": True, "cases": results}))
+
+
+def _result(job: tuple[Case, dict[str, str], str]) -> dict[str, Any]:
+    """Of one case, on any process."""
+    case, options, machine = job
+    try:
+        return _measured(case, options, machine)
+    except UnsupportedError as error:
+        return {"name": case.name, "unsupported": error.message}
 
 
 def _measured(case: Case, options: dict[str, str], machine: str) -> dict[str, Any]:

@@ -147,4 +147,5 @@ def _print_summary(compiled: driver.Compiled, output: str, size: int) -> None:
     made = f"{output}: {size:,} bytes"
     if summary["cores"] is not None:
         made += f", {summary['cores']} cores, largest core program {summary['program_bytes_max']:,} bytes"
-    click.echo(f"{made} ({how})")
+    tuned = ", tuned" if "tuned" in summary else ""
+    click.echo(f"{made} ({how}{tuned})")

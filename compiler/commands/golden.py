@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from npuc.compiler import golden
+from npuc.compiler.commands.distributed import distributed
 from npuc.compiler.diagnostics import CheckFailed, InputError
 from npuc.compiler.files import write_bytes
 from npuc.compiler.outputs import check_outputs
@@ -22,8 +23,18 @@ from npuc.compiler.outputs import check_outputs
               "difference as HTML into this folder.")  # fmt: skip
 @click.option("--limit", metavar="N", type=click.IntRange(min=0), default=20, show_default=True,
               help="Differences of a section that the text shows; 0 shows all.")  # fmt: skip
+@distributed
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
-def command(action: str, folder: str, update: bool, artifacts: str | None, limit: int, as_json: bool) -> None:
+def command(
+    action: str,
+    folder: str,
+    update: bool,
+    artifacts: str | None,
+    limit: int,
+    workers: int,
+    scheduler: str | None,
+    as_json: bool,
+) -> None:
     """Record what the cases of DIR/golden.toml compile to, or check that they still do.
 
     record writes goldens that are missing; one that differs it leaves alone unless --update is given. check writes
@@ -40,12 +51,14 @@ def command(action: str, folder: str, update: bool, artifacts: str | None, limit
     JSON: passed, cases[{name, status, error, files[{file, status, bytes, diff}]}], stale. status: same, differs,
     missing, recorded, updated, failed; diff: as npuc diff --json, of texts a unified diff.
     """
+    from npuc.runtime.distribute import in_order
+
     cases = golden.read_cases(folder)
     _require_separate_files(folder, cases, artifacts)
     stale = golden.stale_files(folder, cases)
     results = []
-    for case in cases:
-        result = golden.check_case(folder, case)
+    jobs = [(folder, case) for case in cases]
+    for result in in_order(_checked, jobs, workers, scheduler):
         if artifacts is not None:
             _write_artifacts(artifacts, result)
         if action == "record" or update:
@@ -63,6 +76,11 @@ def command(action: str, folder: str, update: bool, artifacts: str | None, limit
         passed = not wrong and not stale
         click.echo(json.dumps({"passed": passed, "cases": [r.to_json() for r in results], "stale": stale}))
     _conclude(folder, action, wrong, stale, len(cases))
+
+
+def _checked(job: tuple[str, golden.Case]) -> golden.CaseResult:
+    """Of one case, on any process that sees the folder."""
+    return golden.check_case(*job)
 
 
 def _require_separate_files(folder: str, cases: tuple[golden.Case, ...], artifacts: str | None) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError, UsageError
@@ -36,6 +36,15 @@ OPTION_KEYS = ("query_block", "group_columns", "split")
 REUSED_ROWS = 256
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A choice that the planner could make: columns and options as `npuc compile` takes them. predicted: cycles."""
+
+    columns: int
+    options: Mapping[str, str]
+    predicted: int
+
+
 def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
@@ -43,6 +52,22 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
     """
     attention = with_default_sizes(attention)
+    best = _ranked(attention, options)[0]
+    return _predicted(best, attention, options)
+
+
+def candidates(attention: Attention, count: int) -> list[Candidate]:
+    """What the planner could choose, best first by its own order; the first is its choice. Raises as `make_plan`."""
+    attention, options = with_default_sizes(attention), Options()
+    found = []
+    for tiles in _ranked(attention, options)[:count]:
+        chosen = {"query_block": tiles.query_block, "group_columns": tiles.group_columns, "split": int(tiles.split)}
+        predicted = _predicted(tiles, attention, options).estimate.total
+        found.append(Candidate(tiles.columns, {key: str(value) for key, value in chosen.items()}, predicted))
+    return found
+
+
+def _ranked(attention: Attention, options: Options) -> list[Tiles]:
     call = call_of(attention)
     kind = dict(recipe=attention.recipe, capped=attention.softcap is not None)
     sizes = (_head(attention), _key_block(attention), mask_parts(attention))
@@ -53,8 +78,12 @@ def make_plan(attention: Attention, options: Options) -> Plan:
         for columns in _column_counts(options)
         for group_columns in _group_sizes(columns, options)
     ]
-    best = min(choices, key=lambda tiles: _rank(tiles, call))
-    plan = _plan(best, call)
+    return sorted(choices, key=lambda tiles: _rank(tiles, call))
+
+
+def _predicted(tiles: Tiles, attention: Attention, options: Options) -> Plan:
+    """The plan of these tiles, with the cycles that its sequence takes by the model."""
+    plan = _plan(tiles, call_of(attention))
     total = predicted_cycles(plan, attention, options.options.get("sequence", "default"))
     return replace(plan, estimate=replace(plan.estimate, total=total))
 
