@@ -16,7 +16,7 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit import txn
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
+from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import AHEAD, Word, parameter_words
 from npuc.passes.attention.grouped import grouped
@@ -155,6 +155,32 @@ def check_keys(plan: Plan, call: Call, operand: Operand, item: Item, block: int,
     numbers = (words[there :: plan.row_words, 1] - operand.place(batch, head, 0) // 4) // operand.row
     assert len(numbers) == 0 or 0 <= min(numbers) <= max(numbers) < call.key_length
     assert np.array_equal(words[there:], rows(operand, plan.row_words, batch, head, numbers))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_keys_are_read_once_for_256_queries_of_a_head_or_all_it_has(seed: int) -> None:
+    """Words of the first key that all shims fetch, whatever plan was chosen."""
+    generator = random.Random(seed)
+    kv_heads, group = generator.choice((1, 2, 4)), generator.choice((1, 2, 8))
+    attention = Attention.make(
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_dim=generator.choice((8, 64, 72, 128, 256)),
+        query_length=generator.choice((1, 17, 65, 255, 257, 600, 1000)),
+        key_length=generator.choice((33, 65, 257)),
+        mask=generator.choice((None, None, "keep")),
+        causal=generator.random() < 0.3,
+    )
+    plan, call = make_plan(attention, Options()), call_of(attention)
+    numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
+    mask = attention.argument("mask").shape if attention.mask is not None else None
+    operands = whole_arguments(plan, call, numbers, mask)  # type: ignore[arg-type]
+    stream = sequence(plan, call, operands)
+    call = call if mask is not None else grouped(call, operands, plan.rows_per_item)[0]
+    replay = Replay(plan, Work(call, plan.rows_per_item, plan.key_block, plan.groups), stream)
+    moved = np.concatenate([replay.words(column, FIRST) for column in range(plan.columns)])
+    reads = np.count_nonzero((moved == (numbers["k"], 0)).all(axis=1))
+    assert 1 <= reads <= group * -(-call_of(attention).query_length // 256)
 
 
 MASKS = (dict(mask="keep"), dict(mask="add"), dict(mask="add", dtype="f32"))
