@@ -90,7 +90,9 @@ def _channel(channel: Channel, now: int) -> Hashable:
 def _inlet(inlet: Inlet, now: int) -> Hashable:
     marks = inlet.marks()
     room = min(inlet.open_until - inlet.entered, UNLIMITED)
-    return room, ago(inlet.last_arrival, now), tuple(index - inlet.entered for index in marks), len(inlet.blocked)
+    opening = (inlet.opened_at - now, inlet.open_before - inlet.entered) if inlet.opened_at > now else None
+    waiting = tuple(index - inlet.entered for index in marks)
+    return room, ago(inlet.last_arrival, now), opening, waiting, len(inlet.blocked)
 
 
 def _outlet(outlet: Outlet, now: int) -> Hashable:

@@ -58,6 +58,7 @@ class Inlet:
         self.array, self.tile, self.name = array, tile, name
         self.entered = 0  # words on the way or taken, ever
         self.open_until = 0
+        self.opened_at, self.open_before = 0.0, 0  # from when on the last opening holds; `open_until` before it
         self.last_arrival = -1.0
         self.blocked: list[Outlet] = []
         self._marks: list[tuple[int, Callable[[float], None]]] = []
@@ -71,6 +72,7 @@ class Inlet:
         if until <= self.open_until:
             return
         former, self.open_until = self.open_until, until
+        self.opened_at, self.open_before = at, former
         if self._marks:
             due = [mark for mark in self._marks if mark[0] <= self.open_until]
             self._marks = [mark for mark in self._marks if mark[0] > self.open_until]
@@ -235,13 +237,22 @@ class Outlet:
             inlet.open_until + words - inlet.entered + (headless and not way.started)
             for inlet, _, words, headless in way.ends
         ]  # a header that will be dropped needs no room
-        if min(rooms) <= 0:
+        room = min(rooms)
+        if room <= 0:
             self.blocked_on = [end[0] for end, room in zip(way.ends, rooms, strict=True) if room <= 0]
             for inlet in self.blocked_on:
                 inlet.blocked.append(self)
             self.supply.held_up()
             return
-        self._burst(way, min(offered, *rooms))
+        now = self.array.clock.cycle
+        for inlet, _, words, headless in way.ends:
+            if inlet.opened_at > now:  # until then the end takes what it took before
+                before = inlet.open_before + words - inlet.entered + (headless and not way.started)
+                if before > 0:
+                    room = min(room, before)
+                else:
+                    self.free_at = max(self.free_at, inlet.opened_at)
+        self._burst(way, min(offered, room))
 
     # the way
 
@@ -331,8 +342,12 @@ class Outlet:
             inlet.receive(segment)
 
     def _ddr(self, way: Way) -> tuple[str, float, float] | None:
-        limits = [self.supply.ddr(), *(inlet.ddr() for inlet, *_ in way.ends)]
-        return next((ddr for ddr in limits if ddr is not None), None)
+        ddr = self.supply.ddr()
+        if ddr is None:
+            for end in way.ends:
+                if (ddr := end[0].ddr()) is not None:
+                    break
+        return ddr
 
     def _arrived(
         self, generation: int, count: int, cycles: float, tail: bool, ddr: tuple[str, float, float] | None

@@ -90,6 +90,7 @@ times = st.lists(st.integers(0, 900), min_size=8, max_size=8)
     st.lists(st.tuples(cuts, times, st.integers(0, 300)), min_size=1, max_size=2),
 )
 @example(64, [16, 32, 48], 0, [([16, 32, 48], [0] * 8, 0)])
+@example(30, [], 85, [([], [116] * 5 + [115] * 3, 0)])
 @example(18, [], 0, [([1, 2, 3], [0, 0, 29, 29, 29, 29, 29, 29], 0)])
 def test_bursts_take_the_cycles_of_single_words(
     total: int, source: list[int], start: int, receivers: list[tuple[list[int], list[int], int]]
