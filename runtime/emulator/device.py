@@ -30,6 +30,8 @@ from npuc.runtime.trace import Trace
 
 TOLD = 2  # what is left elsewhere that the line of an error tells beside the first
 
+_LOOK_UP = 15  # every so many events, less one, the run looks whether it is to stop
+
 
 @dataclass(frozen=True)
 class RunStatistics:
@@ -160,9 +162,11 @@ class Device:
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
-        watch = Watch(array, controller)
+        watch, events = Watch(array, controller), 0
         while not controller.finished:
-            check()
+            if not events & _LOOK_UP:
+                check()
+            events += 1
             due = clock.next_cycle()
             if due is None:
                 raise deadlock(array, controller, {})

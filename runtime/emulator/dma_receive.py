@@ -178,16 +178,19 @@ class Receiver(Channel):
         buffer = self.array.machine.receive_words
         last, done = self.stored_by, self.stored
         for segment in self.pending:
-            words = min(len(segment.words), count - done)
-            if words <= 0:
-                break
-            inside = min(words, buffer - done)
-            if inside > 0:
+            words = len(segment.words)
+            if words > count - done:
+                words = count - done
+                if words <= 0:
+                    break
+            inside = 0
+            if done < buffer:
+                inside = min(words, buffer - done)
                 last = max(last + inside, segment.first + (inside - 1) * segment.period)
-            beyond = words - max(inside, 0)
-            if beyond > 0:
-                last = max(last, self.resume_at - 1.0 if done <= buffer else last)
-                last = max(last + beyond, segment.first + (words - 1) * segment.period)
+            if words > inside:
+                if done <= buffer and last < self.resume_at - 1.0:
+                    last = self.resume_at - 1.0
+                last = max(last + words - inside, segment.first + (words - 1) * segment.period)
             done += words
         return last
 

@@ -29,7 +29,7 @@ class Clock:
     def at(self, cycle: int, rank: int, action: Callable[[], None]) -> None:
         """Run `action` at `cycle` (not before the present one)."""
         self._count += 1
-        heapq.heappush(self._queue, (max(cycle, self.cycle), rank, self._count, action))
+        heapq.heappush(self._queue, (cycle if cycle > self.cycle else self.cycle, rank, self._count, action))
 
     def next_cycle(self) -> int | None:
         """When the next event is due; None when there is none."""

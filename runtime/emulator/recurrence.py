@@ -45,9 +45,9 @@ class Recurrence:
 
     def __init__(self, array: Array, controller: Controller) -> None:
         self.array, self.controller = array, controller
-        self._events = 0
-        self._due = FIRST_ANCHOR
-        self._rank = -1  # of the unit at whose events the anchor is compared
+        self.events = 0  # of the present wait, counted by who looks
+        self.due = FIRST_ANCHOR  # at which number of events to look in any case
+        self.rank = -1  # of the unit at whose events the anchor is compared
         self._anchor: _Anchor | None = None
         self._length: tuple[int, int] | None = None  # events and cycles of a round seen once
         self._compared = self._not_before = 0
@@ -55,24 +55,23 @@ class Recurrence:
 
     def forget(self) -> None:
         """The sequence goes on: what was is no longer of use."""
-        if self._events:
-            self._events, self._due, self._rank = 0, FIRST_ANCHOR, -1
+        if self.events:
+            self.events, self.due, self.rank = 0, FIRST_ANCHOR, -1
             self._anchor = self._length = None
 
     def look(self) -> Round | None:
-        """After an event.  What repeats, once it is proved to."""
-        self._events += 1
-        if self._events >= self._due:
-            self._due *= 2
+        """After an event that has been counted.  What repeats, once it is proved to."""
+        if self.events >= self.due:
+            self.due *= 2
             if self._possible is not False and self.array.clock.rank:
                 self._drop_anchor(registers=False)
-        elif self.array.clock.rank == self._rank and self._events >= self._not_before:
+        elif self.array.clock.rank == self.rank and self.events >= self._not_before:
             return self._compare()
         return None
 
     def _drop_anchor(self, registers: bool) -> None:
-        self._rank = self.array.clock.rank
-        self._anchor = _Anchor(self.array, self._rank, self._events, registers)
+        self.rank = self.array.clock.rank
+        self._anchor = _Anchor(self.array, self.rank, self.events, registers)
         self._compared = self._not_before = 0
 
     def _compare(self) -> Round | None:
@@ -82,19 +81,19 @@ class Recurrence:
             return None
         if not anchor.equals(self.array):
             self._compared += 1
-            self._not_before = self._events + EVERY if self._compared >= FREE else 0
+            self._not_before = self.events + EVERY if self._compared >= FREE else 0
             return None
         if self._possible is None:
             self._possible = not any(_reads_time(tile) for tile in self.array.tiles.values())
         if not self._possible:
-            self._rank = -1
+            self.rank = -1
             return None
-        length = self._events - anchor.event, self.array.clock.cycle - anchor.cycle
+        length = self.events - anchor.event, self.array.clock.cycle - anchor.cycle
         if anchor.has_registers and self._length == length:
             return Round(length[1], dict(_movers(self.array, length[1])))
         self._length = length if anchor.has_registers else None
         self._drop_anchor(registers=True)
-        self._due = max(self._due, self._events + 4 * length[0])
+        self.due = max(self.due, self.events + 4 * length[0])
         return None
 
 

@@ -40,19 +40,24 @@ class Watch:
 
         Cores that compute, whose state does not come back, may take as long as they like.
         """
-        array, clock = self.array, self.array.clock
-        polling = self.controller.polling and clock.rank == RANK
+        array, clock, controller = self.array, self.array.clock, self.controller
+        polling = controller.polling and clock.rank == RANK
         if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
-            raise deadlock(array, self.controller, {})
+            raise deadlock(array, controller, {})
         if array.progress != self._progress or not (polling or clock.rank in self._computing):
             self._progress, self._quiet_since, self._patience = array.progress, clock.cycle, QUIET
         elif clock.cycle - self._quiet_since > self._patience:
             self._patience *= 2
             self._look_for_loops()
-        if self.controller.waiting is None:
-            self._recurrence.forget()
-        elif (found := self._recurrence.look()) is not None and not (polling and self._polls_what_changes()):
-            raise deadlock(array, self.controller, found.movers)
+        recurrence = self._recurrence
+        if controller.waiting is None:
+            recurrence.forget()
+            return
+        recurrence.events += 1
+        if recurrence.events < recurrence.due and clock.rank != recurrence.rank:
+            return
+        if (found := recurrence.look()) is not None and not (polling and self._polls_what_changes()):
+            raise deadlock(array, controller, found.movers)
 
     def _polls_what_changes(self) -> bool:
         operation = self.controller.operations[self.controller.position]

@@ -394,7 +394,7 @@ class NativeCore(Core):
         program, words = self._program, self._words
         assert program is not None and self._shape is not None
         kind, place = self._taken_over(limit) or self._executed(program, limit)
-        way_out = program.links[place][0]
+        way_out = program.exit(place)
         bundles = int(words[layout.BUNDLES // 8]) + way_out.bundles
         cycle = int(words[layout.CYCLE // 8]) + way_out.bundles
         if kind == WRONG:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from npuc.runtime.emulator.native import effects, layout, objects
 from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Module, link_line
 from npuc.runtime.emulator.native.calls import KEYS, seek_text
 from npuc.runtime.emulator.native.machine import Library, acquiring_load
-from npuc.runtime.emulator.native.shape import Shape, shape_from
+from npuc.runtime.emulator.native.shape import Shape, shape_from, tuples
 from npuc.runtime.emulator.native.symbolic import SymbolicCore
 
 MAXIMUM_BLOCKS = 48
@@ -38,35 +38,53 @@ _MASK = (1 << 64) - 1
 
 @dataclass(frozen=True)
 class Code:
-    """A module before it is in the process: object file, shapes of its blocks, exits, effect families."""
+    """A module before it is in the process: object file, shapes of its blocks, exits, effect families.
+
+    Of the exits of a stored module most are never taken: they are read when they are (`exit_of`).
+    """
 
     code: bytes
     shapes: tuple[Shape, ...]
-    exits: tuple[Exit, ...]
+    exits: Sequence[Exit | bytes]
     families: tuple[tuple[Any, ...], ...]
 
     def pack(self) -> bytes:
-        """As it is kept on disk."""
-        exits = [(each.kind, each.shape.plain(), *each[2:]) for each in self.exits]
-        head = json.dumps([[shape.plain() for shape in self.shapes], exits, self.families], separators=(",", ":"))
-        return head.encode() + b"\n" + self.code
+        """As it is kept on disk: a line of JSON, one for each exit, the object file."""
+        exits = [_line(each) if isinstance(each, Exit) else each for each in self.exits]
+        head = _json([[shape.plain() for shape in self.shapes], len(exits), self.families])
+        return b"\n".join([head, *exits, self.code])
 
     @staticmethod
     def unpack(data: bytes) -> Code:
         """What `pack` gave. Raises ValueError, TypeError or IndexError for bytes that it did not give."""
-        head, _, code = data.partition(b"\n")
-        shapes, exits, families = _tuples(json.loads(head))
+        head, _, rest = data.partition(b"\n")
+        shapes, count, families = json.loads(head)
+        *exits, code = rest.split(b"\n", count)
         return Code(
             code,
             tuple(map(shape_from, shapes)),
-            tuple(Exit(kind, shape_from(shape), *rest) for kind, shape, *rest in exits),
-            families,
+            [exit_of(each) if each.startswith(_LINKS) else each for each in exits],
+            tuples(families),
         )
 
 
-def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+_LINKS = b"[%d," % LINK
+
+
+def _line(each: Exit) -> bytes:
+    return _json([each.kind, each.shape.plain(), *each[2:]])
+
+
+def exit_of(stored: Exit | bytes) -> Exit:
+    """An exit as it was before it was stored."""
+    if isinstance(stored, Exit):
+        return stored
+    kind, shape, *rest = json.loads(stored)
+    return Exit(kind, shape_from(shape), *rest)
 
 
 def _link_lines(number: int, target: int | None) -> list[str]:
@@ -132,7 +150,7 @@ def translate(
     code = Code(
         objects.compile_text(text, 0),
         tuple(block.shape for block in blocks),
-        tuple(module.exits),
+        module.exits,
         tuple(module.families),
     )
     log.debug(

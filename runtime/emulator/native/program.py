@@ -53,7 +53,7 @@ class Program:
         self.broken = False
         self.limited = 0  # how often a block was too long for what was left before the limit
         self._single: dict[int, bool] = {}  # whether an exit is that of a step
-        self.links: dict[int, tuple[Exit, dict[Any, Any]]] = {}
+        self.links: dict[int, tuple[Exit | bytes, dict[Any, Any]]] = {}  # exits, maybe as stored, and what is behind
         self._stranded = itertools.count(-1, -1)  # places of exits that no code has
         self.refused: Counter[str] = Counter()
         self._core: SymbolicCore = (StrictSymbolicCore if strict else SymbolicCore)(self._return_address)
@@ -120,7 +120,7 @@ class Program:
             self.links[place] = (way_out, {})
             self._single[place] = most == 1
             self._linking[place] = loaded
-            if way_out.kind == LINK and way_out.shape in known:
+            if isinstance(way_out, Exit) and way_out.kind == LINK and way_out.shape in known:
                 self._link(place, known[way_out.shape])
         for each, address in loaded.entries.items():
             into.setdefault(each, _BLOCK(address))
@@ -160,9 +160,17 @@ class Program:
     def _link(self, place: int, block: Any) -> None:
         self._linking[place].link(place, ctypes.cast(block, ctypes.c_void_p))
 
+    def exit(self, place: int) -> Exit:
+        """The way out at a place."""
+        way_out, found = self.links[place]
+        if not isinstance(way_out, Exit):
+            way_out = modules.exit_of(way_out)
+            self.links[place] = way_out, found
+        return way_out
+
     def follow(self, place: int) -> Any:
         """The block that a link leads to; the link goes there from now on."""
-        shape = self.links[place][0].shape
+        shape = self.exit(place).shape
         block = self.step(shape) if self._single[place] and shape not in self.blocks else self.block(shape)
         self._link(place, block)
         return block
@@ -183,7 +191,7 @@ class Program:
                 known["pc"] = int(state.words[layout.TARGET // 8])
             elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
                 known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
-            shape = self.links[place][0].shape
+            shape = self.exit(place).shape
             try:
                 block = (
                     self.follow(place)
@@ -206,7 +214,7 @@ class Program:
 
     def _found(self, place: int, **known: Any) -> Any:
         """The block behind an exit for what is known only now."""
-        way_out, found = self.links[place]
+        way_out, found = self.exit(place), self.links[place][1]
         key = tuple(known.values())
         if key not in found:
             found[key] = self.block(way_out.shape._replace(**known))
@@ -214,7 +222,7 @@ class Program:
 
     def after(self, place: int) -> Any:
         """The code that goes on behind an exit."""
-        way_out, found = self.links[place]
+        way_out, found = self.exit(place), self.links[place][1]
         if () not in found:
             shape = way_out.shape
             found[()] = self.step(shape) if way_out.kind == LIMIT and shape not in self.blocks else self.block(shape)

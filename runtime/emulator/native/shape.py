@@ -7,6 +7,7 @@ one with its undefined bits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from npuc.runtime.emulator.actions import WHEEL
@@ -57,10 +58,26 @@ class Shape(NamedTuple):
         return not self.delay and self[4:9] == (EMPTY_WHEEL,) * 5
 
     def plain(self) -> tuple[Any, ...]:
-        """As plain tuples."""
-        return (*self[:3], tuple(self.loop), *self[4:])
+        """As plain tuples; of each wheel the slots that hold something, each after its number."""
+        wheels = ([(i, slot) for i, slot in enumerate(wheel) if slot] for wheel in self[4:9])
+        return (*self[:3], tuple(self.loop), *wheels, self.slots)
 
 
-def shape_from(data: tuple[Any, ...]) -> Shape:
-    """The shape of `Shape.plain`."""
-    return Shape(data[0], data[1], data[2], Loop(*data[3]), *data[4:])
+def shape_from(data: Sequence[Any]) -> Shape:
+    """The shape of `Shape.plain`, whose tuples may have become lists."""
+    late, scalar, vector, bypass, writes = map(_wheel, data[4:9])
+    return Shape(data[0], data[1], data[2], Loop(*data[3]), late, scalar, vector, bypass, writes, data[9])
+
+
+def _wheel(filled: Sequence[Any]) -> tuple[Any, ...]:
+    if not filled:
+        return EMPTY_WHEEL
+    wheel = list(EMPTY_WHEEL)
+    for number, slot in filled:
+        wheel[number] = tuples(slot)
+    return tuple(wheel)
+
+
+def tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple([tuples(each) if isinstance(each, list) else each for each in value])
