@@ -35,11 +35,10 @@ from npuc.runtime.metrics import metrics
 from npuc.runtime.notices import say_once
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.strides import hold
-from npuc.runtime.submission import Submission
+from npuc.runtime.submission import Begun, Submission
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
-    from npuc.runtime.backends.pending import Pending
     from npuc.runtime.trace import Trace
 
 T = TypeVar("T")
@@ -125,7 +124,8 @@ class Executable:
         library that gives them out by DLPack. A bf16 output is bfloat16 when the first array is, else float32. Raises
         InputError on a wrong shape or dtype, UnsupportedError, BackendError.
         """
-        return self._given_back(self._named(arrays, named))
+        given = self._named(arrays, named)
+        return self.as_given(given, self.call(given))
 
     def submit(self, *arrays: Any, **named: Any) -> Submission:
         """Begin a call, with arguments as calling it takes them; the result's `result()` is what calling gives.
@@ -140,40 +140,16 @@ class Executable:
         kernel = self.of_call(given)
         prepared = self._prepare(kernel, given)
         _ = kernel.attention.lengths
-        pending = None
+        begun = None
         if magnitudes(kernel.attention, prepared).problem is None:
             with self._turn:
-                pending = self._submit(kernel, all_inward(kernel, prepared))
-
-        def collect(running: Pending) -> Call:
-            assert begun is not None
-            with self._turn:
-                backend, held, buffers = begun
-                try:
-                    report = running.finish()
-                except BaseException as error:
-                    if isinstance(error, BackendError):
-                        self._count_failure(self.names[0], error)
-                    self._drop(backend)
-                    raise
-                outputs = {a.name: from_buffer(a, buffers[a.buffer]) for a in held.outputs}
-                return self._said(self._noted(kernel, outputs, report, _overflows(kernel, outputs)))
-
-        begun = pending[1] if pending is not None else None
-        submission = Submission(
-            pending[0] if pending is not None else None,
-            collect,
-            lambda: self.call(given),
-            lambda: self._drop(begun[0]) if begun is not None else None,
-            lambda call: self._as_given(given, call),
-        )
-        if pending is None:
+                begun = self._begin(kernel, all_inward(kernel, prepared))
+        submission = Submission(self, given, begun)
+        if begun is None:
             submission.exception()  # runs it
         return submission
 
-    def _submit(
-        self, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]
-    ) -> tuple[Pending, tuple[Backend, KernelFile, Sequence[bytearray | memoryview]]] | None:
+    def _begin(self, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> Begun | None:
         """The call on the device; None where it takes none ahead, or fails this one, which then is made as usual."""
         name = self.names[0]
         try:
@@ -192,12 +168,28 @@ class Executable:
                 with contextlib.suppress(BackendError):
                     backend.close()
                 raise
-        except (BackendError, UnsupportedError):
+        except BackendError as error:
+            self._count_failure(name, error)
+            return None
+        except UnsupportedError:
             return None
         self._opened[name] = backend
-        return pending, (backend, held, buffers)
+        return Begun(pending, backend, kernel, held, buffers)
 
-    def _drop(self, backend: Backend) -> None:
+    def end(self, begun: Begun) -> Call:
+        """What a call that was begun came to. Raises BackendError, and then uses its device no more."""
+        with self._turn:
+            try:
+                report = begun.pending.finish()
+            except BaseException as error:
+                if isinstance(error, BackendError):
+                    self._count_failure(self.names[0], error)
+                self.drop(begun.backend)
+                raise
+            outputs = {a.name: from_buffer(a, begun.buffers[a.buffer]) for a in begun.held.outputs}
+            return self._said(self._noted(begun.kernel, outputs, report, _overflows(begun.kernel, outputs)))
+
+    def drop(self, backend: Backend) -> None:
         """Use a backend no more."""
         with self._turn:
             for name, opened in list(self._opened.items()):
@@ -217,10 +209,7 @@ class Executable:
             raise InputError(f"argument {min(twice)} is given twice")
         return {name: _as_array(name, value) for name, value in {**given, **named}.items()}
 
-    def _given_back(self, given: Mapping[str, Any]) -> np.ndarray:
-        return self._as_given(given, self.call(given))
-
-    def _as_given(self, given: Mapping[str, Any], call: Call) -> np.ndarray:
+    def as_given(self, given: Mapping[str, Any], call: Call) -> np.ndarray:
         """The output in the kind of the inputs."""
         (output,) = self.kernel.outputs
         result = call.outputs[output.name]
@@ -318,7 +307,7 @@ class Executable:
                 backend = self._opened.get(name)
                 if isinstance(backend, QueueingBackend) and backend.idle:
                     sharing.given_back(self)
-                    self._drop(backend)
+                    self.drop(backend)
                     return True
             return False
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,27 +14,32 @@ import numpy as np
 from npuc.compiler.diagnostics import BackendError
 
 if TYPE_CHECKING:
+    from npuc.runtime.backends import Backend
     from npuc.runtime.backends.pending import Pending
-    from npuc.runtime.executable import Call
+    from npuc.runtime.executable import Call, Executable
+    from npuc.runtime.kernel_file import DescribedKernel, KernelFile
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A call on a device. kernel: as it was called; held: as the device has its arguments, which `buffers` are."""
+
+    pending: Pending
+    backend: Backend
+    kernel: DescribedKernel
+    held: KernelFile
+    buffers: Sequence[bytearray | memoryview]
 
 
 class Submission:
     """A call under way, with the manners of a future.
 
-    Where the device fails it the call is made again, with the fallbacks of any call; wrong arguments raised already
-    when it was submitted.
+    begun: None where it was not begun yet. Where the device fails it the call is made again, with the fallbacks of any
+    call; wrong arguments raised already when it was submitted.
     """
 
-    def __init__(
-        self,
-        pending: Pending | None,
-        collect: Callable[[Pending], Call],
-        again: Callable[[], Call],
-        abandon: Callable[[], None],
-        give: Callable[[Call], np.ndarray],
-    ) -> None:
-        self._pending, self._collect, self._again = pending, collect, again
-        self._abandon, self._give = abandon, give
+    def __init__(self, executable: Executable, given: Mapping[str, np.ndarray], begun: Begun | None) -> None:
+        self._executable, self._given, self._begun = executable, given, begun
         self._turn = threading.RLock()
         self._call: Call | None = None
         self._error: Exception | None = None
@@ -43,7 +49,8 @@ class Submission:
         """Whether `result` would not wait for the device."""
         if self._call is not None or self._error is not None or self._cancelled:
             return True
-        return self._pending is not None and self._pending.done
+        begun = self._begun
+        return begun is not None and begun.pending.done
 
     def cancelled(self) -> bool:
         return self._cancelled
@@ -54,16 +61,17 @@ class Submission:
             if self.done():
                 return self._cancelled
             self._cancelled = True
-            self._pending = None
-        self._abandon()
+            begun, self._begun = self._begun, None
+        if begun is not None:
+            self._executable.drop(begun.backend)
         return True
 
     def call(self) -> Call:
         """Outputs, report and warnings. Raises CancelledError, BackendError, UnsupportedError."""
-        pending = self._pending
-        if pending is not None and self._call is None:
+        begun = self._begun
+        if begun is not None and self._call is None:
             with contextlib.suppress(BackendError):
-                pending.wait()  # without the lock: other calls may begin meanwhile
+                begun.pending.wait()  # without the lock: other calls may begin meanwhile
         with self._turn:
             if self._cancelled:
                 raise CancelledError
@@ -78,17 +86,15 @@ class Submission:
             return self._call
 
     def _ended(self) -> Call:
-        pending, self._pending = self._pending, None  # an interrupt here leaves a call that is made again
-        if pending is None:
-            return self._again()
-        try:
-            return self._collect(pending)
-        except BackendError:
-            return self._again()
+        begun, self._begun = self._begun, None  # an interrupt here leaves a call that is made again
+        if begun is not None:
+            with contextlib.suppress(BackendError):
+                return self._executable.end(begun)
+        return self._executable.call(self._given)
 
     def result(self) -> np.ndarray:
         """The output, as calling the kernel gives it."""
-        return self._give(self.call())
+        return self._executable.as_given(self._given, self.call())
 
     def exception(self) -> BaseException | None:
         """What `result` raises, or None."""

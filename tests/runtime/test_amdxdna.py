@@ -250,6 +250,36 @@ def test_other_devices_and_drivers_are_named(kernel):
         assert made.taken == Taken()
 
 
+def test_all_nodes_are_tried_and_all_reasons_told(kernel, arrays):
+    class Several(SoftwareDevice):
+        gone = False
+
+        def nodes(self):
+            return ["/dev/accel/accel7", self.node]
+
+        def open(self, path):
+            if path == self.node and self.gone:
+                raise OSError(errno.EACCES, "denied")
+            return super().open(path)
+
+    device = Several()
+    with system_calls.replaced(device):
+        assert run(kernel, arrays, backend="amdxdna")[0] == run(kernel, arrays, backend="emulator")[0]
+        device.gone = True
+        with pytest.raises(npuc.BackendError, match="accel7: open failed with ENOENT.*accel0: open failed with EACCES"):
+            npuc.load(kernel, backend="amdxdna", fallback=())
+    assert device.taken == Taken()
+
+
+def test_what_the_driver_tells_of_device_and_firmware(device):
+    client = open_any(device)
+    assert client.firmware_version() == device.firmware and client.track is abi.MAINLINE
+    clocks = client.query(abi.QUERY_CLOCK_METADATA, "query_clock_metadata")
+    one = client.track.layouts["query_clock"].unpack(clocks["h_clock"])
+    assert one["freq_mhz"] == 1000 and one["name"].rstrip(b"\0") == b"H Clock"
+    clients.give_back(client)
+
+
 def test_six_contexts_are_all_there_are(kernel, device):
     client = open_any(device)
     image = ArrayImage(read_kernel(kernel).pdi)
