@@ -26,6 +26,16 @@ INTERFACE_DTYPES: dict[str, np.dtype[Any]] = {
     "i8": np.dtype(np.int8),
     "i1": np.dtype(np.bool_),
 }
+# What functions with attention inside have besides; kernels have none of them.
+WHOLE_DTYPES: dict[str, np.dtype[Any]] = {
+    **INTERFACE_DTYPES,
+    "f64": np.dtype(np.float64),
+    "i16": np.dtype(np.int16),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+}
+INTEGERS = ("i16", "i32", "i64")
+DRAWN_INTEGERS = 8  # below this: token ids, positions and lengths are within what they index
 DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
     "bf16": BFLOAT16,
     "f32": np.dtype(np.float32),
@@ -128,7 +138,8 @@ def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
     """An array as a user gives it -> its interface dtype (floats are not yet on the device).
 
     bf16 and f32 take float16, float32, float64 and bfloat16; bf16 also uint16 (its bits) and 2-byte voids (bf16 as
-    .npy keeps it). i8 takes int8, i1 takes bool. Raises InputError naming argument, expected and got.
+    .npy keeps it). i8 takes int8, i1 takes bool, wider integers any whole numbers. Raises InputError naming
+    argument, expected and got.
     """
     array = np.asarray(value)
     require_fit(argument, array.shape, array.dtype)
@@ -137,7 +148,10 @@ def from_user(argument: KernelArgument, value: Any) -> np.ndarray:
             return array
         return array.view(BFLOAT16) if array.dtype in _BF16_BITS else round_to_bf16(array)
     with np.errstate(over="ignore"):
-        return array.astype(INTERFACE_DTYPES[argument.dtype], copy=argument.dtype in ("f16", "f32"))
+        given = array.astype(WHOLE_DTYPES[argument.dtype], copy=argument.dtype in ("f16", "f32"))
+    if argument.dtype in INTEGERS and not (given == array).all():
+        raise InputError(f"argument {argument.name} holds numbers that {argument.dtype} does not")
+    return given
 
 
 def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -148,10 +162,12 @@ def require_fit(argument: KernelArgument, shape: tuple[int, ...], dtype: np.dtyp
     wanted = argument.given_shape
     if len(shape) != len(wanted) or any(s not in (None, n) for s, n in zip(wanted, shape, strict=True)):
         raise InputError(f"argument {argument.name} expects shape {argument.shape_text}, got {list(shape)}")
-    if argument.dtype in ("bf16", "f16", "f32"):
+    if argument.dtype in INTEGERS:
+        fits = dtype.kind in "iu"
+    elif argument.dtype in ("bf16", "f16", "f32", "f64"):
         fits = dtype in _FLOATS or (argument.dtype == "bf16" and dtype in _BF16_BITS)
     else:
-        fits = dtype == INTERFACE_DTYPES[argument.dtype]
+        fits = dtype == WHOLE_DTYPES[argument.dtype]
     if not fits:
         raise InputError(f"argument {argument.name} expects {_accepted(argument.dtype)}, got {dtype}")
     if math.prod(shape) * dtype.itemsize > LARGEST_ARGUMENT:
@@ -163,6 +179,8 @@ def _accepted(dtype: str) -> str:
         "bf16": "float32, float64, float16, bfloat16 or uint16 (bf16 bits)",
         "f16": "float16, float32, float64 or bfloat16",
         "f32": "float32, float64, float16 or bfloat16",
+        "f64": "float64, float32, float16 or bfloat16",
+        **dict.fromkeys(INTEGERS, "whole numbers"),
         "i8": "int8",
         "i1": "bool",
     }[dtype]
@@ -191,7 +209,7 @@ def to_interface(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
     if argument.dtype == "bf16":
         return round_to_bf16(array)
     with np.errstate(over="ignore"):
-        return array.astype(INTERFACE_DTYPES[argument.dtype], copy=False)
+        return array.astype(WHOLE_DTYPES[argument.dtype], copy=False)
 
 
 def to_user(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
@@ -199,14 +217,15 @@ def to_user(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
     if argument.dtype in ("bf16", "f32"):
         return array.astype(np.float32)
     with np.errstate(over="ignore"):
-        return array.astype(INTERFACE_DTYPES[argument.dtype])
+        return array.astype(WHOLE_DTYPES[argument.dtype])
 
 
 def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarray]:
     """Inputs by name as `--random SEED` draws them, in argument order from numpy's default_rng(seed).
 
     Floats, masks that are added too: float64 standard normal, rounded to the argument's type. i8: 32 times that,
-    rounded, within -127..127. i1 masks: true with probability 0.8, the first key always.
+    rounded, within -127..127. i1 masks: true with probability 0.8, the first key always. Wider integers, which only
+    whole functions take: 0 to 7.
     """
     generator = np.random.default_rng(seed)
     drawn: dict[str, np.ndarray] = {}
@@ -216,6 +235,9 @@ def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarr
         if argument.dtype == "i8":
             numbers = np.rint(32.0 * generator.standard_normal(argument.given_shape))
             drawn[argument.name] = np.clip(numbers, -127, 127).astype(np.int8)
+        elif argument.dtype in INTEGERS:
+            numbers = generator.integers(0, DRAWN_INTEGERS, argument.given_shape)
+            drawn[argument.name] = np.asarray(numbers, WHOLE_DTYPES[argument.dtype])
         elif argument.dtype == "i1":
             keep = generator.random(argument.given_shape) < 0.8
             keep[..., :1] = True

@@ -17,7 +17,7 @@ from npuc.compiler.driver import HostModule
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.host import Declared
 from npuc.compiler.interface import kernel_name
-from npuc.runtime.arguments import INTERFACE_DTYPES, KernelArgument, from_user, to_device, to_interface
+from npuc.runtime.arguments import WHOLE_DTYPES, KernelArgument, from_user, to_device, to_interface
 from npuc.runtime.backends import HOST_BACKENDS, BackendSettings
 from npuc.runtime.check import multiply_accumulates
 from npuc.runtime.evaluator.build import Builder
@@ -142,9 +142,9 @@ def _argument(
     name: str, dtype: str, shape: Sequence[int | None], direction: str, place: int, file: str
 ) -> KernelArgument:
     """An argument or a result of a whole function. Raises InputError for what calls do not take."""
-    if dtype not in INTERFACE_DTYPES or None in shape:
+    if dtype not in WHOLE_DTYPES or None in shape:
         what = f"argument {name} of {dtype} {list(shape)} is not taken of whole modules"
-        raise InputError(what, place=file, remedy=f"element types are {', '.join(INTERFACE_DTYPES)}, and sizes numbers")
+        raise InputError(what, place=file, remedy=f"element types are {', '.join(WHOLE_DTYPES)}, and sizes numbers")
     device = "f32" if dtype == "f16" else dtype
     return KernelArgument(name, direction, dtype, device, tuple(shape), direction, place)
 
@@ -165,7 +165,7 @@ def described(host: HostModule, file: str, kernel_of: Callable[[Declared], Descr
             [(str(getattr(t, "element_type", t)), t) for t in types] for types in (type_.inputs, type_.results)
         )
         arguments = [
-            _argument(f"{stem}{n}", dtype, sizes_of(t) if hasattr(t, "rank") else (None,), direction, n + first, file)
+            _argument(f"{stem}{n}", dtype, sizes_of(t) if hasattr(t, "rank") else (), direction, n + first, file)
             for stem, types, direction, first in (("arg", given, "in", 0), ("result", made, "out", len(given)))
             for n, (dtype, t) in enumerate(types)
         ]

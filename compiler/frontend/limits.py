@@ -15,6 +15,7 @@ ROOM = 2.0**16
 """What the products of rows with one another take at most in front of the scale, where something rests on a number
 that is finite: beyond that their scaled sums may be below it."""
 HIDES = -1e9  # what is added at most to scores whose rows are hidden where all are
+ROUNDED = 1 - 2.0**-8  # of HIDES, where a constant is of bf16
 LOST = 1000.0  # the exponential of less is zero, whatever else is in its row
 FACTOR_ROUNDING = 2.0**-21  # of log2(e), in float32
 
@@ -80,7 +81,7 @@ def _check_hidden(product: Product, masking: Masking, total: float, band: Band) 
     added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
     reach = 2 * _spread(product) * total + added * total + LOST
     shown = masking.operand is None and band.shows_each_query_a_key()
-    may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES
+    may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES * ROUNDED
     if -masking.hidden * total < reach or not (may_hide_rows or shown):
         raise MaskError(f"{masking.hidden:g} does not hide a score for certain", "mask with -inf")
 

@@ -45,20 +45,31 @@ class Outlined:
         return self.module.body.operations[0].operation
 
     @property
-    def is_projected(self) -> bool:
-        """Whether a leaf comes from a contraction."""
+    def is_made(self) -> bool:
+        """Whether a leaf comes from a contraction, or from an argument that no attention takes: lengths, say."""
         seen: set[Any] = set()
         waiting = list(self.leaves)
         while waiting:
-            owner = waiting.pop().owner
-            operation = getattr(owner, "operation", owner)
-            if not hasattr(operation, "operands") or operation in seen:
+            value = waiting.pop()
+            owner = getattr(value.owner, "operation", value.owner)
+            if not hasattr(owner, "operands"):
+                if not is_given(value.type):
+                    return True
                 continue
-            seen.add(operation)
-            if contracts(operation):
+            if owner in seen:
+                continue
+            seen.add(owner)
+            if contracts(owner):
                 return True
-            waiting += operation.operands
+            waiting += owner.operands
         return False
+
+
+def is_given(type_: Any) -> bool:
+    """Whether attention takes tensors of that type."""
+    from torch_mlir import ir
+
+    return isinstance(type_, ir.RankedTensorType) and str(type_.element_type) in DTYPES
 
 
 def outlined(name: str, block: Any) -> list[Outlined]:
@@ -94,10 +105,8 @@ class _Reading:
 
     def leaf(self, value: Any) -> Value | None:
         """The value as a tensor that is given; None where attention takes no such tensor."""
-        from torch_mlir import ir
-
         type_ = value.type
-        if not isinstance(type_, ir.RankedTensorType) or str(type_.element_type) not in DTYPES:
+        if not is_given(type_):
             return None
         number = self._numbers.setdefault(value, len(self._numbers))
         self.leaves[number] = value
@@ -123,8 +132,8 @@ class _Reading:
                 at = bisect_left(self.near, back)
                 continue
             for result, value in zip(operation.results, results, strict=True):
-                given = self.leaf(result) if isinstance(value, Opaque) and operation.name != "arith.constant" else None
-                self.values[result] = given or value
+                given = isinstance(value, Opaque) and operation.name != "arith.constant"
+                self.values[result] = (self.leaf(result) if given or self._converts(result, value) else None) or value
             at += 1
 
     def read(self, value: Any) -> Value:
@@ -166,13 +175,19 @@ class _Reading:
         self.values.update(demoted)
         return again
 
+    def _converts(self, result: Any, value: Value) -> bool:
+        """Whether a result is a leaf in another element type: attention takes Q, K and V in the one that it reads."""
+        if not isinstance(value, Operand) or value.argument not in self.leaves:
+            return False
+        return str(result.type.element_type) != str(self.leaves[value.argument].type.element_type)
+
     def _relaid(self, operation: Any, value: Value) -> int | None:
         """Where to go on from when leaves are laid out as a contraction of attention asks; None where none are."""
         from npuc.compiler.frontend.attributes import indexing_maps
 
         if not isinstance(value, Opaque) or not value.layouts:
             return None
-        maps = indexing_maps(operation) if operation.name.startswith("linalg.") else None
+        maps = indexing_maps(operation) if contracts(operation) else None
         if maps is not None and maps[0].n_dims < SMALLEST_CONTRACTION:
             return None
         changed = {

@@ -71,6 +71,8 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
     "a number that does not hide": (
         masked(SELECT.replace("0xFF800000", "-1.0e4"), I1, element="i1"), KEEP,
         "-10000 does not hide a score for certain"),
+    "less than a billion": (
+        masked(SELECT.replace("0xFF800000", "-9.9e8"), I1, element="i1"), KEEP, "does not hide a score for certain"),
     "the lowest number of f16 and a mask that may hide a row": (
         masked(SELECT.replace("0xFF800000", "-65504.0"), I1, element="i1"), KEEP, "-65504 does not hide a score"),
     "a number above zero": (

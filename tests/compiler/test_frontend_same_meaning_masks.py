@@ -91,6 +91,8 @@ RAISED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None,
         masked(SELECT.replace("0xFF800000", "-1.0e9"), I1, element="i1")
         | {"scale": "  %scale = arith.constant 0.180336880 : f32",
            "exp": SOURCE["exp"].replace("math.exp ", "math.exp2 ")}, ("keep", "i1", (2, 64, 64)), {}),
+    "a billion less in bf16": (
+        masked(SELECT.replace("0xFF800000", "-998244352.0"), I1, element="i1"), ("keep", "i1", (2, 64, 64)), {}),
     "a choice, then a factor": (
         masked(SELECT.replace("%n = arith.select %b, %a, %hidden : f32", "%e = arith.select %b, %a, %hidden : f32; "
                               "%c = arith.constant 2.0 : f32; %n = arith.mulf %e, %c : f32"),

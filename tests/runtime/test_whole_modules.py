@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from layered import E, S, layers, wanted
+from layered import E, S, layers, product, wanted
 
 import npuc
 from npuc.compiler.cli import group
@@ -62,3 +62,75 @@ def test_a_long_function_without_attention_is_refused() -> None:
     text = f"func.func @long(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {{\n  %0 = math.absf %x : tensor<4x4xf32>\n{steps}"
     with pytest.raises(InputError, match="more than an attention, and none is in them"):
         load(text + "  return %2001 : tensor<4x4xf32>\n}\n", "long.mlir")
+
+
+LENGTHS = """
+#l = affine_map<(h, i, j, d) -> (h, i, d)>
+#r = affine_map<(h, i, j, d) -> (h, j, d)>
+#s = affine_map<(h, i, j, d) -> (h, i, j)>
+func.func @upto(%q: tensor<2x8x16xf32>, %k: tensor<2x8x16xf32>, %v: tensor<2x8x16xf32>, %n: tensor<1xi32>, %m: i64)
+    -> tensor<2x8x16xf32> {
+  %zero = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<2x8x8xf32>
+  %z = linalg.fill ins(%zero : f32) outs(%e : tensor<2x8x8xf32>) -> tensor<2x8x8xf32>
+  %x = linalg.batch_matmul indexing_maps = [#l, #r, #s] ins(%q, %k : tensor<2x8x16xf32>, tensor<2x8x16xf32>)
+    outs(%z : tensor<2x8x8xf32>) -> tensor<2x8x8xf32>
+  %me = tensor.empty() : tensor<8xi1>
+  %keep = linalg.generic {indexing_maps = [affine_map<(j) -> (0)>, affine_map<(j) -> (j)>],
+      iterator_types = ["parallel"]} ins(%n : tensor<1xi32>) outs(%me : tensor<8xi1>) {
+  ^bb0(%a: i32, %o: i1):
+    %j = linalg.index 0 : index
+    %w = arith.index_cast %j : index to i32
+    %t = arith.trunci %m : i64 to i32
+    %u = arith.addi %a, %t : i32
+    %c = arith.cmpi slt, %w, %u : i32
+    linalg.yield %c : i1
+  } -> tensor<8xi1>
+  %y = linalg.generic {indexing_maps = [affine_map<(h, i, j) -> (h, i, j)>, affine_map<(h, i, j) -> (j)>,
+      affine_map<(h, i, j) -> (h, i, j)>], iterator_types = ["parallel", "parallel", "parallel"]}
+    ins(%x, %keep : tensor<2x8x8xf32>, tensor<8xi1>) outs(%e : tensor<2x8x8xf32>) {
+  ^bb0(%a: f32, %b: i1, %o: f32):
+    %low = arith.constant 0xFF800000 : f32
+    %p = arith.select %b, %a, %low : f32
+    linalg.yield %p : f32
+  } -> tensor<2x8x8xf32>
+  %p = linalg.softmax dimension(2) ins(%y : tensor<2x8x8xf32>) outs(%e : tensor<2x8x8xf32>) -> tensor<2x8x8xf32>
+  %f = tensor.empty() : tensor<2x8x16xf32>
+  %g = linalg.fill ins(%zero : f32) outs(%f : tensor<2x8x16xf32>) -> tensor<2x8x16xf32>
+  %o = linalg.batch_matmul ins(%p, %v : tensor<2x8x8xf32>, tensor<2x8x16xf32>) outs(%g : tensor<2x8x16xf32>)
+    -> tensor<2x8x16xf32>
+  return %o : tensor<2x8x16xf32>
+}
+"""
+
+
+def test_a_mask_is_made_of_whole_numbers_on_the_host(tmp_path: Path) -> None:
+    path = tmp_path / "upto.mlir"
+    path.write_text(LENGTHS)
+    rng = np.random.default_rng(1)
+    q, k, v = (rng.standard_normal((2, 8, 16)).astype(np.float32) for _ in "qkv")
+    with npuc.load(path, backend="reference") as model:
+        out = model(q, k, v, np.array([3]), np.array(2))
+        with pytest.raises(InputError, match="argument arg3 holds numbers that i32 does not"):
+            model(q, k, v, np.array([1 << 40]), np.array(2))
+        with pytest.raises(InputError, match="argument arg4 expects whole numbers, got float64"):
+            model(q, k, v, np.array([3]), np.array(2.0))
+    scores = np.exp(q.astype(np.float64) @ k.swapaxes(1, 2))[..., :5]
+    expected = (scores / scores.sum(-1, keepdims=True)) @ v[:, :5]
+    assert np.abs(out - expected).max() < 1e-5
+    result = CliRunner().invoke(group, ["run", str(path), "--backend", "reference", "--check", "--random", "3"])
+    assert result.exit_code == 0, result.output
+
+
+def test_what_is_rounded_before_it_is_attended_is_taken_rounded() -> None:
+    """A layer in bf16 whose V is a sum in f32: the three are taken in bf16, as the attention reads them."""
+    text = layers(0.25).replace("xf32>", "xbf16>").replace(": f32", ": bf16")
+    wide, narrow = f"tensor<{S}x{E}xf32>", f"tensor<{S}x{E}xbf16>"
+    summed = product("v0m", "x", "wv0", (S, E, E)).replace(f"tensor<{E}x{E}xf32>", f"tensor<{E}x{E}xbf16>")
+    summed = summed.replace(f"%x, %wv0 : {wide}", f"%x, %wv0 : {narrow}").replace("%zero", "%wide")
+    rounded = f"  %wide = arith.constant 0.0 : f32\n{summed}  %v0r = arith.truncf %v0m : {wide} to {narrow}\n"
+    before = product("v0m", "x", "wv0", (S, E, E)).replace("xf32>", "xbf16>").replace(": f32", ": bf16")
+    assert before in text
+    text = text.replace(before, rounded).replace("expand_shape %v0m ", "expand_shape %v0r ")
+    (found,) = load(text, "model.mlir")
+    assert {argument.dtype for argument in found.arguments} == {"bf16"}
