@@ -165,6 +165,10 @@ def _logarithm(operation: Any, operands: Sequence[Value]) -> Value | None:
     return decomposed.logarithm(operation, operands[0])
 
 
+def _absolute(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return decomposed.absolute(operation, operands[0])
+
+
 def _cap(operation: Any, operands: Sequence[Value]) -> Value | None:
     """tanh of the scores, once and before they are masked."""
     (value,) = operands
@@ -185,6 +189,10 @@ def _arithmetic(operation: Any, operands: Sequence[Value]) -> Value | None:
     return positions.arithmetic(operation, operands) or open_lengths.arithmetic(operation, operands)
 
 
+def _divide_lengths(operation: Any, operands: Sequence[Value]) -> Value | None:
+    return open_lengths.arithmetic(operation, operands)
+
+
 def _compare_integers(operation: Any, operands: Sequence[Value]) -> Value | None:
     return positions.compare(operation, operands) or open_lengths.compare(operation, operands)
 
@@ -193,7 +201,7 @@ def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
     chosen = open_lengths.select(*operands)
     if chosen is not None:
         return chosen
-    kept = decomposed.unhide(operation, *operands)
+    kept = decomposed.unhide(operation, *operands) or decomposed.finite_maximum(operation, *operands)
     return kept or masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 
@@ -208,9 +216,11 @@ RULES: dict[str, Rule] = {
     "arith.cmpf": _compare,
     "arith.select": _select,
     **dict.fromkeys(positions.ARITHMETIC, _arithmetic),
+    **dict.fromkeys(open_lengths.DIVISIONS, _divide_lengths),
     "arith.cmpi": _compare_integers,
     **dict.fromkeys(positions.LOGIC, positions.logic),
     "math.log": _logarithm,
+    "math.absf": _absolute,
     "math.tanh": _cap,
     "math.exp": _exponential,
     "math.exp2": _exponential,

@@ -107,9 +107,9 @@ def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None
 def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
     """The attentions inside a layer, in its context, each recognised as a function of its own.
 
-    A layer makes Q, K or V by contractions, or a mask of integers, and its arguments are not what its attention takes,
-    so that neither can be taken for the other. What only adds a step to an attention of its arguments is refused as
-    that step.
+    A layer makes Q, K or V by contractions, or a mask of constants or integers, and its arguments are not what its
+    attention takes, so that neither can be taken for the other. What only adds a step to an attention of its arguments
+    is refused as that step.
     """
     from torch_mlir import ir
 
@@ -128,10 +128,19 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
             except (Blocked, InputError):  # no attention, or none that attn.sdpa says
                 continue
             inside = sorted((str(a.source_shape), a.dtype) for a in attention.inputs)
-            if inside == given or not part.is_made:
+            made = part.is_made and inside != given
+            if not (made or _makes_its_mask(part, attention)):
                 continue
             found.append((part, replace(attention, within=chosen.name, outlined=str(part.module))))
     return found
+
+
+def _makes_its_mask(part: Outlined, attention: Attention) -> bool:
+    """Whether the mask is no argument of the function that the part is in."""
+    return any(
+        argument.role == "mask" and hasattr(leaf.owner, "operands")
+        for argument, leaf in zip(attention.inputs, part.leaves, strict=True)
+    )
 
 
 def _kind(type_: Any) -> tuple[str, str]:

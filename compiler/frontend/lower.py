@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.frontend.rewrite_concatenate import keep_concatenate
 from npuc.compiler.frontend.rewrite_dot_general import widen_dot_general
 from npuc.compiler.frontend.rewrite_iree_attention import expand_iree_attention
 
@@ -28,13 +29,14 @@ LOWERINGS = (
     Lowering(
         ("stablehlo", "chlo"),
         "inline,func.func(chlo-legalize-to-stablehlo),stablehlo-legalize-to-linalg,canonicalize,cse",
-        (widen_dot_general,),
+        (widen_dot_general, keep_concatenate),
     ),
     Lowering(
         ("tosa",),
         "func.func(tosa-to-linalg-named),canonicalize,"
         "func.func(tosa-to-linalg,tosa-to-arith,tosa-to-tensor),canonicalize,cse",
     ),
+    Lowering(("affine",), "lower-affine"),  # of lengths, which the lowering of torch makes
 )
 
 
@@ -46,9 +48,8 @@ def lower(module: Any, note: Callable[[str], None]) -> None:
     from torch_mlir._mlir_libs import _stablehlo
     from torch_mlir.passmanager import PassManager
 
-    held = dialects(module)
     for lowering in LOWERINGS:
-        if held.isdisjoint(lowering.dialects):
+        if dialects(module).isdisjoint(lowering.dialects):
             continue
         note(f"lowering {lowering.dialects[0]}")
         _stablehlo.register_stablehlo_passes()

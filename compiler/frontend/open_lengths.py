@@ -38,6 +38,7 @@ Read = Callable[[Any], Value]
 Pairs = "set[frozenset[str]]"
 _equal: ContextVar[Any] = ContextVar("equal lengths")
 
+DIVISIONS = ("arith.divsi", "arith.divui")
 _EQUAL, _UNEQUAL = 0, 1
 # arith's CmpIPredicate by number: whether it holds for a difference that is below zero, zero, above zero.
 _HOLDS = {0: (False, True, False), 1: (True, False, True), 2: (True, False, False), 3: (True, True, False),
@@ -97,7 +98,7 @@ def empty(operation: Any, read: Read) -> Value:
 
 # --- arithmetic -----------------------------------------------------------------------------------------------------
 def arithmetic(operation: Any, operands: Sequence[Value]) -> Value | None:
-    """addi, subi, muli, index_cast, extsi, extui, trunci of lengths; None where the result is not exact."""
+    """addi, subi, muli, division, index_cast, extsi, extui, trunci of lengths; None where the result is not exact."""
     forms = _forms(operands)
     type_ = element_type(operation.results[0].type)
     width = integer_width(type_)
@@ -111,6 +112,12 @@ def arithmetic(operation: Any, operands: Sequence[Value]) -> Value | None:
         factor = next(f.constant for f in forms if not f.terms)
         other = next((f for f in forms if f.terms), forms[0])
         form = affine({name: n * factor for name, n in other.terms}, other.constant * factor)
+    elif operation.name in DIVISIONS:
+        by = forms[1].constant
+        parts = [forms[0].constant, *(n for _, n in forms[0].terms)]
+        if forms[1].terms or by <= 0 or min(_range(forms[0])) < 0 or any(n % by for n in parts):
+            return None
+        form = affine({name: n // by for name, n in forms[0].terms}, forms[0].constant // by)
     else:
         form = _sum(forms[0], forms[1], 1 if operation.name == "arith.addi" else -1)
     low, high = _range(form)
@@ -224,9 +231,8 @@ def reshape(operation: Any, read: Read) -> Value:
     except AxisError as error:
         return Opaque(operation, str(error), error.remedy)
     named = [(part[0].open, size) for part, size in zip(parts, sizes, strict=True) if isinstance(size, str) and part]
-    # The number of elements leaves no choice for one open length where all others are what they were.
     doubtful = [pair for pair in named if pair[0] != pair[1]]
-    if len(doubtful) > 1 or any(isinstance(size, str) and not part for part, size in zip(parts, sizes, strict=True)):
+    if any(isinstance(size, str) and not part for part, size in zip(parts, sizes, strict=True)):
         return Opaque(operation, "it reshapes to lengths that may be others")
     for left, right in doubtful:
         if not assume(left, right):

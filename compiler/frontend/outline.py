@@ -21,7 +21,7 @@ from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import symbol
 from npuc.compiler.frontend.replace import replace_operands
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Sdpa, Splat, Value
+from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Scores, Sdpa, Splat, Value
 
 MOST_READINGS = 8  # of each operation on average, once and again with the layouts that contractions show
 SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, whatever would fit
@@ -161,17 +161,26 @@ class _Reading:
             return [Opaque(operation, blocked.reason)] * len(operation.results)
         if not results or not isinstance(results[0], Opaque) or results[0].layouts:
             return results
-        demoted = {}
-        for operand in operation.operands:
-            if not isinstance(self.read(operand), Operand | Opaque | Splat | Attended | Sdpa | Probabilities):
-                given = self.leaf(operand)
-                if given is not None:
-                    demoted[operand] = given
+        values = [(operand, self.read(operand)) for operand in operation.operands]
+        known = Operand | Opaque | Splat | Attended | Sdpa | Probabilities
+        ways = [[operand for operand, value in values if not isinstance(value, known)]]
+        if any(isinstance(value, Scores) for _, value in values):  # which a constant masks
+            ways.insert(0, [operand for operand, value in values if _is_constant(value)])
+        for way in ways:
+            again = self._with_given(operation, way)
+            if again is not None:
+                return again
+        return results
+
+    def _with_given(self, operation: Any, operands: list[Any]) -> list[Value] | None:
+        """What an operation gives of operands as tensors that are given; None where that is no step either."""
+        found = {operand: self.leaf(operand) for operand in operands}
+        demoted = {operand: given for operand, given in found.items() if given is not None}
         if not demoted:
-            return results
+            return None
         again = execute(operation, lambda value: demoted[value] if value in demoted else self.read(value))
         if isinstance(again[0], Opaque) and not again[0].layouts:
-            return results
+            return None
         self.values.update(demoted)
         return again
 
@@ -204,6 +213,10 @@ class _Reading:
         if min(places) < 0:
             self._give_arguments()
         return max(0, min(places))
+
+
+def _is_constant(value: Value) -> bool:
+    return isinstance(value, Opaque) and value.operation.name == "arith.constant"
 
 
 def _roots(reading: _Reading) -> Iterator[Any]:

@@ -19,6 +19,7 @@ from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
     DEPTH,
+    AbsoluteRowMaximum,
     Correction,
     Exponentials,
     LogProbabilities,
@@ -31,6 +32,7 @@ from npuc.compiler.frontend.values import (
     RowMaximum,
     RowReciprocal,
     RowSum,
+    RowTest,
     ScoreIsMinusInfinity,
     Scores,
     Shifted,
@@ -94,6 +96,8 @@ def starts_maximum(start: Value, of: Value) -> bool:
 def subtract(operation: Any, left: Value, right: Value) -> Value | None:
     if isinstance(right, RowMaximum) and starts_maximum(left, right):
         return StartLessMaximum(right.axes)
+    if isinstance(left, Shifted) and isinstance(right, LogSum):
+        return _log_softmax(operation, left, right)
     if not isinstance(left, Scores):
         return None
     if isinstance(right, LogSumExp):
@@ -148,6 +152,15 @@ def _log_probabilities(operation: Any, left: Scores, right: LogSumExp) -> Value:
     if right.softmax.product != left.product:
         return Opaque(operation, "it subtracts what other scores sum to")
     if not row_aligned(right.axes, left.axes, right.softmax.key):
+        return Opaque(operation, "it subtracts what rows sum to along the wrong axes")
+    return LogProbabilities(left.axes, right.softmax)
+
+
+def _log_softmax(operation: Any, left: Shifted, right: LogSum) -> Value:
+    """Scores less their row maximum, less the logarithm of the sum of their exponentials."""
+    if left.by is not None or right.softmax != natural_softmax(operation, left.product, left.key):
+        return Opaque(operation, "it subtracts the logarithm of what other scores sum to")
+    if not row_aligned(right.axes, left.axes, left.key):
         return Opaque(operation, "it subtracts what rows sum to along the wrong axes")
     return LogProbabilities(left.axes, right.softmax)
 
@@ -229,12 +242,34 @@ def _differ_by_factors(tested: Product, used: Product) -> bool:
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:
-    """cmpf oeq (predicate 1) or ueq (8) of the scores with -inf."""
-    if isinstance(left, Splat):
+    """cmpf oeq (predicate 1) or ueq (8) of the scores with -inf; of the size of a row maximum with inf those, or olt
+    (4), one (6), ult (11) or une (13)."""
+    if isinstance(left, Splat) and predicate in (1, 6, 8, 13):
         left, right = right, left
-    if isinstance(left, Scores) and isinstance(right, Splat) and right.value == -math.inf and predicate in (1, 8):
+    if not isinstance(right, Splat):
+        return None
+    if isinstance(left, Scores) and right.value == -math.inf and predicate in (1, 8):
         return ScoreIsMinusInfinity(left.axes, left.product)
+    if isinstance(left, AbsoluteRowMaximum) and right.value == math.inf and predicate in (1, 8, 4, 6, 11, 13):
+        return RowTest(left.axes, left.product, left.key, predicate not in (1, 8))
     return None
+
+
+def absolute(operation: Any, value: Value) -> Value | None:
+    return AbsoluteRowMaximum(value.axes, value.product, value.key) if isinstance(value, RowMaximum) else None
+
+
+def finite_maximum(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """A row maximum, and a number where it is infinite: what is subtracted from the scores of a row of nothing but
+    -inf, whose probabilities are no numbers, is the source's to choose."""
+    if not isinstance(condition, RowTest):
+        return None
+    maximum, number = (left, right) if condition.finite else (right, left)
+    if not isinstance(maximum, RowMaximum) or not isinstance(number, Splat) or not math.isfinite(number.value):
+        return Opaque(operation, f"it chooses {describe(left)} or {describe(right)} by a row maximum")
+    if RowTest(maximum.axes, maximum.product, maximum.key, condition.finite) != condition:
+        return Opaque(operation, "it tests the maximum of other rows than it takes")
+    return maximum
 
 
 def select(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:

@@ -374,6 +374,25 @@ class RowIsMinusInfinity:
 
 
 @dataclass(frozen=True)
+class AbsoluteRowMaximum:
+    """|RowMaximum|, to test whether it is a number."""
+
+    axes: Axes
+    product: Product
+    key: str
+
+
+@dataclass(frozen=True)
+class RowTest:
+    """i1: which row maxima are infinite, or, where `finite`, which are not."""
+
+    axes: Axes
+    product: Product
+    key: str
+    finite: bool
+
+
+@dataclass(frozen=True)
 class Attended:
     """softmax(scale Q K^T) V; arguments by number. operation: the one that made it, for messages."""
 
@@ -401,7 +420,7 @@ Value: TypeAlias = (
     " | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
     " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
     " | WeightedValues | ScoreIsMinusInfinity"
-    " | RowIsMinusInfinity | Attended | Sdpa"
+    " | RowIsMinusInfinity | AbsoluteRowMaximum | RowTest | Attended | Sdpa"
 )
 
 _NAMES = {
@@ -433,6 +452,8 @@ _NAMES = {
     WeightedValues: "the exponentials times V without the division by their row sum",
     ScoreIsMinusInfinity: "the test for scores of -inf",
     RowIsMinusInfinity: "the test for rows of -inf",
+    AbsoluteRowMaximum: "the size of the row maximum",
+    RowTest: "the test for a row maximum that is no number",
     Attended: "the attention result",
     Sdpa: "the attention result",
 }

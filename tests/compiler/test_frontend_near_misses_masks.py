@@ -136,7 +136,6 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
         {"scaled": masked(PLUS)["scaled"].replace("%x =", "%x2 =") + "\n"
          + generic("x", "%x2", CUBE, "%s", CUBE, EACH, PLACES + CAUSAL + CHOSEN.replace("0xFF800000", "-1.0e9"))},
         MASK, "does not hide a score for certain"),
-    "a band with a hole": (constant(HOLED, "i1"), None, "not one number everywhere"),
     "a lower triangle by columns": (
         {"scaled": constant(HIDING, "f32")["scaled"].replace(SQUARE_MAP, "(h, i, j) -> (j, i)")}, None,
         "neither causal"),
@@ -148,6 +147,12 @@ def test_a_mask_of_another_meaning_is_refused(name: str) -> None:
     pieces, mask, reason = REFUSED[name]
     message = str(refusal(written_out("" if mask is None else of_type(mask), **pieces)))
     assert reason in message, message
+
+
+def test_a_constant_mask_that_is_no_band_stays_on_the_host() -> None:
+    (found,) = load(written_out("", **constant(HOLED, "i1")), "holed.mlir")
+    mask = found.argument("mask")
+    assert found.within == "attention" and (found.mask, mask.dtype, mask.source_shape) == ("keep", "i1", (64, 64))
 
 
 def test_a_corner_of_open_lengths_is_known_for_the_first_query_only() -> None:
