@@ -22,6 +22,8 @@ from test_frontend_same_meaning_masks import (
 )
 from written_out import CUBE, CUBE_MAP, SOURCE, YIELD, elementwise, generic, written_out
 
+from npuc.compiler.frontend import load
+
 KEEP = ("keep", "i1", (2, 64, 64))
 TURNED = "(h, i, j) -> (h, j, i)"
 EACH = f"{CUBE_MAP}; {CUBE_MAP}"
