@@ -193,6 +193,11 @@ def _divide_lengths(operation: Any, operands: Sequence[Value]) -> Value | None:
     return open_lengths.arithmetic(operation, operands)
 
 
+def _logic(operation: Any, operands: Sequence[Value]) -> Value | None:
+    negated = decomposed.negate(operation, *operands) if operation.name == "arith.xori" else None
+    return negated or positions.logic(operation, operands)
+
+
 def _compare_integers(operation: Any, operands: Sequence[Value]) -> Value | None:
     return positions.compare(operation, operands) or open_lengths.compare(operation, operands)
 
@@ -218,7 +223,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(positions.ARITHMETIC, _arithmetic),
     **dict.fromkeys(open_lengths.DIVISIONS, _divide_lengths),
     "arith.cmpi": _compare_integers,
-    **dict.fromkeys(positions.LOGIC, positions.logic),
+    **dict.fromkeys(positions.LOGIC, _logic),
     "math.log": _logarithm,
     "math.absf": _absolute,
     "math.tanh": _cap,

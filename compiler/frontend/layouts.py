@@ -118,19 +118,24 @@ def _length(
     shared: Sequence[tuple[Atom, Atom]],
 ) -> Atom | None:
     """The digit of Q, of those that K has not, that is its length; the others are heads of a group."""
-    beside = {_place(query, x) for x, _ in shared}
-    loose = [atom for atom in only if _place(query, atom) not in beside]
-    if not loose or not only_key:
-        return loose[-1] if loose else None
-    if len(query.source) == len(key.source):
-        place = _place(key, only_key[0])
-        same = [atom for atom in loose if _place(query, atom) == place]
-        if same or not query.source[place]:
-            return same[-1] if same else None
 
     def before(operand: Operand, atom: Atom, side: int) -> set[int]:
         return {n for n, pair in enumerate(shared) if _place(operand, pair[side]) < _place(operand, atom)}
 
+    beside = {_place(query, x) for x, _ in shared}
+    loose = [atom for atom in only if _place(query, atom) not in beside]
+    if not only_key:
+        return loose[-1] if loose else None
+    alike_ranks = len(query.source) == len(key.source)
+    if not loose:  # batch and length may be one dimension, of both
+        own, place = before(key, only_key[0], 1), _place(key, only_key[0])
+        same = [atom for atom in only if _place(query, atom) == place and before(query, atom, 0) == own]
+        return same[-1] if same and alike_ranks else None
+    if alike_ranks:
+        place = _place(key, only_key[0])
+        same = [atom for atom in loose if _place(query, atom) == place]
+        if same or not query.source[place]:
+            return same[-1] if same else None
     alike = [atom for atom in loose if before(query, atom, 0) == before(key, only_key[0], 1)]
     return (alike or loose)[-1]
 

@@ -16,6 +16,7 @@ from npuc.compiler.frontend.attention import DTYPES
 from npuc.compiler.frontend.axes import argument_axes
 from npuc.compiler.frontend.interpret import execute
 from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
+from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import symbol
@@ -185,10 +186,11 @@ class _Reading:
         return again
 
     def _converts(self, result: Any, value: Value) -> bool:
-        """Whether a result is a leaf in another element type: attention takes Q, K and V in the one that it reads."""
+        """Whether a result is a leaf rounded to a narrower type: attention takes Q, K and V as it reads them."""
         if not isinstance(value, Operand) or value.argument not in self.leaves:
             return False
-        return str(result.type.element_type) != str(self.leaves[value.argument].type.element_type)
+        own, other = (t.element_type for t in (result.type, self.leaves[value.argument].type))
+        return str(own) in FLOAT_FORMATS and str(other) in FLOAT_FORMATS and own.width < other.width
 
     def _relaid(self, operation: Any, value: Value) -> int | None:
         """Where to go on from when leaves are laid out as a contraction of attention asks; None where none are."""

@@ -46,13 +46,19 @@ from npuc.compiler.frontend.values import (
 )
 
 # What leaves a reduction's result alone, in words.
-STARTS = {"max": "-inf, or the lowest number of its type where no score is below it", "sum": "0", "and": "true"}
+STARTS = {
+    "max": "-inf, or the lowest number of its type where no score is below it",
+    "sum": "0",
+    "and": "true",
+    "or": "false",
+}
 
 
 def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimension: int) -> Value:
-    """The reduction `kind` (max, sum, and) of a value along one dimension of its axes; the result keeps the others."""
-    wanted = {"max": Scores, "sum": Exponentials, "and": ScoreIsMinusInfinity}
-    if not isinstance(value, wanted[kind]):
+    """The reduction `kind` (max, sum, and, or) of a value along one dimension; the result keeps the others."""
+    wanted = {"max": Scores, "sum": Exponentials, "and": ScoreIsMinusInfinity, "or": ScoreIsMinusInfinity}
+    tested = isinstance(value, ScoreIsMinusInfinity) and value.negated != (kind == "or")
+    if not isinstance(value, wanted[kind]) or tested:
         return Opaque(operation, f"it takes the {kind} of {describe(value)}")
     assert isinstance(value, Scores | Exponentials | ScoreIsMinusInfinity)
     problem = _start_problem(kind, initial, value)
@@ -67,7 +73,7 @@ def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimensi
     if isinstance(value, Scores):
         return RowMaximum(row, value.product, key)
     if isinstance(value, ScoreIsMinusInfinity):
-        return RowIsMinusInfinity(row, value.product, key)
+        return RowIsMinusInfinity(row, value.product, key, value.negated)
     if key != value.softmax.key:
         return Opaque(operation, "it sums the exponentials along another axis than their maximum was taken")
     return RowSum(row, value.softmax)
@@ -77,8 +83,8 @@ def _start_problem(kind: str, initial: Value, value: Value) -> str | None:
     """What a reduction starts from and what it should, where that changes its result."""
     if not isinstance(initial, Splat):
         return f"{describe(initial)}, not from {STARTS[kind]}"
-    if kind == "and":
-        neutral = initial == Splat(-1, "i1")
+    if kind in ("and", "or"):
+        neutral = initial == Splat(-1 if kind == "and" else 0, "i1")
     elif kind == "sum":
         neutral = initial.is_float and initial.value == 0
     else:
@@ -242,17 +248,26 @@ def _differ_by_factors(tested: Product, used: Product) -> bool:
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:
-    """cmpf oeq (predicate 1) or ueq (8) of the scores with -inf; of the size of a row maximum with inf those, or olt
-    (4), one (6), ult (11) or une (13)."""
+    """cmpf oeq (predicate 1), ueq (8), one (6) or une (13) of the scores with -inf; of the size of a row maximum with
+    inf those, or olt (4) or ult (11)."""
     if isinstance(left, Splat) and predicate in (1, 6, 8, 13):
         left, right = right, left
     if not isinstance(right, Splat):
         return None
-    if isinstance(left, Scores) and right.value == -math.inf and predicate in (1, 8):
-        return ScoreIsMinusInfinity(left.axes, left.product)
+    if isinstance(left, Scores) and right.value == -math.inf and predicate in (1, 6, 8, 13):
+        return ScoreIsMinusInfinity(left.axes, left.product, predicate in (6, 13))
     if isinstance(left, AbsoluteRowMaximum) and right.value == math.inf and predicate in (1, 8, 4, 6, 11, 13):
         return RowTest(left.axes, left.product, left.key, predicate not in (1, 8))
     return None
+
+
+def negate(operation: Any, left: Value, right: Value) -> Value | None:
+    """arith.xori of a test for -inf with true."""
+    if isinstance(left, Splat):
+        left, right = right, left
+    if not isinstance(left, ScoreIsMinusInfinity | RowIsMinusInfinity) or right != Splat(-1, "i1"):
+        return None
+    return replace(left, negated=not left.negated)
 
 
 def absolute(operation: Any, value: Value) -> Value | None:
@@ -274,6 +289,8 @@ def finite_maximum(operation: Any, condition: Value, left: Value, right: Value) 
 
 def select(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
     """The safe tail: rows of nothing but -inf give zeros, all others the probabilities."""
+    if isinstance(condition, RowIsMinusInfinity) and condition.negated:
+        left, right = right, left
     if not isinstance(right, Probabilities):
         return None
     if isinstance(condition, Opaque):

@@ -14,7 +14,13 @@ from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
 from npuc.compiler.frontend.values import Atom, Axis, Empty, Opaque, OperandProduct, Value, axes_of, describe, moved
 
-COMBINERS = {"arith.addf": "sum", "arith.maximumf": "max", "arith.maxnumf": "max", "arith.andi": "and"}
+COMBINERS = {
+    "arith.addf": "sum",
+    "arith.maximumf": "max",
+    "arith.maxnumf": "max",
+    "arith.andi": "and",
+    "arith.ori": "or",
+}
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def _finish(nest: LoopNest, number: int, value: Any) -> Value:
     if isinstance(value, Combined):
         value = _reduce(nest, number, value)
     elif nest.reduced and not isinstance(value, Opaque):
-        value = Opaque(operation, "its reduction is no sum, maximum or conjunction")
+        value = Opaque(operation, "its reduction is no sum, maximum, conjunction or disjunction")
     if isinstance(value, OperandProduct):
         value = element_by_element(operation, value)
     found: Value = moved(value, lambda axes: result_axes(axes, nest.maps[nest.first_output + number]))

@@ -358,19 +358,21 @@ class WeightedValues:
 
 @dataclass(frozen=True)
 class ScoreIsMinusInfinity:
-    """i1: which scores are -inf."""
+    """i1: which scores are -inf, or, where `negated`, which are not."""
 
     axes: Axes
     product: Product
+    negated: bool = False
 
 
 @dataclass(frozen=True)
 class RowIsMinusInfinity:
-    """i1: rows that are -inf all along the axis `key`."""
+    """i1: rows that are -inf all along the axis `key`, or, where `negated`, the others."""
 
     axes: Axes
     product: Product
     key: str
+    negated: bool = False
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def test_a_mask_of_another_meaning_is_refused(name: str) -> None:
 def test_a_constant_mask_that_is_no_band_stays_on_the_host() -> None:
     (found,) = load(written_out("", **constant(HOLED, "i1")), "holed.mlir")
     mask = found.argument("mask")
-    assert found.within == "attention" and (found.mask, mask.dtype, mask.source_shape) == ("keep", "i1", (64, 64))
+    assert found.within == "main" and (found.mask, mask.dtype, mask.source_shape) == ("keep", "i1", (64, 64))
 
 
 def test_a_corner_of_open_lengths_is_known_for_the_first_query_only() -> None:
