@@ -9,6 +9,7 @@ from npuc.compiler.diagnostics import InputError, InternalError, Place
 from npuc.compiler.frontend.guarded.outcome import Died, Fault, Outcome, Read, Refused
 from npuc.compiler.frontend.guarded.reading import LINALG_REMEDY, PARSING
 from npuc.compiler.frontend.host import ATTENTION, give_bodies
+from npuc.compiler.frontend.iree_text import in_generic_form
 from npuc.compiler.frontend.literals import place_at, refuse_long_literals, undecodable_string
 
 __all__ = ["BYTECODE", "LINALG_REMEDY", "parse"]
@@ -37,6 +38,8 @@ def parse(text: str | bytes, file: str) -> Any:
         if not data.strip():
             raise InputError("is empty", place=file, remedy="a module with one attention function is expected")
         refuse_long_literals(data, file)
+        if b"iree_linalg_ext." in data:
+            data = in_generic_form(data.decode("utf-8"), file).encode("utf-8")
     from npuc.compiler.frontend.context import new_context
     from npuc.compiler.frontend.guarded.attempt import attempt
 

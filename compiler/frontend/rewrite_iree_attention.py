@@ -1,21 +1,24 @@
-"""iree_linalg_ext.attention in its generic form, as the linalg operations that it stands for.
+"""iree_linalg_ext.attention and online_attention in their generic form, as the linalg operations that they stand for.
 
 Its operands are Q, K, V, the scale, perhaps a mask, and the tensor that the result comes in place of; each but the last
 has an indexing map, over the loops of batch, queries, values' width, head size and keys. A mask is added to the scaled
 scores (i1: true keeps). The region changes a score; one that gives back its argument is understood, as are sizes that
 are numbers. Any other stays as it is, and is refused by its name.
+
+online_attention goes on from what was accumulated before: sums of values, row maxima and row sums, which it takes and
+gives; its exponentials may be of any base, so it is left alone where something reads the maxima.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.replace import replace_operands
 
-NAME = "iree_linalg_ext.attention"
+NAME, ONLINE = "iree_linalg_ext.attention", "iree_linalg_ext.online_attention"
 
 
 def expand_iree_attention(module: Any) -> None:
@@ -25,7 +28,7 @@ def expand_iree_attention(module: Any) -> None:
     found: list[Any] = []
 
     def visit(operation: Any) -> Any:
-        if operation.name == NAME:
+        if operation.name in (NAME, ONLINE):
             found.append(operation)
         return ir.WalkResult.ADVANCE
 
@@ -38,13 +41,15 @@ def expand_iree_attention(module: Any) -> None:
 
 @dataclass(frozen=True)
 class _Parts:
-    """maps: loops of each operand's dimensions, None for the scale.  extents: of the loops."""
+    """maps: loops of each operand's dimensions, none for the scale.  extents: of the loops.  rows: of the maxima and
+    the sums that an online attention takes besides."""
 
     types: tuple[Any, ...]
     maps: tuple[tuple[int, ...], ...]
     extents: tuple[int, ...]
     depth: int
     keys: int
+    rows: tuple[int, ...] | None = None
 
     @property
     def masked(self) -> bool:
@@ -55,35 +60,48 @@ def _parts(operation: Any) -> _Parts | None:
     from torch_mlir import ir
 
     operands = list(operation.operands)
+    online = operation.name == ONLINE
     try:
         maps = [attribute.value for attribute in operation.attributes["indexing_maps"]]
     except (KeyError, TypeError, AttributeError):
         return None
-    if len(operands) not in (5, 6) or len(maps) != len(operands) or len(operation.results) != 1:
+    results = 3 if online else 1
+    if len(operands) - results not in (4, 5) or len(maps) != len(operands) or len(operation.results) != results:
         return None
-    if not _gives_back_its_argument(operation):
+    if not _gives_back_its_argument(operation) or (online and any(True for _ in operation.results[1].uses)):
         return None
     types = tuple(operand.type for operand in operands)
     loops: list[tuple[int, ...]] = []
     extents: dict[int, int] = {}
     for number, (type_, map_) in enumerate(zip(types, maps, strict=True)):
-        results = list(map_.results)
+        walked = list(map_.results)
         if number == 3:
-            if results or str(type_) not in FLOAT_FORMATS:
+            if walked or str(type_) not in FLOAT_FORMATS:
                 return None
             loops.append(())
             continue
-        if not isinstance(type_, ir.RankedTensorType) or not type_.has_static_shape or len(results) != type_.rank:
+        if not isinstance(type_, ir.RankedTensorType) or not type_.has_static_shape or len(walked) != type_.rank:
             return None
-        if not all(isinstance(expression, ir.AffineDimExpr) for expression in results):
+        if not all(isinstance(expression, ir.AffineDimExpr) for expression in walked):
             return None
-        own = tuple(expression.position for expression in results)
+        own = tuple(expression.position for expression in walked)
         if len(set(own)) != len(own) or any(
             extents.setdefault(d, n) != n for d, n in zip(own, type_.shape, strict=True)
         ):
             return None
         loops.append(own)
-    return _roles(types, tuple(loops), extents, maps[0].n_dims, operation.results[0].type)
+    rows = tuple(loops.pop() for _ in "ms") if online else ()
+    parts = _roles(types[: len(loops)], tuple(loops), extents, maps[0].n_dims, operation.results[0].type)
+    if parts is None or not online:
+        return parts
+    wanted = {loop for n in (0, 1) for loop in loops[n]} - {parts.depth, parts.keys}
+    if (
+        rows[0] != rows[1]
+        or set(rows[0]) != wanted
+        or any(str(t.element_type) != "f32" for t in types[len(loops) - 1 :])
+    ):
+        return None
+    return replace(parts, rows=rows[0])
 
 
 def _roles(
@@ -121,16 +139,17 @@ def _replace(operation: Any, parts: _Parts) -> None:
         block = made.body.operations[0].operation.regions[0].blocks[0]
         mapped = dict(zip(block.arguments, operation.operands, strict=False))
         point = ir.InsertionPoint(operation)
-        result = None
+        results: list[Any] = []
         for view in block.operations:
             step = view.operation
             if step.name == "func.return":
-                result = mapped[step.operands[0]]
+                results = [mapped[operand] for operand in step.operands]
                 break
             copy = step.clone(ip=point)
             replace_operands(copy, mapped)
             mapped.update(zip(step.results, copy.results, strict=True))
-        operation.results[0].replace_all_uses_with(result)
+        for own, made_one in zip(operation.results, results, strict=True):
+            own.replace_all_uses_with(made_one)
         operation.erase()
 
 
@@ -142,15 +161,20 @@ def _placed(text: str, location: str) -> str:
 
 
 def _text(parts: _Parts) -> str:
-    """A function of the operands but for the last."""
+    """A function of the operands; of those that results take the place of, an online attention alone reads any."""
     q, k, v = parts.maps[:3]
     out, result = parts.maps[-1], parts.types[-1]
     scores = tuple(d for d in dict.fromkeys((*q, *k)) if d not in (parts.depth, parts.keys)) + (parts.keys,)
     names = ["%q", "%k", "%v", "%scale", "%mask"][: len(parts.types) - 1]
-    arguments = ", ".join(f"{name}: {type_}" for name, type_ in zip(names, parts.types, strict=False))
+    given = [f"{name}: {type_}" for name, type_ in zip(names, parts.types, strict=False)]
     types = _tensor(parts, scores), _tensor(parts, out)
+    made = str(result)
+    if parts.rows is not None:
+        row = _tensor(parts, parts.rows)
+        given += [f"%before: {types[1]}", f"%highest: {row}", f"%summed: {row}"]
+        made = f"({types[1]}, {row}, {row})"
     lines = [
-        f"func.func @attention({arguments}) -> {result} {{",
+        f"func.func @attention({', '.join(given)}) -> {made} {{",
         "%zero = arith.constant 0.0 : f32",
         "%lowest = arith.constant 0xFF800000 : f32",
         f"%wide = {_widened('%scale', str(parts.types[3]))}",
@@ -166,6 +190,8 @@ def _text(parts: _Parts) -> str:
         operands = [types[0], str(parts.types[4])]
         lines += _each("z", ["%y", "%mask"], operands, [scores, mask, scores], types[0], body)
         last = "%z"
+    if parts.rows is not None:
+        return "\n".join([*lines, *_online(parts, last, scores, parts.rows), "}"])
     dimension = len(scores) - 1
     lines += [
         f"%p = linalg.softmax dimension({dimension}) ins({last} : {types[0]})"
@@ -179,6 +205,40 @@ def _text(parts: _Parts) -> str:
     lines += [f"%r0 = tensor.empty() : {result}"]
     lines += _each("r", ["%o"], [types[1]], [out, out], str(result), [narrowed], "%r0", element)
     return "\n".join([*lines, f"return %r : {result}", "}"])
+
+
+def _online(parts: _Parts, last: str, scores: tuple[int, ...], rows: tuple[int, ...]) -> list[str]:
+    """The maxima, sums and sums of values with those before, of the scores `last`; returned in IREE's order."""
+    v, out = parts.maps[2], parts.maps[-1]
+    all_, row, whole = (_tensor(parts, loops) for loops in (scores, rows, out))
+    start = "%rows = tensor.empty() : " + row
+    ahead = [scores, rows, scores]
+    difference = ["%d = arith.subf %a, %b : f32", "%n = math.exp %d : f32"]
+    product = ["%n = arith.mulf %a, %b : f32"]
+    body = ["%n = arith.addf %a, %c : f32"]
+    kinds = ", ".join('"reduction"' if d == parts.keys else '"parallel"' for d in scores)
+    return [
+        start,
+        f"%outs = tensor.empty() : {whole}",
+        *_each(
+            "m",
+            [last],
+            [all_],
+            [scores, rows],
+            row,
+            ["%n = arith.maximumf %a, %c : f32"],
+            "%highest",
+            loops=scores,
+            kinds=kinds,
+        ),
+        *_each("p", [last, "%m"], [all_, row], ahead, all_, difference),
+        *_each("k1", ["%highest", "%m"], [row, row], [rows, rows, rows], row, difference, "%rows"),
+        *_each("s0", ["%summed", "%k1"], [row, row], [rows, rows, rows], row, product, "%rows"),
+        *_each("s", ["%p"], [all_], [scores, rows], row, body, "%s0", loops=scores, kinds=kinds),
+        *_each("o0", ["%before", "%k1"], [whole, row], [out, rows, out], whole, product, "%outs"),
+        *_product("o", ("%p", "%v"), (all_, parts.types[2]), (scores, v, out), whole, (*out, parts.keys), "%o0"),
+        f"return %o, %m, %s : {whole}, {row}, {row}",
+    ]
 
 
 def _change(element: str) -> str:
@@ -207,15 +267,21 @@ def _product(
     maps: Sequence[Sequence[int]],
     result: str,
     loops: Sequence[int],
+    start: str | None = None,
 ) -> list[str]:
-    """The sum over the last of `loops` of products of two tensors, in f32."""
+    """The sum over the last of `loops` of products of two tensors, in f32; start: what it goes on from, not zero."""
     kinds = ", ".join(['"parallel"'] * (len(loops) - 1) + ['"reduction"'])
     elements = [str(t).removesuffix(">").split("x")[-1] for t in types]
-    return [
+    zeros = [
         f"%{name}e = tensor.empty() : {result}",
         f"%{name}z = linalg.fill ins(%zero : f32) outs(%{name}e : {result}) -> {result}",
+    ]
+    storage = f"%{name}z" if start is None else start
+    return [
+        *(zeros if start is None else ()),
         f"%{name} = linalg.generic {{indexing_maps = [{', '.join(_map(loops, m) for m in maps)}],"
-        f" iterator_types = [{kinds}]}} ins({', '.join(values)} : {types[0]}, {types[1]}) outs(%{name}z : {result}) {{",
+        f" iterator_types = [{kinds}]}} ins({', '.join(values)} : {types[0]}, {types[1]})"
+        f" outs({storage} : {result}) {{",
         f"^bb0(%a: {elements[0]}, %b: {elements[1]}, %c: f32):",
         f"%f = {_widened('%a', elements[0])}",
         f"%g = {_widened('%b', elements[1])}",
@@ -229,17 +295,19 @@ def _each(
     name: str,
     values: list[str],
     types: list[str],
-    maps: list[Sequence[int]],
+    maps: Sequence[Sequence[int]],
     result: str,
     body: list[str],
     storage: str = "%storage",
     element: str = "f32",
+    loops: Sequence[int] = (),
+    kinds: str = "",
 ) -> list[str]:
-    """%name, element by element: `body` makes %n of %a, %b."""
-    loops = maps[-1]
+    """%name, element by element, or reduced by `kinds` of `loops`: `body` makes %n of %a, %b and the old %c."""
+    loops = loops or maps[-1]
     elements = [t.removesuffix(">").split("x")[-1] for t in types]
     arguments = ", ".join(f"%{letter}: {one}" for letter, one in zip("ab", elements, strict=False))
-    kinds = ", ".join(['"parallel"'] * len(loops))
+    kinds = kinds or ", ".join(['"parallel"'] * len(loops))
     return [
         f"%{name} = linalg.generic {{indexing_maps = [{', '.join(_map(loops, m) for m in maps)}],"
         f" iterator_types = [{kinds}]}} ins({', '.join(values)} : {', '.join(types)}) outs({storage} : {result}) {{",

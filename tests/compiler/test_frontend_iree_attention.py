@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from edited_examples import refusal
 from mutants import outcome_of, read
@@ -68,6 +70,44 @@ MEANT = {
     "an added mask of one for all": attention(mask=("(m, k2)", "f32")),
     "a mask of truths": attention(mask=("(b, m, k2)", "i1")),
 }
+
+
+def online(
+    uses: str = "", finish: str = "%x = arith.divf %a, %b : f32", start: str = "0xFF800000", **changes: str
+) -> str:
+    """Online attention of one block and the division after it. uses: of its results besides."""
+    text = attention(name="online_attention", **changes)
+    whole, row = tensor(OUT), tensor("(b, m)")
+    head, operation, _ = re.split(r"(?=  %r = )|(?=  return)", text)
+    operation = operation.replace("%r =", "%r:3 =").replace("%e) <", "%zeros, %highest, %summed) <")
+    operation = operation.replace(f"{OUT}>]", f"{OUT}>" + f", affine_map<{LOOPS} -> (b, m)>" * 2 + "]")
+    operation = operation.replace(f"{whole}) -> {whole}", f"{whole}, {row}, {row}) -> ({whole}, {row}, {row})")
+    fills = "".join(
+        f"  %{name} = linalg.fill ins(%{of} : f32) outs(%{storage} : {type_}) -> {type_}\n"
+        for name, of, storage, type_ in (
+            ("zeros", "zero", "e", whole),
+            ("highest", "low", "f", row),
+            ("summed", "zero", "f", row),
+        )
+    )
+    return (
+        head + f"  %zero = arith.constant 0.0 : f32\n  %low = arith.constant {start} : f32\n"
+        f"  %f = tensor.empty() : {row}\n{fills}{operation}{uses}"
+        f"  %o = linalg.generic {{indexing_maps = [affine_map<(b, m, n) -> (b, m, n)>, affine_map<(b, m, n) -> (b, m)>,"
+        f" affine_map<(b, m, n) -> (b, m, n)>], iterator_types = [\"parallel\", \"parallel\", \"parallel\"]}}\n"
+        f"    ins(%r#0, %r#2 : {whole}, {row}) outs(%e : {whole}) {{\n  ^bb0(%a: f32, %b: f32, %c: f32):\n"
+        f"    {finish}\n    linalg.yield %x : f32\n  }} -> {whole}\n  return %o : {whole}\n}}\n"
+    )  # fmt: skip
+
+
+MEANT |= {
+    "online, of one block": online(),
+    "online, from the lowest number, times the reciprocal": online(
+        finish="%one = arith.constant 1.0 : f32\n    %y = arith.divf %one, %b : f32\n    %x = arith.mulf %a, %y : f32",
+        start="-3.40282347E+38",
+    ),
+    "online, with a mask": online(mask=("(b, m, k2)", "f32")),
+}
 LEFT_ALONE = {
     "a region that changes scores": attention(
         body='%u = arith.addf %s, %s : f32\n    "iree_linalg_ext.yield"(%u) : (f32) -> ()'
@@ -76,7 +116,10 @@ LEFT_ALONE = {
     "a contraction over nothing": attention(k="(b, k2, n)"),
     "values over the queries": attention(v="(b, m, n)"),
     "a mask over the head size": attention(mask=("(b, m, k1)", "f32")),
-    "another operation": attention(name="online_attention"),
+    "another operation": attention(name="other_attention"),
+    "online attention whose maxima are read": online(uses='  "test.use"(%r#1) : (tensor<2x5xf32>) -> ()\n'),
+    "online attention that goes on from a maximum": online(start="1.0"),
+    "online attention that is not divided": online(finish="%x = arith.addf %a, %a : f32"),
     "a map that is no permutation": attention(q="(b, m, k1)")
     .replace("-> (b, m, k1)>", "-> (b, m, k1 + 0 * m)>")
     .replace("-> (b, k2, k1)>", "-> (b, k1 - k1, k1)>"),
