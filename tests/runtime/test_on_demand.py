@@ -63,7 +63,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> list[Attention]:
 
     def compile_description(attention: Attention) -> Any:
         compiled.append(attention)
-        return SimpleNamespace(xclbin=xclbin_of(attention))
+        return SimpleNamespace(xclbin=xclbin_of(attention), host=None)
 
     monkeypatch.setattr(executable, "open_backend", opened)
     monkeypatch.setattr(executor.driver, "compile_description", compile_description)
