@@ -126,15 +126,15 @@ def stream_in(columns: int, words: int, chunk: int) -> Image:
     return Image(columns, pdi.write_pdi(commands), tuple(operations))
 
 
-def stream_out(columns: int, words: int, chunk: int, pattern: tuple[int, ...]) -> Image:
-    """Each column's memory tile sends its `chunk` words, which begin with the pattern, over and over: writing alone."""
+def stream_out(columns: int, words: int, pattern: tuple[int, ...]) -> Image:
+    """Each column's memory tile sends the pattern's words over and over: writing to DDR alone."""
     commands: list[cdo.Command] = []
     operations: list[txn.Operation] = []
     for column in range(columns):
         tile = column, geometry.MEMTILE_ROW
         commands += _fresh(tile, {})
         commands.append(cdo.DmaWrite(geometry.tile_address(*tile, 0), pattern))
-        commands.append(_descriptor(tile, Descriptor("memtile", 2, 0, chunk, next=2)))
+        commands.append(_descriptor(tile, Descriptor("memtile", 2, 0, len(pattern), next=2)))
         commands += circuits(route([Flow("out", Port(*tile, "dma", 0), (_shim_out(column),))], columns))
         commands += [*_shim(column), _start(tile, "mm2s", 2)]
         operations += transfer(column, "s2mm", 0, words, 4 * words * column)

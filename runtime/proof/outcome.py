@@ -40,7 +40,7 @@ class Findings:
         """A program that did not end tells that the assumption does not hold, and no more."""
         self.settled.append({"assumption": assumption, "holds": False, "assumed": [], "seen": [], "failed": why})
 
-    def settle(self, assumption: str, assumed: Sequence[int], seen: Sequence[int]) -> None:
+    def settle(self, assumption: str, assumed: Sequence[int] | np.ndarray, seen: Sequence[int] | np.ndarray) -> None:
         self.settled.append({
             "assumption": assumption, "holds": list(assumed) == list(seen),
             "assumed": [hex(word) for word in assumed], "seen": [hex(word) for word in seen],

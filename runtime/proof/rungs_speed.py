@@ -14,7 +14,7 @@ from npuc.runtime.proof.settings import Settings
 
 OPERATIONS = 256
 CHUNK = 2048
-PATTERN = tuple(range(0x1000, 0x1000 + 64))
+PATTERN = tuple(range(0x1000, 0x1000 + CHUNK))
 RUNS = 3
 
 
@@ -50,7 +50,7 @@ def bandwidth(machine: Machine, settings: Settings) -> Findings:
         image = design.stream_in(columns, share, CHUNK)
         with loaded(machine, image) as pair:
             _timed(found, f"reading, {columns} columns", pair, image, [source], total)
-        image = design.stream_out(columns, share, CHUNK, PATTERN)
+        image = design.stream_out(columns, share, PATTERN)
         with loaded(machine, image) as pair:
             here, beside = _timed(found, f"writing, {columns} columns", pair, image, [bytes(total)], total)
             _require_written(here[0], beside[0], columns)

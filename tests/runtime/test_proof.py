@@ -15,7 +15,7 @@ from npuc.compiler.emit import txn
 from npuc.runtime.devices import commands, system_calls
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 from npuc.runtime.emulator.device import Device
-from npuc.runtime.proof import design, probes, rungs_probes
+from npuc.runtime.proof import design, probes, rungs_basic, rungs_probes
 from npuc.runtime.proof.ladder import LADDER, Climbed, Rung, climb
 from npuc.runtime.proof.machine_xrt import XrtMachine
 from npuc.runtime.proof.machines import DriverMachine, EmulatedMachine, Loaded, Machine
@@ -46,6 +46,14 @@ def test_all_rungs_hold_on_the_software_device(whole: list[Climbed]) -> None:
     assert [(one.name, one.wrong) for one in whole] == [(name, None) for name in NAMES]
 
 
+def test_designs_send_nothing_that_was_never_written() -> None:
+    """Or results would depend on what an earlier context left; strict emulation refuses it."""
+    climbed = climbed_on(SoftwareDevice(strict=True), [LADDER[NAMES.index(name)] for name in (
+        "open", "copy by DMA", "one core adding", "bf16 numbers", "DDR bandwidth",
+    )])  # fmt: skip
+    assert [one.wrong for one in climbed] == [None] * 5
+
+
 def test_what_is_measured_stands_beside_the_prediction(whole: list[Climbed]) -> None:
     """The software device computes by the emulator, so that its cores' timers show what was predicted."""
     cycles = [one for rung in whole for one in rung.findings.times if one["unit"] == "core cycles"]
@@ -61,6 +69,7 @@ def test_the_report_names_every_assumption_with_its_rung(whole: list[Climbed]) -
     json.dumps(told)
     assert told["emulated"] and told["passed"] and told["failed"] is None and told["not_tried"] == []
     settles = {probe.settles for probe in (*probes.BANKS, *probes.SUB_WORD, *probes.DOUBTFUL) if probe.settles}
+    settles.add(rungs_basic.SUBNORMAL)
     assert {one["assumption"] for one in told["assumptions"]} == settles
     assert all(one["holds"] and one["rung"] in NAMES for one in told["assumptions"])
 
