@@ -26,7 +26,7 @@ from npuc.runtime.kernel_file import KernelFile
 
 SHORT, SHORT_CALLS, SHORT_BUDGET = 4, 10, 3e7
 LONG, LONG_CALLS, LONG_BUDGET = 72, 5, 4e8
-# sum |out - ref| / sum |ref| of standard normal inputs at the usual scale; of few elements it scatters.
+# sum |out - ref| / sum |ref| of standard normal inputs, at any scale; of few elements it scatters.
 LARGEST_ERROR = {"fast": 4e-3, "balanced": 3e-3, "accurate": 2.3e-3}
 FEW = 8192
 PREDICTED = 0.2  # by how much predicted cycles may be off, on inputs whose maxima settle
