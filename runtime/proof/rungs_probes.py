@@ -50,8 +50,8 @@ def _probed(machine: Machine, probes: Sequence[Probe]) -> Findings:
                 )
             found.words_compared += len(got) - first
         if probe.settles is not None:
-            values = ([want[0]], [got[0]]) if probe.sure else (want[first:], got[first:])
-            found.settle(probe.settles, *values)
+            part = slice(0, 1) if probe.by_time else slice(first, None)
+            found.settle(probe.settles, want[part], got[part])
     return found
 
 
