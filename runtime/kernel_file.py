@@ -13,9 +13,10 @@ from npuc.compiler.argument_layout import AXES
 from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
-from npuc.runtime.arguments import KernelArgument
+from npuc.runtime.arguments import DEVICE_DTYPES, KernelArgument
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Self
 
     from npuc.compiler.emit.npua import ControlTemplate, Npua
@@ -153,9 +154,14 @@ class KernelFile(DescribedKernel):
 
     def laid_out(self, strides: Mapping[str, Strides]) -> KernelFile:
         """With inputs, by role, that are not row-major; the sequence is then one for them."""
-        words = self.padded_head // 2
+        words = self.padded_head * self.row_dtype.itemsize // 4
         rows = {argument.role: argument.shape for argument in self.arguments}
         return replace(self, strides={role: s for role, s in strides.items() if s != _row_major(rows[role], words)})
+
+    @property
+    def row_dtype(self) -> np.dtype[Any]:
+        """Of Q, K and V on the device."""
+        return DEVICE_DTYPES["i8" if self.attention.precision == "int8" else "bf16"]
 
     def keeps(self, argument: KernelArgument) -> bool:
         """Whether the device has an argument's rows as the caller has them."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npuc.runtime.arguments import BFLOAT16, LARGEST_ARGUMENT, KernelArgument, to_buffer
+from npuc.runtime.arguments import LARGEST_ARGUMENT, KernelArgument, to_buffer
 from npuc.runtime.backends.masks import what_is_left
 from npuc.runtime.kernel_file import KernelFile, Strides
 
@@ -49,7 +49,7 @@ def _strides(kernel: KernelFile, argument: KernelArgument, array: np.ndarray) ->
     Its type is the device's, its rows are as wide and as many as the device's, elements of a row lie one behind the
     other, and all other steps are whole words that a descriptor can take.
     """
-    if array.dtype != BFLOAT16 or not kernel.keeps(argument):
+    if array.dtype != kernel.row_dtype or not kernel.keeps(argument):
         return None
     *outer, along = array.strides
     steps = [0 if size == 1 else step for size, step in zip(array.shape, outer, strict=False)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from npuc.compiler.diagnostics import InputError
+from npuc.passes.attention.integer_factors import Quantities, quantities_of
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -31,7 +32,8 @@ class Call:
     """Lengths and factors of one call.
 
     diagonal: query i sees keys j <= i + diagonal (NO_DIAGONAL: all).  window: and only j > i + diagonal - window
-    (NO_WINDOW: all).  softcap: 0 for none.  Raises InputError for lengths that no call can have.
+    (NO_WINDOW: all).  softcap: 0 for none.  quantities: of int8 tensors, for each head or one for all; none for others.
+    Raises InputError for lengths that no call can have.
     """
 
     batch: int
@@ -43,6 +45,7 @@ class Call:
     diagonal: int = NO_DIAGONAL
     window: int = NO_WINDOW
     softcap: float = 0.0
+    quantities: tuple[Quantities, ...] = ()
 
     def __post_init__(self) -> None:
         for name, size in (("batch", self.batch), ("heads", self.heads), ("kv_heads", self.kv_heads)):
@@ -120,4 +123,5 @@ def call_of(attention: Attention) -> Call:
         diagonal=diagonal,
         window=window,
         softcap=attention.softcap or 0.0,
+        quantities=quantities_of(attention) if attention.precision == "int8" else (),
     )

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import ResourceError, UsageError
 from npuc.passes.array.design import core_locks, relay_buffers, relay_locks
 from npuc.passes.array.target import NPU1
-from npuc.passes.attention import memory
+from npuc.passes.attention import integer_memory, memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.masks import mask_parts
-from npuc.passes.attention.plan import Plan
+from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.predict import predicted_cycles
-from npuc.passes.attention.streams import START, streams
+from npuc.passes.attention.streams import START, integer_streams, streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KEY_BLOCK = 32
 KEY_BLOCK_OF_WIDE_HEADS = 16  # beyond 192, where core memory holds no more
 WIDE_HEAD = 192
+INTEGER_KEY_BLOCK = 64
+INTEGER_WIDE_HEAD = 128  # beyond, KEY_BLOCK
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
@@ -69,15 +71,19 @@ def candidates(attention: Attention, count: int) -> list[Candidate]:
 
 def _ranked(attention: Attention, options: Options) -> list[Tiles]:
     call = call_of(attention)
-    kind = dict(recipe=attention.recipe, capped=attention.softcap is not None)
+    kind = dict(recipe=attention.recipe, capped=attention.softcap is not None, **numbers(attention))
     sizes = (_head(attention), _key_block(attention), mask_parts(attention))
+    integer = attention.precision == "int8"
     choices = [
         Tiles(sizes[0], query_block, sizes[1], columns, group_columns, sizes[2], split, **kind)  # type: ignore[arg-type]
         for split in _splits(attention, options)
         for query_block in _query_blocks(attention, options)
         for columns in _column_counts(options)
         for group_columns in _group_sizes(columns, options)
+        if not (integer and group_columns * CORES_PER_COLUMN * query_block % sizes[1])  # Q comes in blocks of keys
     ]
+    if not choices:
+        raise UsageError("int8: rows of an item are no multiple of a block of keys", remedy="a larger query_block")
     return sorted(choices, key=lambda tiles: _rank(tiles, call))
 
 
@@ -86,6 +92,13 @@ def _predicted(tiles: Tiles, attention: Attention, options: Options) -> Plan:
     plan = _plan(tiles, call_of(attention))
     total = predicted_cycles(plan, attention, options.options.get("sequence", "default"))
     return replace(plan, estimate=replace(plan.estimate, total=total))
+
+
+def numbers(attention: Attention) -> dict[str, str]:
+    """Precision and element type of the result, as plans have them."""
+    integer = attention.precision == "int8"
+    output = "i8" if integer and attention.argument("out").dtype == "i8" else "bf16"
+    return {"precision": attention.precision, "output": output}
 
 
 def _group_sizes(columns: int, options: Options) -> list[int]:
@@ -101,6 +114,8 @@ def _group_sizes(columns: int, options: Options) -> list[int]:
 def _splits(attention: Attention, options: Options) -> list[bool]:
     """Whether K and V may have a channel each: where there is no mask, whose rows want one."""
     possible = {"0": False} | ({} if attention.mask is not None else {"1": True})
+    if attention.precision == "int8":
+        possible = {"1": True}
     wanted = options.options.get("split")
     if wanted is None:
         return list(possible.values())
@@ -133,6 +148,8 @@ def _head(attention: Attention) -> int:
 
 
 def _key_block(attention: Attention) -> int:
+    if attention.precision == "int8":
+        return INTEGER_KEY_BLOCK if padded_head(attention.head_dim) <= INTEGER_WIDE_HEAD else KEY_BLOCK
     return KEY_BLOCK if padded_head(attention.head_dim) <= WIDE_HEAD else KEY_BLOCK_OF_WIDE_HEADS
 
 
@@ -147,7 +164,10 @@ def _query_blocks(attention: Attention, options: Options) -> list[int]:
     fitting, refusal = [], None
     for size in possible:
         try:
-            memory.core_memory(_head(attention), size, _key_block(attention), mask_parts(attention))
+            if attention.precision == "int8":
+                integer_memory.core_memory(_head(attention), size, _key_block(attention), numbers(attention)["output"])
+            else:
+                memory.core_memory(_head(attention), size, _key_block(attention), mask_parts(attention))
             fitting.append(size)
         except ResourceError as error:
             refusal = error
@@ -165,8 +185,12 @@ def _column_counts(options: Options) -> list[int]:
 
 
 def _plan(tiles: Tiles, call: Call) -> Plan:
-    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts, tiles.split)
-    fifos = streams(*sizes)
+    if tiles.precision == "int8":
+        sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.output)
+        fifos, buffers = integer_streams(*sizes), integer_memory.core_memory(*sizes)
+    else:
+        bf16_sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts, tiles.split)
+        fifos, buffers = streams(*bf16_sizes), memory.core_memory(*bf16_sizes)
     core, memtile = core_locks(fifos, (START,)), relay_locks(fifos, NPU1)
     return Plan(
         head_dim=tiles.head_dim,
@@ -176,7 +200,7 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         group_columns=tiles.group_columns,
         mask_parts=tiles.mask_parts,
         split=tiles.split,
-        core_buffers=memory.core_memory(*sizes),
+        core_buffers=buffers,
         core_locks=_numbered(core),
         core_lock_initial=core,
         memtile_buffers=relay_buffers(fifos, NPU1),
@@ -184,6 +208,8 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         memtile_lock_initial=memtile,
         call=call,
         estimate=estimate(tiles, _work(tiles, call)),
+        precision=tiles.precision,
+        output=tiles.output,
     )
 
 

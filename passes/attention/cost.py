@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npuc.passes.array.target import NPU1
+from npuc.passes.attention import integer_cost
 from npuc.passes.attention.core.parameters import WORDS
-from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate, shared_out
+from npuc.passes.attention.plan import BYTES, CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate, shared_out
 from npuc.passes.attention.work import Work
 
 # The core program.
@@ -60,6 +61,8 @@ class Tiles:
     split: bool = False
     recipe: str = "balanced"
     capped: bool = False
+    precision: str = "bf16"
+    output: str = "bf16"
 
     @property
     def rows(self) -> int:
@@ -83,6 +86,8 @@ class Tiles:
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
+    if tiles.precision == "int8":
+        return integer_cost.block_cycles(tiles)
     accurate = tiles.recipe == "accurate"
     units = tiles.query_block * tiles.key_block / 32  # of scores
     macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
@@ -110,7 +115,7 @@ def stream_cycles(tiles: Tiles) -> int:
 
 def block_words(tiles: Tiles) -> int:
     """32-bit words of K or V of one key block."""
-    return tiles.key_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+    return tiles.key_block * tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
 
 
 def query_cycles(tiles: Tiles) -> int:
@@ -127,6 +132,8 @@ def mask_bytes(tiles: Tiles) -> int:
 
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
+    if tiles.precision == "int8":
+        return integer_cost.item_cycles(tiles)
     if tiles.fixed:
         outputs = FIXED_OUTPUT_SPLIT if tiles.split else FIXED_OUTPUT
         return round(FIXED_ITEM + tiles.query_block * (FIXED_ROW + tiles.head_dim * outputs))
@@ -135,6 +142,8 @@ def item_cycles(tiles: Tiles) -> int:
 
 def partial_cycles(tiles: Tiles) -> int:
     """What a block takes longer where the core's rows see it in part."""
+    if tiles.precision == "int8":
+        return integer_cost.partial_cycles(tiles)
     per_score = FIXED_PARTIAL if tiles.fixed else PARTIAL_WALKED if tiles.mask_parts else PARTIAL_BLOCK
     return round(per_score * tiles.query_block * tiles.key_block / 32)
 
@@ -157,7 +166,7 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     tail = bool(call.key_length % tiles.key_block)
     short = call.query_length < tiles.rows
     compute, stream = block_cycles(tiles), stream_cycles(tiles)
-    tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+    tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
     transfer = COSTS.shim_start + round(COSTS.word * tile_words)
     if not tiles.split:
         pushes = -(-max(blocks) // 64) + (1 if tail else 0)
@@ -181,7 +190,7 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     column = sum(max(n * compute + fixed, n * stream + queries) for n in lengths)
     all_blocks = heads * sum(blocks)
     moved = all_blocks * (
-        2 * tiles.key_block * tiles.head_dim * ELEMENT_BYTES + tiles.group_columns * mask_bytes(tiles)
+        2 * tiles.key_block * tiles.head_dim * BYTES[tiles.precision] + tiles.group_columns * mask_bytes(tiles)
     )
     ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / COSTS.ddr_bytes)
     per_item = tiles.group_columns * own + shared

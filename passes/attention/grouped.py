@@ -16,6 +16,8 @@ from npuc.passes.attention.transfers import LONGEST_STEP, Operand, Operands
 def grouped_call(call: Call, rows: int) -> Call:
     """The call of Hkv heads that computes the same in fewer items of `rows` rows, else `call`; for no mask operand."""
     keys = call.keys_of_all
+    if len(call.quantities) > 1:  # rows of an item have the factors of one head
+        return call
     together = call.heads // call.kv_heads * call.query_length
     if not keys or call.kv_heads * -(-together // rows) >= call.heads * -(-call.query_length // rows):
         return call

@@ -20,8 +20,8 @@ CONSTANT_BYTES = 1024
 ORDER = ("scores", "v0", "k0", "v1", "k1", "o", "q")
 ACROSS = {"k0": 1 * BANK, "k1": 2 * BANK}
 NOT_BEFORE = {"q": 3 * BANK}
-FILLERS = ("m0", "m1", "state", "constants")
-MASK_BUFFERS = {"m0", "m1"}
+FILLERS = ("m0", "m1", "heads", "state", "constants")
+MASK_BUFFERS, INTEGER_BUFFERS = {"m0", "m1"}, {"heads"}
 
 
 def core_buffer_sizes(
@@ -86,8 +86,16 @@ def core_memory(
 
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
-    sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split)
-    unplaced = set(sizes) ^ ({*ORDER, *FILLERS} - (set() if mask_parts else MASK_BUFFERS))
+    return laid_out(
+        core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split),
+        {*ORDER, *FILLERS} - INTEGER_BUFFERS - (set() if mask_parts else MASK_BUFFERS),
+        f"{query_block} queries of head size {head_dim} with blocks of {key_block} keys",
+    )
+
+
+def laid_out(sizes: Mapping[str, int], names: set[str], of_what: str) -> dict[str, Buffer]:
+    """The same for buffers of those sizes, which must be those named."""
+    unplaced = set(sizes) ^ names
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
     spread = {name: _wished(name, size) for name, size in sizes.items()}
@@ -97,7 +105,7 @@ def core_memory(
             return {name: placed[name] for name in ("params", *sizes)}
     beyond = next(name for name in sizes if placed[name].end > NPU1.core_memory)
     raise ResourceError(
-        f"core data memory holds {NPU1.core_memory:,} bytes, {query_block} queries of head size {head_dim} "
-        f"with blocks of {key_block} keys need {sum(sizes.values()):,}: {beyond} ({sizes[beyond]:,}) does not fit",
+        f"core data memory holds {NPU1.core_memory:,} bytes, {of_what} need {sum(sizes.values()):,}: "
+        f"{beyond} ({sizes[beyond]:,}) does not fit",
         remedy="fewer queries a core: --option query_block=N",
     )

@@ -14,10 +14,12 @@ from npuc.compiler.diagnostics import InputError
 from npuc.passes.array.design import Buffer
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention.call import Call
+from npuc.passes.attention.integer_factors import Quantities
 from npuc.passes.attention.work import Work
 
 CORES_PER_COLUMN = NPU1.cores_per_column
 ELEMENT_BYTES = 2  # bf16 in device memory
+BYTES = {"bf16": 2, "int8": 1, "i8": 1}  # an element in that precision, and of that type
 WORD_BYTES = 4
 
 
@@ -57,7 +59,7 @@ class Plan:
     columns that share one stream of K and V.  mask_parts: bf16 numbers to an element of the mask operand, 0 where there
     is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  split: K and
     V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  call: what it
-    was planned for, and runs without being told otherwise.
+    was planned for, and runs without being told otherwise.  precision: of Q, K and V; output: element type of O.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
     """
@@ -77,6 +79,8 @@ class Plan:
     memtile_lock_initial: Mapping[str, int]
     call: Call
     estimate: Estimate
+    precision: str = "bf16"
+    output: str = "bf16"
 
     @property
     def groups(self) -> int:
@@ -94,8 +98,13 @@ class Plan:
 
     @property
     def row_words(self) -> int:
-        """32-bit words of one row of Q, K, V or O."""
-        return self.head_dim * ELEMENT_BYTES // WORD_BYTES
+        """32-bit words of one row of Q, K or V."""
+        return self.head_dim * BYTES[self.precision] // WORD_BYTES
+
+    @property
+    def output_words(self) -> int:
+        """32-bit words of one row of O."""
+        return self.head_dim * BYTES[self.output] // WORD_BYTES
 
     @property
     def query_bytes(self) -> int:
@@ -137,6 +146,9 @@ class Plan:
         """Plain data for metadata and `--json`; `from_json` gives an equal plan back."""
         places = ("core_buffers", "memtile_buffers")
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        for name in ("precision", "output"):  # said where they are not the usual ones
+            if values[name] == "bf16":
+                del values[name]
         for name, value in values.items():
             if name in places:
                 values[name] = {buffer: list(place) for buffer, place in value.items()}
@@ -144,6 +156,8 @@ class Plan:
                 values[name] = dict(value)
             elif is_dataclass(value):
                 values[name] = asdict(value)  # type: ignore[arg-type]
+        if not self.call.quantities:
+            del values["call"]["quantities"]
         return values
 
     @classmethod
@@ -153,7 +167,8 @@ class Plan:
             values = dict(data)
             for name in ("core_buffers", "memtile_buffers"):
                 values[name] = {buffer: Buffer(*map(int, place)) for buffer, place in values[name].items()}
-            values["call"] = Call(**values["call"])
+            quantities = tuple(Quantities(**one) for one in values["call"].get("quantities", ()))
+            values["call"] = Call(**{**values["call"], "quantities": quantities})
             values["estimate"] = Estimate(**values["estimate"])
             plan = cls(**values)
             sizes = (plan.head_dim, plan.query_block, plan.key_block, plan.columns, plan.group_columns)
@@ -163,6 +178,12 @@ class Plan:
                 raise ValueError(f"{plan.mask_parts} parts of a mask, with head size {plan.head_dim}")
             if plan.split and (plan.mask_parts or plan.rows_per_item % plan.key_block):
                 raise ValueError(f"K and V on two channels, with a mask or {plan.rows_per_item} rows an item")
+            if plan.precision not in ("bf16", "int8") or plan.output not in ("bf16", "i8"):
+                raise ValueError(f"precision {plan.precision} with results of {plan.output}")
+            if (plan.precision == "int8") != bool(plan.call.quantities) or (
+                plan.precision == "int8" and not plan.split
+            ):
+                raise ValueError("int8 has factors, and K and V on two channels")
             if plan.columns % plan.group_columns or plan.columns > NPU1.columns:
                 raise ValueError(f"{plan.columns} columns in groups of {plan.group_columns}")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -177,7 +198,8 @@ class Plan:
             f"attention  batch {call.batch}, heads {call.heads} ({call.kv_heads} of K and V), "
             f"{call.query_length} queries, {call.key_length} keys, head size {self.head_dim}",
             f"tiles      {self.query_block} queries a core, {self.key_block} keys a block, {work.key_blocks} blocks"
-            + (f", a mask in {self.mask_parts} parts" if self.mask_parts else ""),
+            + (f", a mask in {self.mask_parts} parts" if self.mask_parts else "")
+            + (f", int8 to {self.output}" if self.precision == "int8" else ""),
             f"array      {self.columns} columns, {self.cores} cores, K and V "
             f"{'on a channel each' if self.split else 'by turns'}, shared by {self.group_columns}, "
             f"work items per group {per_group}",

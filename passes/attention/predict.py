@@ -19,10 +19,10 @@ from npuc.passes.array.target import NPU1
 from npuc.passes.attention import cost
 from npuc.passes.attention.block_costs import runs
 from npuc.passes.attention.call import call_of
-from npuc.passes.attention.core.parameters import AHEAD, Word
+from npuc.passes.attention.core.parameters import AHEAD, WORDS, Word
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
-from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
+from npuc.passes.attention.plan import BYTES, CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
 from npuc.passes.attention.sequence import sequence
 from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, whole_arguments
 from npuc.passes.attention.work import Item, Work
@@ -220,9 +220,9 @@ class Clock:
     def __init__(self, tiles: Tiles, work: Work) -> None:
         self.tiles, self.work, self.time = tiles, work, 0.0
         self.ahead = False  # whether cores take an item's Q while they make the last one's output
-        row_words = tiles.head_dim * ELEMENT_BYTES // WORD_BYTES
+        row_words = tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
         rows = CORES_PER_COLUMN * tiles.query_block
-        self.output_words = rows * row_words
+        self.output_words = rows * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
         # Of an item's Q, and of a key block: K and V, and the mask; own: columns of a group with inputs of their own.
         self.query_words, self.own = [(SECOND, self.output_words)], tiles.group_columns
         self.block_words, self.other_words = 2 * tiles.key_block * row_words, cost.mask_bytes(tiles) // WORD_BYTES
@@ -256,7 +256,8 @@ class Clock:
                 number = (offset - geometry.bd_offset("shim", 0)) // geometry.BD_STRIDE
                 self._descriptors[column, number] = operation.words
             elif row != geometry.MEMTILE_ROW:
-                self.ahead = bool(operation.words[Word.FLAGS] & AHEAD)
+                if len(operation.words) == WORDS:  # not those of the heads' factors
+                    self.ahead = bool(operation.words[Word.FLAGS] & AHEAD)
             self.time += COSTS.block_write + max(0, len(operation.words) - COSTS.block_words) * COSTS.block_word
         elif isinstance(operation, txn.Write):
             column, row, offset = geometry.split_address(operation.address)
@@ -326,4 +327,5 @@ def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
         plan.mask_parts,
         plan.split,
     )
-    return Tiles(*sizes, recipe=attention.recipe, capped=attention.softcap is not None)
+    capped = attention.softcap is not None
+    return Tiles(*sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output)

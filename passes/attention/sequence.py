@@ -17,7 +17,7 @@ from typing import NamedTuple
 from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import Call
-from npuc.passes.attention.core.parameters import parameter_words
+from npuc.passes.attention.core.parameters import head_table, parameter_words
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.shims import DEPTH, DESCRIPTORS, Flight, Shim, Template
@@ -126,10 +126,13 @@ class _Sequence:
         if not self.work.count(group):
             return
         address = plan.core_buffers["params"].address
+        table = head_table(self.work, plan.head_dim)
         lock = geometry.lock_offset("core", plan.core_locks[START])
         for core, row in enumerate(geometry.CORE_ROWS):
             lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
-            words = parameter_words(self.work, group, lane_row, self.ahead)
+            words = parameter_words(self.work, group, lane_row, self.ahead, plan.head_dim)
+            if table:
+                self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)
             self.writer.block(geometry.tile_address(column, row, address), words)
             self.writer.write(geometry.tile_address(column, row, lock), 1)
 

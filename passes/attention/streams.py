@@ -29,6 +29,9 @@ QUERY_ORDER = Order(4, 8)
 MASK_ORDER = Order(4, 8)
 VALUE_ORDER = Order(8, 4, "cols")
 OUTPUT_ORDER = Order(4, 4)
+# The same of int8 (4x8 by 8x8).
+INTEGER_VALUE_ORDER = Order(8, 8, "cols")
+INTEGER_OUTPUT_ORDER = Order(4, 8)
 ONES_BYTES = 64  # for every 8 keys: a tile of ones behind V, for the row sums
 
 
@@ -62,8 +65,25 @@ def streams(
     )
 
 
+def integer_streams(
+    head_dim: int, query_block: int, key_block: int, output: str, group_columns: int = 1
+) -> tuple[Fifo, ...]:
+    """Those of int8: K and V on a channel each.  output: element type of O."""
+    keys = Tile(key_block, head_dim, "i8", key_order(key_block))
+    values = Tile(key_block, head_dim, "i8", INTEGER_VALUE_ORDER)
+    results = Tile(query_block, head_dim, output, INTEGER_OUTPUT_ORDER)
+    ones = key_block // 8 * ONES_BYTES
+    return (
+        Fifo("k", keys, depth=2, columns=group_columns, channel=FIRST_CHANNEL),
+        Fifo("v", values, depth=2, columns=group_columns, channel=SECOND_CHANNEL, behind=ones),
+        Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True),
+    )
+
+
 def plan_streams(plan: Plan) -> tuple[Fifo, ...]:
     """Those of a plan."""
+    if plan.precision == "int8":
+        return integer_streams(plan.head_dim, plan.query_block, plan.key_block, plan.output, plan.group_columns)
     return streams(plan.head_dim, plan.query_block, plan.key_block, plan.mask_parts, plan.split, plan.group_columns)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import UnsupportedError
 from npuc.passes.attention.core.parameters import representable
+from npuc.passes.attention.integer_factors import HEADS_LIMIT, quantities_of
+from npuc.passes.attention.integer_factors import representable as representable_integers
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -54,6 +56,9 @@ def _arguments(a: Attention) -> Iterator[Problem]:
 
 
 def _element_types(a: Attention) -> Iterator[Problem]:
+    if a.precision == "int8":
+        yield from _integers(a)
+        return
     for argument in a.arguments:
         if argument.role != "mask" and argument.dtype not in ELEMENT_TYPES:
             kinds = ", ".join(ELEMENT_TYPES)
@@ -62,6 +67,16 @@ def _element_types(a: Attention) -> Iterator[Problem]:
     q, out = a.argument("q").dtype, a.argument("out").dtype
     if out != q:
         yield f"a result of {out} from {q} arguments is not supported", f"convert the result to {q}"
+
+
+def _integers(a: Attention) -> Iterator[Problem]:
+    for role in ("q", "k", "v"):
+        argument = a.argument(role)
+        if argument.dtype != "i8":
+            yield f"int8 of {argument.name}, which is {argument.dtype}, is not supported", "--precision bf16"
+    out = a.argument("out").dtype
+    if out not in ("i8", "bf16"):
+        yield f"a result of {out} from int8 arguments is not supported", "convert a result of bf16"
 
 
 def _head_sizes(a: Attention) -> Iterator[Problem]:
@@ -88,16 +103,27 @@ def _anything(a: Attention) -> Iterator[Problem]:
 
 
 def _scale(a: Attention) -> Iterator[Problem]:
+    if a.precision == "int8":
+        each = quantities_of(a)
+        if not all(representable_integers(one, a.head_dim) for one in each):
+            limit = "its largest scores, in base 2, are above 8,192, or v_scale / o_scale is not 2^-60 to 2^14"
+            yield f"scale {a.scale:g} with the factors of int8 is not supported: {limit}", ON_THE_REFERENCE
+        if len(each) > 1 and (a.batch or 1) * a.heads > HEADS_LIMIT:
+            yield f"int8 with factors of each head takes {HEADS_LIMIT} heads of all batches", "split the batch"
+        return
     if not representable(a.scale, a.softcap or 0.0):
         cap = f" with softcap {a.softcap:g}" if a.softcap else ""
         yield f"scale {a.scale:g}{cap} is not supported", ON_THE_REFERENCE
 
 
 def _precision(a: Attention) -> Iterator[Problem]:
-    if a.precision != "bf16":
-        yield f"precision {a.precision} is not supported", "--precision bf16 computes the same"
-    if any(factors is not None for factors in (a.q_scale, a.k_scale, a.v_scale, a.o_scale)):
-        yield "q_scale, k_scale, v_scale and o_scale belong to int8, which is not supported", ON_THE_REFERENCE
+    if a.precision == "int8" and a.mask is not None:
+        yield "a mask with int8 is not supported", ON_THE_REFERENCE
+    if a.precision == "int8" and a.softcap is not None:
+        yield "softcap with int8 is not supported", ON_THE_REFERENCE
+    factors = (a.q_scale, a.k_scale, a.v_scale, a.o_scale)
+    if a.precision != "int8" and any(factor is not None for factor in factors):
+        yield "q_scale, k_scale, v_scale and o_scale belong to int8", "--precision int8"
 
 
 def _recipe(a: Attention) -> Iterator[Problem]:
@@ -107,8 +133,8 @@ def _recipe(a: Attention) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     Rule("arguments", "each in one role", _arguments),
-    Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime", _element_types),
-    Rule("precision", "bf16 products, fp32 sums", _precision),
+    Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime; i8, to i8 or bf16", _element_types),
+    Rule("precision", "bf16 products, fp32 sums; int8: no mask, no softcap", _precision),
     Rule("head size", f"1 to {HEAD_SIZE_LIMIT}; the runtime pads other than multiples of 8", _head_sizes),
     Rule("heads", "any multiple of the heads of K and V", _anything),
     Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch; `?` where a call gives them", _lengths),

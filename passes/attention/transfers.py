@@ -105,7 +105,7 @@ def whole_arguments(
         contiguous(numbers["q"], *queries),
         contiguous(numbers["k"], *keys),
         contiguous(numbers["v"], *keys),
-        contiguous(numbers["out"], *queries),
+        contiguous(numbers["out"], *queries[:3], plan.output_words),
         *(() if mask_shape is None else _mask_operand(numbers["mask"], mask_copy(plan, call, mask_shape))),
     )
 
@@ -145,7 +145,7 @@ class Transfers:
     def __init__(self, plan: Plan, work: Work, operands: Operands) -> None:
         check_strides(plan, operands)
         self.plan, self.work, self.operands = plan, work, operands
-        self.row_words = plan.row_words
+        self.row_words, self.output_words = plan.row_words, plan.output_words
         self.column_rows = CORES_PER_COLUMN * plan.query_block
         self.queries_held = queries_held(plan, work.call)
 
@@ -251,7 +251,7 @@ class Transfers:
 
     def _moving(self, operand: Operand, batch: int, head: int, row: int, rows: int, iterations: int) -> Piece:
         """`rows` rows from `row` on, `iterations` times, each time the next ones."""
-        width = self.row_words
+        width = self.output_words if operand is self.operands.o else self.row_words
         dense = operand.row == width or rows == 1
         return Piece(
             operand.argument,

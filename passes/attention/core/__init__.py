@@ -4,9 +4,25 @@
 query (transpose Q once per work item), scores (K Q^T), softcap, adjust (one walk over the scores with mask, visibility
 and the reference), rebase (rare: move the softmax reference), probabilities (2^t by the recipes of mantissas),
 values (O += P V and row sums), normalise (O / row sums).  Recipe fast keeps scores as 16-bit numbers (fixed_scores,
-fixed_probabilities), and does a block again from scores in fp32 where it must.
+fixed_probabilities), and does a block again from scores in fp32 where it must.  `integer` is the program for int8.
 """
 
-from npuc.passes.attention.core.program import KernelProgram, build
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npuc.passes.attention.core import integer, program
+from npuc.passes.attention.core.program import KernelProgram
+
+if TYPE_CHECKING:
+    from npuc.passes.attention.plan import Plan
+
+
+def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> KernelProgram:
+    """The program of every core of a plan."""
+    if plan.precision == "int8":
+        return integer.build(plan, recipe)
+    return program.build(plan, recipe, softcap)
+
 
 __all__ = ["KernelProgram", "build"]

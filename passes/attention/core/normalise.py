@@ -42,7 +42,7 @@ def normalise(k: Context, count: int, before: Reg | None = None) -> None:
         skip = b.m("o_group")
         b.constant(skip, shape.output_tiles * TILE)
         b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
-        high, low = _reciprocal(k, _not_zero(k, row_sum), take_low)
+        high, low = reciprocal(k, not_zero(k, row_sum), take_low)
         with b.hardware_loop(shape.value_tiles // unrolled, "divide"):
             tiles = [b.bm(f"o{i}") for i in range(unrolled)]
             for tile in tiles:  # all before the first store, which they must not pass
@@ -53,19 +53,24 @@ def normalise(k: Context, count: int, before: Reg | None = None) -> None:
 
 
 def _divide(k: Context, o: Reg, store: Reg, parts: Reg, high: Reg, low: Reg, take_low: Reg) -> None:
-    """One tile of O times the reciprocal; parts: a register whose upper half is finite."""
-    b = k.b
-    rest, quotient, result = b.bm("o_rest"), b.bm("quotient"), b.x("result")
+    """One tile of O times the reciprocal, in bf16; parts: a register whose upper half is finite."""
+    result = k.b.x("result")
+    k.to_bf16(result.lo, quotient(k, o, parts, high, low, take_low))
+    k.b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
+
+
+def quotient(k: Context, o: Reg, parts: Reg, high: Reg, low: Reg, take_low: Reg) -> Reg:
+    """16 numbers of O times the reciprocal in fp32."""
+    rest, product = k.b.bm("o_rest"), k.b.bm("quotient")
     k.to_bf16(parts.lo, o)
     k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, o, parts, take_low)
     k.to_bf16(parts.hi, rest)
-    k.multiply(isa.VMUL_F_vmac_bm_core_dense, quotient, parts, high)
-    k.multiply(isa.VMAC_F_vmac_bm_core_dense, quotient, quotient, parts, low)
-    k.to_bf16(result.lo, quotient)
-    b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, product, parts, high)
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, product, product, parts, low)
+    return product
 
 
-def _not_zero(k: Context, value: Reg) -> Reg:
+def not_zero(k: Context, value: Reg) -> Reg:
     """Sums of no probability at all (every key hidden) become SMALLEST_SUM, so that zero stays zero when divided."""
     bits, result = k.b.x("sum_bits"), k.b.bm("row_sum_bounded")
     k.move(bits, value)
@@ -74,7 +79,7 @@ def _not_zero(k: Context, value: Reg) -> Reg:
     return result
 
 
-def _reciprocal(k: Context, value: Reg, take_low: Reg) -> tuple[Reg, Reg]:
+def reciprocal(k: Context, value: Reg, take_low: Reg) -> tuple[Reg, Reg]:
     """1 / value for 16 positive fp32 lanes, as operands [rh | rh] and [rl | 0]."""
     b = k.b
     parts, rest = k.zero_x("l_parts"), b.bm("l_rest")

@@ -11,6 +11,7 @@ import struct
 from enum import IntEnum
 
 from npuc.compiler.diagnostics import UnsupportedError
+from npuc.passes.attention.integer_factors import head_words
 from npuc.passes.attention.work import Work
 
 
@@ -54,6 +55,7 @@ PARAMETER_BYTES = 128
 
 # FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.
 NEGATIVE, ZERO, AHEAD = 1, 2, 4
+HEAD_TABLE = 8  # of int8: each head has factors of its own, in the buffer `heads`
 
 REBASE_THRESHOLD = 24.0
 """The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16 exponents can
@@ -87,13 +89,27 @@ def bf16_split(value: float, parts: int) -> tuple[float, ...]:
     return tuple(result)
 
 
-def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False) -> tuple[int, ...]:
+def head_table(work: Work, head_dim: int) -> tuple[int, ...]:
+    """Words of every head of a call with int8 tensors; () where all have those of the call's words."""
+    quantities, heads = work.call.quantities, work.call.heads
+    if len(quantities) < 2:
+        return ()
+    each = [head_words(one, head_dim) for one in quantities]
+    return tuple(word for head in range(work.call.heads_in_all) for word in each[head % heads])
+
+
+def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
 
-    ahead: the sequence sends for an item's Q without waiting for the output of the one before.
+    head_dim: wanted for int8.  ahead: the sequence sends for an item's Q without waiting for the output of the one
+    before.
     """
     call = work.call
-    factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
+    factors: tuple[int, ...]
+    if call.quantities:
+        factors = (*head_words(call.quantities[0], head_dim), HEAD_TABLE if len(call.quantities) > 1 else 0)
+    else:
+        factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
     words = [*work.words(group, lane_row), *factors]
     words[Word.FLAGS] |= AHEAD if ahead else 0
     return tuple(word & 0xFFFFFFFF for word in words)

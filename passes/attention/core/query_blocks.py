@@ -7,6 +7,8 @@ for the next ones, and for the first keys.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from npuc.passes.attention.core.context import Context, Shape
 from npuc.passes.attention.core.items import begin_item
 from npuc.passes.attention.core.normalise import normalise
@@ -16,6 +18,8 @@ from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 STREAMS = (("k", "keys"), ("v", "values"))
+TakeRows = Callable[[Context, str, Reg, Reg], None]  # of the core's own out of a block: `transpose_rows`
+Finish = Callable[[int, Reg], None]  # results of so many groups, behind those that the register counts
 
 
 def passes(shape: Shape) -> int:
@@ -29,7 +33,7 @@ def begin_queries(k: Context, items: Reg) -> None:
     k.set_word(Word.TAKEN, k.registers["zero"])
 
 
-def take_queries(k: Context) -> None:
+def take_queries(k: Context, rows_of: TakeRows = transpose_rows) -> None:
     """Start of an item, unless the one before took its Q."""
     b, missing = k.b, k.b.r("missing")
     b.add(isa.EQZ(missing, k.word(Word.TAKEN)))
@@ -48,7 +52,7 @@ def take_queries(k: Context) -> None:
                     b.add(isa.MUL_mul_r_rr(count, ahead, k.scalar(1 - blocks, "q_blocks_less")))
                     b.add(isa.ADD_add_r_ri(count, count, blocks))
                 if blocks:
-                    _take(k, stream, ring, row, count)
+                    _take(k, rows_of, stream, ring, row, count)
 
 
 def _ahead(k: Context) -> Reg:
@@ -59,7 +63,7 @@ def _ahead(k: Context) -> Reg:
     return ahead
 
 
-def take_queries_between(k: Context) -> None:
+def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish: Finish | None = None) -> None:
     """End of an item: its output is made, and the next item's Q taken where there is one and it comes ahead."""
     b = k.b
     with b.source("rows and keys of the item"):
@@ -85,12 +89,15 @@ def take_queries_between(k: Context) -> None:
                     b.add(isa.ADD(count, count, more))
                     b.add(isa.ADD_add_r_ri(rest, rest, -1))
                 if blocks >= parts:
-                    _take(k, stream, ring, row, count)
+                    _take(k, rows_of, stream, ring, row, count)
                 elif blocks:
                     with b.if_nonzero(count):
-                        _take(k, stream, ring, row, count)
+                        _take(k, rows_of, stream, ring, row, count)
         with b.source("O divided by the sums"):
-            normalise(k, k.shape.groups // parts, done)
+            if finish is None:
+                normalise(k, k.shape.groups // parts, done)
+            else:
+                finish(k.shape.groups // parts, done)
 
 
 def _begin_item(k: Context) -> None:
@@ -104,12 +111,15 @@ def _first_rows(k: Context) -> list[Reg]:
     return [k.difference(k.scalar(first, "q_row"), k.word(Word.LANE_ROW), "q_row") for first in (0, before)]
 
 
-def _take(k: Context, stream: str, ring: str, row: Reg, blocks: Reg) -> None:
+def _take(k: Context, rows_of: TakeRows, stream: str, ring: str, row: Reg, blocks: Reg) -> None:
     """So many blocks, at least one; the register counts them down."""
     with k.b.counted_loop(blocks, f"q_blocks_{stream}"):
         k.acquire(f"{stream}_full")
         with k.b.source("Q tiles transposed"):
-            transpose_rows(k, stream, k.registers[ring], row)
-            k.b.add(isa.ADD_add_r_ri(row, row, k.shape.keys))
+            rows_of(k, stream, k.registers[ring], row)
+            if k.shape.keys < 64:
+                k.b.add(isa.ADD_add_r_ri(row, row, k.shape.keys))
+            else:
+                k.b.add(isa.ADD(row, row, k.scalar(k.shape.keys, "block_rows")))
             k.advance(ring)
         k.release(f"{stream}_empty")

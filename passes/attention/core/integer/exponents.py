@@ -1,0 +1,174 @@
+"""The exponents of a block of keys, and what follows from them for each octet of queries.
+
+E = the least integer not below the largest score of a query in base 2.  Of it come the bias of the power's arguments,
+and the pattern from which sums start: 1.5 * 2^(23 + E - reference), for the rows of O.  `flag` says that an exponent is
+so far above O's reference that this must move.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import Context
+from npuc.passes.attention.core.integer.head import HeadWord, head_byte, head_word, multiplier, shift_register
+from npuc.passes.attention.core.integer.shape import BIAS, EXPONENT, MAGIC, OCTET, RECORD, REFERENCE, SCORE_TILE
+from npuc.passes.attention.integer_factors import ARGUMENT_BITS, POWER, SLOPE_PLACES
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+INT16_ELEMENTWISE = 0x338  # facts/semantics/vmac.md section 3
+INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH = 18, 19  # vshuffle modes
+MOST_ABOVE = 40  # exponents above the reference: sums of all blocks stay in fp32's range
+MOST_BELOW = -100  # less counts as that: it is lost in sums
+MAGIC_BITS = (150 << 7) + 0x40  # bf16 1.5 * 2^23
+EXPONENT_STEP = 128  # of a bf16 pattern
+
+
+def block_exponents(k: Context) -> None:
+    """Exponents of all octets, and their records; sets the register `flag`."""
+    b, shape = k.b, k.shape
+    work = _Exponents(k)
+    b.constant(k.registers["flag"], 0)
+    scores, state, on = k.pointer("scores", name="p_scores"), k.pointer("state", name="p_state"), b.m("record_on")
+    b.constant(on, RECORD)
+    octets = k.scalar(shape.queries // OCTET, "exponent_octets")
+    with b.counted_loop(octets, "exponents"):
+        largest = _largest(k, scores)
+        exponent = work.exponent(largest)
+        k.store_at(exponent, state, EXPONENT, "state")
+        work.store_bias(exponent, state)
+        reference, above, beyond = b.x("reference"), b.x("above_reference"), b.r("beyond")
+        k.load_at(reference, state, REFERENCE, "state")
+        b.add(isa.VSUB_16(above, exponent, reference))
+        b.add(isa.VGE_S16(beyond, above, work.most_above))
+        b.add(isa.OR(k.registers["flag"], k.registers["flag"], beyond))
+        work.magic.store(above, state)
+        b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+
+
+def _largest(k: Context, scores: Reg) -> Reg:
+    """Of each query over all keys of the block, in every lane of the query; `scores` moves on to the next octet."""
+    b = k.b
+    found: Reg | None = None
+    for _ in range(k.shape.key_tiles):
+        x = b.x("scores")
+        k.load_x(x, scores, "scores")
+        if found is None:
+            found = x
+            continue
+        larger = b.x("largest")
+        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, x))
+        found = larger
+    assert found is not None
+    for distance in (32, 16):  # bytes: two keys on, one key on
+        turned, larger = b.x("largest_turned"), b.x("largest")
+        b.add(isa.VSHIFT(turned, found, found, k.scalar(distance, f"rotate_{distance}")))
+        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, turned))
+        found = larger
+    return found
+
+
+def spread_16(k: Context, value: int, name: str) -> Reg:
+    x = k.b.x(name)
+    k.b.add(isa.VBCST_16(x, k.scalar(value, name)))
+    return x
+
+
+class _Exponents:
+    """Constants before the loop over octets."""
+
+    def __init__(self, k: Context) -> None:
+        self.k, b = k, k.b
+        self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+        self.to_exponent = multiplier(k, 1, "to_exponent")
+        self.shift, self.none = shift_register(k, 2, "exponent_shift"), b.s("no_shift")
+        b.constant(self.none, 0)
+        half = b.r("half")
+        b.add(isa.ASHL(half, k.registers["one"], k.sum(head_byte(k, HeadWord.SHIFTS, 2), -1)))
+        self.half = self._wide(half, "half")
+        self.floor = b.x("floor")
+        b.add(isa.VBCST_16(self.floor, head_word(k, HeadWord.FLOOR)))
+        fraction, fractions = b.r("fraction"), b.x("fraction")
+        b.add(isa.ASHL(fraction, k.registers["one"], head_byte(k, HeadWord.SHIFTS, 3)))
+        b.add(isa.VBCST_16(fractions, fraction))
+        self.fraction = fractions
+        self.slope = spread_16(k, round(POWER.slope * 2.0 ** (ARGUMENT_BITS + SLOPE_PLACES)), "slope")
+        intercept = b.r("intercept")
+        fixed = k.scalar(round(POWER.intercept * 2.0**ARGUMENT_BITS), "intercept_fixed")
+        b.add(isa.ASHL(intercept, fixed, head_byte(k, HeadWord.SHIFTS, 1)))
+        self.intercept = self._wide(intercept, "intercept")
+        self.most_above = spread_16(k, MOST_ABOVE, "most_above")
+        self.magic = Magic(k)
+
+    def _wide(self, word: Reg, name: str) -> Reg:
+        return spread_wide(self.k, word, name)
+
+    def exponent(self, largest: Reg) -> Reg:
+        b = self.k.b
+        wide, exponent, bounded = b.cm("exponent_wide"), b.x("exponent_unbounded"), b.x("exponent")
+        b.add(isa.VMAC_vmac_cm_core_dense(wide, self.half, largest, self.to_exponent, self.int16))
+        b.add(isa.VSRS_S16_S32_mv_x_srs(exponent, wide, self.shift))
+        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), exponent, self.floor))
+        return bounded
+
+    def store_bias(self, exponent: Reg, state: Reg) -> None:
+        """intercept - slope * exponent, as the power's arguments count."""
+        b = self.k.b
+        wide, scaled, bias = b.cm("fraction_wide"), b.x("exponent_scaled"), b.cm("bias")
+        b.add(isa.VMUL_vmac_cm_core_dense(wide, exponent, self.fraction, self.int16))
+        b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.none))
+        b.add(isa.VMSC_vmac_cm_core_dense(bias, self.intercept, scaled, self.slope, self.int16))
+        for place, half in enumerate((bias.lo, bias.hi)):
+            for quarter, part in enumerate((half.lo, half.hi)):
+                offset = BIAS + 64 * place + 32 * quarter
+                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="state")
+
+
+def spread_wide(k: Context, word: Reg, name: str) -> Reg:
+    """A word in all lanes of a cm register."""
+    x, cm = k.b.x(f"{name}_word"), k.b.cm(name)
+    k.b.add(isa.VBCST_32(x, word))
+    for half in (cm.lo, cm.hi):
+        k.move(half, x)
+    return cm
+
+
+class Magic:
+    """Patterns from which sums start; made before a loop over octets, `store` in it."""
+
+    def __init__(self, k: Context) -> None:
+        self.k, b = k, k.b
+        self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+        self.none = b.s("no_shift")
+        b.constant(self.none, 0)
+        self.base = spread_wide(k, k.scalar(MAGIC_BITS, "magic_bits"), "magic_base")
+        self.step = spread_16(k, EXPONENT_STEP, "exponent_step")
+        self.most_below = spread_16(k, MOST_BELOW, "most_below")
+        self.spread = RowSpread(k)
+
+    def store(self, above: Reg, state: Reg) -> None:
+        """above: exponents less the reference."""
+        b, k = self.k.b, self.k
+        bounded, wide, pattern = b.x("above_bounded"), b.cm("magic_wide"), b.x("magic")
+        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), above, self.most_below))
+        b.add(isa.VMAC_vmac_cm_core_dense(wide, self.base, bounded, self.step, self.int16))
+        b.add(isa.VSRS_S16_S32_mv_x_srs(pattern, wide, self.none))
+        for group, rows in enumerate(self.spread.rows(pattern)):
+            k.store_at(rows, state, MAGIC + SCORE_TILE * group, "state")
+
+
+class RowSpread:
+    """16-bit numbers by query, in each eight lanes those of all eight, to the layout of O: eight lanes a query."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.low, self.high = (k.scalar(mode, "mode_spread") for mode in (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH))
+
+    def rows(self, x: Reg) -> tuple[Reg, Reg]:
+        """Of queries 0 to 3, and 4 to 7."""
+        twice = self._doubled(x, self.low)
+        four = self._doubled(twice, self.low)
+        return self._doubled(four, self.low), self._doubled(four, self.high)
+
+    def _doubled(self, x: Reg, mode: Reg) -> Reg:
+        doubled = self.k.b.x("spread")
+        self.k.b.add(isa.VSHUFFLE(doubled, x, x, mode))
+        return doubled

@@ -1,0 +1,109 @@
+"""Results = O / row sums times the head's factor, in bf16 or int8, compacted at the start of the O buffer.
+
+Reciprocal and products are those of the bf16 program (`core.normalise`).  Integers are rounded to nearest even and
+bounded to -128..127.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
+from npuc.passes.attention.core.integer.exponents import spread_wide
+from npuc.passes.attention.core.integer.head import HeadWord, head_word
+from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
+from npuc.passes.attention.core.normalise import not_zero, quotient, reciprocal
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its nearest integer in the low bits
+
+
+def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
+    """So many groups of four queries; before: register that says how many were done, which goes on to these."""
+    b = k.b
+    group_bytes, done_bytes = shape.output_tiles * OUTPUT_TILE, OUTPUT_TILE // (4 if shape.output == "i8" else 2)
+    load, store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
+    sums = k.pointer("o", shape.value_tiles * OUTPUT_TILE, name="p_sums")
+    for pointers, size in (((load, sums), group_bytes), ((store,), shape.value_tiles * done_bytes)):
+        on, done = b.m("o_done"), b.r("o_done")
+        b.add(isa.MUL_mul_r_rr(done, before, k.scalar(size, "o_group")))
+        b.add(isa.MOV_mv_scl(on, done))
+        for pointer in pointers:
+            b.add(isa.PADDA_lda_ptr_inc_idx(pointer, on))
+    b.add(isa.ADD_add_r_ri(before, before, count))
+    groups, skip = k.scalar(count, "normalise_groups"), b.m("o_group")
+    b.constant(skip, group_bytes)
+    take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
+    parts = [k.zero_x(f"o_parts{i}") for i in range(2)]
+    factor = _factor(k)
+    out = _Integers(k) if shape.output == "i8" else None
+    with b.counted_loop(groups, "normalise"):
+        inverses = []
+        for half in range(2):
+            row_sum = b.bm("row_sum")
+            k.load_at(row_sum, sums, TILE * half, "o")
+            inverses.append(_scaled(k, reciprocal(k, not_zero(k, row_sum), take_low), factor, take_low))
+            b.barrier()
+        b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
+        with b.hardware_loop(shape.value_tiles, "divide"):
+            tiles = [b.bm(f"o{i}") for i in range(2)]
+            for tile in tiles:  # all before the first store, which they must not pass
+                k.load_bm(tile, load, "o", carried=False)
+            quotients = [
+                quotient(k, tile, part, *inverse, take_low)
+                for tile, part, inverse in zip(tiles, parts, inverses, strict=True)
+            ]
+            if out is not None:
+                out.store(quotients, store)
+            else:
+                for one in quotients:
+                    result = b.x("result")
+                    k.to_bf16(result.lo, one)
+                    b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
+        for _ in range(OUTPUT_TILE // TILE):
+            b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
+
+
+def _factor(k: Context) -> Reg:
+    """[high | low] of the head's output factor."""
+    x, high, low = k.zero_x("factor"), k.b.x("factor_high"), k.b.x("factor_low")
+    word = head_word(k, HeadWord.OUTPUT)
+    k.b.add(isa.VBCST_16(high, word))
+    k.b.add(isa.VBCST_16(low, k.shifted(word, -16, signed=False)))
+    k.b.add(isa.VBAND(high, high, k.constant_x(b"\xff" * HALF + bytes(HALF), "low_half")))
+    k.b.add(isa.VBAND(low, low, k.constant_x(bytes(HALF) + b"\xff" * HALF, "high_half")))
+    k.b.add(isa.VBOR(x, high, low))
+    return x
+
+
+def _scaled(k: Context, inverse: tuple[Reg, Reg], factor: Reg, take_low: Reg) -> tuple[Reg, Reg]:
+    """[rh | rh], [rl | 0] times the factor, in the same form."""
+    high, low = inverse
+    product, rest = k.b.bm("scaled"), k.b.bm("scaled_rest")
+    k.multiply(isa.VMUL_F_vmac_bm_core_dense, product, high, factor)
+    k.multiply(isa.VMAC_F_vmac_bm_core_dense, product, product, low, factor)
+    above, below = k.b.x("scaled_high"), k.zero_x("scaled_low")
+    k.to_bf16(above.lo, product)
+    k.to_bf16(above.hi, product)
+    k.multiply(isa.VMSC_F_vmac_bm_core_dense, rest, product, above, take_low)
+    k.to_bf16(below.lo, rest)
+    return above, below
+
+
+class _Integers:
+    """Constants before the loop over tiles, `store` in it."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.magic = k.constant_bm(f32x16(MAGIC_23), "magic_23")
+        self.bits = spread_wide(k, k.scalar(MAGIC_23_BITS, "magic_bits"), "magic_bits")
+        self.none = k.b.s("no_shift")
+        k.b.constant(self.none, 0)
+
+    def store(self, quotients: list[Reg], store: Reg) -> None:
+        """Two registers of fp32 numbers as 32 integers; the pointer moves on."""
+        k, b = self.k, self.k.b
+        shown, counted = b.cm("shown"), b.cm("counted")
+        for half, one in zip((shown.lo, shown.hi), quotients, strict=True):
+            k.add(half, one, self.magic)
+        b.add(isa.VSUB(counted, shown, self.bits, k.registers["zero"]))
+        b.add(isa.VST_SRS_S8_S32_ag_pstm_nrm_imm(counted, self.none, store, HALF), region="o", carried=False)

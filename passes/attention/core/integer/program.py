@@ -1,0 +1,151 @@
+"""The whole int8 program of one core: the items and streams of the bf16 program with K and V on a channel each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from npuc.passes.attention.core.context import (
+    CORE_MEMORY,
+    ELEMENTWISE,
+    MATMUL_4X8X4,
+    ConstantPool,
+    Context,
+)
+from npuc.passes.attention.core.integer.exponents import block_exponents
+from npuc.passes.attention.core.integer.head import choose_head
+from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
+from npuc.passes.attention.core.integer.normalise import normalise
+from npuc.passes.attention.core.integer.probabilities import exponentiate
+from npuc.passes.attention.core.integer.query import clear_state, turn_rows
+from npuc.passes.attention.core.integer.rebase import clear_output, move_references
+from npuc.passes.attention.core.integer.scores import compute_scores
+from npuc.passes.attention.core.integer.shape import IntegerShape
+from npuc.passes.attention.core.integer.values import accumulate_values
+from npuc.passes.attention.core.integer.visibility import hide_scores
+from npuc.passes.attention.core.items import classify, first_item
+from npuc.passes.attention.core.parameters import Word
+from npuc.passes.attention.core.program import CONV_EVEN, KernelProgram
+from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
+from npuc.passes.attention.streams import plan_streams
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Builder, Reg
+
+if TYPE_CHECKING:
+    from npuc.passes.attention.plan import Plan
+
+SATURATION = 1  # crSat
+
+
+def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
+    """The program of every core of `plan`; recipe: "accurate" has probabilities of 16 bits, others of 8."""
+    sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
+    shape = IntegerShape(*sizes, recipe, output=plan.output)
+    require_layouts(shape, plan_streams(plan), plan.core_buffers)
+    b = Builder("attention")
+    buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
+    pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
+    k = Context(b, shape, buffers, dict(plan.core_locks), pool)
+    with b.source("constants and modes"):
+        _prepare(k)
+    with b.forever("run"):
+        with b.source("parameters of the call"):
+            k.acquire("start")
+            items = first_item(k)
+            begin_queries(k, items)
+        with b.counted_loop(items, "item"):
+            _work_item(k, shape)
+    ones = b"\x01" * (ONES_BYTES * (shape.keys // 8))
+    data = (
+        (buffers["constants"], pool.data()),
+        *((buffers[name] + shape.keys * shape.head_dim, ones) for name in ("v0", "v1")),
+    )
+    return KernelProgram(b.program, data)
+
+
+def _prepare(k: Context) -> None:
+    """Registers that live through the program, and the modes of the vector units."""
+    k.b.constant("crRnd", CONV_EVEN)
+    k.b.constant("crSat", SATURATION)
+    for name, value in (
+        ("one", 1),
+        ("minus_one", -1),
+        ("zero", 0),
+        ("matmul", MATMUL_4X8X4),  # of fp32 sums
+        ("elementwise", ELEMENTWISE),
+        ("keys", k.address("k0")),
+        ("keys_sum", k.address("k0") + k.address("k1")),
+        ("values", k.address("v0")),
+        ("values_sum", k.address("v0") + k.address("v1")),
+        ("flag", 0),
+        ("unseen", 0),
+    ):
+        k.registers[name] = k.scalar(value, name)
+    k.registers["pool"] = k.pointer("constants", name="p_constants")
+
+
+def _work_item(k: Context, shape: IntegerShape) -> None:
+    b = k.b
+    take_queries(k, turn_rows)
+    with b.source("the head's factors, references cleared"):
+        choose_head(k)
+        clear_state(k)
+        b.constant(k.registers["unseen"], 1)
+        not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
+    with b.counted_loop(blocks, "block"):
+        _key_block(k, shape, first_key, not_first)
+        with b.source("next block"):
+            for ring in ("keys", "values"):
+                k.advance(ring)
+            b.add(isa.ADD(first_key, first_key, k.scalar(shape.keys, "block_keys")))
+    _begin_output(k, not_first)  # where no block was seen
+    take_queries_between(k, turn_rows, lambda count, done: normalise(k, shape, count, done))
+    k.release("o_full")
+
+
+def _begin_output(k: Context, not_first: Reg) -> None:
+    """Before the first block is added to O: what the last item left there is out, and it is cleared."""
+    first = k.b.r("first")
+    k.b.add(isa.EQZ(first, not_first))
+    with k.b.if_nonzero(first):
+        k.acquire("o_empty")
+        with k.b.source("O and sums cleared"):
+            clear_output(k)
+
+
+def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) -> None:
+    b = k.b
+    with b.source("what the rows see of the block"):
+        hidden, partial = classify(k, first_key)
+        seen = b.r("seen")
+        b.add(isa.EQZ(seen, hidden))
+    with b.if_nonzero(hidden), b.source("block that no row sees"):
+        for ring in ("k", "v"):
+            k.acquire(f"{ring}_full")
+            k.release(f"{ring}_empty")
+    with b.if_nonzero(seen):
+        _seen_block(k, shape, first_key, partial, not_first)
+
+
+def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    b, keep = k.b, k.registers
+    k.acquire("k_full")
+    with b.source("scores: K Q^T in 16 bits"):
+        compute_scores(k, keep["keys"])
+    k.release("k_empty")
+    with b.if_nonzero(partial), b.source("scores of hidden keys"):
+        hide_scores(k, first_key)
+    with b.source("exponents of the block"):
+        block_exponents(k)
+        moved = b.r("must_move")
+        b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
+    with b.if_nonzero(moved):
+        with b.source("reference of O moved up to the block's exponents"):
+            move_references(k, not_first)
+        _begin_output(k, not_first)
+    with b.source("probabilities: P = 2^(t - E)"):
+        b.constant(not_first, 1)
+        exponentiate(k, shape)
+    k.acquire("v_full")
+    with b.source("values: O += P V"):
+        accumulate_values(k, keep["values"], shape)
+    k.release("v_empty")

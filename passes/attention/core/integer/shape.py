@@ -1,0 +1,54 @@
+"""Sizes of the int8 program's work, places of its own, and how exact its probabilities are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npuc.passes.attention.core.context import Shape
+
+OCTET = 8  # queries whose scores lie side by side
+SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
+OUTPUT_TILE = 128  # bytes of fp32 numbers of four queries and eight dimensions
+QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
+
+# What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
+REFERENCE = 0  # exponent that O counts in, 16 bits a lane
+EXPONENT = 64  # of the block, the same
+BIAS = 128  # of the arguments of the power, 32 bits a lane
+MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
+RECORD = 384
+
+SUM_BITS = 22  # integers up to this are exact in the sum with 1.5 * 2^23
+VALUE_BITS = 7
+
+
+@dataclass(frozen=True)
+class IntegerShape(Shape):
+    """output: element type of the result.  Q comes in blocks of K and V."""
+
+    output: str = "bf16"
+    split: bool = True
+
+    @property
+    def octets(self) -> int:
+        return self.queries // OCTET
+
+    @property
+    def value_tiles(self) -> int:
+        """Output tiles of eight dimensions in a group of four queries."""
+        return self.head_dim // 8
+
+    @property
+    def wide(self) -> bool:
+        """Whether probabilities take 16 bits."""
+        return self.recipe == "accurate"
+
+    @property
+    def probability_bits(self) -> int:
+        """Of the largest probability: 8, or as many as products of a whole block leave room for."""
+        return SUM_BITS - VALUE_BITS - (self.keys.bit_length() - 1) if self.wide else 8
+
+    @property
+    def value_steps(self) -> int:
+        """MACs of a block for a tile of the output: of eight keys each, or of four where probabilities are wide."""
+        return self.keys // (4 if self.wide else 8)

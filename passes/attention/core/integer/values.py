@@ -1,0 +1,108 @@
+"""O += P V for one block of keys: integer products of the block, added to fp32 sums.
+
+The accumulators of a tile start from the bit pattern of 1.5 * 2^(23 + e), e the block's exponent over O's reference, in
+each row: integers that are added count in units of 2^e, and the result, less than 2^22 of these, is an fp32 number.
+One operation takes the start away and adds O.  The last tile of V is all ones: its column of O collects the row sums.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import HALF, Context, bf16_pair
+from npuc.passes.attention.core.integer.shape import MAGIC, OUTPUT_TILE, RECORD, SCORE_TILE, IntegerShape
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Constructor, Reg
+
+UNSIGNED_8X8, SIGNED_16X8 = 0x108, 0x310  # facts/semantics/vmac.md: 4x8x8 with A unsigned; 4x4x8
+PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
+GROUPS = 2  # of four queries: an octet
+
+
+def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
+    """Add the block of values whose address is in `values`."""
+    b = k.b
+    work = _Values(k, shape)
+    state, on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
+    b.constant(on, RECORD)
+    octets = k.scalar(shape.octets, "value_octets")
+    with b.counted_loop(octets, "value_octets"):
+        rows, starts = [b.x(f"rows{g}") for g in range(GROUPS)], [b.cm(f"start{g}") for g in range(GROUPS)]
+        for g in range(GROUPS):
+            k.load_at(rows[g], state, SCORE_TILE * g, "state")
+            b.add(isa.VUPS_S32_S16_mv_ups_x2c(starts[g], rows[g], work.pattern))
+        b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+        v = k.pointer_from(values, "p_v")
+        with b.hardware_loop(shape.output_tiles, "values"):
+            work.tile(rows, starts, v)
+        work.next_octet()
+
+
+class _Values:
+    """Registers of the loop over tiles, and the tile itself."""
+
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
+        self.k, self.shape, b = k, shape, k.b
+        self.matmul = k.scalar(SIGNED_16X8 if shape.wide else UNSIGNED_8X8, "values_matmul")
+        self.pattern = b.s("pattern_places")
+        b.constant(self.pattern, PATTERN_PLACES)
+        self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
+        self.p = [k.zero_x(f"p{g}") for g in range(GROUPS)]  # the MAC takes the lower half
+        self.narrow_v = k.zero_x("v_low") if shape.wide else None
+        self.probabilities = k.pointer("scores", name="p_p")
+        self.load, self.store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
+        octet_bytes = shape.value_steps * SCORE_TILE
+        self.back, self.octet_on, self.group_on = b.m("p_back"), b.m("p_octet"), b.m("o_group")
+        b.constant(self.back, HALF - octet_bytes)
+        b.constant(self.octet_on, octet_bytes)
+        b.constant(self.group_on, shape.output_tiles * OUTPUT_TILE)
+        self.beside = [b.dj(f"o_beside{i}") for i in range(4)]
+        for i, register in enumerate(self.beside):
+            b.constant(register, shape.output_tiles * OUTPUT_TILE + HALF * i)
+
+    def next_octet(self) -> None:
+        b = self.k.b
+        b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
+        for pointer in (self.load, self.store):
+            b.add(isa.PADDA_lda_ptr_inc_idx(pointer, self.group_on))
+
+    def tile(self, rows: list[Reg], starts: list[Reg], v: Reg) -> None:
+        """Eight dimensions of an octet."""
+        k, b, steps = self.k, self.k.b, self.shape.value_steps
+        sums = list(starts)
+        for step in range(steps):
+            right = self._values(v)
+            for g in range(GROUPS):
+                last = step == steps - 1 and g == GROUPS - 1
+                on = self.back if last else HALF
+                if isinstance(on, int):
+                    load = isa.VLDB_dmw_ldb_ag_pstm_nrm_imm(self.p[g].lo, self.probabilities, on)
+                else:
+                    load = isa.VLDB_dmw_ldb_ag_pstm_nrm(self.p[g].lo, self.probabilities, on)
+                b.add(load, region="scores")
+                into = b.cm(f"sum{g}")
+                b.add(isa.VMAC_vmac_cm_core_dense(into, sums[g], self.p[g], right, self.matmul))
+                sums[g] = into
+        for g in range(GROUPS):
+            for half, (total, take) in enumerate(zip((sums[g].lo, sums[g].hi), self.take, strict=True)):
+                o = b.bm(f"o{g}_{half}")
+                self._o(isa.VLDA_dmw_lda_am_ag_idx, isa.VLDA_dmw_lda_am_ag_idx_imm, o, self.load, g, half)
+                b.add(isa.VADDMSC_F_vmac_bm_core_dense(o, o, total, rows[g], take, k.registers["elementwise"]))
+                self._o(isa.VST_dmw_sts_am_ag_idx, isa.VST_dmw_sts_am_ag_idx_imm, o, self.store, g, half)
+        for pointer in (self.load, self.store):
+            b.add(isa.PADDA_lda_ptr_inc_idx_imm(pointer, OUTPUT_TILE))
+
+    def _values(self, v: Reg) -> Reg:
+        """The next eight keys of V, or four where probabilities are wide."""
+        if self.narrow_v is not None:
+            self.k.b.add(isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(self.narrow_v.lo, v, HALF), region="v")
+            return self.narrow_v
+        right = self.k.b.x("v")
+        self.k.load_x(right, v, "v")
+        return right
+
+    def _o(
+        self, by_register: Constructor, by_immediate: Constructor, o: Reg, pointer: Reg, group: int, half: int
+    ) -> None:
+        for quarter, part in enumerate((o.lo, o.hi)):
+            place = 2 * half + quarter
+            one = by_register(part, pointer, self.beside[place]) if group else by_immediate(part, pointer, HALF * place)
+            self.k.b.add(one, region="o", carried=False)

@@ -1,0 +1,31 @@
+"""The memory map of core tiles for int8."""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.integer.head import HEAD_WORDS
+from npuc.passes.attention.core.integer.shape import OCTET, OUTPUT_TILE, RECORD
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES
+from npuc.passes.attention.integer_factors import HEADS_LIMIT
+from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, laid_out
+from npuc.passes.attention.plan import WORD_BYTES, Buffer
+from npuc.passes.attention.streams import integer_streams
+
+
+def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
+    """Raises ResourceError naming the first buffer beyond the 64 KiB.
+
+    q: Q turned.  scores: of 16 bits, then probabilities.  o: fp32 sums in 4x8 tiles, one column of tiles for the row
+    sums; the result is left compacted at its start.  state: a record for each eight rows.  heads: factors of each head.
+    """
+    fifos = integer_streams(head_dim, query_block, key_block, output)
+    sizes = {
+        "constants": PARAMETER_BYTES + CONSTANT_BYTES,
+        "q": query_block * head_dim,
+        **{slot.buffer: fifo.core_buffer_bytes for fifo in fifos for slot in fifo.core_slots()},
+        "scores": query_block * key_block * 2,
+        "o": query_block // 4 * (head_dim // 8 + 1) * OUTPUT_TILE,
+        "state": query_block // OCTET * RECORD,
+        "heads": HEADS_LIMIT * HEAD_WORDS * WORD_BYTES,
+    }
+    names = {*ORDER, *FILLERS} - MASK_BUFFERS
+    return laid_out(sizes, names, f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys")
