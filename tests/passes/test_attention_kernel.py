@@ -67,6 +67,7 @@ def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, spl
         mask_parts=mask_parts,
         split=split,
         group_columns=1,
+        precision="bf16",
     )
 
 

@@ -14,6 +14,16 @@ from npuc.compiler.frontend import Attention, load
 from npuc.passes.attention.supported import ELEMENT_TYPES, LENGTH_LIMIT, check_supported, support_table
 
 PLAIN: dict[str, Any] = {"heads": 4, "query_length": 256, "head_dim": 64}
+INTEGERS: dict[str, Any] = {"dtype": "i8", "precision": "int8", "o_scale": (0.5,)}
+
+
+@pytest.mark.parametrize("head_dim", [8, 20, 64, 128, 256])
+@pytest.mark.parametrize("recipe", ["fast", "balanced", "accurate"])
+@pytest.mark.parametrize("limits", [{}, {"causal": True, "align": "bottom-right"}, {"window": 5}], ids=str)
+def test_int8_is_supported(head_dim: int, recipe: str, limits: dict[str, Any]) -> None:
+    sizes = {"batch": 2, "heads": 6, "kv_heads": 2, "query_length": 17, "key_length": LENGTH_LIMIT}
+    for factors in ({}, {"q_scale": (0.1, 0.2, 0.01, 0.1, 0.3, 0.2), "v_scale": (0.5, 0.1)}):
+        check_supported(Attention.make(**sizes, **INTEGERS, **limits, **factors, head_dim=head_dim, recipe=recipe))
 
 
 @pytest.mark.parametrize("dtype", ELEMENT_TYPES)
@@ -40,8 +50,11 @@ def test_the_readme_has_the_table_that_the_rules_print() -> None:
         ({"key_length": 8193}, "key length 8193 is above 8192"),
         ({"scale": 1e-30}, "scale 1e-30"),
         ({"softcap": 1e-30}, "softcap 1e-30"),
-        ({"precision": "int8"}, "precision int8"),
-        ({"dtype": "i8", "precision": "int8", "o_scale": (0.5,)}, "element type i8 of q"),
+        ({"precision": "int8"}, "int8 of q, which is bf16"),
+        ({**INTEGERS, "softcap": 5.0}, "softcap with int8"),
+        ({**INTEGERS, "scale": 60.0}, "scale 60 with the factors of int8"),
+        ({**INTEGERS, "o_scale": (1e-9,)}, "with the factors of int8"),
+        ({**INTEGERS, "batch": 64, "q_scale": (0.1, 0.2, 0.3, 0.4)}, "128 heads of all batches"),
     ],
 )
 def test_unsupported(changes: dict[str, Any], problem: str) -> None:

@@ -7,6 +7,8 @@ so far above O's reference that this must move.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from npuc.passes.attention.core.context import Context
 from npuc.passes.attention.core.integer.head import HeadWord, head_byte, head_word, multiplier, shift_register
 from npuc.passes.attention.core.integer.shape import BIAS, EXPONENT, MAGIC, OCTET, RECORD, REFERENCE, SCORE_TILE
@@ -29,16 +31,15 @@ def block_exponents(k: Context) -> None:
     b.constant(k.registers["flag"], 0)
     scores, state, on = k.pointer("scores", name="p_scores"), k.pointer("state", name="p_state"), b.m("record_on")
     b.constant(on, RECORD)
-    octets = k.scalar(shape.queries // OCTET, "exponent_octets")
-    with b.counted_loop(octets, "exponents"):
+    with b.hardware_loop(shape.queries // OCTET, "exponents"):
         largest = _largest(k, scores)
         exponent = work.exponent(largest)
-        k.store_at(exponent, state, EXPONENT, "state")
+        k.store_at(exponent, state, EXPONENT, "records")
         work.store_bias(exponent, state)
         reference, above, beyond = b.x("reference"), b.x("above_reference"), b.r("beyond")
         k.load_at(reference, state, REFERENCE, "state")
         b.add(isa.VSUB_16(above, exponent, reference))
-        b.add(isa.VGE_S16(beyond, above, work.most_above))
+        b.add(isa.VGE_S16(beyond, above, work.most_above.x()))
         b.add(isa.OR(k.registers["flag"], k.registers["flag"], beyond))
         work.magic.store(above, state)
         b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
@@ -48,9 +49,9 @@ def _largest(k: Context, scores: Reg) -> Reg:
     """Of each query over all keys of the block, in every lane of the query; `scores` moves on to the next octet."""
     b = k.b
     found: Reg | None = None
-    for _ in range(k.shape.key_tiles):
+    for number in range(k.shape.key_tiles):
         x = b.x("scores")
-        k.load_x(x, scores, "scores")
+        k.load_x(x, scores, "scores", port="ba"[number % 4 == 3])
         if found is None:
             found = x
             continue
@@ -67,9 +68,20 @@ def _largest(k: Context, scores: Reg) -> Reg:
 
 
 def spread_16(k: Context, value: int, name: str) -> Reg:
-    x = k.b.x(name)
-    k.b.add(isa.VBCST_16(x, k.scalar(value, name)))
-    return x
+    return Spread(k, k.scalar(value, name)).x()
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A scalar that is wanted in all 16-bit lanes, where vector registers are few: spread at each use."""
+
+    k: Context
+    value: Reg
+
+    def x(self) -> Reg:
+        x = self.k.b.x("spread")
+        self.k.b.add(isa.VBCST_16(x, self.value))
+        return x
 
 
 class _Exponents:
@@ -84,18 +96,16 @@ class _Exponents:
         half = b.r("half")
         b.add(isa.ASHL(half, k.registers["one"], k.sum(head_byte(k, HeadWord.SHIFTS, 2), -1)))
         self.half = self._wide(half, "half")
-        self.floor = b.x("floor")
-        b.add(isa.VBCST_16(self.floor, head_word(k, HeadWord.FLOOR)))
-        fraction, fractions = b.r("fraction"), b.x("fraction")
+        self.floor = Spread(k, head_word(k, HeadWord.FLOOR))
+        fraction = b.r("fraction")
         b.add(isa.ASHL(fraction, k.registers["one"], head_byte(k, HeadWord.SHIFTS, 3)))
-        b.add(isa.VBCST_16(fractions, fraction))
-        self.fraction = fractions
-        self.slope = spread_16(k, round(POWER.slope * 2.0 ** (ARGUMENT_BITS + SLOPE_PLACES)), "slope")
+        self.fraction = Spread(k, fraction)
+        self.slope = Spread(k, k.scalar(round(POWER.slope * 2.0 ** (ARGUMENT_BITS + SLOPE_PLACES)), "slope"))
         intercept = b.r("intercept")
         fixed = k.scalar(round(POWER.intercept * 2.0**ARGUMENT_BITS), "intercept_fixed")
         b.add(isa.ASHL(intercept, fixed, head_byte(k, HeadWord.SHIFTS, 1)))
         self.intercept = self._wide(intercept, "intercept")
-        self.most_above = spread_16(k, MOST_ABOVE, "most_above")
+        self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
         self.magic = Magic(k)
 
     def _wide(self, word: Reg, name: str) -> Reg:
@@ -106,20 +116,20 @@ class _Exponents:
         wide, exponent, bounded = b.cm("exponent_wide"), b.x("exponent_unbounded"), b.x("exponent")
         b.add(isa.VMAC_vmac_cm_core_dense(wide, self.half, largest, self.to_exponent, self.int16))
         b.add(isa.VSRS_S16_S32_mv_x_srs(exponent, wide, self.shift))
-        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), exponent, self.floor))
+        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), exponent, self.floor.x()))
         return bounded
 
     def store_bias(self, exponent: Reg, state: Reg) -> None:
         """intercept - slope * exponent, as the power's arguments count."""
         b = self.k.b
         wide, scaled, bias = b.cm("fraction_wide"), b.x("exponent_scaled"), b.cm("bias")
-        b.add(isa.VMUL_vmac_cm_core_dense(wide, exponent, self.fraction, self.int16))
+        b.add(isa.VMUL_vmac_cm_core_dense(wide, exponent, self.fraction.x(), self.int16))
         b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.none))
-        b.add(isa.VMSC_vmac_cm_core_dense(bias, self.intercept, scaled, self.slope, self.int16))
+        b.add(isa.VMSC_vmac_cm_core_dense(bias, self.intercept, scaled, self.slope.x(), self.int16))
         for place, half in enumerate((bias.lo, bias.hi)):
             for quarter, part in enumerate((half.lo, half.hi)):
                 offset = BIAS + 64 * place + 32 * quarter
-                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="state")
+                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
 
 
 def spread_wide(k: Context, word: Reg, name: str) -> Reg:
@@ -140,19 +150,19 @@ class Magic:
         self.none = b.s("no_shift")
         b.constant(self.none, 0)
         self.base = spread_wide(k, k.scalar(MAGIC_BITS, "magic_bits"), "magic_base")
-        self.step = spread_16(k, EXPONENT_STEP, "exponent_step")
-        self.most_below = spread_16(k, MOST_BELOW, "most_below")
+        self.step = Spread(k, k.scalar(EXPONENT_STEP, "exponent_step"))
+        self.most_below = Spread(k, k.scalar(MOST_BELOW, "most_below"))
         self.spread = RowSpread(k)
 
     def store(self, above: Reg, state: Reg) -> None:
         """above: exponents less the reference."""
         b, k = self.k.b, self.k
         bounded, wide, pattern = b.x("above_bounded"), b.cm("magic_wide"), b.x("magic")
-        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), above, self.most_below))
-        b.add(isa.VMAC_vmac_cm_core_dense(wide, self.base, bounded, self.step, self.int16))
+        b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), above, self.most_below.x()))
+        b.add(isa.VMAC_vmac_cm_core_dense(wide, self.base, bounded, self.step.x(), self.int16))
         b.add(isa.VSRS_S16_S32_mv_x_srs(pattern, wide, self.none))
         for group, rows in enumerate(self.spread.rows(pattern)):
-            k.store_at(rows, state, MAGIC + SCORE_TILE * group, "state")
+            k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")
 
 
 class RowSpread:

@@ -32,13 +32,13 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
     with b.counted_loop(octets, "probability_octets"):
         bias = b.cm("bias")
         for number, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
-            b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="state")
+            b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records")
         b.add(isa.PADDA_lda_ptr_inc_idx(bias_at, on))
         with b.hardware_loop(pairs, "probabilities"):
             packed = b.x("p")
             for half in (packed.lo, packed.hi):
                 x = b.x("scores")
-                k.load_x(x, load, "scores", carried=False)
+                k.load_x(x, load, "scores", port="b", carried=False)
                 wide = power.of(x, bias)
                 if shape.wide:
                     narrow, turned = b.x("p_16"), b.x("p_turned")

@@ -27,7 +27,7 @@ def move_references(k: Context, not_first: Reg) -> None:
     octets = k.scalar(shape.queries // OCTET, "rebase_octets")
     with b.counted_loop(octets, "rebase"):
         exponent, old, new = b.x("exponent"), b.x("reference_old"), b.x("reference")
-        k.load_at(exponent, state, EXPONENT, "state")
+        k.load_at(exponent, state, EXPONENT, "records")
         k.load_at(old, state, REFERENCE, "state")
         b.add(isa.VMAX_LT_S16(new, b.r("mask"), exponent, old))
         k.store_at(new, state, REFERENCE, "state")

@@ -7,6 +7,8 @@ One operation takes the start away and adds O.  The last tile of V is all ones: 
 
 from __future__ import annotations
 
+from itertools import product
+
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair
 from npuc.passes.attention.core.integer.shape import MAGIC, OUTPUT_TILE, RECORD, SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
@@ -15,6 +17,7 @@ from npuc.passes.machine.ir import Constructor, Reg
 UNSIGNED_8X8, SIGNED_16X8 = 0x108, 0x310  # facts/semantics/vmac.md: 4x8x8 with A unsigned; 4x4x8
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
 GROUPS = 2  # of four queries: an octet
+TURNS = 2
 
 
 def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
@@ -27,7 +30,7 @@ def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     with b.counted_loop(octets, "value_octets"):
         rows, starts = [b.x(f"rows{g}") for g in range(GROUPS)], [b.cm(f"start{g}") for g in range(GROUPS)]
         for g in range(GROUPS):
-            k.load_at(rows[g], state, SCORE_TILE * g, "state")
+            k.load_at(rows[g], state, SCORE_TILE * g, "records")
             b.add(isa.VUPS_S32_S16_mv_ups_x2c(starts[g], rows[g], work.pattern))
         b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
         v = k.pointer_from(values, "p_v")
@@ -45,8 +48,9 @@ class _Values:
         self.pattern = b.s("pattern_places")
         b.constant(self.pattern, PATTERN_PLACES)
         self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
-        self.p = [k.zero_x(f"p{g}") for g in range(GROUPS)]  # the MAC takes the lower half
-        self.narrow_v = k.zero_x("v_low") if shape.wide else None
+        # The MAC takes the lower half of these: by turns, as one is not filled anew before it was read.
+        self.p = [[k.zero_x(f"p{g}_{turn}") for turn in range(TURNS)] for g in range(GROUPS)]
+        self.narrow_v = [k.zero_x(f"v_low{turn}") for turn in range(TURNS)] if shape.wide else None
         self.probabilities = k.pointer("scores", name="p_p")
         self.load, self.store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
         octet_bytes = shape.value_steps * SCORE_TILE
@@ -69,34 +73,35 @@ class _Values:
         k, b, steps = self.k, self.k.b, self.shape.value_steps
         sums = list(starts)
         for step in range(steps):
-            right = self._values(v)
+            right = self._values(v, step)
             for g in range(GROUPS):
-                last = step == steps - 1 and g == GROUPS - 1
-                on = self.back if last else HALF
-                if isinstance(on, int):
-                    load = isa.VLDB_dmw_ldb_ag_pstm_nrm_imm(self.p[g].lo, self.probabilities, on)
+                p, last = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
+                if last:
+                    load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(p.lo, self.probabilities, self.back)
+                    b.add(load, region="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
                 else:
-                    load = isa.VLDB_dmw_ldb_ag_pstm_nrm(self.p[g].lo, self.probabilities, on)
-                b.add(load, region="scores")
+                    load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(p.lo, self.probabilities, HALF)
+                    b.add(load, region="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
                 into = b.cm(f"sum{g}")
-                b.add(isa.VMAC_vmac_cm_core_dense(into, sums[g], self.p[g], right, self.matmul))
+                b.add(isa.VMAC_vmac_cm_core_dense(into, sums[g], p, right, self.matmul))
                 sums[g] = into
+        o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)]
+        for g, half in product(range(GROUPS), range(2)):  # all before the first store, which they must not pass
+            self._o(isa.VLDA_dmw_lda_am_ag_idx, isa.VLDA_dmw_lda_am_ag_idx_imm, o[g][half], self.load, g, half)
         for g in range(GROUPS):
-            for half, (total, take) in enumerate(zip((sums[g].lo, sums[g].hi), self.take, strict=True)):
-                o = b.bm(f"o{g}_{half}")
-                self._o(isa.VLDA_dmw_lda_am_ag_idx, isa.VLDA_dmw_lda_am_ag_idx_imm, o, self.load, g, half)
-                b.add(isa.VADDMSC_F_vmac_bm_core_dense(o, o, total, rows[g], take, k.registers["elementwise"]))
-                self._o(isa.VST_dmw_sts_am_ag_idx, isa.VST_dmw_sts_am_ag_idx_imm, o, self.store, g, half)
+            for into, total, take in zip(o[g], (sums[g].lo, sums[g].hi), self.take, strict=True):
+                b.add(isa.VADDMSC_F_vmac_bm_core_dense(into, into, total, rows[g], take, k.registers["elementwise"]))
+        for g, half in product(range(GROUPS), range(2)):
+            self._o(isa.VST_dmw_sts_am_ag_idx, isa.VST_dmw_sts_am_ag_idx_imm, o[g][half], self.store, g, half)
         for pointer in (self.load, self.store):
             b.add(isa.PADDA_lda_ptr_inc_idx_imm(pointer, OUTPUT_TILE))
 
-    def _values(self, v: Reg) -> Reg:
+    def _values(self, v: Reg, step: int) -> Reg:
         """The next eight keys of V, or four where probabilities are wide."""
-        if self.narrow_v is not None:
-            self.k.b.add(isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(self.narrow_v.lo, v, HALF), region="v")
-            return self.narrow_v
-        right = self.k.b.x("v")
-        self.k.load_x(right, v, "v")
+        right = self.k.b.x("v") if self.narrow_v is None else self.narrow_v[step % TURNS]
+        for half in (right.lo, right.hi) if self.narrow_v is None else (right.lo,):
+            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(half, v, HALF)
+            self.k.b.add(load, region="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
         return right
 
     def _o(
