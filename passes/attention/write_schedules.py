@@ -6,6 +6,7 @@ To be run whenever core programs change; compilations work without, but search w
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from npuc.compiler.frontend.attention import Attention
@@ -40,6 +41,24 @@ def kinds() -> Iterator[Attention]:
             )
 
 
+def integer_kinds() -> Iterator[Attention]:
+    """The same of int8, whose loops depend on the block of keys and the result's type."""
+    for head_dim, recipe, output in product((8, 64, 256), ("fast", "balanced"), ("i8", "bf16")):
+        made = Attention.make(
+            heads=4,
+            query_length=2048,
+            head_dim=head_dim,
+            recipe=recipe,
+            dtype="i8",
+            precision="int8",
+            o_scale=(1.0,),
+        )
+        if output == "bf16":
+            arguments = tuple(replace(a, dtype="bf16") if a.role == "out" else a for a in made.arguments)
+            made = replace(made, arguments=arguments, o_scale=None)
+        yield made
+
+
 def core_program(attention: Attention) -> Program:
     plan = choose.make_plan(attention, Options())
     return attention_kernel.build(plan, attention.recipe, attention.softcap is not None).program
@@ -47,7 +66,7 @@ def core_program(attention: Attention) -> Program:
 
 def main() -> None:
     with schedule_book.recording() as found:
-        for attention in kinds():
+        for attention in (*kinds(), *integer_kinds()):
             codegen.generate(core_program(attention))
     schedule_book.write(found)
     print(f"{schedule_book.BOOK.name}: {len(found)} schedules")

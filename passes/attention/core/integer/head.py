@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from npuc.passes.attention.core.context import Context
 from npuc.passes.attention.core.parameters import HEAD_TABLE, PARAMETER_BYTES, Word
+from npuc.passes.attention.integer_factors import MATMUL_8BIT, NEGATED, NEGATIVE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -13,15 +14,35 @@ from npuc.passes.machine.ir import Reg
 class HeadWord(IntEnum):
     """Words of a head, as `integer_factors.head_words` makes them."""
 
-    MULTIPLIERS = 0  # of scores: for the argument of the power, and for the exponent
+    MULTIPLIERS = 0  # of scores in the fine unit: for the argument of the power, and for the exponent
     SHIFTS = 1  # bytes: of scores, of the argument, of the exponent; fraction bits of exponents
-    FLOOR = 2  # the least exponent
-    OUTPUT = 3  # what results count, two bf16 parts
-    MATMUL = 4  # the MAC's configuration: with Q's sign changed where the factor is negative
+    COARSE_MULTIPLIERS = 2  # the same in the coarse unit
+    COARSE_SHIFTS = 3
+    OUTPUT = 4  # what results count, two bf16 parts
 
 
 HEAD_WORDS = len(HeadWord)
 PLACE = Word.FACTOR  # of the first, among a call's parameters
+NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is negative
+# The core's own: those of the unit in use.
+MULTIPLIERS, SHIFTS = Word.TAKEN + 1, Word.TAKEN + 2
+
+
+def use_unit(k: Context, coarse: bool) -> None:
+    """The fine unit of scores, or the coarse one, in which every score is in range."""
+    words = (HeadWord.COARSE_MULTIPLIERS, HeadWord.COARSE_SHIFTS) if coarse else (HeadWord.MULTIPLIERS, HeadWord.SHIFTS)
+    for word, place in zip(words, (MULTIPLIERS, SHIFTS), strict=True):
+        _set(k, place, head_word(k, word))
+
+
+def _get(k: Context, word: int, name: str) -> Reg:
+    r = k.b.r(name)
+    k.b.add(isa.LDA_dms_lda_idx_imm(r, k.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
+    return r
+
+
+def _set(k: Context, word: int, value: Reg) -> None:
+    k.b.add(isa.ST_dms_sts_idx_imm(value, k.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
 
 
 def choose_head(k: Context) -> None:
@@ -40,28 +61,39 @@ def choose_head(k: Context) -> None:
 
 def head_word(k: Context, word: HeadWord) -> Reg:
     """A word of the head in a fresh register."""
-    r = k.b.r(word.name.lower())
-    place = 4 * (PLACE + word) - PARAMETER_BYTES
-    k.b.add(isa.LDA_dms_lda_idx_imm(r, k.registers["pool"], place), region="params")
-    return r
+    return _get(k, PLACE + word, word.name.lower())
 
 
-def head_byte(k: Context, word: HeadWord, number: int) -> Reg:
-    """One of the four bytes of a word."""
-    r = k.b.r("head_byte")
-    k.b.add(isa.AND(r, k.shifted(head_word(k, word), -8 * number, signed=False), k.scalar(0xFF, "byte")))
+def matmul_word(k: Context) -> Reg:
+    """The MAC's configuration for scores: products change their sign where the factor is negative."""
+    sign, word = k.b.r("negative"), k.b.r("scores_matmul")
+    k.b.add(isa.AND(sign, head_word(k, HeadWord.SHIFTS), k.scalar(1 << NEGATIVE_BIT, "negative_bit")))
+    k.b.add(isa.OR(word, k.shifted(sign, NEGATED.bit_length() - 1 - NEGATIVE_BIT), k.scalar(MATMUL_8BIT, "matmul_8")))
+    return word
+
+
+def shift_byte(k: Context, number: int) -> Reg:
+    """One of the shifts in use."""
+    r = k.b.r("shift_byte")
+    k.b.add(isa.AND(r, k.shifted(_get(k, SHIFTS, "shifts"), -8 * number, signed=False), k.scalar(0x3F, "shift_bits")))
     return r
 
 
 def shift_register(k: Context, number: int, name: str) -> Reg:
-    """A byte of SHIFTS as a shift of the vector unit."""
+    """The same for the vector unit."""
     s = k.b.s(name)
-    k.b.add(isa.MOV_mv_scl(s, head_byte(k, HeadWord.SHIFTS, number)))
+    k.b.add(isa.MOV_mv_scl(s, shift_byte(k, number)))
     return s
 
 
 def multiplier(k: Context, number: int, name: str) -> Reg:
-    """A half of MULTIPLIERS in all 16-bit lanes."""
-    x, word = k.b.x(name), head_word(k, HeadWord.MULTIPLIERS)
-    k.b.add(isa.VBCST_16(x, k.shifted(word, -16, signed=False) if number else word))
+    """One of the multipliers in use, in all 16-bit lanes."""
+    x = k.b.x(name)
+    k.b.add(isa.VBCST_16(x, multiplier_word(k, number)))
     return x
+
+
+def multiplier_word(k: Context, number: int) -> Reg:
+    """The same as a scalar; of the first only the low 16 bits count."""
+    word = _get(k, MULTIPLIERS, "multipliers")
+    return k.shifted(word, -16, signed=False) if number else word

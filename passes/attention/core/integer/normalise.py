@@ -14,6 +14,7 @@ from npuc.passes.attention.core.normalise import not_zero, quotient, reciprocal
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
+FULL, SYMMETRIC = 1, 3  # crSat: integers down to -128; what the program has otherwise
 MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its nearest integer in the low bits
 
 
@@ -36,6 +37,7 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
     parts = [k.zero_x(f"o_parts{i}") for i in range(2)]
     factor = _factor(k)
     out = _Integers(k) if shape.output == "i8" else None
+    _saturate(k, FULL)
     with b.counted_loop(groups, "normalise"):
         inverses = []
         for half in range(2):
@@ -61,6 +63,13 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
                     b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
         for _ in range(OUTPUT_TILE // TILE):
             b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
+    _saturate(k, SYMMETRIC)
+
+
+def _saturate(k: Context, mode: int) -> None:
+    k.b.barrier()
+    k.b.constant("crSat", mode)
+    k.b.barrier()
 
 
 def _factor(k: Context) -> Reg:

@@ -12,7 +12,7 @@ from npuc.passes.attention.core.context import (
     Context,
 )
 from npuc.passes.attention.core.integer.exponents import block_exponents
-from npuc.passes.attention.core.integer.head import choose_head
+from npuc.passes.attention.core.integer.head import choose_head, use_unit
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
 from npuc.passes.attention.core.integer.normalise import normalise
 from npuc.passes.attention.core.integer.probabilities import exponentiate
@@ -33,7 +33,7 @@ from npuc.passes.machine.ir import Builder, Reg
 if TYPE_CHECKING:
     from npuc.passes.attention.plan import Plan
 
-SATURATION = 1  # crSat
+SYMMETRIC_SATURATION = 3  # crSat: a score is never as low as a hidden one
 
 
 def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
@@ -65,7 +65,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
 def _prepare(k: Context) -> None:
     """Registers that live through the program, and the modes of the vector units."""
     k.b.constant("crRnd", CONV_EVEN)
-    k.b.constant("crSat", SATURATION)
+    k.b.constant("crSat", SYMMETRIC_SATURATION)
     for name, value in (
         ("one", 1),
         ("minus_one", -1),
@@ -78,6 +78,7 @@ def _prepare(k: Context) -> None:
         ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
         ("unseen", 0),
+        ("beyond", 0),
     ):
         k.registers[name] = k.scalar(value, name)
     k.registers["pool"] = k.pointer("constants", name="p_constants")
@@ -129,18 +130,28 @@ def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) 
 def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
-    with b.source("scores: K Q^T in 16 bits"):
-        compute_scores(k, keep["keys"])
+    passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
+    use_unit(k, coarse=False)
+    with b.counted_loop(passes, "score_passes"):
+        with b.source("scores: K Q^T in 16 bits"):
+            compute_scores(k, keep["keys"])
+        with b.if_nonzero(partial), b.source("scores of hidden keys"):
+            hide_scores(k, first_key)
+        with b.source("exponents of the block"):
+            block_exponents(k, shape)
+            again = b.r("again")
+            b.add(isa.NEZ(again, keep["beyond"]))
+            b.add(isa.AND(again, again, fine))
+        with b.if_nonzero(again):
+            use_unit(k, coarse=True)
+        b.add(isa.ADD(passes, passes, again))
+        b.add(isa.SUB(fine, fine, again))
     k.release("k_empty")
-    with b.if_nonzero(partial), b.source("scores of hidden keys"):
-        hide_scores(k, first_key)
-    with b.source("exponents of the block"):
-        block_exponents(k)
-        moved = b.r("must_move")
-        b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
+    moved = b.r("must_move")
+    b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
         with b.source("reference of O moved up to the block's exponents"):
-            move_references(k, not_first)
+            move_references(k, shape, not_first)
         _begin_output(k, not_first)
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from npuc.passes.attention.core.context import TILE, Context, u32x16
 from npuc.passes.attention.core.integer.exponents import Magic, RowSpread, spread_16
-from npuc.passes.attention.core.integer.shape import EXPONENT, OCTET, OUTPUT_TILE, RECORD, REFERENCE
+from npuc.passes.attention.core.integer.shape import EXPONENT, OCTET, OUTPUT_TILE, RECORD, REFERENCE, IntegerShape
 from npuc.passes.attention.core.rebase import MANTISSA_BITS
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -15,11 +15,11 @@ from npuc.passes.machine.ir import Reg
 LARGEST_SHIFT = 250  # a power of two beyond which every fp32 number is zero
 
 
-def move_references(k: Context, not_first: Reg) -> None:
+def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
-    b, shape = k.b, k.shape
+    b = k.b
     b.constant(k.registers["unseen"], 0)
-    magic = Magic(k)
+    magic = Magic(k, shape)
     state, outputs = k.pointer("state", name="p_state"), k.pointer("o", name="p_o")
     record_on, group_on = b.m("record_on"), b.m("o_group_on")
     b.constant(record_on, RECORD)

@@ -7,7 +7,7 @@ are; the first of the steps along the head needs none of them cleared.
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.integer.head import HeadWord, head_byte, head_word
+from npuc.passes.attention.core.integer.head import matmul_word, shift_register
 from npuc.passes.attention.core.integer.shape import OCTET, QUERY_TILE, SCORE_TILE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
@@ -22,8 +22,7 @@ def compute_scores(k: Context, keys: Reg) -> None:
     octets = shape.queries // OCTET
     together = 2 if octets % 2 == 0 else 1
     half, octet_bytes = shape.keys // 2, shape.depth_steps * QUERY_TILE
-    configuration, shift = head_word(k, HeadWord.MATMUL), b.s("score_shift")
-    b.add(isa.MOV_mv_scl(shift, head_byte(k, HeadWord.SHIFTS, 0)))
+    configuration, shift = matmul_word(k), shift_register(k, 0, "score_shift")
     tiles = [[b.cm(f"s{o}_{i}") for i in range(KEY_TILES)] for o in range(together)]
     key_tiles = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
     store_step, along, score_on = b.m("score_octet"), b.m("keys_along"), b.m("scores_on")

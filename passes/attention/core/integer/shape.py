@@ -16,10 +16,10 @@ REFERENCE = 0  # exponent that O counts in, 16 bits a lane
 EXPONENT = 64  # of the block, the same
 BIAS = 128  # of the arguments of the power, 32 bits a lane
 MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
-RECORD = 384
+LOW_MAGIC = 384  # the same for the low bytes of probabilities
+RECORD = 512
 
-SUM_BITS = 22  # integers up to this are exact in the sum with 1.5 * 2^23
-VALUE_BITS = 7
+BYTE = 8  # bits of probabilities that are multiplied at a time
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,13 @@ class IntegerShape(Shape):
     @property
     def wide(self) -> bool:
         """Whether probabilities take 16 bits."""
-        return self.recipe == "accurate"
+        return self.recipe != "fast"
 
     @property
-    def probability_bits(self) -> int:
-        """Of the largest probability: 8, or as many as products of a whole block leave room for."""
-        return SUM_BITS - VALUE_BITS - (self.keys.bit_length() - 1) if self.wide else 8
+    def probability_bytes(self) -> int:
+        return 2 if self.wide else 1
 
     @property
     def value_steps(self) -> int:
-        """MACs of a block for a tile of the output: of eight keys each, or of four where probabilities are wide."""
-        return self.keys // (4 if self.wide else 8)
+        """MACs of a block for a tile of the output and a byte of probabilities: of eight keys each."""
+        return self.keys // 8
