@@ -10,6 +10,9 @@ from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, 
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
+# Probabilities away from V and O, which one bundle accesses with them; Q away from K.
+INTEGER_ORDER = ("v0", "k0", "v1", "k1", "o", "scores", "q")
+
 
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
     """Raises ResourceError naming the first buffer beyond the 64 KiB.
@@ -28,4 +31,5 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
         "heads": HEADS_LIMIT * HEAD_WORDS * WORD_BYTES,
     }
     names = {*ORDER, *FILLERS} - MASK_BUFFERS
-    return laid_out(sizes, names, f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys")
+    of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
+    return laid_out(sizes, names, of_what, INTEGER_ORDER)

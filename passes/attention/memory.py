@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.array.design import ALIGNMENT
@@ -20,7 +20,7 @@ CONSTANT_BYTES = 1024
 ORDER = ("scores", "v0", "k0", "v1", "k1", "o", "q")
 ACROSS = {"k0": 1 * BANK, "k1": 2 * BANK}
 NOT_BEFORE = {"q": 3 * BANK}
-FILLERS = ("m0", "m1", "heads", "state", "constants")
+FILLERS = ("m0", "m1", "state", "constants", "heads")
 MASK_BUFFERS, INTEGER_BUFFERS = {"m0", "m1"}, {"heads"}
 
 
@@ -53,11 +53,12 @@ def _wished(name: str, size: int) -> int:
     return ACROSS[name] - size // 2 if name in ACROSS else NOT_BEFORE.get(name, 0)
 
 
-def _place(sizes: Mapping[str, int], wishes: Mapping[str, int]) -> dict[str, Buffer]:
-    """ORDER one behind the other, none before the address wished for; fillers into the first gap that holds them."""
+def _place(sizes: Mapping[str, int], wishes: Mapping[str, int], order: Sequence[str]) -> dict[str, Buffer]:
+    """Those of `order` one behind the other, none before the address wished for; fillers into the first gap that holds
+    them."""
     placed: dict[str, Buffer] = {}
     end = 0
-    for name in ORDER:
+    for name in order:
         placed[name] = Buffer(_aligned(max(end, wishes.get(name, 0)), ALIGNMENT), sizes[name])
         end = placed[name].end
     for name in (filler for filler in FILLERS if filler in sizes):
@@ -93,14 +94,16 @@ def core_memory(
     )
 
 
-def laid_out(sizes: Mapping[str, int], names: set[str], of_what: str) -> dict[str, Buffer]:
-    """The same for buffers of those sizes, which must be those named."""
+def laid_out(
+    sizes: Mapping[str, int], names: set[str], of_what: str, order: Sequence[str] = ORDER
+) -> dict[str, Buffer]:
+    """The same for buffers of those sizes, which must be those named, in that order."""
     unplaced = set(sizes) ^ names
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
     spread = {name: _wished(name, size) for name, size in sizes.items()}
     for wishes in (spread, {}):
-        placed = _place(sizes, wishes)
+        placed = _place(sizes, wishes, order)
         if all(buffer.end <= NPU1.core_memory for buffer in placed.values()):
             return {name: placed[name] for name in ("params", *sizes)}
     beyond = next(name for name in sizes if placed[name].end > NPU1.core_memory)

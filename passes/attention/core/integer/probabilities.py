@@ -42,12 +42,12 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
         powers = []
         for _ in range(2):
             x = b.x("scores")
-            k.load_x(x, load, "scores", port="b", carried=False)
+            k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
             powers.append(power.of(x, bias))
         for packed in _packed(k, powers, power.last, bytes_of):
             turned = b.x("p_turned")
             b.add(isa.VSHUFFLE(turned, packed, packed, mode))
-            k.store_x(turned, store, "scores", carried=False)
+            k.store_x(turned, store, "scores", carried=False, bank="scores")
 
 
 def _packed(k: Context, powers: list[Reg], shift: Reg, bytes_of: list[Reg]) -> list[Reg]:

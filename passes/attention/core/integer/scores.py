@@ -1,7 +1,8 @@
 """Scores of one block of keys: K Q^T in int32, rounded to 16 bits in the head's unit.
 
-Four tiles of four keys against two octets of queries (or one, where they are odd) are as many accumulators as there
-are; the first of the steps along the head needs none of them cleared.
+Four tiles of four keys, two of each half of the block by a load port of its own, against two octets of queries (or one,
+where they are odd) are as many accumulators as there are; the first of the steps along the head needs none of them
+cleared.
 """
 
 from __future__ import annotations
@@ -24,26 +25,28 @@ def compute_scores(k: Context, keys: Reg) -> None:
     half, octet_bytes = shape.keys // 2, shape.depth_steps * QUERY_TILE
     configuration, shift = matmul_word(k), shift_register(k, 0, "score_shift")
     tiles = [[b.cm(f"s{o}_{i}") for i in range(KEY_TILES)] for o in range(together)]
+    rights = [b.x(f"q{o}") for o in range(together)]
     key_tiles = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
-    store_step, along, score_on = b.m("score_octet"), b.m("keys_along"), b.m("scores_on")
-    b.constant(store_step, shape.key_tiles * SCORE_TILE)
+    along, score_on = b.m("keys_along"), b.m("scores_on")
     b.constant(along, half * OCTET - KEY_TILE)
-    b.constant(score_on, (together - 1) * shape.key_tiles * SCORE_TILE)
+    half_scores = shape.key_tiles // 2 * SCORE_TILE
+    b.constant(score_on, half_scores + (together - 1) * shape.key_tiles * SCORE_TILE)
+    uppers = [b.dj(f"scores_upper{i}") for i in range(KEY_TILES)]
+    for i, register in enumerate(uppers):
+        b.constant(register, half_scores + HALF * i)
     stores = [k.pointer("scores", o * shape.key_tiles * SCORE_TILE, f"p_scores{o}") for o in range(together)]
     query_start = k.scalar(k.address("q"), "query_start")
     groups = k.scalar(octets // together, "score_octets")
     with b.counted_loop(groups, "score_octets"):
-        key_start, offset = k.sum(keys, 0, "key_start"), k.scalar(0, "key_offset")
-        quads = k.scalar(shape.key_tiles // KEY_TILES, "score_quads")
-        with b.counted_loop(quads, "score_quads"):
-            place = _quad_place(k, key_start, offset)
-            sides = {"a": k.pointer_from(place, "p_k_low"), "b": k.pointer_from(k.sum(place, 64), "p_k_high")}
+        for quad in range(shape.key_tiles // KEY_TILES):  # without a jump: the ramps of their loops overlap
+            place = k.sum(keys, quad * KEY_TILES // 2 * KEY_TILE, "quad_place")
+            upper = k.sum(place, half * shape.head_dim, "quad_upper")
+            sides = {"a": k.pointer_from(place, "p_k_low"), "b": k.pointer_from(upper, "p_k_high")}
             queries = [k.pointer_from(k.sum(query_start, o * octet_bytes), f"p_q{o}") for o in range(together)]
 
-            def step(first: bool) -> None:
-                rights = [b.x(f"q{o}") for o in range(together)]
+            def step(first: bool, sides: dict[str, Reg] = sides, queries: list[Reg] = queries) -> None:
                 for o, right in enumerate(rights):
-                    k.load_x(right, queries[o], "q", port="ab"[o])
+                    k.load_x(right, queries[o], "q", port="ab"[o], bank="q")
                 for i, left in enumerate(key_tiles):
                     _load_keys(k, left, sides["ab"[i // 2]], "ab"[i // 2], KEY_TILE if i % 2 == 0 else along)
                     for o, right in enumerate(rights):
@@ -58,26 +61,14 @@ def compute_scores(k: Context, keys: Reg) -> None:
                 with b.hardware_loop(shape.depth_steps - 1, "scores"):
                     step(first=False)
             for o in range(together):
-                for tile in tiles[o]:
-                    for part in (tile.lo, tile.hi):
-                        b.add(isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(part, shift, stores[o], HALF), region="scores")
-            b.add(isa.ADD_add_r_ri(offset, offset, 1))
+                parts = [part for tile in tiles[o] for part in (tile.lo, tile.hi)]
+                for part, place in zip(parts[len(parts) // 2 :], uppers, strict=True):
+                    b.add(isa.VST_SRS_S16_S32_ag_idx(part, shift, stores[o], place), region="scores")
+                for part in parts[: len(parts) // 2]:
+                    b.add(isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(part, shift, stores[o], HALF), region="scores")
         for store in stores:
             b.add(isa.PADDA_lda_ptr_inc_idx(store, score_on))
         b.add(isa.ADD(query_start, query_start, k.scalar(together * octet_bytes, "queries_on")))
-
-
-def _quad_place(k: Context, keys: Reg, quad: Reg) -> Reg:
-    """Where the quad's tiles begin: in a half, those of all its keys come for every eight dimensions."""
-    shape = k.shape
-    in_half = shape.keys // 2 // (4 * KEY_TILES)
-    if in_half < 1:
-        raise ValueError(f"blocks of {shape.keys} keys have no four tiles in a half")
-    half = k.shifted(quad, 1 - in_half.bit_length(), "half")
-    beyond = k.b.r("half_bytes")
-    stride = shape.keys // 2 * shape.head_dim - in_half * KEY_TILES * KEY_TILE
-    k.b.add(isa.MUL_mul_r_rr(beyond, half, k.scalar(stride, "half_stride")))
-    return k.sum(k.sum(keys, k.shifted(quad, (KEY_TILES * KEY_TILE).bit_length() - 1)), beyond, "quad_place")
 
 
 LOADS: dict[str, tuple[Constructor, Constructor]] = {
@@ -89,4 +80,4 @@ LOADS: dict[str, tuple[Constructor, Constructor]] = {
 def _load_keys(k: Context, into: Reg, pointer: Reg, port: str, on: Reg | int) -> None:
     by_immediate, by_register = LOADS[port]
     load = by_immediate(into.lo, pointer, on) if isinstance(on, int) else by_register(into.lo, pointer, on)
-    k.b.add(load, region="k")
+    k.b.add(load, region="k", bank=f"k_{port}")

@@ -27,17 +27,16 @@ def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     work = _Values(k, shape)
     state, on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
     b.constant(on, RECORD - (shape.probability_bytes * (LOW_MAGIC - MAGIC) if shape.wide else 0))
-    octets = k.scalar(shape.octets, "value_octets")
+    unrolled = next(count for count in (2, 1) if shape.octets % count == 0)
+    octets = k.scalar(shape.octets // unrolled, "value_octets")
     with b.counted_loop(octets, "value_octets"):
-        if shape.wide:
-            bytes_left = k.scalar(shape.probability_bytes, "bytes_left")
-            with b.counted_loop(bytes_left, "value_bytes"):
+        for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
+            for _ in range(shape.probability_bytes):
                 work.octet(state, values)
-                work.next_byte(state)
-        else:
-            work.octet(state, values)
-        b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
-        work.next_octet()
+                if shape.wide:
+                    work.next_byte(state)
+            b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+            work.next_octet()
 
 
 class _Values:
@@ -51,6 +50,14 @@ class _Values:
         self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
         # The MAC takes the lower half of these: by turns, as one is not filled anew before it was read.
         self.p = [[k.zero_x(f"p{g}_{turn}") for turn in range(TURNS)] for g in range(GROUPS)]
+        # The same registers for all octets: the ramps of their loops overlap as far as these are free.
+        self.rows = [b.x(f"rows{g}") for g in range(GROUPS)]
+        self.starts = [b.cm(f"start{g}") for g in range(GROUPS)]
+        self.sums = [[b.cm(f"sum{g}_{step}") for step in range(shape.value_steps)] for g in range(GROUPS)]
+        self.v, self.o = (
+            [b.x("v") for _ in range(shape.value_steps)],
+            [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)],
+        )
         self.probabilities = k.pointer("scores", name="p_p")
         self.load, self.store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
         step_bytes = shape.probability_bytes * SCORE_TILE
@@ -84,7 +91,7 @@ class _Values:
     def octet(self, state: Reg, values: Reg) -> None:
         """All tiles of an octet, of one byte of its probabilities."""
         k, b = self.k, self.k.b
-        rows, starts = [b.x(f"rows{g}") for g in range(GROUPS)], [b.cm(f"start{g}") for g in range(GROUPS)]
+        rows, starts = self.rows, self.starts
         for g in range(GROUPS):
             k.load_at(rows[g], state, SCORE_TILE * g, "records")
             b.add(isa.VUPS_S32_S16_mv_ups_x2c(starts[g], rows[g], self.pattern))
@@ -97,19 +104,19 @@ class _Values:
         k, b, steps = self.k, self.k.b, self.shape.value_steps
         sums = list(starts)
         for step in range(steps):
-            right = self._values(v)
+            right = self._values(v, step)
             for g in range(GROUPS):
                 p, last = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
                 if last:
                     load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(p.lo, self.probabilities, self.back)
-                    b.add(load, region="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
+                    b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
                 else:
                     load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(p.lo, self.probabilities, self.on if g else HALF)
-                    b.add(load, region="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-                into = b.cm(f"sum{g}")
+                    b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+                into = self.sums[g][step]
                 b.add(isa.VMAC_vmac_cm_core_dense(into, sums[g], p, right, self.matmul))
                 sums[g] = into
-        o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)]
+        o = self.o
         for g, half in product(range(GROUPS), range(2)):  # all before the first store, which they must not pass
             self._o(isa.VLDA_dmw_lda_am_ag_idx, isa.VLDA_dmw_lda_am_ag_idx_imm, o[g][half], self.load, g, half)
         for g in range(GROUPS):
@@ -120,12 +127,12 @@ class _Values:
         for pointer in (self.load, self.store):
             b.add(isa.PADDA_lda_ptr_inc_idx_imm(pointer, OUTPUT_TILE))
 
-    def _values(self, v: Reg) -> Reg:
+    def _values(self, v: Reg, step: int) -> Reg:
         """The next eight keys of V."""
-        right = self.k.b.x("v")
+        right = self.v[step]
         for half in (right.lo, right.hi):
             load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(half, v, HALF)
-            self.k.b.add(load, region="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+            self.k.b.add(load, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
         return right
 
     def _o(
@@ -134,4 +141,4 @@ class _Values:
         for quarter, part in enumerate((o.lo, o.hi)):
             place = 2 * half + quarter
             one = by_register(part, pointer, self.beside[place]) if group else by_immediate(part, pointer, HALF * place)
-            self.k.b.add(one, region="o", carried=False)
+            self.k.b.add(one, region="o", carried=False, bank="o")
