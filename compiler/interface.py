@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 INSTANCE = "NPUC"
 LONGEST_NAME = 63 - len(":" + INSTANCE)
-# Interface -> device, where they differ: the matrix unit takes bf16, masks are added in f32.
+# Interface -> device, where they differ: the matrix unit takes bf16, or int8 by precision; masks are added in f32.
 DEVICE_DTYPES = {"f32": "bf16", "f16": "bf16"}
 MASK_DTYPES = {"f16": "f32"}
 
@@ -34,7 +34,7 @@ def argument_records(attention: Attention) -> list[dict[str, Any]]:
             "name": argument.name,
             "role": argument.role,
             "dtype": argument.dtype,
-            "device_dtype": _device_dtype(argument),
+            "device_dtype": _device_dtype(argument, attention.precision),
             "shape": list(argument.shape),
             "direction": "out" if argument.role == "out" else "in",
             "buffer": index,
@@ -44,5 +44,7 @@ def argument_records(attention: Attention) -> list[dict[str, Any]]:
     ]
 
 
-def _device_dtype(argument: Argument) -> str:
+def _device_dtype(argument: Argument, precision: str) -> str:
+    if precision == "int8" and argument.role not in ("mask", "out"):
+        return "i8"
     return (MASK_DTYPES if argument.role == "mask" else DEVICE_DTYPES).get(argument.dtype, argument.dtype)

@@ -16,6 +16,7 @@ import numpy as np
 
 from npuc.compiler.argument_layout import ROW_MAJOR, Layout, layout_from_json, layout_shape
 from npuc.compiler.diagnostics import InputError
+from npuc.runtime.quantisation import as_seen, quantised
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -100,6 +101,11 @@ class KernelArgument:
     def shape_text(self) -> str:
         """As messages write it, `?` for open sizes."""
         return f"[{', '.join('?' if size is None else str(size) for size in self.given_shape)}]"
+
+    @property
+    def quantised(self) -> bool:
+        """Whether callers have floating numbers and the device integers."""
+        return self.device_dtype == "i8" and self.dtype != "i8"
 
     @property
     def closed(self) -> bool:
@@ -187,7 +193,9 @@ def _accepted(dtype: str) -> str:
 
 
 def to_device(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
-    """An array of the interface dtype -> the device dtype."""
+    """An array of the interface dtype -> the device dtype; floats that the device has as integers: what these are."""
+    if argument.quantised:
+        return as_seen(array)
     if argument.device_dtype == "bf16":
         return round_to_bf16(array)
     return array.astype(DEVICE_DTYPES[argument.device_dtype])
@@ -195,6 +203,8 @@ def to_device(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
 
 def to_buffer(argument: KernelArgument, array: np.ndarray) -> bytearray:
     """An array of the interface dtype -> the bytes the kernel reads, row-major."""
+    if argument.quantised:
+        return bytearray(quantised(array)[0].tobytes())
     return bytearray(np.ascontiguousarray(to_device(argument, array)).tobytes())
 
 

@@ -14,6 +14,7 @@ from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import DEVICE_DTYPES, KernelArgument
+from npuc.runtime.quantisation import quantised, quantities
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +158,11 @@ class KernelFile(DescribedKernel):
         words = self.padded_head * self.row_dtype.itemsize // 4
         rows = {argument.role: argument.shape for argument in self.arguments}
         return replace(self, strides={role: s for role, s in strides.items() if s != _row_major(rows[role], words)})
+
+    def quantised_as(self, arrays: Mapping[str, np.ndarray]) -> KernelFile:
+        """With the scales of a call's arrays, by name, where these are floating and the device takes integers."""
+        scales = (quantised(arrays[self.attention.argument(role).name])[1] for role in ("q", "k", "v"))
+        return replace(self, call=replace(self._call, quantities=quantities(self.attention, *scales)))
 
     @property
     def row_dtype(self) -> np.dtype[Any]:

@@ -37,6 +37,8 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
     for argument in kernel.outputs:
         buffers[argument.buffer] = bytearray(argument.nbytes)
     kernel = kernel.laid_out(strides)
+    if any(argument.quantised for argument in kernel.inputs):
+        kernel = kernel.quantised_as(arrays)
     for argument in kernel.inputs:
         if argument.role == "mask":
             kernel = replace(kernel, left=what_is_left(arrays[argument.name]))

@@ -89,10 +89,12 @@ def _calls(
                 count = shared[size] if random.random() < 0.5 else 1
                 factors[f"{name}_scale"] = tuple(float(2.0 ** random.uniform(-7, -4)) for _ in range(count))
         if integers:
-            # Weighted means of V in some tens of steps, as far as they average out.
+            # Means of V are small, and what recipe fast is off must be little beside a step.
             largest = max(factors.get("v_scale", (1 / 32,)))
-            count = shared["heads"] if random.random() < 0.5 else 1
-            factors["o_scale"] = tuple(float(largest * 2.0 ** random.uniform(-3, 0.5)) for _ in range(count))
+            count, steps = shared["heads"] if random.random() < 0.5 else 1, 4 if shared["recipe"] == "fast" else 0
+            factors["o_scale"] = tuple(
+                float(largest * 2.0 ** random.uniform(-3 - steps, 0.5 - steps)) for _ in range(count)
+            )
         sizes = dict(batch=int(random.choice((1, 1, 2))), query_length=queries, key_length=keys)
         attention = _described(integers, scale=scale, **sizes, **limits, **factors, **shared)
         yield Case(attention, kind, (number, call))

@@ -91,7 +91,7 @@ WRONG = [
     (3, ["compile", "broken.mlir"]),
     (3, ["compile", "odd.mlir"]),
     (3, ["compile", "integers.mlir"]),
-    (3, ["compile", "a.mlir", "--precision", "int8"]),
+    (3, ["compile", "odd.mlir", "--precision", "int8"]),
     (3, ["compile", "k.xclbin", "-o", "other.xclbin"]),
     (3, ["compile", "."]),
     (3, ["compile", "a.mlir", "-o", "missing/k.xclbin"]),

@@ -32,8 +32,8 @@ class Call:
     """Lengths and factors of one call.
 
     diagonal: query i sees keys j <= i + diagonal (NO_DIAGONAL: all).  window: and only j > i + diagonal - window
-    (NO_WINDOW: all).  softcap: 0 for none.  quantities: of int8 tensors, for each head or one for all; none for others.
-    Raises InputError for lengths that no call can have.
+    (NO_WINDOW: all).  softcap: 0 for none.  quantities: of int8 tensors, for each head (of all batches, or of each
+    alike) or one for all; none for others.  Raises InputError for lengths that no call can have.
     """
 
     batch: int

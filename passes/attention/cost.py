@@ -75,7 +75,7 @@ class Tiles:
     @property
     def fixed(self) -> bool:
         """As core/context.py's Shape has it."""
-        return self.recipe == "fast" and not (self.capped or self.mask_parts)
+        return self.recipe == "fast" and self.precision == "bf16" and not (self.capped or self.mask_parts)
 
     @property
     def pairs_apart(self) -> float:

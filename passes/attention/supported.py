@@ -70,13 +70,14 @@ def _element_types(a: Attention) -> Iterator[Problem]:
 
 
 def _integers(a: Attention) -> Iterator[Problem]:
-    for role in ("q", "k", "v"):
-        argument = a.argument(role)
-        if argument.dtype != "i8":
-            yield f"int8 of {argument.name}, which is {argument.dtype}, is not supported", "--precision bf16"
+    types = {a.argument(role).dtype for role in ("q", "k", "v")}
     out = a.argument("out").dtype
-    if out not in ("i8", "bf16"):
-        yield f"a result of {out} from int8 arguments is not supported", "convert a result of bf16"
+    if types != {"i8"} and not (len(types) == 1 and types <= set(ELEMENT_TYPES)):
+        yield f"int8 of {' and '.join(sorted(types))} together is not supported", "give q, k and v one type"
+    elif out not in (("i8", "bf16") if "i8" in types else types):
+        yield f"a result of {out} from arguments of {types.pop()} by int8 is not supported", "convert the result"
+    if "i8" not in types and (a.batch or 1) * a.heads > HEADS_LIMIT:
+        yield f"int8 of floating tensors takes {HEADS_LIMIT} heads of all batches", "split the batch"
 
 
 def _head_sizes(a: Attention) -> Iterator[Problem]:
@@ -133,8 +134,8 @@ def _recipe(a: Attention) -> Iterator[Problem]:
 
 RULES: tuple[Rule, ...] = (
     Rule("arguments", "each in one role", _arguments),
-    Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime; i8, to i8 or bf16", _element_types),
-    Rule("precision", "bf16 products, fp32 sums; int8: no mask, no softcap", _precision),
+    Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime; i8 gives i8 or bf16", _element_types),
+    Rule("precision", "bf16 products, fp32 sums; int8, of floating tensors too: no mask, no softcap", _precision),
     Rule("head size", f"1 to {HEAD_SIZE_LIMIT}; the runtime pads other than multiples of 8", _head_sizes),
     Rule("heads", "any multiple of the heads of K and V", _anything),
     Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch; `?` where a call gives them", _lengths),

@@ -130,7 +130,7 @@ def test_an_unknown_pass_is_named_with_those_there_are(pipeline):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"precision": "int8"}, "int8 of q, which is bf16, is not supported"),
+        ({"precision": "int8", "options": {"query_block": "9"}}, "query_block=9: possible are"),
         ({"options": {"speed": "high"}}, "option 'speed' is unknown"),
         ({"columns": 5}, "5 columns"),
     ],

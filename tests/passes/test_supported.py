@@ -50,7 +50,8 @@ def test_the_readme_has_the_table_that_the_rules_print() -> None:
         ({"key_length": 8193}, "key length 8193 is above 8192"),
         ({"scale": 1e-30}, "scale 1e-30"),
         ({"softcap": 1e-30}, "softcap 1e-30"),
-        ({"precision": "int8"}, "int8 of q, which is bf16"),
+        ({"precision": "int8", "softcap": 5.0}, "softcap with int8"),
+        ({"precision": "int8", "batch": 33}, "int8 of floating tensors takes 128 heads"),
         ({**INTEGERS, "softcap": 5.0}, "softcap with int8"),
         ({**INTEGERS, "scale": 60.0}, "scale 60 with the factors of int8"),
         ({**INTEGERS, "o_scale": (1e-9,)}, "with the factors of int8"),
@@ -77,7 +78,7 @@ def test_the_operation_is_named_by_its_place_in_the_source() -> None:
     text = """
 func.func @f(%q: tensor<1x4x64x64xbf16>, %k: tensor<1x4x64x64xbf16>, %v: tensor<1x4x64x64xbf16>)
     -> tensor<1x4x64x64xbf16> {
-  %o = "attn.sdpa"(%q, %k, %v) {precision = "int8"}
+  %o = "attn.sdpa"(%q, %k, %v) {precision = "int8", softcap = 5.0 : f64}
        : (tensor<1x4x64x64xbf16>, tensor<1x4x64x64xbf16>, tensor<1x4x64x64xbf16>) -> tensor<1x4x64x64xbf16>
   return %o : tensor<1x4x64x64xbf16>
 }"""

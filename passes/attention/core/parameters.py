@@ -91,11 +91,11 @@ def bf16_split(value: float, parts: int) -> tuple[float, ...]:
 
 def head_table(work: Work, head_dim: int) -> tuple[int, ...]:
     """Words of every head of a call with int8 tensors; () where all have those of the call's words."""
-    quantities, heads = work.call.quantities, work.call.heads
+    quantities = work.call.quantities
     if len(quantities) < 2:
         return ()
     each = [head_words(one, head_dim) for one in quantities]
-    return tuple(word for head in range(work.call.heads_in_all) for word in each[head % heads])
+    return tuple(word for head in range(work.call.heads_in_all) for word in each[head % len(each)])
 
 
 def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0) -> tuple[int, ...]:
