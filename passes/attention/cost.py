@@ -150,6 +150,8 @@ def partial_cycles(tiles: Tiles) -> int:
 
 def moved_cycles(tiles: Tiles, again: bool = False) -> int:
     """What a block takes longer where the core's references move; again: O holds earlier blocks."""
+    if tiles.precision == "int8":
+        return integer_cost.moved_cycles(tiles, again)
     row = MOVE_ROW
     if again:
         row += MOVE_AGAIN[0] + tiles.head_dim * MOVE_AGAIN[1]

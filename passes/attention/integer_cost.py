@@ -13,6 +13,7 @@ BLOCK_OCTET = 150  # eight queries: exponents, and loops begun anew
 SCORE_MAC, VALUE_MAC = 1.5, 1.3  # bundles for one of MACs
 BLOCK_VECTOR = 14.0  # 32 scores beyond their MACs
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 5.0  # in a block that limits hide in part, and each 32 scores of it
+MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
 ITEM_FIXED = 600
 ITEM_ROW = 70.0  # a query of an item, beside its blocks: Q turned, sums divided, first references
 ITEM_OUTPUT = 0.7  # and each of its outputs
@@ -29,6 +30,12 @@ def block_cycles(tiles: Tiles) -> int:
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
     return round(ITEM_FIXED + tiles.query_block * (ITEM_ROW + tiles.head_dim * ITEM_OUTPUT))
+
+
+def moved_cycles(tiles: Tiles, again: bool = False) -> int:
+    """What a block takes longer where references move; again: O holds earlier blocks."""
+    outputs = MOVE_AGAIN * (tiles.head_dim + 8) if again else 0.0
+    return round(tiles.query_block * (MOVE_ROW + CLEAR_OUTPUT * (tiles.head_dim + 8) + outputs))
 
 
 def partial_cycles(tiles: Tiles) -> int:

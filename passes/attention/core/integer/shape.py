@@ -30,6 +30,10 @@ class IntegerShape(Shape):
     split: bool = True
 
     @property
+    def fixed(self) -> bool:
+        return False
+
+    @property
     def octets(self) -> int:
         return self.queries // OCTET
 
