@@ -14,7 +14,7 @@ from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
 from npuc.runtime.arguments import DEVICE_DTYPES, KernelArgument
-from npuc.runtime.quantisation import quantised, quantities
+from npuc.runtime.quantisation import quantised
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,8 +161,10 @@ class KernelFile(DescribedKernel):
 
     def quantised_as(self, arrays: Mapping[str, np.ndarray]) -> KernelFile:
         """With the scales of a call's arrays, by name, where these are floating and the device takes integers."""
-        scales = (quantised(arrays[self.attention.argument(role).name])[1] for role in ("q", "k", "v"))
-        return replace(self, call=replace(self._call, quantities=quantities(self.attention, *scales)))
+        from npuc.passes.attention.integer_factors import quantities_of_scales
+
+        scales = [quantised(arrays[self.attention.argument(role).name])[1].reshape(-1).tolist() for role in "qkv"]
+        return replace(self, call=replace(self._call, quantities=quantities_of_scales(self.attention, *scales)))
 
     @property
     def row_dtype(self) -> np.dtype[Any]:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-
-from npuc.compiler.frontend.attention import Attention
-from npuc.passes.attention.integer_factors import Quantities
 
 LARGEST = 127
 
@@ -25,13 +20,3 @@ def as_seen(array: np.ndarray) -> np.ndarray:
     """What the integers of an array stand for."""
     integers, scales = quantised(array)
     return integers * scales[..., None, None]
-
-
-def quantities(attention: Attention, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> tuple[Quantities, ...]:
-    """Of every head of all batches, from the scales of the arrays."""
-    group = attention.heads // attention.kv_heads
-    q, k, v = q.reshape(-1), k.reshape(-1), v.reshape(-1)
-    return tuple(
-        Quantities(attention.scale * math.log2(math.e) * float(of_q * k[head // group]), float(v[head // group]))
-        for head, of_q in enumerate(q)
-    )

@@ -39,7 +39,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "passes.array": {"compiler.target", "compiler.emit", ERRORS},
     # what runs
     "runtime.reference": {ERRORS},
-    "runtime.arguments": {"compiler.argument_layout", ERRORS},
+    "runtime.quantisation": set(),
+    "runtime.arguments": {"compiler.argument_layout", "runtime.quantisation", ERRORS},
     "runtime.apart": {"compiler.interrupts"},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},

@@ -7,24 +7,27 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from npuc.passes.attention.cost import Tiles
 
-MACS_PER_CYCLE = 256  # of two 8-bit operands on one core; half as many with 16-bit probabilities
-BLOCK_FIXED = 600  # lock hand-over, ramps of the loops
-BLOCK_OCTET = 150  # eight queries: exponents, and loops begun anew
-SCORE_MAC, VALUE_MAC = 1.5, 1.3  # bundles for one of MACs
-BLOCK_VECTOR = 14.0  # 32 scores beyond their MACs
-PARTIAL_OCTET, PARTIAL_TILE = 60.0, 5.0  # in a block that limits hide in part, and each 32 scores of it
+MACS_PER_CYCLE = 256  # on one core
+BLOCK_FIXED = 180  # lock hand-over, what the rows see
+BLOCK_OCTET = 50  # eight queries: exponents
+SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
+VALUE_MAC, VALUE_OCTET = 1.375, 60  # bundles for a MAC, O's loads and stores beside them; ramps for eight queries
+BLOCK_VECTOR, BLOCK_BYTES = 7.5, 1.0  # 32 scores: exponentials; more where probabilities have two bytes
+PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
 MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
 ITEM_FIXED = 600
-ITEM_ROW = 70.0  # a query of an item, beside its blocks: Q turned, sums divided, first references
-ITEM_OUTPUT = 0.7  # and each of its outputs
+ITEM_ROW = 85.0  # a query of an item, beside its blocks: Q turned, sums divided
+ITEM_OUTPUT = 0.42  # and each of its outputs
 
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
+    octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
     macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    values = macs * (tiles.head_dim + 8) / tiles.head_dim * (2 if tiles.recipe == "accurate" else 1)
-    vectors = tiles.query_block * tiles.key_block / 32 * BLOCK_VECTOR
-    return round(SCORE_MAC * macs + VALUE_MAC * values + vectors + BLOCK_FIXED + BLOCK_OCTET * tiles.query_block / 8)
+    scores = macs + SCORE_PASS * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
+    values = VALUE_MAC * macs * (tiles.head_dim + 8) / tiles.head_dim + VALUE_OCTET * octets
+    vectors = tiles.query_block * tiles.key_block / 32 * (BLOCK_VECTOR + BLOCK_BYTES * wide)
+    return round(scores + values * (2 if wide else 1) + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)
 
 
 def item_cycles(tiles: Tiles) -> int:

@@ -9,6 +9,7 @@ its power (`Power`) and the exponent of a block.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,18 @@ def quantities_of(attention: Attention) -> tuple[Quantities, ...]:
         for head in range(attention.heads)
     ]
     return tuple(found[:1] if len(set(found)) == 1 else found)
+
+
+def quantities_of_scales(
+    attention: Attention, q: Sequence[float], k: Sequence[float], v: Sequence[float]
+) -> tuple[Quantities, ...]:
+    """Of every head of all batches, from the scales of the heads of all batches of q, k and v."""
+    group = attention.heads // attention.kv_heads
+    per_scale = attention.scale * math.log2(math.e)
+    return tuple(
+        Quantities(per_scale * float(one) * float(k[head // group]), float(v[head // group]))
+        for head, one in enumerate(q)
+    )
 
 
 def _shifts(score: float, head_dim: int) -> tuple[int, int]:
