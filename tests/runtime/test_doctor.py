@@ -121,8 +121,8 @@ def test_a_failure_before_the_driver_started_is_past(tmp_path: Path) -> None:
 
 
 def test_only_the_last_boot_of_a_log_counts_and_prefixes_go() -> None:
-    old = "Mar 18 13:11:52 altair kernel: amdxdna 0000:64:00.1: [drm] *ERROR* aie2_hw_start: firmware is not alive"
-    new = "Mar 19 09:00:00 altair kernel: Linux version 6.14.0\nMar 19 09:00:02 altair kernel: [    2.1] amdxdna x\n"
+    old = "Mar 18 13:11:52 box kernel: amdxdna 0000:64:00.1: [drm] *ERROR* aie2_hw_start: firmware is not alive"
+    new = "Mar 19 09:00:00 box kernel: Linux version 6.14.0\nMar 19 09:00:02 box kernel: [    2.1] amdxdna x\n"
     log = f"{old}\n{new}"
     assert lines(log) == ["amdxdna x"]
     assert lines(old) == ["amdxdna 0000:64:00.1: [drm] *ERROR* aie2_hw_start: firmware is not alive"]
