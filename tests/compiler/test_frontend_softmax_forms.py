@@ -5,7 +5,20 @@ from __future__ import annotations
 import pytest
 from edited_examples import refusal
 from mutants import outcome_of, read
-from written_out import CUBE, CUBE_MAP, EACH, ROW, ROW_MAP, SUBTRACT, YIELD, elementwise, generic, scores, written_out
+from written_out import (
+    CUBE,
+    CUBE_MAP,
+    EACH,
+    ROW,
+    ROW_MAP,
+    SOURCE,
+    SUBTRACT,
+    YIELD,
+    elementwise,
+    generic,
+    scores,
+    written_out,
+)
 
 from npuc.compiler.frontend import load
 from npuc.compiler.frontend.attention import Attention
@@ -43,6 +56,29 @@ def log_sum_exp(
     }
 
 
+def log_softmax(of_sum: str = "%t", shifted: str = "%z") -> dict[str, str]:
+    """The shifted scores less the logarithm of their sum, and e to the power of that."""
+    return {
+        "divide": row("ln", of_sum, "%n = math.log %a : f32" + YIELD)
+        + "\n"
+        + elementwise("lp", shifted, "%ln", SUBTRACT, ROW_MAP, ROW)
+        + "\n"
+        + generic("w", "%lp", CUBE, "%s", CUBE, EACH, "%n = math.exp %a : f32" + YIELD)
+    }
+
+
+def finite(
+    test: str = "oeq", infinity: str = "0x7F800000", number: str = "0.0", order: str = "%number, %a"
+) -> dict[str, str]:
+    """The row maximum, and a number where it is infinite."""
+    body = (
+        f"%huge = arith.constant {infinity} : f32; %number = arith.constant {number} : f32; "
+        f"%size = math.absf %a : f32; "
+        f"%there = arith.cmpf {test}, %size, %huge : f32; %n = arith.select %there, {order} : f32" + YIELD
+    )
+    return {"max": SOURCE["max"].replace("%m =", "%mm =") + "\n" + row("m", "%mm", body)}
+
+
 def where(
     hidden: str = "-2.38197633E+38", kept: str = "sle", after: str = "sle", zero: str = "%zero"
 ) -> dict[str, str]:
@@ -71,6 +107,11 @@ MEANT: dict[str, tuple[dict[str, str], dict[str, object]]] = {
         {"scaled": scores(CAP.format(cap="5.0") + YIELD),
          "exp": generic("p", "%z", CUBE, "%s", CUBE, EACH, "%n = math.exp2 %a : f32" + YIELD)}, {}),
     "log-sum-exp": (log_sum_exp(), {"scale": 0.125}),
+    "log-softmax": (log_softmax(), {"scale": 0.125}),
+    "zero for a maximum that is infinite": (finite(), {"scale": 0.125}),
+    "the maximum where it is finite": (finite("one", order="%a, %number"), {"scale": 0.125}),
+    "the maximum where it is below infinity": (finite("olt", order="%a, %number", number="3.0"), {"scale": 0.125}),
+    "log-softmax less a maximum that is finite": (finite() | log_softmax(), {}),
     "zeros where the maximum did not look": (where(), {"causal": True}),
     "zeros where the maximum took -inf": (where("0xFF800000"), {"causal": True}),
 }  # fmt: skip
@@ -87,6 +128,11 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "the logarithm of base two": (log_sum_exp(function="math.log2"), "math.log2: no step of attention"),
     "log-sum-exp without the maximum": (log_sum_exp(maximum="%ln"), "arith.addf: no step of attention"),
     "log-sum-exp of other scores": (log_sum_exp(scores_="%x0"), "it subtracts what other scores sum to"),
+    "log-softmax of scores that are not shifted": (log_softmax(shifted="%x"), "not their row maximum"),
+    "zero for a maximum that is finite": (finite(order="%a, %number"), "it chooses"),
+    "another number than infinity": (finite(infinity="1.0"), "arith.cmpf: no step of attention"),
+    "an infinite number for an infinite maximum": (finite(number="0xFF800000"), "it chooses"),
+    "the maximum where it is above infinity": (finite("ogt"), "arith.cmpf: no step of attention"),
     "zeros elsewhere than the maximum looked": (where(after="slt"), "other scores than their maximum was taken of"),
     "zeros on the other side": (where(after="sgt"), "other scores than their maximum was taken of"),
     "ones where the maximum did not look": (

@@ -134,3 +134,52 @@ def test_what_is_rounded_before_it_is_attended_is_taken_rounded() -> None:
     text = text.replace(before, rounded).replace("expand_shape %v0m ", "expand_shape %v0r ")
     (found,) = load(text, "model.mlir")
     assert {argument.dtype for argument in found.arguments} == {"bf16"}
+
+
+def dot(left: str, right: str, types: str, dims: str) -> str:
+    return f"stablehlo.dot_general {left}, {right}, {dims} : {types}\n"
+
+
+def folded_layer() -> str:
+    """A layer in StableHLO whose batch and positions are one dimension, and which turns Q as rotary embeddings do."""
+    flat, part, cube = "tensor<16x32xf32>", "tensor<2x8x2x16xf32>", "tensor<2x2x8x16xf32>"
+    half, square, row = "tensor<2x2x8x8xf32>", "tensor<2x2x8x8xf32>", "tensor<2x2x8xf32>"
+    weights = ", ".join(f"%w{n}: tensor<32x32xf32>" for n in "qkv")
+    text = f"func.func @main(%x: tensor<2x8x32xf32>, {weights}) -> {flat} {{\n"
+    text += f"  %f = stablehlo.reshape %x : (tensor<2x8x32xf32>) -> {flat}\n"
+    for n in "qkv":
+        text += f"  %{n}m = " + dot(
+            "%f", f"%w{n}", f"({flat}, tensor<32x32xf32>) -> {flat}", "contracting_dims = [1] x [0]"
+        )
+        text += f"  %{n}p = stablehlo.reshape %{n}m : ({flat}) -> {part}\n"
+        text += f"  %{n} = stablehlo.transpose %{n}p, dims = [0, 2, 1, 3] : ({part}) -> {cube}\n"
+    slices = (("lo", "0:2, 0:2, 0:8, 0:8"), ("hi", "0:2, 0:2, 0:8, 8:16"))
+    text += "".join(f"  %{n} = stablehlo.slice %q [{at}] : ({cube}) -> {half}\n" for n, at in slices)
+    batch = "batching_dims = [0, 1] x [0, 1], contracting_dims = "
+    return text + (
+        f"  %neg = stablehlo.negate %hi : {half}\n"
+        f"  %t = stablehlo.concatenate %neg, %lo, dim = 3 : ({half}, {half}) -> {cube}\n"
+        "  %s = " + dot("%t", "%k", f"({cube}, {cube}) -> {square}", batch + "[3] x [3]") +
+        "  %low = stablehlo.constant dense<0xFF800000> : tensor<f32>\n"
+        "  %zero = stablehlo.constant dense<0.0> : tensor<f32>\n"
+        f"  %m = stablehlo.reduce(%s init: %low) applies stablehlo.maximum across dimensions = [3]"
+        f" : ({square}, tensor<f32>) -> {row}\n"
+        f"  %mb = stablehlo.broadcast_in_dim %m, dims = [0, 1, 2] : ({row}) -> {square}\n"
+        f"  %d = stablehlo.subtract %s, %mb : {square}\n  %e = stablehlo.exponential %d : {square}\n"
+        f"  %u = stablehlo.reduce(%e init: %zero) applies stablehlo.add across dimensions = [3]"
+        f" : ({square}, tensor<f32>) -> {row}\n"
+        f"  %ub = stablehlo.broadcast_in_dim %u, dims = [0, 1, 2] : ({row}) -> {square}\n"
+        f"  %p = stablehlo.divide %e, %ub : {square}\n"
+        "  %o = " + dot("%p", "%v", f"({square}, {cube}) -> {cube}", batch + "[3] x [2]") +
+        f"  %ot = stablehlo.transpose %o, dims = [0, 2, 1, 3] : ({cube}) -> {part}\n"
+        f"  %r = stablehlo.reshape %ot : ({part}) -> {flat}\n  return %r : {flat}\n}}\n"
+    )  # fmt: skip
+
+
+def test_batch_and_positions_may_be_one_dimension(tmp_path: Path) -> None:
+    path = tmp_path / "layer.mlir"
+    path.write_text(folded_layer())
+    (found,) = load(folded_layer(), "layer.mlir")
+    assert (found.batch, found.heads, found.query_length, found.head_dim) == (2, 2, 8, 16)
+    result = CliRunner().invoke(group, ["run", str(path), "--backend", "reference", "--check"])
+    assert result.exit_code == 0, result.output
