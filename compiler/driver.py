@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -16,6 +14,7 @@ from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.files import read_bytes
 from npuc.compiler.interface import LONGEST_NAME, argument_records, kernel_name
 from npuc.compiler.outputs import write_folder
+from npuc.compiler.uncollected import uncollected
 from npuc.passes.options import Options
 from npuc.passes.several_kernels import joined_files, joined_summary
 
@@ -282,7 +281,7 @@ def _compile(recognise: Recognise, settings: Settings, source: str | None) -> ca
             settings.show_ir(name, text)
 
     watch = after_pass if settings.dump_folder or wanted else None
-    with _uncollected():
+    with uncollected():
         entry = _entry(recognise(watch), settings, watch, source)
     if settings.dump_folder:
         _dump(settings.dump_folder, entry, passes, settings.inputs)
@@ -307,18 +306,6 @@ def _entry(found: Found, settings: Settings, watch: AfterPass | None, source: st
     if settings.stage == "host" or found.attentions[0].within is not None:
         files["host.mlir"] = _host(found).encode()
     return cache.Entry(files, joined_summary([_summary(kernel, until) for kernel in kernels]))
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage in cycles meanwhile: a compilation makes hardly any, and searching takes a tenth of it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _require_pass(name: str) -> None:

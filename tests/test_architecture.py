@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compiler.diagnostics": set(),
     "compiler.plain_text": set(),
     "compiler.interrupts": set(),
+    "compiler.uncollected": set(),
     "compiler.argument_layout": set(),
     "compiler.git_lfs": {ERRORS},
     "compiler.emit": {"compiler.target", ERRORS},
@@ -51,6 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "runtime.emulator": {
         "compiler.target", "compiler.emit", "compiler.asm", "compiler.fingerprint", "compiler.store", ERRORS,
+        "compiler.uncollected",
         "runtime.apart", "runtime.statistics", "runtime.trace",
     },
 }  # fmt: skip

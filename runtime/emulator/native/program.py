@@ -15,6 +15,7 @@ from typing import Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
+from npuc.compiler.uncollected import uncollected
 from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import compile_action
 from npuc.runtime.emulator.core import multiplies, stores_part_of_a_word
@@ -108,7 +109,8 @@ class Program:
 
     def _translate(self, shape: Shape, into: dict[Shape, Any], known: Mapping[Shape, Any], most: int) -> None:
         try:
-            code = modules.translate(shape, self._core, self._fetch, known, most, self._name())
+            with uncollected():
+                code = modules.translate(shape, self._core, self._fetch, known, most, self._name())
             loaded = modules.Loaded(code, self._resolver)
         except Exception as problem:  # whatever LLVM may say: the interpreter can do without
             log.warning("the program at %#x is interpreted: its translation fails", shape.pc, exc_info=True)
