@@ -17,7 +17,7 @@ from npuc.runtime.arguments import draw
 from npuc.runtime.devices import system_calls
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 
-KERNELS = ({"head_dim": 32, "query_length": 32}, {"head_dim": 32, "query_length": 16, "key_length": 48, "causal": True},
+KERNELS = ({}, {"head_dim": 32, "query_length": 16, "key_length": 48, "causal": True},
            {"head_dim": 8, "query_length": 32})  # fmt: skip
 INPUTS = 3  # of each kernel
 BLOCKS = 4000  # of Python's memory, beyond those after the first calls; a call takes some hundreds

@@ -27,8 +27,8 @@ def given(attention: Attention) -> dict[str, np.ndarray]:
     ("shape", "split", "axis", "sizes"),
     [
         ({"batch": 3}, None, BATCH, [2, 1]),
-        ({"batch": 2, "mask": "keep", "causal": True}, "batch", BATCH, [1, 1]),
-        ({"heads": 3}, None, HEADS, [2, 1]),
+        pytest.param({"batch": 2, "mask": "keep", "causal": True}, "batch", BATCH, [1, 1], marks=pytest.mark.slow),
+        pytest.param({"heads": 3}, None, HEADS, [2, 1], marks=pytest.mark.slow),
         ({"heads": 4, "kv_heads": 2, "causal": True}, "heads", HEADS, [2, 2]),
     ],
 )
