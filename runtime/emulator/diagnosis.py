@@ -17,6 +17,7 @@ from npuc.runtime.emulator.lock_providers import (
     descriptors_releasing,
     endless,
     given_by_sequence,
+    giving_nothing,
     lock_providers,
     receivers_without_a_task,
     sequence_writes,
@@ -235,6 +236,9 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
         if unused:
             numbers = " and ".join(map(str, unused))
             missing += f": descriptor {numbers} of {tile.name} would, and no channel runs it"
+        missing += "".join(
+            f" ({channel} has run descriptor {number})" for channel, number in giving_nothing(tile, lock)
+        )
         others = [name for name in cores_in_reach(array, tile) if name not in (tile.name, who)]
         if tile.memory is not None and tile.memory.shared and others:
             missing += f", neither {tile.name} nor {' nor '.join(others)}, which could"
@@ -356,10 +360,15 @@ def _unit_of(array: Array, name: str) -> str:
 
 
 def _receivers(array: Array, channel: Channel) -> tuple[Resource, ...]:
-    """For a sender whose words are all on the way: who does not take them."""
-    ends = sinks(array, channel)
+    """For a sender whose words are all on the way: who does not take them.
+
+    Of the channels that the switches lead to, those that words are on the way to (packets go to some of them).
+    """
+    names = sinks(array, channel).units
+    expecting = [c.name for c in array.channels() if isinstance(c, Receiver) and c.inlet.marks()]
+    slow = [name for name in names if name in expecting]
     text = "for its last words to be taken by "
-    return tuple(Resource("room", text + name, {"to": name}, (name,)) for name in ends.units)
+    return tuple(Resource("room", text + name, {"to": name}, (name,)) for name in slow or names)
 
 
 # --- what else stands out -----------------------------------------------------------------------------------------

@@ -80,6 +80,15 @@ def descriptors_releasing(tile: Tile, lock: int) -> list[int]:
     return found
 
 
+def giving_nothing(tile: Tile, lock: int) -> Iterator[tuple[str, int]]:
+    """Receiving channels of the tile and descriptors that they have run and that release no lock, or another."""
+    for number, keys in sorted(tile.ran_by.items()):
+        fields = geometry.unpack_bd(tile.kind, tile.descriptors[number])
+        if fields["release_value"] and own_lock(tile.kind, fields["release_lock"]) == (0, lock):
+            continue
+        yield from ((tile.channels[key].name, number) for key in sorted(keys) if key[0] == "s2mm")
+
+
 def words_waiting(channel: Channel) -> str:
     """The words that have come for a receiving channel without a task, in words; empty where none wait."""
     if channel.busy or not isinstance(channel, Receiver):

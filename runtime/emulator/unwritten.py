@@ -1,4 +1,4 @@
-"""Strict: who would have written memory that a channel sends and nothing has written."""
+"""Strict: who would have written memory that a channel sends, or a core loads, and nothing has written."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from npuc.runtime.emulator.stream_walk import elsewhere
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
     from npuc.runtime.emulator.controller import Controller
+    from npuc.runtime.emulator.memory import DataMemory
     from npuc.runtime.emulator.tile import Tile
 
 
 def name_writers(error: UndefinedData, array: Array, controller: Controller) -> None:
     """Adds to the error's line the descriptors that cover the place and that no channel has come to.
 
-    Where there are none, what of the buffer was written, and by whom.
+    Where there are none, the receivers that have filled memory up to a word beside it.  Where a core stored what it had
+    loaded too early, all that of the place of the first such load.
     """
-    if error.sent is None:
+    place = error.sent or _first_load(array)
+    if place is None:
         return
-    memory, offset, begin, end = error.sent
+    memory, offset, begin, end = place
     owner = next(each for each in array.tiles.values() if each.memory is memory)
     covering = list(_covering(array, owner, offset, offset + 1))
     unused = [(tile, number) for tile, number in covering if _unused(tile, number)]
@@ -39,10 +42,24 @@ def name_writers(error: UndefinedData, array: Array, controller: Controller) -> 
             if receiver.out_of_order:
                 error.message += "".join(_packets(array, controller, receiver, number))
     if not unused:
-        for tile, number in _covering(array, owner, begin, end):
+        for tile, number in _covering(array, owner, begin - 4, end + 4):
             for receiver in _receivers(tile):
                 if (receiver.direction, receiver.number) in tile.ran_by.get(number, ()):
-                    error.message += f"; {receiver.name} has run descriptor {number} on its buffer"
+                    error.message += f"; {receiver.name} has run descriptor {number} around it"
+
+
+def _first_load(array: Array) -> tuple[DataMemory, int, int, int] | None:
+    """The memory of the first load of bytes that nothing had written, and their first, first and end offset."""
+    loads = [
+        (load.cycle, load.offset, load.size, tile.memory)
+        for tile in array.tiles.values()
+        if tile.memory is not None
+        for load in tile.memory.early_loads.values()
+    ]
+    if not loads:
+        return None
+    _, offset, size, memory = min(loads, key=lambda load: load[:3])
+    return memory, offset, offset, offset + size
 
 
 def _receivers(tile: Tile) -> list[Receiver]:

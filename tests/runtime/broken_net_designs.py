@@ -264,6 +264,9 @@ broken(broadcast, "two results on one port", ("MM2S 0 of core(0,2)", "DMA 0 of c
 broken(broadcast, "one core ends after two blocks", ("core(0,3)", "done"),
        program(UPPER, work(first=COUNTED, after=block_ends(2))))  # fmt: skip
 broken(broadcast, "one of three takes half blocks", ("core(1,2)",), bd(EAST, 0, words=16))
+broken(broadcast, "one of three writes a word too early", ("S2MM 0 of core(1,2) has run descriptor 0",),
+       bd(EAST, 0, address=IN - 4))  # fmt: skip
+broken(neighbour, "words two apart", ("S2MM 0 of memtile(0,1) has run descriptor 0",), fields(MEMTILE, 0, d0_step=1))
 broken(broadcast, "one of three takes more than a block", ("core(0,3)", "of 40"), bd(UPPER, 0, words=40))
 broken(broadcast, "descriptor of a core is in another", ("descriptor 0 of core(1,2)", "not valid"), no_bd(EAST, 0))
 broken(broadcast, "one of three is not started", ("S2MM 0 of core(0,3)", "no task"), no_start(UPPER, "s2mm", 0))
@@ -278,6 +281,12 @@ broken(packets, "results name another descriptor", ("descriptor 9 of memtile(0,1
        fields(UPPER, 1, out_of_order_id=9))  # fmt: skip
 broken(packets, "receiver takes them in order", ("S2MM 0 of memtile(0,1)",),
        also(register(MEMTILE, geometry.channel_control_offset("memtile", "s2mm", 0), 0)))  # fmt: skip
+broken(packets, "results go to the input's arbiter", ("MM2S 0 of core(0,3) with id 5 go to S2MM 0 of core(0,2)",),
+       slot(5, arbiter=0))  # fmt: skip
+broken(packets, "both results name one descriptor", ("descriptor 5 of memtile(0,1)", "MM2S 0 of core(0,3)"),
+       fields(UPPER, 1, out_of_order_id=4))  # fmt: skip
+broken(packets, "one result's sender takes two", ("MM2S 0 of core(0,3)", "lock 3 of core(0,3)"),
+       bd(UPPER, 1, acquire=(3, -2)))  # fmt: skip
 broken(packets, "receiver takes one too few", ("S2MM 0 of memtile(0,1)", "no task"),
        lambda net: net.extra.__setitem__(-1, register(MEMTILE, 0xA0604, geometry.queue_word(4, 3))))  # fmt: skip
 broken(packets, "packet does not end", ("core(0,2)", "arbiter 1|packet|TLAST"), fields(CORE, 1, tlast_suppress=1))
@@ -294,6 +303,10 @@ broken(packets, "master is not in packet mode", ("core(0,3)", "South 1 of core(0
 broken(packets, "second half is not pushed", ("MM2S 0 of shim(0,0)", "no task", "64 words"), operation(8))
 broken(packets, "both halves have one id", ("core(0,[23])|MM2S 0 of shim(0,0)", "packet|id|half|longer|task"),
        shim_bd(6, packet_id=1))  # fmt: skip
+
+broken(packets, "upper core has no room for results", ("core(0,3)", "lock 2 of core(0,3)"), lock(UPPER, 2, 0))
+broken(packets, "input says nothing", ("core(0,2)", "S2MM 0 of core(0,2) has run descriptor 0"),
+       bd(CORE, 0, release=None))  # fmt: skip
 
 # --- cores on streams ---------------------------------------------------------------------------------------------
 broken(streams, "first core ends after three blocks", ("core(0,2)", "done"),
@@ -319,6 +332,8 @@ broken(neighbour, "sender gives another lock back", ("S2MM 0 of memtile(0,1)", "
 broken(neighbour, "channel that reaches no neighbour", ("S2MM 4 of memtile(0,1)", "neighbour"),
        no_start(MEMTILE, "s2mm", 0), start(MEMTILE, "s2mm", 4, 0), cut("0,1 south0 dma0"),
        ways("0,1 south0 dma4"))  # fmt: skip
+broken(neighbour, "one sender takes two", ("MM2S 0 of memtile(1,1)", "lock 1 of memtile(1,1)", "128 words"),
+       bd(MEMTILE_1, 1, acquire=(1, -2)))  # fmt: skip
 broken(neighbour, "address in the west", ("S2MM 0 of memtile(0,1)", "west"), fields(MEMTILE, 0, base_address=0))
 broken(neighbour, "lock is set in the other tile", ("S2MM 0 of memtile(0,1)", "lock 0 of memtile(1,1)"),
        lock(MEMTILE_1, 0, 0), lock(MEMTILE, 0, 2))  # fmt: skip
