@@ -18,6 +18,7 @@ from npuc.runtime.arguments import draw
 
 RECORDED = Path(__file__).with_name("cycles.json")
 LARGE = {"heads": 8, "kv_heads": 4, "query_length": 256, "head_dim": 128}
+INTEGERS = {**LARGE, "dtype": "i8", "precision": "int8", "o_scale": (1 / 256,)}
 CASES: dict[str, dict[str, Any]] = {
     "4 heads of 256, D 64": {"heads": 4, "query_length": 256, "head_dim": 64},
     "8 heads on 4 of 256, D 128": LARGE,
@@ -26,6 +27,8 @@ CASES: dict[str, dict[str, Any]] = {
     "causal": {**LARGE, "causal": True},
     "mask that is added": {**LARGE, "mask": "add"},
     "one query, 1,024 keys": {**LARGE, "query_length": 1, "key_length": 1024},
+    "int8": INTEGERS,
+    "int8, fast": {**INTEGERS, "recipe": "fast"},
 }
 
 
