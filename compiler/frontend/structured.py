@@ -151,7 +151,7 @@ def _finish(nest: LoopNest, number: int, value: Any) -> Value:
     if isinstance(value, Combined):
         value = _reduce(nest, number, value)
     elif nest.reduced and not isinstance(value, Opaque):
-        value = Opaque(operation, "its reduction is no sum, maximum, conjunction or disjunction")
+        value = Opaque(operation, "its reduction is no sum, maximum or conjunction")
     if isinstance(value, OperandProduct):
         value = element_by_element(operation, value)
     found: Value = moved(value, lambda axes: result_axes(axes, nest.maps[nest.first_output + number]))
