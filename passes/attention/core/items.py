@@ -89,16 +89,14 @@ def _limits(k: Context, first_query: Reg) -> None:
     k.set_word(Word.WHOLE_BELOW, last_low)
 
 
-def classify(k: Context, first_key: Reg) -> tuple[Reg, Reg]:
-    """(hidden, partial) of the block that begins at `first_key`: no row sees any of its keys; not all see all."""
+def classify(k: Context, first_key: Reg, hidden: Reg, partial: Reg) -> None:
+    """Of the block that begins at `first_key`: hidden, no row sees any of its keys; partial, not all see all."""
 
-    def outside(above: Word, below: Word, name: str) -> Reg:
+    def outside(above: Word, below: Word, r: Reg) -> None:
         beyond, before = k.b.r("beyond"), k.b.r("before")
         k.b.add(isa.LT(beyond, k.word(above), first_key))
         k.b.add(isa.LT(before, first_key, k.word(below)))
-        r = k.b.r(name)
         k.b.add(isa.OR(r, beyond, before))
-        return r
 
-    hidden = outside(Word.HIDDEN_ABOVE, Word.HIDDEN_BELOW, "hidden")
-    return hidden, outside(Word.WHOLE_ABOVE, Word.WHOLE_BELOW, "partial")
+    outside(Word.HIDDEN_ABOVE, Word.HIDDEN_BELOW, hidden)
+    outside(Word.WHOLE_ABOVE, Word.WHOLE_BELOW, partial)

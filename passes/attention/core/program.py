@@ -133,12 +133,19 @@ def _work_item(k: Context) -> None:
         clear_state(k)
         b.constant(k.registers["unseen"], 1)
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
+        hidden, partial = b.r("hidden"), b.r("partial")
+        classify(k, first_key, hidden, partial)
+    if k.shape.split:  # while the first keys come
+        k.acquire("o_empty")
+        with b.source("O and sums cleared"):
+            clear_output(k)
     with b.counted_loop(blocks, "block"):
-        _key_block(k, first_key, not_first)
+        _key_block(k, first_key, hidden, partial, not_first)
         with b.source("next block"):
             for ring in ("keys", "values"):
                 k.advance(ring)
             b.add(isa.ADD_add_r_ri(first_key, first_key, k.shape.keys))
+            classify(k, first_key, hidden, partial)
     if not (k.shape.split or k.shape.mask_parts):
         k.release("q_empty")
     _begin_output(k, not_first)  # where no block was seen
@@ -151,7 +158,10 @@ def _work_item(k: Context) -> None:
 
 
 def _begin_output(k: Context, not_first: Reg) -> None:
-    """Before the first block is added to O: what the last item left there is out, and it is cleared."""
+    """Before the first block is added to O: what the last item left there is out, and it is cleared.  Where Q comes on
+    the streams of K and V that was done at the item's start."""
+    if k.shape.split:
+        return
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))
     with k.b.if_nonzero(first):
@@ -184,12 +194,9 @@ def _query_chunks(k: Context) -> None:
         k.release("m_empty")
 
 
-def _key_block(k: Context, first_key: Reg, not_first: Reg) -> None:
-    b = k.b
-    with b.source("what the rows see of the block"):
-        hidden, partial = classify(k, first_key)
-        seen = b.r("seen")
-        b.add(isa.EQZ(seen, hidden))
+def _key_block(k: Context, first_key: Reg, hidden: Reg, partial: Reg, not_first: Reg) -> None:
+    b, seen = k.b, k.b.r("seen")
+    b.add(isa.EQZ(seen, hidden))
     with b.if_nonzero(hidden), b.source("block that no row sees"):
         for ring in ("k", *"m" * k.shape.mask_parts, "v"):
             k.acquire(f"{ring}_full")
