@@ -35,6 +35,8 @@ CALL_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
     "inverse_low": (Half(Word.INVERSE, 0), Half(Word.INVERSE_REST, 0)),
 }
 
+NOT_FIXED = ("threshold", "split")  # what scores of 16 bits have no use for
+
 
 SOFTCAP_CONSTANTS: dict[str, tuple[Half | None, Half]] = {
     "inner_split": (ONE, Half(Word.FACTOR, 1)),
@@ -63,6 +65,8 @@ def prepare_call(k: Context) -> None:
     """Fills the places of what depends on the call."""
     wanted = SOFTCAP_CONSTANTS if k.shape.softcap else CALL_CONSTANTS
     for name, halves in {**wanted, **(MASK_CONSTANTS if k.shape.mask_parts else {})}.items():
+        if k.shape.fixed and name in NOT_FIXED:
+            continue
         offset = k.pool.slot(name)
         for place, half in enumerate(halves):
             k.b.add(

@@ -67,7 +67,7 @@ class Shape:
     @property
     def fixed(self) -> bool:
         """Whether scores are kept as 16-bit numbers (`fixed_scores`)."""
-        return self.recipe == "fast" and not self.adjusted
+        return self.recipe != "accurate" and not self.adjusted
 
     @property
     def query_blocks(self) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""P = 2^t in bf16 from scores as 16-bit numbers: recipe "fast" (facts/semantics/exp_softmax.md, recipe I, steps 3, 4).
+"""P = 2^t in bf16 from scores as 16-bit numbers (own forms of facts/semantics/exp_softmax.md, recipe I, steps 3 and 4).
 
-32 scores a pass: t + 127 with eight fraction bits, whose high byte is bf16's exponent and whose low byte f becomes the
-mantissa f + CURVE f (f - 1).  Below -127 the number is unsigned zero, and so is P.
+32 scores a pass: t + BIAS with eight fraction bits, whose high byte is bf16's exponent and whose low byte f becomes the
+mantissa, by recipe: fast f + CURVE f (f - 1), largest error 3.2e-3 before rounding; balanced f + (K + f) f (f - 1) / 16,
+largest error 6e-4.  At the lowest x the number is zero, and so is P; a common factor of all P does not count.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import struct
 
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, TILE, Context, u32x16
-from npuc.passes.attention.core.fixed_scores import LIMIT
+from npuc.passes.attention.core.fixed_scores import HIGHEST, ZERO
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-PLACES = 14  # fraction bits beyond those eight
-CURVE = 0.3435
-CURVE_PLACES = 9  # fraction bits of what f is multiplied by
+PLACES = 15  # fraction bits beyond those eight
+BIAS = 112  # 127 less 15, in whose place t has as many more values below
+CURVE, CURVE_PLACES = 0.3435, 9  # and fraction bits of what f is multiplied by
+CUBIC, CUBIC_PLACES = 1278, 5  # K in units of 2^-8; what f (K + f) has more than h
 
 
 def _lanes(value: int) -> bytes:
@@ -24,19 +26,22 @@ def _lanes(value: int) -> bytes:
 
 
 def exponentiate_fixed(k: Context) -> Reg:
-    """All scores of the block to probabilities, in place; whether one was above LIMIT, and P wrong."""
+    """All scores of the block to probabilities, in place; whether one was above HIGHEST, and P wrong."""
     b, shape = k.b, k.shape
+    cubic = shape.recipe != "fast"
     load, store = k.pointer("scores", name="p_x"), k.pointer("scores", name="p_p")
-    unit, largest = call_x(k, "unit"), k.zero_x("largest")
+    unit, largest = call_x(k, "unit"), k.constant_x(_lanes(ZERO), "largest")
     low, high = k.constant_x(_lanes(0x00FF), "low_byte"), k.constant_x(_lanes(0xFF00), "high_byte")
-    curve = k.constant_x(_lanes(round(CURVE * 2.0 ** (PLACES - 8 + CURVE_PLACES))), "curve")
-    bias, bits = b.cm("bias"), k.constant_x(u32x16(127 << 8 + PLACES), "bias_bits")
+    curve = k.constant_x(_lanes(CUBIC if cubic else round(CURVE * 2.0 ** (PLACES - 8 + CURVE_PLACES))), "curve")
+    int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+    bias, bits = b.cm("bias"), k.constant_x(u32x16(BIAS << 8 + PLACES), "bias_bits")
     for half in (bias.lo, bias.hi):
         k.move(half, bits)
-    shifts = {places: b.s(f"shift_{places}") for places in (CURVE_PLACES, PLACES, PLACES + 1)}
+    b.add(isa.VMSC_vmac_cm_core_dense(bias, bias, largest, unit, int16))  # x counts from below ZERO
+    slope_places = CUBIC_PLACES if cubic else CURVE_PLACES
+    shifts = {places: b.s(f"shift_{places}") for places in (slope_places, PLACES, PLACES + 1)}
     for places, register in shifts.items():
         b.constant(register, places)
-    int16 = k.scalar(INT16_ELEMENTWISE, "int16")
     # Two at a time, as what is made of y waits for the slope.
     with b.hardware_loop(shape.groups * shape.key_tiles // 4, "probabilities"):
         xs = [b.x("x") for _ in range(2)]
@@ -50,8 +55,12 @@ def exponentiate_fixed(k: Context) -> Reg:
             b.add(isa.VSRS_D16_S32_mv_x_srs(y, t, shifts[PLACES]))
             b.add(isa.VBAND(f, y, low))
             b.add(isa.VBOR(g, y, high))  # f - 1, signed
-            b.add(isa.VMUL_vmac_cm_core_dense(wide, f, curve, int16))
-            b.add(isa.VSRS_S16_S32_mv_x_srs(h, wide, shifts[CURVE_PLACES]))
+            factor = curve
+            if cubic:
+                factor = b.x("f_and_k")
+                b.add(isa.VADD_16(factor, f, curve))
+            b.add(isa.VMUL_vmac_cm_core_dense(wide, f, factor, int16))
+            b.add(isa.VSRS_S16_S32_mv_x_srs(h, wide, shifts[slope_places]))
             b.add(isa.VUPS_S32_D16_mv_ups_x2c(whole, y, shifts[PLACES]))
             b.add(isa.VMAC_vmac_cm_core_dense(p, whole, h, g, int16))
             upper = isa.VST_SRS_S16_S32_ag_idx_imm(p.hi, shifts[PLACES + 1], store, HALF)
@@ -59,7 +68,7 @@ def exponentiate_fixed(k: Context) -> Reg:
             for stored in (upper, lower):
                 b.add(stored, region="scores", carried=False, bank="scores")
     above, limit = b.r("above"), b.x("upper_limit")
-    b.add(isa.VBCST_16(limit, k.scalar(LIMIT, "upper_limit")))
+    b.add(isa.VBCST_16(limit, k.scalar(HIGHEST, "upper_limit")))
     b.add(isa.VGE_S16(above, largest, limit))
     b.add(isa.NEZ(above, above))
     return above

@@ -1,8 +1,9 @@
-"""Scores as 16-bit numbers, for recipe "fast" (the "integer" recipe of facts/semantics/exp_softmax.md, steps 1 and 2).
+"""Scores as 16-bit numbers (own form of the "integer" recipe of facts/semantics/exp_softmax.md, steps 1 and 2).
 
-With c = scale * log2(e), places = floor(log2 c) + 8 and unit = c * 2^-places, in [2^-8, 2^-7), a score less its
-reference is kept as x = round(2^places * (U - reference)), which counts `unit` in base 2.  The chains of Q K^T start
-from MAGIC - reference, MAGIC = 1.5 * 2^(19 - places), so that x is what their bit patterns exceed MAGIC's by, over 16.
+With c = scale * log2(e), places = floor(log2 c) + 9 and unit = c * 2^-places, in [2^-9, 2^-8), a score less its
+reference is kept as x = ZERO + round(2^places * (U - reference)), which counts `unit` in base 2: from -112 at most to
+16 at least.  The chains of Q K^T start from MAGIC - reference, MAGIC = 1.5 * 2^(19 - places), so that x is what their bit
+patterns exceed one near MAGIC's by, over 16.
 
 Patterns count so near MAGIC only.  Sums that are above zero come out saturated; negative ones, which some 2,000 nats
 below the reference are, wrap to the largest number, as scores do that outgrow the reference.  The test of probabilities
@@ -11,21 +12,25 @@ finds both, and the block is done again from scores in fp32.
 
 from __future__ import annotations
 
+from npuc.passes.attention.core.adjust import Pair
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, u32x16
 from npuc.passes.attention.core.scores import GROUPS, Operands, References, multiply
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.attention.core.visibility import Limits
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
+LOWEST = -(1 << 15)
 FURTHER_PLACES = 4  # bits of a pattern below those of x
-LIMIT = 4096
-"""In x: scores further from the reference, above or in an item's first block below, have it moved: 16 to 32 in base 2,
-far from what exponents can hold, and far from what ordinary scores reach."""
+ZERO = 24_576  # x of the reference
+HIGHEST, LEAST = ZERO + 7168, ZERO - 8192
+"""Scores from the first on, or in an item's first block below the second, have the reference moved: 14 and 16 in base 2
+at least, more than ordinary scores reach."""
 
 
 def prepare_fixed(k: Context) -> None:
-    """Fills the places of MAGIC's pattern and of 2^22 * unit, in [2^14, 2^15), from the factor's parts."""
+    """Fills the places of MAGIC, of the pattern that x counts from and of 2^23 * unit, in [2^14, 2^15)."""
     b = k.b
     factor, bits = b.bm("factor"), b.x("factor_bits")
     ones, one = k.constant_x(bf16_pair(1.0, 1.0), "ones"), k.constant_x(bf16_pair(1.0, 0.0), "take_low")
@@ -35,8 +40,11 @@ def prepare_fixed(k: Context) -> None:
     b.barrier()
     exponent, magic = b.x("factor_exponent"), b.x("magic_bits")
     b.add(isa.VBAND(exponent, bits, k.constant_x(u32x16(0xFF800000), "exponent_bits")))
-    b.add(isa.VSUB_32(magic, k.constant_x(u32x16((265 << 23) + (1 << 22)), "magic_sum"), exponent))
+    b.add(isa.VSUB_32(magic, k.constant_x(u32x16((264 << 23) + (1 << 22)), "magic_sum"), exponent))
     _fill(k, "magic", magic)
+    pattern = b.x("lowest_pattern")
+    b.add(isa.VSUB_32(pattern, magic, k.constant_x(u32x16(ZERO << FURTHER_PLACES), "zero_pattern")))
+    _fill(k, "pattern", pattern)
     mantissa, whole, wide, shift, narrow = (
         b.x("mantissa"),
         b.x("mantissa_whole"),
@@ -71,7 +79,7 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
     pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
     b.constant(pair_bytes, GROUPS * group_bytes)
     operands = Operands(k, keys)
-    magic = _magic_pattern(k)
+    magic = _pattern(k)
     places = b.s("further_places")
     b.constant(places, FURTHER_PLACES)
     references = References(k, k.b.x)
@@ -99,27 +107,48 @@ def _finished(steps: int) -> list[tuple[int, int]]:
     return [(step, g) for i in range(steps // 2) for g in range(GROUPS) for step in (i, i + steps // 2)]
 
 
-def _magic_pattern(k: Context) -> Reg:
-    pattern, magic = call_x(k, "magic"), k.b.cm("magic_pattern")
+def _pattern(k: Context) -> Reg:
+    pattern, magic = call_x(k, "pattern"), k.b.cm("pattern")
     for half in (magic.lo, magic.hi):
         k.move(half, pattern)
     return magic
 
 
 def far_below(k: Context) -> Reg:
-    """Whether a score of the block is more than LIMIT below its reference."""
+    """Whether a score of the block is below LEAST."""
     b = k.b
-    load, least = k.pointer("scores", name="p_x"), k.zero_x("least")
+    load, least = k.pointer("scores", name="p_x"), b.x("least")
+    b.add(isa.VBCST_16(least, k.scalar(ZERO, "zero_x")))
     with b.hardware_loop(k.shape.groups * k.shape.key_tiles // 2, "least"):
         x = b.x("x")
         k.load_x(x, load, "scores", port="b", carried=False)
         b.add(isa.VMIN_GE_S16(least, b.r("mask"), least, x))
     below = b.r("far_below")
     limit = b.x("lower_limit")
-    b.add(isa.VBCST_16(limit, k.scalar(-LIMIT, "lower_limit")))
+    b.add(isa.VBCST_16(limit, k.scalar(LEAST, "lower_limit")))
     b.add(isa.VLT_S16(below, least, limit))
     b.add(isa.NEZ(below, below))
     return below
+
+
+def hide(k: Context, limits: Limits) -> None:
+    """What queries do not see counts as far below, and has no probability."""
+    b, shape = k.b, k.shape
+    load, store = k.pointer("scores", name="p_x"), k.pointer("scores", name="p_x_kept")
+    lowest, upper = b.x("lowest"), k.scalar(16, "upper_lanes")
+    b.add(isa.VBCST_16(lowest, k.scalar(LOWEST, "lowest")))
+    groups = k.scalar(shape.groups, "hidden_groups")
+    with b.counted_loop(groups, "hidden_groups"):
+        limits.begin_group()
+        with b.hardware_loop(shape.key_tiles // 2, "hidden", max_stages=2):
+            x, kept, bits, both = b.x("x"), b.x("x_kept"), b.r("hidden_upper"), b.r("hidden")
+            k.load_x(x, load, "scores", port="b", carried=False)
+            tiles = Pair([])
+            limits.adjust(tiles)
+            b.add(isa.LSHL(bits, tiles.hidden[1][0], upper))
+            b.add(isa.OR(both, bits, tiles.hidden[0][0]))
+            b.add(isa.VSEL_16(kept, x, lowest, both))
+            k.store_x(kept, store, "scores", carried=False)
 
 
 def compute_again(k: Context, keys: Reg) -> None:
@@ -148,7 +177,7 @@ def round_scores(k: Context) -> None:
     """U - reference in fp32 to x, which saturate.  Pass n writes where pass n // 2 has read."""
     b = k.b
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_x")
-    pattern, magic, places = _magic_pattern(k), b.bm("magic"), b.s("further_places")
+    pattern, magic, places = _pattern(k), b.bm("magic"), b.s("further_places")
     b.constant(places, FURTHER_PLACES)
     bits = call_x(k, "magic")
     k.move(magic, bits)

@@ -26,6 +26,7 @@ from npuc.passes.attention.core.fixed_scores import (
     compute_again,
     compute_fixed_scores,
     far_below,
+    hide,
     prepare_fixed,
     round_scores,
 )
@@ -235,8 +236,8 @@ def _add_values(k: Context) -> None:
 
 
 def _fixed_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
-    """Probabilities by way of 16-bit scores; from scores in fp32 where keys are hidden, and again where the reference
-    turns out to have to move.
+    """Probabilities by way of 16-bit scores, and again, from scores in fp32, where the reference turns out to have to
+    move.
 
     An item's first block leaves the reference at zero, unless scores are far from it or not all queries see a key.
     """
@@ -247,14 +248,19 @@ def _fixed_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
     b.constant(flag, 0)
     b.constant(attempts, 1)
     b.add(isa.OR(special, partial, unseen))
-    b.add(isa.ADD_add_r_ri(again, partial, 0))
+    b.constant(again, 0)
     with b.if_nonzero(special):
         with b.source("hidden scores, and scores that outgrow the reference"):
             for reason in (far_below(k), partial, not_first):
                 b.add(isa.OR(flag, flag, reason))
             b.add(isa.AND(flag, flag, unseen))
-            b.add(isa.OR(again, again, flag))
+            b.add(isa.ADD_add_r_ri(again, flag, 0))
             b.constant(unseen, 0)
+            hiding, stays = b.r("hiding"), b.r("stays")
+            b.add(isa.EQZ(stays, flag))
+            b.add(isa.AND(hiding, partial, stays))
+        with b.if_nonzero(hiding), b.source("scores of hidden keys"):
+            hide(k, Limits(k, first_key))
         _begin_output(k, not_first)
     with b.counted_loop(attempts, "attempts"):
         with b.if_nonzero(again):
