@@ -39,8 +39,9 @@ ITEM_BEFORE = 0.35  # of that before the first block
 # The same with scores of 16 bits (core/fixed_scores.py).
 FIXED_BLOCK = 185
 FIXED_RAMPS = 34  # for each pair of groups whose loops do not overlap with those of the pair before
-FIXED_VECTOR = 9.8
-FIXED_PARTIAL = 65.0  # the block is done again from scores in fp32
+FIXED_VECTOR, FIXED_CUBIC = 9.8, 1.5  # of 32 scores; and more by recipe balanced
+FIXED_PARTIAL = 21.0
+FIXED_AGAIN = 35.0  # beside their MACs, where references move
 FIXED_ITEM, FIXED_ROW, FIXED_OUTPUT = 621, 25.0, 0.40
 FIXED_OUTPUT_SPLIT = 0.67
 
@@ -75,7 +76,7 @@ class Tiles:
     @property
     def fixed(self) -> bool:
         """As core/context.py's Shape has it."""
-        return self.recipe == "fast" and self.precision == "bf16" and not (self.capped or self.mask_parts)
+        return self.recipe != "accurate" and self.precision == "bf16" and not (self.capped or self.mask_parts)
 
     @property
     def pairs_apart(self) -> float:
@@ -94,7 +95,8 @@ def block_cycles(tiles: Tiles) -> int:
     # O is loaded and stored tile by tile, which takes as long as the MACs of 32 keys; so for all fewer.
     walk = macs * max(1.0, BLOCK_OF_OUTPUT / tiles.key_block)
     if tiles.fixed:
-        return round(macs + walk + units * FIXED_VECTOR + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
+        per_score = FIXED_VECTOR + FIXED_CUBIC * (tiles.recipe != "fast")
+        return round(macs + walk + units * per_score + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
     per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     per_score += ACCURATE * accurate
     if tiles.mask_parts:
@@ -155,6 +157,9 @@ def moved_cycles(tiles: Tiles, again: bool = False) -> int:
     row = MOVE_ROW
     if again:
         row += MOVE_AGAIN[0] + tiles.head_dim * MOVE_AGAIN[1]
+    if tiles.fixed:  # scores are made again in fp32, limited, and rounded
+        units = tiles.query_block * tiles.key_block / 32
+        return round(tiles.query_block * row + units * (tiles.head_dim / 4 + FIXED_AGAIN))
     if tiles.mask_parts:
         row += REMADE_ROW + tiles.head_dim * REMADE_OUTPUT
         row += tiles.key_block / 32 * REMADE_CAPPED * tiles.capped

@@ -19,6 +19,7 @@ PLACES = 15  # fraction bits beyond those eight
 BIAS = 112  # 127 less 15, in whose place t has as many more values below
 CURVE, CURVE_PLACES = 0.3435, 9  # and fraction bits of what f is multiplied by
 CUBIC, CUBIC_PLACES = 1278, 5  # K in units of 2^-8; what f (K + f) has more than h
+CUBIC_INTERVAL = 11  # bundles two units of 32 take, as registers do not suffice for 10
 
 
 def _lanes(value: int) -> bytes:
@@ -43,7 +44,8 @@ def exponentiate_fixed(k: Context) -> Reg:
     for places, register in shifts.items():
         b.constant(register, places)
     # Two at a time, as what is made of y waits for the slope.
-    with b.hardware_loop(shape.groups * shape.key_tiles // 4, "probabilities"):
+    count, least = shape.groups * shape.key_tiles // 4, CUBIC_INTERVAL if cubic else 1
+    with b.hardware_loop(count, "probabilities", least_interval=least):
         xs = [b.x("x") for _ in range(2)]
         for x in xs:  # both before the first store, which they must not pass
             k.load_x(x, load, "scores", port="b", carried=False, bank="scores")

@@ -1,4 +1,5 @@
-"""2^f for f in [-1/2, 1/2], to bf16: what a recipe makes probabilities of (facts/semantics/exp_softmax.md section 2).
+"""2^f for f in [-1/2, 1/2], to bf16: what a recipe makes probabilities of (facts/semantics/exp_softmax.md section 2),
+where scores are kept in fp32: by recipe accurate, and with a softcap or mask by all (else `fixed_probabilities`).
 
 A class a recipe, made before the loop over the tiles (constants, and registers that hold a finite upper half from the
 start), `power` in it.  Errors are those of the fact sheet, relative to the exact power.
