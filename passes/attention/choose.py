@@ -34,8 +34,8 @@ QUERY_BLOCK_LIMIT = 64
 OPTION_KEYS = ("query_block", "group_columns", "split")
 
 
-# Rows of queries of a head for which K and V are read once, where there are so many; and what fewer count more, as a part
-# of the cycles: how much of the memory's bandwidth there is depends on what else the machine does.
+# Rows of queries of a head for which K and V are read once, where there are so many; and what fewer count more, as a
+# part of the cycles: how much of the memory's bandwidth there is depends on what else the machine does.
 REUSED_ROWS = 256
 READ_AGAIN = 1 / 16
 
@@ -53,7 +53,8 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
     Columns share K and V where that reads them once for REUSED_ROWS queries of a head, or all it has, and costs no more
-    than READ_AGAIN.  Open lengths are planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
+    than READ_AGAIN.  Open lengths are planned with usual ones.  Raises UsageError for impossible options, ResourceError
+    when no tile fits the memories.
     """
     attention = with_default_sizes(attention)
     best = _ranked(attention, options)[0]

@@ -1,8 +1,9 @@
 """P = 2^t in bf16 from scores as 16-bit numbers (own forms of facts/semantics/exp_softmax.md, recipe I, steps 3 and 4).
 
 32 scores a pass: t + BIAS with eight fraction bits, whose high byte is bf16's exponent and whose low byte f becomes the
-mantissa, by recipe: fast f + CURVE f (f - 1), largest error 3.2e-3 before rounding; balanced f + (K + f) f (f - 1) / 16,
-largest error 6e-4.  At the lowest x the number is zero, and so is P; a common factor of all P does not count.
+mantissa, by recipe: fast f + CURVE f (f - 1), largest error 3.2e-3 before rounding; balanced
+f + (K + f) f (f - 1) / 16, largest error 6e-4.  At the lowest x the number is zero, and so is P; a common factor of all
+P does not count.
 """
 
 from __future__ import annotations

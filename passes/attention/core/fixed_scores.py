@@ -2,8 +2,8 @@
 
 With c = scale * log2(e), places = floor(log2 c) + 9 and unit = c * 2^-places, in [2^-9, 2^-8), a score less its
 reference is kept as x = ZERO + round(2^places * (U - reference)), which counts `unit` in base 2: from -112 at most to
-16 at least.  The chains of Q K^T start from MAGIC - reference, MAGIC = 1.5 * 2^(19 - places), so that x is what their bit
-patterns exceed one near MAGIC's by, over 16.
+16 at least.  The chains of Q K^T start from MAGIC - reference, MAGIC = 1.5 * 2^(19 - places), so that x is what their
+bit patterns exceed one near MAGIC's by, over 16.
 
 Patterns count so near MAGIC only.  Sums that are above zero come out saturated; negative ones, which some 2,000 nats
 below the reference are, wrap to the largest number, as scores do that outgrow the reference.  The test of probabilities
