@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from npuc.passes.attention.plan import Plan
 
 CONV_EVEN = 12  # crRnd: round to nearest even; the reset value is floor (facts/semantics/convert.md section 1)
-SATURATION = 1  # crSat: of 16-bit numbers; where they are none of a score, low bits are wanted
+SATURATION = 1  # crSat, where scores are 16-bit numbers; else low bits are wanted
 ONE_BF16 = b"\x80\x3f"
 
 
