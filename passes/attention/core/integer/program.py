@@ -116,7 +116,8 @@ def _begin_output(k: Context, not_first: Reg) -> None:
 def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) -> None:
     b = k.b
     with b.source("what the rows see of the block"):
-        hidden, partial = classify(k, first_key)
+        hidden, partial = b.r("hidden"), b.r("partial")
+        classify(k, first_key, hidden, partial)
         seen = b.r("seen")
         b.add(isa.EQZ(seen, hidden))
     with b.if_nonzero(hidden), b.source("block that no row sees"):
