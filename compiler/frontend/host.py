@@ -19,6 +19,7 @@ from typing import Any
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import OPEN_NAMES, Attention
 from npuc.compiler.frontend.legalise import PURE_DIALECTS
+from npuc.compiler.frontend.module_text import module_text
 from npuc.compiler.frontend.place import place_of
 from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.compiler.frontend.replace import replace_operands
@@ -69,7 +70,7 @@ def host_module(module: Any, function: Any, cuts: Sequence[Cut], kernels: Sequen
             replaced[cut.root] = call.results[0]
         _erase_unused(function)
         module.operation.verify()
-        return str(module)
+        return module_text(module)
 
 
 def kind_of(attention: Attention) -> Attention:

@@ -114,6 +114,7 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
     from torch_mlir import ir
 
     from npuc.compiler.frontend.describe import attention_of
+    from npuc.compiler.frontend.module_text import module_text
     from npuc.compiler.frontend.outline import outlined
 
     blocks = list(chosen.operation.regions[0].blocks)
@@ -131,7 +132,7 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
             made = part.is_made and inside != given
             if not (made or _makes_its_mask(part, attention)):
                 continue
-            found.append((part, replace(attention, within=chosen.name, outlined=str(part.module))))
+            found.append((part, replace(attention, within=chosen.name, outlined=module_text(part.module))))
     return found
 
 
