@@ -34,10 +34,10 @@ QUERY_BLOCK_LIMIT = 64
 OPTION_KEYS = ("query_block", "group_columns", "split")
 
 
-# Rows of queries of a head for which K and V are read once, where there are so many; and what fewer count more, as a
-# part of the cycles: how much of the memory's bandwidth there is depends on what else the machine does.
+# Rows of queries of a head for which K and V are read once, where there are so many. Plans that read them more often can
+# be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g, 15.6 bytes a
+# cycle) or beside other work.
 REUSED_ROWS = 256
-READ_AGAIN = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,8 @@ class Candidate:
 def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
-    Columns share K and V where that reads them once for REUSED_ROWS queries of a head, or all it has, and costs no more
-    than READ_AGAIN.  Open lengths are planned with usual ones.  Raises UsageError for impossible options, ResourceError
-    when no tile fits the memories.
+    Columns share K and V where that reads them once for REUSED_ROWS queries of a head, or all it has.  Open lengths are
+    planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
     """
     attention = with_default_sizes(attention)
     best = _ranked(attention, options)[0]
@@ -132,12 +131,11 @@ def _work(tiles: Tiles, call: Call) -> Work:
     return Work(call, tiles.rows, tiles.key_block, tiles.groups)
 
 
-def _rank(tiles: Tiles, call: Call) -> tuple[int, int, int, int]:
+def _rank(tiles: Tiles, call: Call) -> tuple[bool, int, int, int, int]:
     cost = estimate(tiles, _work(tiles, call))
     rereads = tiles.rows < min(REUSED_ROWS, call.query_length)
     # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
-    cycles = cost.total + cost.dispatch // 16 + round(READ_AGAIN * cost.total) * rereads
-    return cycles, -tiles.query_block, tiles.columns, tiles.group_columns
+    return rereads, cost.total + cost.dispatch // 16, -tiles.query_block, tiles.columns, tiles.group_columns
 
 
 def padded_head(head_dim: int) -> int:
