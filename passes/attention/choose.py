@@ -34,9 +34,9 @@ QUERY_BLOCK_LIMIT = 64
 OPTION_KEYS = ("query_block", "group_columns", "split")
 
 
-# Rows of queries of a head for which K and V are read once, where there are so many. Plans that read them more often can
-# be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g, 15.6 bytes a
-# cycle) or beside other work.
+# Rows of queries of a head for which K and V are read once, where there are so many. Plans that read them more often
+# can be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g, 15.6 bytes
+# a cycle) or beside other work.
 REUSED_ROWS = 256
 
 

@@ -49,7 +49,7 @@ def _rebuilt(file: xclbin.Xclbin, image: bytes, change: Callable[[Npua], Npua]) 
     for entry in file.kernels:
         data = replace(change(npua.read_npua(entry.npua)), pdi_sha256=hashlib.sha256(image).digest())
         kernels.append(replace(entry, npua=npua.write_npua(data)))
-    return xclbin.write_xclbin(replace(file, kernels=tuple(kernels), pdi=image))
+    return xclbin.write_xclbin(replace(file, kernels=tuple(kernels), pdi=image, pdis=()))
 
 
 def program_writes(commands: Commands) -> list[int]:

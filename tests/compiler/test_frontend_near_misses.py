@@ -322,7 +322,7 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
     "rows with any score of -inf": (
         TORCH,
         [("arith.andi", "arith.ori")],
-        "arith.ori: this use of the running value of a reduction is not recognised",
+        "linalg.generic: it takes the or of the test for scores of -inf",
     ),
     "causal by position, with the maximum of all scores": (
         TORCH,

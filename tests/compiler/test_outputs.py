@@ -36,6 +36,19 @@ Words = list[str]
 # folder where IN has the name of a file that is written there; None where the option names no output.
 OPTIONS: dict[tuple[str, str], Words | None] = {
     ("bench", "--option"): None,
+    ("bench", "--scheduler"): None,
+    ("compile", "--kernel"): None,
+    ("doctor", "--capture"): None,  # a folder that is new or empty
+    ("doctor", "--root"): None,
+    ("doctor", "-o"): None,  # which has no input file
+    ("golden", "--scheduler"): None,
+    ("report", "-o"): ["report", "IN", "-o", "OUT"],
+    ("report", "--dim"): None,
+    ("report", "--kernel"): None,
+    ("run", "--report"): ["run", "IN", "--report", "OUT"],
+    ("tune", "--dim"): None,
+    ("tune", "--func"): None,
+    ("tune", "--scheduler"): None,
     ("asm", "-o"): ["asm", "IN", "-o", "OUT", "--format", "o"],
     ("compile", "-o"): ["compile", "IN", "-o", "OUT", "--emit", "attn"],
     ("compile", "--dump-dir"): ["compile", "IN", "--emit", "plan", "--dump-dir", "DIR"],

@@ -9,8 +9,11 @@ from typing import Any
 
 lock = threading.RLock()
 """Held by whoever uses LLVM."""
-_retired: list[Any] = []
-"""Machine code without a user, until LLVM is next in use: finalisers run anywhere and must take no locks."""
+_loaded: dict[int, Any] = {}
+"""What keeps machine code in the process, by the number of its library. Held here alone: were it a library's, the
+collector of cycles would finalise both, and close it on its own thread while another one does."""
+_retired: list[int] = []
+"""Libraries without a user, until LLVM is next in use: finalisers run anywhere and must take no locks."""
 
 
 @functools.cache
@@ -99,18 +102,19 @@ class Library:
         llvm = _binding()
         with lock:
             while _retired:
-                _retired.pop().close()
+                _loaded.pop(_retired.pop()).close()
             Library._count += 1
+            self._number = Library._count
             builder = llvm.JITLibraryBuilder().add_object_img(code)
             for symbol in symbols:
                 builder.export_symbol(symbol)
-            self._tracker = builder.link(_linker(), f"npuc{Library._count}")
-            self.address: dict[str, int] = {symbol: self._tracker[symbol] for symbol in symbols}
+            _loaded[self._number] = tracker = builder.link(_linker(), f"npuc{self._number}")
+            self.address: dict[str, int] = {symbol: tracker[symbol] for symbol in symbols}
 
     def __del__(self) -> None:
-        tracker = self.__dict__.get("_tracker")
-        if tracker is not None:
-            _retired.append(tracker)
+        number = self.__dict__.get("_number")
+        if number in _loaded:
+            _retired.append(number)
 
 
 @functools.cache
