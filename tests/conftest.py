@@ -60,8 +60,11 @@ def facts_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One compile cache for the session, never the user's."""
-    folder = tmp_path_factory.mktemp("npuc-cache")
+    """One compile cache for the session, never the user's; that of all processes where there are several."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "npuc-cache"
+    else:
+        folder = tmp_path_factory.mktemp("npuc-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NPUC_CACHE_DIR", str(folder))
         yield folder

@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
     return json.loads(out)
 
 
-@pytest.mark.parametrize("mask", ["1x2x40x70xi1", "70xbf16", "40x1xf32"])
+@pytest.mark.parametrize("mask", ["1x2x40x70xi1", "70xbf16", pytest.param("40x1xf32", marks=pytest.mark.slow)])
 def test_files_with_masks_run_and_pass_their_check(
     mask: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

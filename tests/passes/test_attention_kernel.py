@@ -323,7 +323,12 @@ def test_head_sizes_and_tiles(dim: int, queries: int, keys: int) -> None:
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize(
     ("dim", "queries", "keys", "lanes", "scale"),
-    [(8, 8, 32, 4, -0.1), (40, 24, 32, 4, 0.1), (16, 64, 32, 1, 0.0), (256, 8, 16, 4, 0.1), (8, 40, 32, 8, 0.1)],
+    [
+        (8, 8, 32, 4, -0.1),
+        (16, 64, 32, 1, 0.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(40, 24, 32, 4, 0.1), (256, 8, 16, 4, 0.1)]),
+        (8, 40, 32, 8, 0.1),
+    ],
 )
 def test_queries_come_in_blocks_of_keys_and_values(
     dim: int, queries: int, keys: int, lanes: int, scale: float, ahead: bool
@@ -406,7 +411,7 @@ def test_softcap_of_any_scale(scale: float) -> None:
 
 
 @pytest.mark.parametrize("softcap", [0.0, 50.0])
-@pytest.mark.parametrize("scale", [0.01, 0.03, 0.125])
+@pytest.mark.parametrize("scale", [*(pytest.param(s, marks=pytest.mark.slow) for s in (0.01, 0.03)), 0.125])
 def test_the_accurate_recipe_costs_little_beside_the_rounding_of_its_output(scale: float, softcap: float) -> None:
     """One bf16 number to a probability costs 1.5 times as much, more where all are alike; a softcap's cubes of 15
     fraction bits 1.3 times."""

@@ -14,8 +14,8 @@ LENGTHS = ((1, 96, 160), (1, 1, 40), (2, 130, 1), (1, 200, 100), (1, 1, 1), (1, 
 WAYS = [
     (1, 1, 24, "plain", 24),
     (2, 2, 40, "default", 64),
-    (4, 4, 8, "plain", 24),
-    (4, 2, 16, "default", 256),
+    pytest.param(4, 4, 8, "plain", 24, marks=pytest.mark.slow),
+    pytest.param(4, 2, 16, "default", 256, marks=pytest.mark.slow),
 ]
 
 
