@@ -180,16 +180,18 @@ def recognise_alone(data: bytes, path: str, function: str | None = None) -> Atte
     return found
 
 
-def keep_tuned(data: bytes, path: str, settings: Settings, chosen: Settings, about: Mapping[str, Any]) -> Compiled:
+def keep_tuned(data: bytes, path: str, settings: Settings, chosen: Settings, about: Mapping[str, Any]) -> bool:
     """Compile with the chosen columns and options, and keep the result as what `settings` compile to from now on.
 
     about: how it was found, which the summary then tells as `tuned`. A compilation without cache does not see it.
+    Whether the cache has taken it.
     """
     text = text_of(data, path)
     compiled = compile_source(text, path, chosen)
     summary = {**compiled.summary, "tuned": dict(about)}
-    cache.write(cache.cache_key({"source": text, **settings.key()}), cache.Entry(compiled.files, summary))
-    return compiled
+    key = _key({}, settings, text)
+    cache.write(key, cache.Entry(compiled.files, summary))
+    return cache.read(key) is not None
 
 
 def recognise_bytes(data: bytes, path: str, function: str | None = None) -> Attention | HostModule:
@@ -248,6 +250,11 @@ def _kernels(attentions: Sequence[Attention]) -> dict[str, list[Attention]]:
     return kernels
 
 
+def _key(about: Mapping[str, Any], settings: Settings, source: str | None) -> str:
+    """Of a compilation in the cache."""
+    return cache.cache_key({**about, "source": source, **settings.key()})
+
+
 def _cached(
     about: dict[str, Any],
     settings: Settings,
@@ -255,7 +262,7 @@ def _cached(
     source: str | None,
 ) -> Compiled:
     begin = time.perf_counter()
-    key = cache.cache_key({**about, "source": source, **settings.key()})
+    key = _key(about, settings, source)
     # Dumps and printed passes come from a compilation that really happens.
     wants_passes = bool(settings.dump_folder or settings.print_ir_after)
     entry = cache.read(key) if settings.use_cache and not wants_passes else None

@@ -44,7 +44,7 @@ def command(
 
     JSON: trials[{number columns options predicted cycles? error? known}], best{...}, gain: planner's cycles over its.
     """
-    from npuc.compiler import cache, driver
+    from npuc.compiler import driver
     from npuc.compiler.files import read_bytes
     from npuc.passes.attention.supported import check_supported
     from npuc.runtime.tuning import best, tune
@@ -70,13 +70,13 @@ def command(
     settings = driver.Settings(function=function)
     chosen = driver.Settings(function=function, columns=found.candidate.columns, options=found.candidate.options)
     about = {"trials": len(done), "cycles": found.cycles, "machine": machine, "dims": dict(sizes_of(dims))}
-    driver.keep_tuned(data, file, settings, chosen, {**about, **_choice(found)})
+    kept = driver.keep_tuned(data, file, settings, chosen, {**about, **_choice(found)})
     if as_json:
         click.echo(json.dumps({"trials": [_json(t) for t in done], "best": _json(found), "gain": gain}))
         return
     better = "the planner's choice" if found.number == 0 else f"{(gain or 1) - 1:.2%} faster than the planner's choice"
     click.echo(f"best: {_words(found)}: {found.cycles:,} cycles (emulated), {better}; kept for npuc compile {file}")
-    if cache.read(cache.cache_key({"source": driver.text_of(data, file), **settings.key()})) is None:
+    if not kept:
         options = " ".join(f"--option {key}={value}" for key, value in found.candidate.options.items())
         click.echo(f"the cache takes nothing: compile with --columns {found.candidate.columns} {options}")
 

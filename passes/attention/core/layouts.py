@@ -21,22 +21,39 @@ RINGS = {"k": 2, "v": 2, "m": 2, "q": 1, "o": 1}  # buffers that the program goe
 
 def require_layouts(shape: Shape, fifos: Sequence[Fifo], buffers: Mapping[str, Buffer]) -> None:
     """Raises ResourceError, naming the stream or buffer, where the program would not find what is in it."""
-    walks = _walks(shape)
+    walks = {name: (rows, cols, "bf16", walk) for name, (rows, cols, walk) in _walks(shape).items()}
+    ones = "the tile of ones behind V has", shape.keys // 8 * TILE
+    require_streams(walks, RINGS, ones, fifos)
+    require_buffers(shape.keys if shape.split else 1, shape.item_rows, _sizes(shape), buffers)
+
+
+def require_streams(
+    walks: Mapping[str, tuple[int, int, str, Walk]],
+    rings: Mapping[str, int],
+    ones: tuple[str, int],
+    fifos: Sequence[Fifo],
+) -> None:
+    """walks: stream -> rows, columns, element type, and where the program finds a number. rings: buffers of a stream.
+    ones: what lies behind V, in words, and its bytes. Raises ResourceError, naming the stream."""
     for fifo in fifos:
-        tile, (rows, cols, walk) = fifo.tile, walks[fifo.name]
-        if (tile.rows, tile.cols, tile.dtype) != (rows, cols, "bf16"):
-            raise ResourceError(f"the core program takes {rows} x {cols} bf16 of stream {fifo.name}, not {tile}")
+        tile, (rows, cols, dtype, walk) = fifo.tile, walks[fifo.name]
+        if (tile.rows, tile.cols, tile.dtype) != (rows, cols, dtype):
+            raise ResourceError(f"the core program takes {rows} x {cols} {dtype} of stream {fifo.name}, not {tile}")
         if any(tile.place(row, col) != walk(row, col) for row in range(rows) for col in range(cols)):
             raise ResourceError(f"the core program does not go through stream {fifo.name} in the order {tile.order}")
-        if fifo.depth != RINGS[fifo.name]:
+        if fifo.depth != rings[fifo.name]:
             raise ResourceError(
-                f"the core program has {RINGS[fifo.name]} buffers of stream {fifo.name}, not {fifo.depth}"
+                f"the core program has {rings[fifo.name]} buffers of stream {fifo.name}, not {fifo.depth}"
             )
-        if fifo.name == "v" and fifo.behind != shape.keys // 8 * TILE:
-            raise ResourceError(f"the tile of ones behind V has {shape.keys // 8 * TILE} bytes, not {fifo.behind}")
-    if shape.split and shape.item_rows % shape.keys:
-        raise ResourceError(f"Q comes in blocks of {shape.keys} rows, and an item has {shape.item_rows}")
-    for name, size in _sizes(shape).items():
+        if fifo.name == "v" and fifo.behind != ones[1]:
+            raise ResourceError(f"{ones[0]} {ones[1]} bytes, not {fifo.behind}")
+
+
+def require_buffers(query_rows: int, item_rows: int, sizes: Mapping[str, int], buffers: Mapping[str, Buffer]) -> None:
+    """query_rows: of the blocks that Q comes in. sizes: bytes that the program needs. Raises ResourceError."""
+    if item_rows % query_rows:
+        raise ResourceError(f"Q comes in blocks of {query_rows} rows, and an item has {item_rows}")
+    for name, size in sizes.items():
         if buffers[name].size < size:
             raise ResourceError(f"the core program needs {size:,} bytes of {name}, there are {buffers[name].size:,}")
     if buffers["params"].end != buffers["constants"].address:

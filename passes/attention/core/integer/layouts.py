@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.array.design import Buffer
 from npuc.passes.array.fifo import Fifo
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, RECORD, IntegerShape
+from npuc.passes.attention.core.layouts import Walk, require_buffers, require_streams
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 
-Walk = Callable[[int, int], int]  # (row, column) -> bytes
 RINGS = {"k": 2, "v": 2, "o": 1}  # buffers that the program goes through in turn
 ONES_BYTES = 64  # for every eight keys
 
 
 def require_layouts(shape: IntegerShape, fifos: Sequence[Fifo], buffers: Mapping[str, Buffer]) -> None:
     """Raises ResourceError, naming the stream or buffer, where the program would not find what is in it."""
-    walks = _walks(shape)
-    for fifo in fifos:
-        tile, (rows, cols, dtype, walk) = fifo.tile, walks[fifo.name]
-        if (tile.rows, tile.cols, tile.dtype) != (rows, cols, dtype):
-            raise ResourceError(f"the core program takes {rows} x {cols} {dtype} of stream {fifo.name}, not {tile}")
-        if any(tile.place(row, col) != walk(row, col) for row in range(rows) for col in range(cols)):
-            raise ResourceError(f"the core program does not go through stream {fifo.name} in the order {tile.order}")
-        if fifo.depth != RINGS[fifo.name]:
-            raise ResourceError(
-                f"the core program has {RINGS[fifo.name]} buffers of stream {fifo.name}, not {fifo.depth}"
-            )
-        if fifo.name == "v" and fifo.behind != shape.keys // 8 * ONES_BYTES:
-            raise ResourceError(f"the ones behind V have {shape.keys // 8 * ONES_BYTES} bytes, not {fifo.behind}")
-    if shape.item_rows % shape.keys:
-        raise ResourceError(f"Q comes in blocks of {shape.keys} rows, and an item has {shape.item_rows}")
-    for name, size in _sizes(shape).items():
-        if buffers[name].size < size:
-            raise ResourceError(f"the core program needs {size:,} bytes of {name}, there are {buffers[name].size:,}")
-    if buffers["params"].end != buffers["constants"].address:
-        raise ResourceError("the core program finds parameters and constants by one pointer, and they lie apart")
+    ones = "the ones behind V have", shape.keys // 8 * ONES_BYTES
+    require_streams(_walks(shape), RINGS, ones, fifos)
+    require_buffers(shape.keys, shape.item_rows, _sizes(shape), buffers)
 
 
 def _walks(shape: IntegerShape) -> dict[str, tuple[int, int, str, Walk]]:
