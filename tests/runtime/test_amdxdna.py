@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import device_calls
 import numpy as np
 import pytest
 from small_kernels import compiled
 
 import npuc
 from npuc.compiler.emit.txn import Sync, read_txn
-from npuc.runtime.arguments import draw, to_device
-from npuc.runtime.backends import BackendSettings
+from npuc.runtime.arguments import draw
 from npuc.runtime.backends.amdxdna import AmdxdnaBackend, clients, open_any
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Context, Memory
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 from npuc.runtime.kernel_file import read_kernel
-from npuc.runtime.strides import hold
 
 CLOSING = ("GEM_CLOSE", "DESTROY_HWCTX", "SYNCOBJ_DESTROY", "munmap", "close")
 
@@ -54,16 +54,7 @@ def run(kernel: bytes, arrays: dict[str, np.ndarray], **settings) -> tuple[bytes
         return out.tobytes(), call.report
 
 
-def run_once(kernel: bytes, arrays: dict[str, np.ndarray], time_limit: float | None = None) -> bytes:
-    """By the backend alone: nothing is tried twice."""
-    read = read_kernel(kernel)
-    buffers, held = hold(read, {a.name: to_device(a, arrays[a.name]) for a in read.inputs})
-    backend = AmdxdnaBackend(held, BackendSettings(time_limit=time_limit))
-    try:
-        backend.run(buffers, held)
-        return bytes(buffers[-1])
-    finally:
-        backend.close()
+run_once = partial(device_calls.run_once, AmdxdnaBackend)
 
 
 @pytest.mark.parametrize("track", abi.TRACKS.values(), ids=lambda track: track.name)

@@ -7,9 +7,11 @@ import gc
 import importlib.util
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import device_calls
 import numpy as np
 import pytest
 from small_kernels import compiled
@@ -18,14 +20,12 @@ import npuc
 import npuc.pyxrt
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Sync, read_txn
-from npuc.runtime.arguments import draw, to_device
-from npuc.runtime.backends import BackendSettings
+from npuc.runtime.arguments import draw
 from npuc.runtime.backends.xrt import XrtBackend, unavailable_reason
 from npuc.runtime.devices import commands, system_calls
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
 from npuc.runtime.devices.software import SoftwareDevice, Taken
 from npuc.runtime.kernel_file import read_kernel
-from npuc.runtime.strides import hold
 
 
 class StandIn(ModuleType):
@@ -85,16 +85,7 @@ def output(kernel: bytes, arrays: dict[str, np.ndarray], backend: str) -> tuple[
     return out.tobytes(), call.report
 
 
-def run_once(kernel: bytes, arrays: dict[str, np.ndarray], time_limit: float | None = None) -> bytes:
-    """By the backend alone: nothing is tried twice."""
-    read = read_kernel(kernel)
-    buffers, held = hold(read, {a.name: to_device(a, arrays[a.name]) for a in read.inputs})
-    backend = XrtBackend(held, BackendSettings(time_limit=time_limit))
-    try:
-        backend.run(buffers, held)
-        return bytes(buffers[-1])
-    finally:
-        backend.close()
+run_once = partial(device_calls.run_once, XrtBackend)
 
 
 def test_outputs_and_cycles_are_the_emulator_s_and_auto_takes_it(kernel, arrays, xrt, device):
