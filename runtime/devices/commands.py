@@ -33,11 +33,12 @@ OLDER_SEQUENCE = 1  # a unit's function: it takes the sequence before TXN (facts
 CHAIN = Layout(
     "command chain", ("command_count", "I"), ("submit_index", "I", 0), ("error_index", "I", 0), ("reserved", "12s", b"")
 )
-HEALTH = Layout(
-    "context health",
-    ("version", "I", 1), ("generation", "I", 0), ("txn_op_idx", "I"), ("ctx_pc", "I"), ("fatal_error_type", "I", 0),
-    ("fatal_error_exception_type", "I", 0), ("fatal_error_exception_pc", "I", 0), ("fatal_error_app_module", "I", 0),
+HEALTH_FIELDS = (
+    ("txn_op_idx", "I"), ("ctx_pc", "I"), ("fatal_error_type", "I", 0), ("fatal_error_exception_type", "I", 0),
+    ("fatal_error_exception_pc", "I", 0), ("fatal_error_app_module", "I", 0),
 )  # fmt: skip
+HEALTH = Layout("context health", ("version", "I", 1), ("generation", "I", 0), *HEALTH_FIELDS)
+OLDER_HEALTH = Layout("context health, version 0", *(("version", "I", 0), *HEALTH_FIELDS))
 NOT_CAPTURED = 0xFFFFFFFF  # txn_op_idx of a context that ran no sequence, or whose operation was not seen
 
 
@@ -122,12 +123,17 @@ def failed_in(chain: bytes | bytearray | memoryview) -> int:
 
 
 def health_of(command: bytes | bytearray | memoryview) -> Health | None:
-    """What a failed command buffer tells of its context; None where the driver left nothing (bytes of 0xff)."""
+    """What a failed command buffer tells of its context; None where the driver left nothing (bytes of 0xff).
+
+    Drivers of 2025 leave the older form, without the generation.
+    """
     data = bytes(command[WORD : WORD + HEALTH.size])
     if len(data) < HEALTH.size:
         return None
     values = HEALTH.unpack(data)
-    if values["version"] != HEALTH.defaults["version"] or values["generation"] != HEALTH.defaults["generation"]:
+    if values["version"] == OLDER_HEALTH.defaults["version"] and state_of(command) == TIMEOUT:
+        values = OLDER_HEALTH.unpack(data[: OLDER_HEALTH.size])
+    elif values["version"] != HEALTH.defaults["version"] or values["generation"] != HEALTH.defaults["generation"]:
         return None
     operation = None if values["txn_op_idx"] == NOT_CAPTURED else values["txn_op_idx"]
     return Health(operation, values["ctx_pc"], values["fatal_error_type"])

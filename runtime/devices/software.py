@@ -108,6 +108,12 @@ class SoftwareDevice:
                 sum(len(file.syncobjs) for file in files),
             )
 
+    @property
+    def computing(self) -> bool:
+        """Whether the emulator is at work for some context: time that passes meanwhile is not the device's."""
+        with self.lock:
+            return any(context.computing for file in self._files.values() for context in file.contexts.values())
+
     def complain(self, text: str) -> None:
         """Note what a driver would not refuse, and what is wrong all the same."""
         self.complaints.append(text)

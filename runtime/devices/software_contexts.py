@@ -61,6 +61,7 @@ class Context:
     """handle, syncobj: as userspace knows it. find: the device's bytes from an address on, None where none lie.
 
     ran: called with what each run took. failed: with why one did not end well.
+    computing: whether the emulator is at work for it.
     """
 
     handle: int
@@ -76,6 +77,7 @@ class Context:
     submitted: int = 0
     completed: int = 0
     internal: list[Buffer] = field(default_factory=list)
+    computing: bool = False
 
     def __post_init__(self) -> None:
         self._jobs: deque[Job] = deque()
@@ -149,7 +151,11 @@ class Context:
                 self._changed.wait_for(lambda: self._request.stop)
             raise Stopped
         for number, part in enumerate(job.parts):
-            state, operation = self._execute(part)
+            self.computing = True
+            try:
+                state, operation = self._execute(part)
+            finally:
+                self.computing = False
             if state != commands.COMPLETED:
                 return Outcome(state, operation, number)
         return Outcome()

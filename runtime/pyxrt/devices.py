@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import os
+import time
 import weakref
 from typing import Any
 
@@ -18,11 +18,13 @@ from npuc.runtime.devices.client import ArrayImage, Client, Context
 from npuc.runtime.devices.software import SoftwareDevice
 from npuc.runtime.devices.system_calls import SystemCalls
 from npuc.runtime.pyxrt.enums import Enumeration, xrt_info_device
-from npuc.runtime.pyxrt.errors import as_xrt, failed, not_served, wrong_arguments
+from npuc.runtime.pyxrt.errors import as_xrt, failed, not_served
 from npuc.runtime.pyxrt.files import uuid, xclbin
+from npuc.runtime.pyxrt.signatures import CONFIGURATION, TEXT, UNSIGNED, chosen, instance, overload
 
 NAME = "RyzenAI-npu1"
 BDF = "0000:00:00.1"
+SLICE = 0.05  # seconds after which a wait looks whether the emulator is at work
 
 
 @functools.cache
@@ -43,14 +45,15 @@ def enumerate_devices() -> int:
 class device:
     """An NPU: the emulated one."""
 
-    def __init__(self, which: int | str | None = None) -> None:
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """device(), device(index), device(bdf)."""
         self._files: dict[uuid, xclbin] = {}
-        self._loaded: uuid | None = None
         self._client: Client | None = None
-        if which is None:
+        overloads = (overload(), overload(("index", UNSIGNED)), overload(("bdf", TEXT)))
+        way, values = chosen("device.__init__", overloads, given, named)
+        if not way:
             return
-        if isinstance(which, bool) or not isinstance(which, int | str):
-            wrong_arguments("device", which)
+        (which,) = values
         nodes = calls().nodes()
         if isinstance(which, str):
             if which not in (BDF, BDF.partition(":")[2]):
@@ -69,15 +72,17 @@ class device:
             raise RuntimeError("Invalid device handle")
         return self._client
 
-    def register_xclbin(self, file: xclbin) -> uuid:
-        if not isinstance(file, xclbin):
-            wrong_arguments("register_xclbin", file)
+    def register_xclbin(self, *given: Any, **named: Any) -> uuid:
+        """register_xclbin(xclbin): its UUID."""
+        _, (file,) = chosen("register_xclbin", (overload(("xclbin", instance(xclbin))),), given, named)
         identity = file.get_uuid()
         self._files[identity] = file
         return identity
 
-    def load_xclbin(self, file: str | xclbin) -> uuid:
+    def load_xclbin(self, *given: Any, **named: Any) -> uuid:
         """Of other devices; the NPU's shim has contexts only."""
+        overloads = (overload(("xclbin_path", TEXT)), overload(("xclbin", instance(xclbin))))
+        chosen("load_xclbin", overloads, given, named)
         raise failed("load_xclbin: use register_xclbin and hw_context", errno.EOPNOTSUPP)
 
     def get_xclbin_uuid(self) -> uuid:
@@ -89,10 +94,9 @@ class device:
             raise RuntimeError(f"No such xclbin '{identity.to_string()}'")
         return self._files[identity]
 
-    def get_info(self, key: xrt_info_device) -> str:
-        """What is known of the emulated device; the rest is not served."""
-        if not isinstance(key, xrt_info_device):
-            wrong_arguments("get_info", key)
+    def get_info(self, *given: Any, **named: Any) -> str:
+        """get_info(key): what is known of the emulated device; the rest is not served."""
+        _, (key,) = chosen("get_info", (overload(instance(xrt_info_device)),), given, named)
         known = {
             xrt_info_device.name: NAME,
             xrt_info_device.bdf: BDF,
@@ -123,29 +127,36 @@ class AccessMode(Enumeration):
     shared = 1
 
 
+_FILES = (("uuid", instance(uuid)), ("xclbin", instance(xclbin)), ("xclbin_path", TEXT))
+_MODE, _SETTINGS = ("mode", instance(AccessMode, "hw_context.access_mode")), ("cfg_param", CONFIGURATION)
+_CONTEXTS = (
+    overload(),
+    *(overload(("device", instance(device)), file, *rest) for file in _FILES for rest in ((), (_MODE,), (_SETTINGS,))),
+)
+_STAGED = len(_CONTEXTS)  # number of the overload that follows: a context that an elf configures later
+
+
 class hw_context:
     """A partition of the NPU with the compute units of an xclbin."""
 
     access_mode = AccessMode
     exclusive, shared = AccessMode.exclusive, AccessMode.shared
 
-    def __init__(self, on: device | None = None, what: uuid | xclbin | str | None = None, *rest: Any) -> None:
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """hw_context(), hw_context(device, UUID or xclbin or path[, mode or cfg_param])."""
         self._context: Context | None = None
         self._mode = AccessMode.shared
-        if on is None and what is None:
+        staged = overload(("device", instance(device)), _SETTINGS, _MODE)
+        way, values = chosen("hw_context.__init__", (*_CONTEXTS, staged), given, named)
+        if not way:
             return
-        if isinstance(what, dict):
-            not_served("hw_context(device, dict, mode): contexts that an elf configures")
-        if isinstance(what, str | os.PathLike):
-            what = xclbin(os.fspath(what))
-        if not isinstance(on, device) or not isinstance(what, uuid | xclbin):
-            wrong_arguments("hw_context", on, what, *rest)
-        for value in rest:
-            if isinstance(value, AccessMode):
-                self._mode = value
-            elif not isinstance(value, dict):
-                wrong_arguments("hw_context", on, what, *rest)
+        if way == _STAGED:
+            not_served("hw_context(device, cfg_param, mode): contexts that an elf configures")
+        on, what, *rest = values
+        self._mode = next((value for value in rest if isinstance(value, AccessMode)), self._mode)
         self.device = on
+        if isinstance(what, str):
+            what = xclbin(what)
         if isinstance(what, xclbin):
             on.register_xclbin(what)
         self.file = what if isinstance(what, xclbin) else on.file_of(what)
@@ -186,6 +197,18 @@ class hw_context:
 
     def get_mode(self) -> AccessMode:
         return self._mode
+
+    def waited(self, number: int, seconds: float | None) -> bool:
+        """Whether a command has ended within that time of the device's: emulation may take as long as it takes."""
+        left = seconds
+        while True:
+            began = time.monotonic()
+            if self.context.wait(number, None if left is None else min(left, SLICE)):
+                return True
+            if left is not None and not getattr(self.device.client.calls, "computing", False):
+                left -= time.monotonic() - began
+                if left <= 0:
+                    return False
 
     def add_config(self, elf: Any) -> None:
         not_served("hw_context.add_config: contexts that an elf configures")

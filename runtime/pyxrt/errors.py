@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from npuc.compiler.diagnostics import NpucError
 from npuc.runtime.devices.abi import CORE_REQUESTS
@@ -15,6 +16,11 @@ from npuc.runtime.devices.failures import DeviceFailure
 def failed(text: str, code: int) -> RuntimeError:
     """With an errno, as XRT prints it."""
     return RuntimeError(f"{text} (err={code}): {os.strerror(code)}")
+
+
+def invalid(text: str) -> RuntimeError:
+    """A wrong argument, as XRT's own checks print it."""
+    return RuntimeError(f"{text}: {os.strerror(errno.EINVAL)}")
 
 
 @contextmanager
@@ -40,9 +46,3 @@ def _request(name: str) -> str:
 def not_served(what: str) -> NoReturn:
     """For calls of pyxrt that the emulator has nothing for."""
     raise NotImplementedError(f"npuc.pyxrt does not serve {what}")
-
-
-def wrong_arguments(function: str, *given: Any) -> NoReturn:
-    """As pybind refuses calls that fit no signature."""
-    kinds = ", ".join(type(value).__name__ for value in given)
-    raise TypeError(f"{function}(): incompatible function arguments: ({kinds})")

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import uuid as _uuid
 from typing import Any
 
 from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.emit.xclbin import KernelEntry, Xclbin, read_xclbin
 from npuc.compiler.emit.xclbin_sections import Memory
-from npuc.runtime.pyxrt.errors import not_served, wrong_arguments
+from npuc.runtime.pyxrt.errors import not_served
+from npuc.runtime.pyxrt.signatures import TEXT, chosen, overload
 
 
 class uuid:
     """Of an xclbin, by its text."""
 
-    def __init__(self, text: str) -> None:
-        if not isinstance(text, str):
-            wrong_arguments("uuid", text)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        _, (text,) = chosen("uuid.__init__", (overload(TEXT),), given, named)
         try:
             self._value = _uuid.UUID(text)
         except ValueError as reason:
@@ -82,17 +81,20 @@ class xclbinmem:
 class xclbin:
     """A file with kernels."""
 
-    def __init__(self, path: str | None = None) -> None:
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """xclbin(), xclbin(path)."""
         self._file: Xclbin | None = None
-        if path is None:
+        _, values = chosen("xclbin.__init__", (overload(), overload(TEXT)), given, named)
+        if not values:
             return
-        if not isinstance(path, str | os.PathLike):
-            wrong_arguments("xclbin", path)
+        (path,) = values
         try:
             with open(path, "rb") as stream:
                 self._file = read_xclbin(stream.read())
         except OSError as reason:
-            raise RuntimeError(f"Failed to open file '{os.fspath(path)}' for reading: {reason.strerror}") from reason
+            raise RuntimeError(f"Failed to open file '{path}' for reading: {reason.strerror}") from reason
+        except ValueError as reason:  # a zero byte in it
+            raise RuntimeError(f"Failed to open file {path!r} for reading") from reason
         except NpucError as reason:
             raise RuntimeError(f"Invalid xclbin: {reason.message}") from reason
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import errno
-import operator
 import struct
+import warnings
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from npuc.compiler.emit.xclbin_metadata import KernelArgument, KernelDescription
 from npuc.runtime.devices import commands
-from npuc.runtime.devices.client import Command, Context
+from npuc.runtime.devices.client import Command
 from npuc.runtime.pyxrt.buffers import GROUP_BITS, SCALAR, bo
 from npuc.runtime.pyxrt.devices import device, give_back, hw_context
 from npuc.runtime.pyxrt.enums import Enumeration, ert_cmd_state
-from npuc.runtime.pyxrt.errors import as_xrt, failed, not_served, wrong_arguments
+from npuc.runtime.pyxrt.errors import as_xrt, invalid, not_served
 from npuc.runtime.pyxrt.files import uuid
+from npuc.runtime.pyxrt.signatures import C_INT, TEXT, UNSIGNED, Kind, Unfit, chosen, instance, overload
 
-SMALLEST_INT, LARGEST_INT = -(1 << 31), (1 << 31) - 1  # what pyxrt takes for a scalar: a C int
 LONGEST_CHAIN = 24  # commands that are handed over in one go
 
 
@@ -35,26 +34,39 @@ class kernel:
     cu_access_mode = CuAccessMode
     exclusive, shared, none = CuAccessMode.exclusive, CuAccessMode.shared, CuAccessMode.none
 
-    def __init__(self, on: hw_context, name: str, *rest: Any) -> None:
-        if isinstance(on, device) and isinstance(name, uuid):
-            raise failed("kernel(device, uuid, name): use a hw_context", errno.EOPNOTSUPP)
-        if not isinstance(on, hw_context) or not isinstance(name, str) or rest:
-            wrong_arguments("kernel", on, name, *rest)
-        self.hw_context, self.name = on, name
-        self.number, self.description = on.unit_of(name)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """kernel(hw_context, name), kernel(device, uuid, name[, mode])."""
+        old = (("device", instance(device)), ("uuid", instance(uuid)), ("name", TEXT))
+        overloads = (
+            overload(*old, ("mode", instance(CuAccessMode, "kernel.cu_access_mode"))),
+            overload(*old),
+            overload(("hw_context", instance(hw_context)), ("name", TEXT)),
+        )
+        way, values = chosen("kernel.__init__", overloads, given, named)
+        if way < 2:
+            warnings.warn(_DEPRECATED, DeprecationWarning, stacklevel=2)
+            on, identity, name, *mode = values
+            exclusive = mode == [CuAccessMode.exclusive]
+            values = [hw_context(on, identity, hw_context.exclusive if exclusive else hw_context.shared), name]
+        self.hw_context, self.name = values
+        self.number, self.description = self.hw_context.unit_of(self.name)
 
-    def group_id(self, argument: int) -> int:
-        """Memory bank of an argument, and the context's slot above it."""
+    def group_id(self, *given: Any) -> int:
+        """group_id(argument): its memory bank, and the context's slot above it."""
+        _, (argument,) = chosen("group_id", (overload(C_INT),), given, {})
         arguments = self.description.arguments
         if not 0 <= argument < len(arguments):
             raise RuntimeError(f"kernel {self.name} has no argument {argument}")
-        banks = {
-            connection.argument: connection.memory
-            for connection in self.hw_context.file.contents.connections
-            if self._connected(connection.instance)
-        }
-        bank = banks.get(argument, SCALAR)
+        bank = max(self.banks_of(argument), default=SCALAR)
         return bank | self.hw_context.context.handle << GROUP_BITS
+
+    def banks_of(self, argument: int) -> set[int]:
+        """The memory banks that an argument is connected with; none for a scalar."""
+        return {
+            connection.memory
+            for connection in self.hw_context.file.contents.connections
+            if connection.argument == argument and self._connected(connection.instance)
+        }
 
     def _connected(self, instance: int) -> bool:
         instances = self.hw_context.file.contents.instances
@@ -65,36 +77,35 @@ class kernel:
         """A run, started. As pyxrt does, arguments that are neither a bo nor a C int are left out: they stay 0."""
         made = run(self)
         for index, value in enumerate(arguments):
-            if isinstance(value, bo) or _c_int(value) is not None:
-                made.set_arg(index, value)
+            if not isinstance(value, bo):
+                try:
+                    value = C_INT.convert(value)
+                except Unfit:
+                    continue
+            made.set_arg(index, value)
         made.start()
         return made
 
 
-def _c_int(value: Any) -> int | None:
-    """An argument as pyxrt converts it to a C int; None where it does not."""
-    if isinstance(value, float | str | bytes):
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return None
-    return number if SMALLEST_INT <= number <= LARGEST_INT else None
+_DEPRECATED = "kernel(device, uuid, name[, mode]) is deprecated; use kernel(hw_context, name) instead."
 
 
 class run:
     """One execution of a kernel, which may be started again."""
 
-    def __init__(self, of: kernel | None = None) -> None:
-        self._kernel = of
+    def __init__(self, *given: Any) -> None:
+        """run(), run(kernel)."""
+        self._kernel: kernel | None = None
         self._command: Command | None = None
         self._number: int | None = None
         self._values: dict[int, tuple[bytes, bo | None]] = {}
         self._ended: int | None = None
-        if of is None:
+        self.lists = 0  # run lists that it is in
+        _, values = chosen("run.__init__", (overload(), overload(instance(kernel))), given, {})
+        if not values:
             return
-        if not isinstance(of, kernel):
-            wrong_arguments("run", of)
+        (of,) = values
+        self._kernel = of
         with as_xrt():
             self._command = Command(of.hw_context.device.client)
         weakref.finalize(self, give_back, self._command, of.hw_context)
@@ -112,18 +123,24 @@ class run:
         assert self._command is not None
         return self._command
 
-    def set_arg(self, index: int, value: bo | int) -> None:
+    def set_arg(self, *given: Any) -> None:
+        """set_arg(index, bo or number)."""
+        overloads = (overload(C_INT, instance(bo)), overload(C_INT, C_INT))
+        _, (index, value) = chosen("set_arg", overloads, given, {})
         arguments = self.of.description.arguments
         if not 0 <= index < len(arguments):
             raise RuntimeError(f"Bad argument index '{index}'")
         size = arguments[index].size
         if isinstance(value, bo):
+            banks = self.of.banks_of(index)
+            if banks and value.bank not in banks:
+                not_served(
+                    f"argument {index} in memory bank {value.bank}: the kernel has it in bank {max(banks)}, and XRT "
+                    f"would hand a copy over; allocate it with group_id({index})"
+                )
             self._values[index] = value.address().to_bytes(8, "little")[:size].ljust(size, b"\0"), value
             return
-        number = _c_int(value)
-        if number is None:
-            wrong_arguments("set_arg", index, value)
-        raw = (number & 0xFFFFFFFF).to_bytes(4, "little")
+        raw = (value & 0xFFFFFFFF).to_bytes(4, "little")
         self._values[index] = raw[:size].ljust(size, b"\0"), None
 
     def packet(self) -> bytes:
@@ -142,31 +159,40 @@ class run:
         return [value for _, value in self._values.values() if value is not None]
 
     def start(self) -> None:
+        if self.lists:
+            raise invalid("Run object belongs to a runlist and cannot be explicitly started")
         context = self.of.hw_context.context
+        with as_xrt():
+            if self._number is not None and not context.wait(self._number, 0):
+                raise RuntimeError("bad command state, can't launch")
         held = list({id(b.memory): b.memory for b in self.buffers}.values())
         with as_xrt():
             self._number = self.command.submit(context, self.packet(), held)
         self._ended = None
 
-    def wait(self, timeout_ms: int = 0) -> ert_cmd_state:
-        """The state it ended in; ERT_CMD_STATE_TIMEOUT when the time is over, 0: none is."""
-        if self._number is None:
-            raise RuntimeError("run object has not been started")
-        with as_xrt():
-            if not self.of.hw_context.context.wait(self._number, timeout_ms / 1e3 if timeout_ms else None):
-                return ert_cmd_state.ERT_CMD_STATE_TIMEOUT
-        return self.state()
+    def wait(self, *given: Any) -> ert_cmd_state:
+        """wait([milliseconds]): the state it ended in; ERT_CMD_STATE_TIMEOUT when the time is over, 0: none is."""
+        _, values = chosen("wait", (overload(), overload(UNSIGNED)), given, {})
+        return self.state() if self._waited(sum(values) / 1e3) else ert_cmd_state.ERT_CMD_STATE_TIMEOUT
 
-    def wait2(self, timeout: datetime.timedelta | None = None) -> bool:
-        """Whether it ended within the time; RuntimeError where it ended badly, with what the device tells."""
+    def wait2(self, *given: Any) -> ert_cmd_state | None:
+        """wait2(): nothing; wait2(time): the state, TIMEOUT when it is over.
+
+        RuntimeError where the run ended badly, with what the device tells.
+        """
+        _, values = chosen("wait2", (overload(), overload(MILLISECONDS)), given, {})
+        if not self._waited(sum(values) / 1e3):
+            return ert_cmd_state.ERT_CMD_STATE_TIMEOUT
+        state = self.state()
+        if state is not ert_cmd_state.ERT_CMD_STATE_COMPLETED:
+            raise RuntimeError(_told("Command failed to complete successfully", state, self.command))
+        return state if values else None
+
+    def _waited(self, seconds: float) -> bool:
         if self._number is None:
             raise RuntimeError("run object has not been started")
         with as_xrt():
-            if not self.of.hw_context.context.wait(self._number, timeout.total_seconds() if timeout else None):
-                return False
-        if self.state() is not ert_cmd_state.ERT_CMD_STATE_COMPLETED:
-            raise RuntimeError(_told("Command failed to complete successfully", self.state(), self.command))
-        return True
+            return self.of.hw_context.waited(self._number, seconds or None)
 
     def state(self) -> ert_cmd_state:
         return ert_cmd_state(self.command.state if self._ended is None else self._ended)
@@ -200,34 +226,42 @@ def _told(what: str, state: ert_cmd_state, command: Command, unit: str | None = 
 
 
 class runlist:
-    """Runs that are handed over together and done in order."""
+    """Runs that are handed over together and done in order; idle, or running until it was waited for."""
 
-    def __init__(self, on: hw_context | None = None) -> None:
-        self._on = on
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """runlist(), runlist(hwctx)."""
+        _, values = chosen("runlist.__init__", (overload(), overload(("hwctx", instance(hw_context)))), given, named)
+        self._on: hw_context | None = values[0] if values else None
         self._runs: list[run] = []
         self._chains: list[tuple[Command, list[run], int]] = []
-        if on is not None and not isinstance(on, hw_context):
-            wrong_arguments("runlist", on)
+        self._running = False
+        weakref.finalize(self, _leave, self._runs)
 
     @property
-    def _context(self) -> Context:
+    def _context(self) -> hw_context:
         if self._on is None:
             raise RuntimeError("Invalid runlist handle")
-        return self._on.context
+        return self._on
 
-    def add(self, one: run) -> None:
-        if not isinstance(one, run):
-            wrong_arguments("runlist.add", one)
-        if one.of.hw_context is not self._on:
+    def _require_idle(self, before: str) -> None:
+        if self._running:
+            raise invalid(f"runlist must be idle before {before}, current state: running")
+
+    def add(self, *given: Any, **named: Any) -> None:
+        """add(run): it is started with the list from now on, no more by itself."""
+        _, (one,) = chosen("runlist.add", (overload(("run", instance(run))),), given, named)
+        context = self._context
+        self._require_idle("adding run objects")
+        if one.of.hw_context is not context:
             raise RuntimeError("runlist: the run belongs to another hw_context")
+        one.lists += 1
         self._runs.append(one)
 
     def execute(self) -> None:
-        context = self._context
-        if not self._runs:
-            raise RuntimeError("runlist: nothing to execute")
+        """Nothing where the list is empty."""
+        on = self._context
+        self._require_idle("submitting for execution")
         self._chains = []
-        client = self._runs[0].of.hw_context.device.client
         for first in range(0, len(self._runs), LONGEST_CHAIN):
             part = self._runs[first : first + LONGEST_CHAIN]
             held = {}
@@ -235,25 +269,52 @@ class runlist:
                 one.command.fill(one.packet())
                 held.update({id(b.memory): b.memory for b in one.buffers})
             with as_xrt():
-                command = Command(client)
-                weakref.finalize(self, give_back, command, self._on)
+                self._running = True  # until it was waited for, also where a submission fails
+                command = Command(on.device.client)
+                weakref.finalize(self, give_back, command, on)
                 data = commands.chain([one.command.handle for one in part])
-                number = command.submit(context, data, list(held.values()))
+                number = command.submit(on.context, data, list(held.values()))
             self._chains.append((command, part, number))
 
-    def wait(self, timeout: datetime.timedelta | None = None) -> None:
-        """RuntimeError where one ended badly, or the time is over."""
-        if not self._chains:
-            raise RuntimeError("runlist has not been executed")
-        for command, part, number in self._chains:
+    def wait(self, *given: Any, **named: Any) -> ert_cmd_state | None:
+        """wait(): nothing; wait(timeout): the state, TIMEOUT when it is over. RuntimeError where a run ended badly."""
+        overloads = (overload(), overload(("timeout", MILLISECONDS)))
+        _, values = chosen("runlist.wait", overloads, given, named)
+        seconds = sum(values) / 1e3 or None
+        if self._running and self._chains:
             with as_xrt():
-                if not self._context.wait(number, timeout.total_seconds() if timeout else None):
-                    raise RuntimeError(f"runlist timed out ({ert_cmd_state.ERT_CMD_STATE_TIMEOUT.name})")
+                if not self._context.waited(self._chains[-1][2], seconds):
+                    return ert_cmd_state.ERT_CMD_STATE_TIMEOUT
+        self._running = False
+        for command, part, _ in self._chains:
             state = ert_cmd_state(command.state)
             if state is not ert_cmd_state.ERT_CMD_STATE_COMPLETED:
-                failed_one = part[min(command.failed, len(part) - 1)]
-                unit = failed_one.of.hw_context.units[failed_one.of.number][0]
-                failed_one.ended(state.value)
-                raise RuntimeError(_told("runlist failed execution", state, part[0].command, unit))
+                self._failed(command, part, state)
             for one in part:
                 one.ended(state.value)
+        return ert_cmd_state.ERT_CMD_STATE_COMPLETED if values else None
+
+    def _failed(self, command: Command, part: list[run], state: ert_cmd_state) -> NoReturn:
+        """The first run that failed has its state, those behind it count as aborted."""
+        failed_one = part[min(command.failed, len(part) - 1)]
+        for one in self._runs[self._runs.index(failed_one) + 1 :]:
+            one.ended(ert_cmd_state.ERT_CMD_STATE_ABORT.value)
+        failed_one.ended(state.value)
+        self._chains = []
+        unit = failed_one.of.hw_context.units[failed_one.of.number][0]
+        raise RuntimeError(_told("runlist failed execution", state, part[0].command, unit))
+
+
+def _leave(runs: list[run]) -> None:
+    """The list has gone: its runs are started by themselves again."""
+    for one in runs:
+        one.lists -= 1
+
+
+def _milliseconds(value: Any) -> float:
+    if isinstance(value, datetime.timedelta):
+        return value / datetime.timedelta(milliseconds=1)
+    return UNSIGNED.convert(value)
+
+
+MILLISECONDS = Kind("timedelta or milliseconds", _milliseconds)

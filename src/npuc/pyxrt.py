@@ -9,6 +9,7 @@ AttributeError by name. Cycles of the last runs: `emulated_cycles()`.
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 from npuc.runtime.pyxrt.buffers import bo
@@ -22,6 +23,7 @@ from npuc.runtime.pyxrt.runs import kernel, run, runlist
 XCL_BO_FLAGS_NONE = 0
 emergency, alert, critical, error, warning, notice, info, debug = xrt_msg_level
 npuc_emulated = True
+sys.modules[ext.__name__] = ext  # so that it can be imported from
 
 __all__ = [
     "XCL_BO_FLAGS_NONE",

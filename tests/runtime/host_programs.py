@@ -146,4 +146,92 @@ pool[-1].sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE)
 np.save("y.npy", np.frombuffer(pool[-1].map(), np.uint32) - (len(pool) - 2))
 """
 
-PROGRAMS = {"mlir-aie": MLIR_AIE, "iron": IRON, "riallto": RIALLTO, "runlist": RUNLIST}
+# mlir-aie's present runtime: one allocation, of which tensors are parts that are synchronised by range; contexts kept.
+VIEWS = """
+import pyxrt as xrt
+import numpy as np
+from pathlib import Path
+
+device = xrt.device(0)
+context = xrt.hw_context(device, str(Path("k.xclbin").resolve()))
+file = context.get_xclbin()
+kernel = xrt.kernel(context, file.get_kernels()[0].get_name())
+declared = file.get_kernels()[0].get_num_args() - 3
+data = np.fromfile("insts.bin", dtype=np.uint32)
+
+class Transport:
+    def __init__(self, size, flags, group):
+        self.bo = xrt.bo(device, size, flags, group)
+        self.host = np.frombuffer(self.bo.map(), dtype=np.uint8)
+        self.parts = {}
+
+    def part(self, offset, size):
+        return self.parts.setdefault((offset, size), xrt.bo(self.bo, size, offset))
+
+instructions = Transport(data.nbytes, xrt.bo.cacheable, kernel.group_id(1))
+instructions.host[:] = data.view(np.uint8)
+instructions.bo.sync(xrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
+values = np.load("x.npy")
+size = values.nbytes
+storage = Transport(2 * size, xrt.bo.host_only, 0)
+storage.host[:size] = values.view(np.uint8)
+source, target = storage.part(0, size), storage.part(size, size)
+source.sync(xrt.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
+assert declared >= 2
+result = kernel(3, instructions.bo, data.nbytes, source, target).wait()
+if result != xrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED:
+    raise RuntimeError(f"Kernel returned {str(result)}")
+target.sync(xrt.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE)
+np.save("y.npy", storage.host[size:].view(np.uint32))
+"""
+
+# Arrays of Riallto's kind: an ndarray over the buffer, states by their number, five seconds at most for a call.
+ARRAYS = """
+import pyxrt as ipr
+import numpy as np
+
+class Buffer(np.ndarray):
+    def __new__(cls, *args, bo=None, **kwargs):
+        self = super().__new__(cls, *args, **kwargs)
+        self.bo = bo
+        return self
+
+    def sync_to_npu(self):
+        self.bo.sync(ipr.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
+
+    def sync_from_npu(self):
+        self.bo.sync(ipr.xclBOSyncDirection.XCL_BO_SYNC_BO_FROM_DEVICE, self.bo.size(), 0)
+
+def allocate(shape, dtype):
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    bo = ipr.bo(device, size, ipr.bo.flags.host_only, kernel.group_id(3))
+    return Buffer(shape=shape, dtype=dtype, bo=bo, buffer=bo.map())
+
+device, xclbin = ipr.device(0), ipr.xclbin("k.xclbin")
+device.register_xclbin(xclbin)
+context = ipr.hw_context(device, xclbin.get_uuid())
+kernel = ipr.kernel(context, xclbin.get_kernels()[0].get_name())
+words = np.array([int(line, 16) for line in open("insts.txt").read().split()], dtype=np.uint32)
+instr = ipr.bo(device, words.nbytes, ipr.bo.flags.cacheable, kernel.group_id(1))
+given = np.load("x.npy")
+source, target = allocate(given.shape, np.uint32), allocate(given.shape, np.uint32)
+source[:] = given
+for _ in range(2):
+    instr.write(words, 0)
+    instr.sync(ipr.xclBOSyncDirection.XCL_BO_SYNC_BO_TO_DEVICE)
+    source.sync_to_npu()
+    state = kernel(3, instr, len(words), source.bo, target.bo).wait(5000)
+    if state.value != 4:
+        raise RuntimeError(f"Returned state is {state}: {state.value}")
+    target.sync_from_npu()
+np.save("y.npy", np.asarray(target))
+"""
+
+PROGRAMS = {
+    "mlir-aie": MLIR_AIE,
+    "iron": IRON,
+    "riallto": RIALLTO,
+    "runlist": RUNLIST,
+    "views": VIEWS,
+    "arrays": ARRAYS,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -414,6 +415,14 @@ def test_a_chain_runs_its_commands_in_order_and_tells_which_failed(device, kerne
             part.close()
 
     with_context(device, kernel, act)
+
+
+def test_health_of_older_drivers_is_read_where_a_command_ran_out_of_time():
+    """struct ert_ctx_health_data without the generation, version 0; arguments of a kernel are none."""
+    words = struct.pack("<8I", commands.Header(commands.TIMEOUT, 0, 16, 0, 3).word, 0, 17, 0x28B060AD, 2, 0, 0, 0)
+    assert commands.health_of(words + bytes(64)) == commands.Health(17, 0x28B060AD, 2)
+    failed = struct.pack("<I", commands.Header(commands.ERROR, 0, 16, 0, 3).word) + words[4:]
+    assert commands.health_of(failed + bytes(64)) is None
 
 
 # the command

@@ -8,6 +8,7 @@ import gc
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -185,7 +186,10 @@ def test_waiting_for_a_while_only(files, device):
     run = host.start()
     assert run.wait(1) == pyxrt.ert_cmd_state.ERT_CMD_STATE_TIMEOUT
     assert run.state() == pyxrt.ert_cmd_state.ERT_CMD_STATE_NEW
-    assert run.wait2(datetime.timedelta(milliseconds=1)) is False
+    assert run.wait2(datetime.timedelta(milliseconds=1)) == pyxrt.ert_cmd_state.ERT_CMD_STATE_TIMEOUT
+    assert run.wait2(1) == pyxrt.ert_cmd_state.ERT_CMD_STATE_TIMEOUT
+    with pytest.raises(RuntimeError, match="bad command state, can't launch"):
+        run.start()
 
 
 @pytest.mark.parametrize("state", [commands.ERROR, commands.ABORT, commands.NORESPONSE])
@@ -215,11 +219,10 @@ def test_failures_of_the_driver_have_the_words_of_xrt(files, device, call, code,
 
 WRONG: list[tuple[Callable[[Host], Any], type[Exception], str]] = [
     (lambda h: pyxrt.device(1), RuntimeError, "No such device with index '1'"),
-    (lambda h: pyxrt.device(0.5), TypeError, "incompatible function arguments"),
+    (lambda h: pyxrt.device(0.5), TypeError, "incompatible constructor arguments"),
     (lambda h: pyxrt.xclbin("missing"), RuntimeError, "Failed to open file 'missing'"),
     (lambda h: pyxrt.xclbin("insts.bin"), RuntimeError, "Invalid xclbin"),
     (lambda h: pyxrt.kernel(h.context, "other"), RuntimeError, "No such kernel 'other'"),
-    (lambda h: pyxrt.kernel(h.device, h.file.get_uuid(), "MLIR_AIE"), RuntimeError, "use a hw_context"),
     (lambda h: pyxrt.hw_context(pyxrt.device(0), h.file.get_uuid()), RuntimeError, "No such xclbin"),
     (lambda h: pyxrt.bo(h.device, 64, pyxrt.bo.normal, 0), RuntimeError, "unsupported buffer type.*not supported"),
     (lambda h: pyxrt.bo(h.device, 64, pyxrt.bo.host_only, 7), RuntimeError, "no memory bank 7"),
@@ -227,14 +230,23 @@ WRONG: list[tuple[Callable[[Host], Any], type[Exception], str]] = [
     (lambda h: pyxrt.bo(h.device, "64", pyxrt.bo.host_only, 0), TypeError, "incompatible"),
     (lambda h: h.x.write(bytes(BYTES), 4), RuntimeError, "Invalid argument"),
     (lambda h: h.x.read(BYTES, 4), RuntimeError, "Invalid argument"),
-    (lambda h: h.x.read(BYTES), TypeError, "skip"),
+    (lambda h: h.x.read(BYTES), TypeError, "incompatible function"),
+    (lambda h: h.x.write([1, 2], 0), TypeError, "incompatible function"),
+    (lambda h: h.x.write(b"x", seek=0), TypeError, "seek"),
+    (lambda h: pyxrt.bo(h.x, BYTES, 4), RuntimeError, "sub buffer size and offset"),
+    (lambda h: pyxrt.xclbin(Path("k.xclbin")), TypeError, "incompatible constructor.*\\n.*\\n.*xclbin\\(str\\)"),
+    (lambda h: pyxrt.bo(h.device, 64, 1 << 29, 0), TypeError, "flags: bo.flags"),
+    (lambda h: pyxrt.bo(h.device, -1, pyxrt.bo.host_only, 0), TypeError, "incompatible constructor"),
+    (lambda h: pyxrt.run(h.kernel).set_arg(3, h.instructions), NotImplementedError, "argument 3 in memory bank 1"),
+    (lambda h: h.kernel.group_id(77), RuntimeError, "has no argument 77"),
     (lambda h: h.x.sync(TO, BYTES, 4), RuntimeError, "Invalid BO offset"),
     (lambda h: h.x.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_GMIO_TO_AIE), RuntimeError, "not supported"),
     (lambda h: h.x.sync(0), TypeError, "incompatible"),
     (lambda h: pyxrt.run(h.kernel).set_arg(9, 1), RuntimeError, "Bad argument index '9'"),
     (lambda h: pyxrt.run(h.kernel).set_arg(0, 1 << 40), TypeError, "incompatible"),
     (lambda h: pyxrt.run(h.kernel).wait(), RuntimeError, "not been started"),
-    (lambda h: pyxrt.runlist(h.context).execute(), RuntimeError, "nothing to execute"),
+    (lambda h: pyxrt.runlist().execute(), RuntimeError, "Invalid runlist handle"),
+    (lambda h: pyxrt.hw_context(h.device, {"priority": 1}, pyxrt.hw_context.shared), NotImplementedError, "elf"),
     (lambda h: pyxrt.elf("a.elf"), NotImplementedError, "elf"),
     (lambda h: pyxrt.ext.kernel(h.context, object(), "MLIR_AIE"), NotImplementedError, "module"),
     (lambda h: h.device.get_info(pyxrt.xrt_info_device.thermal), NotImplementedError, "thermal"),
@@ -268,4 +280,113 @@ def test_the_surface_is_that_of_the_fact_sheet(facts_dir):
         for member in members.split():
             assert hasattr(getattr(pyxrt, name), member), f"{name}.{member}"
     assert not hasattr(pyxrt.ert_cmd_state, "ERT_CMD_STATE_RUNNING") and pyxrt.XCL_BO_FLAGS_NONE == 0
-    assert pyxrt.enumerate_devices() == 1 and pyxrt.ert_cmd_state.ERT_CMD_STATE_NEW != 1
+    assert pyxrt.enumerate_devices() == 1
+
+
+def test_enumerations_compare_and_print_as_pybind_s(files):
+    """As a pybind module printed it: those of C (xrt/detail/ert.h, xrt.h) equal their numbers, those of C++ do not."""
+    states, flags = pyxrt.ert_cmd_state, pyxrt.bo.flags
+    assert states.ERT_CMD_STATE_COMPLETED == 4 and 4 == states.ERT_CMD_STATE_COMPLETED != 5
+    assert TO == 0 and FROM != TO and states.ERT_CMD_STATE_NEW != None  # noqa: E711
+    assert flags.cacheable != 1 << 24 and int(flags.cacheable) == flags.cacheable.value == 1 << 24
+    assert repr(states(4)) == "<ert_cmd_state.ERT_CMD_STATE_COMPLETED: 4>" and str(states(3)) == "ert_cmd_state.???"
+    assert states(3).value == 3 and {states(4): "done"}[states.ERT_CMD_STATE_COMPLETED] == "done"
+    with pytest.raises(TypeError):
+        _ = states.ERT_CMD_STATE_NEW < 2
+    modes = pyxrt.ext.access_mode
+    assert modes.read | modes.write == modes.read_write and modes.read_write & modes.read == pyxrt.ext.read
+    assert (modes.shared | modes.read).value == 5 and modes.local == modes.none
+    assert [int(pyxrt.xrt_info_device(n)) for n in (14, 17, 18)] == [14, 17, 18]
+    assert pyxrt.xrt_info_device.dynamic_regions.value == 17 and pyxrt.xrt_info_device.vmr.value == 18
+
+
+def test_arguments_are_taken_by_name_and_as_anything_that_converts(files, device):
+    on, file = pyxrt.device(index=np.int64(0)), pyxrt.xclbin(b"k.xclbin")
+    identity = on.register_xclbin(xclbin=file)
+    context = pyxrt.hw_context(device=on, uuid=identity, mode=pyxrt.hw_context.exclusive)
+    assert context.get_mode() == pyxrt.hw_context.exclusive
+    kernel = pyxrt.kernel(hw_context=context, name="MLIR_AIE")
+    assert pyxrt.bo(device=on, size=np.float32(64), flags=pyxrt.bo.host_only, group=False).size() == 64
+    assert pyxrt.bo(hwctx=context, size=64, flags=pyxrt.bo.cacheable, group=kernel.group_id(1)).size() == 64
+    assert pyxrt.ext.bo(hwctx=context, size=64, access=pyxrt.ext.read | pyxrt.ext.write).size() == 64
+    assert (
+        pyxrt.ext.bo(on, 64).size() == 64 and pyxrt.ext.kernel(hwctx=context, name="MLIR_AIE").group_id(3) & 0xFFFF == 0
+    )
+    values = np.arange(8, dtype=np.uint16)[::2]
+    buffer = pyxrt.bo(on, 8, pyxrt.bo.host_only, 0)
+    buffer.write(values, 0)
+    assert np.array_equal(buffer.read(8, 0).view(np.uint16), values) and buffer.read(8, 0).dtype == np.int8
+    assert buffer.map().format == "B" and not buffer.map().readonly
+    for what in ("k.xclbin", file):
+        assert pyxrt.hw_context(pyxrt.device(0), what, {"priority": 128}).get_xclbin_uuid() == identity
+
+
+def test_kernels_of_a_device_are_deprecated_and_served(files, device):
+    on, file = pyxrt.device(0), pyxrt.xclbin("k.xclbin")
+    identity = on.register_xclbin(file)
+    with pytest.warns(DeprecationWarning, match="use kernel"):
+        kernel = pyxrt.kernel(on, identity, "MLIR_AIE", pyxrt.kernel.exclusive)
+    assert kernel.hw_context.get_mode() == pyxrt.hw_context.exclusive
+
+
+def run_of(host: Host, *buffers: Any) -> Any:
+    made = pyxrt.run(host.kernel)
+    for index, value in enumerate((3, host.instructions, 4, *(buffers or (host.x, host.y)))):
+        made.set_arg(index, value)
+    return made
+
+
+def test_a_run_list_is_idle_or_running_and_owns_its_runs(files, device):
+    """xrt_kernel.cpp, runlist_impl: add and execute need it idle, wait makes it so, its runs do not start alone."""
+    host = Host()
+    runs = pyxrt.runlist(hwctx=host.context)
+    assert runs.execute() is None and runs.wait() is None, "an empty list"
+    one = run_of(host)
+    runs.add(run=one)
+    with pytest.raises(RuntimeError, match="belongs to a runlist and cannot be explicitly started"):
+        one.start()
+    for _ in range(2):
+        runs.execute()
+        with pytest.raises(RuntimeError, match="runlist must be idle before submitting.*, current state: running"):
+            runs.execute()
+        with pytest.raises(
+            RuntimeError, match="runlist must be idle before adding run objects, current state: running"
+        ):
+            runs.add(run_of(host))
+        assert runs.wait(60_000) == pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED
+    assert np.array_equal(host.result(), np.load("x.npy") + np.uint32(1)) and len(device.runs) == 2
+    del runs
+    gc.collect()
+    one.start()
+    assert one.wait() == 4
+
+
+def test_runs_behind_one_that_failed_are_aborted_and_the_list_is_idle_again(files, device):
+    host = Host()
+    runs, made = pyxrt.runlist(host.context), [run_of(host) for _ in range(27)]
+    for one in made:
+        runs.add(one)
+    device.faults.end(commands.COMPLETED)  # the first chain of 24
+    device.faults.end(commands.TIMEOUT, operation=3, failed=1)
+    runs.execute()
+    with pytest.raises(RuntimeError, match=r"runlist failed execution \(ERT_CMD_STATE_TIMEOUT\)"):
+        runs.wait()
+    states = [one.state().value for one in made]
+    assert states[:24] == [4] * 24 and states[25:] == [8, 6]
+    runs.execute()
+    assert runs.wait() is None and made[-1].state() == 4
+
+
+def test_time_limits_count_the_device_s_time_not_the_emulator_s(files, device, monkeypatch):
+    """Riallto's runner waits 5,000 ms: an emulated kernel that takes longer is none that hangs."""
+    from npuc.runtime.emulator.device import Device
+
+    began, host, real = threading.Event(), Host(), Device.run
+
+    def slowly(self, *arguments):
+        began.wait(0.3)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Device, "run", slowly)
+    assert host.start().wait(1) == pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED
+    assert host.start().wait2(datetime.timedelta(milliseconds=1)) == pyxrt.ert_cmd_state.ERT_CMD_STATE_COMPLETED
