@@ -276,9 +276,10 @@ def run_foreign(kernel: ForeignKernel, buffers: Sequence[bytearray], settings: B
     """Run once on a fresh array; `buffers` hold the results.  BackendError for what the design does wrong."""
     from npuc.runtime.backends.emulator import Emulation
     from npuc.runtime.emulator.errors import CycleLimit, EmulationError
+    from npuc.runtime.trace_names import Names
 
     try:
-        report = Emulation(kernel.pdi, kernel.columns, settings, kernel.name).run(kernel.operations, buffers)
+        report = Emulation(kernel.pdi, kernel.columns, settings, Names(kernel.name)).run(kernel.operations, buffers)
     except (EmulationError, CycleLimit) as error:
         error.details = [*error.details, *kernel.warnings]
         raise

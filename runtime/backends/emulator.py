@@ -14,7 +14,9 @@ from npuc.runtime.backends.rows import padded, take_back
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import MACHINES, MachineTable
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
+from npuc.runtime.phases import names_of
 from npuc.runtime.statistics import RunReport
+from npuc.runtime.trace_names import Names
 
 
 def machine_of(settings: BackendSettings) -> MachineTable:
@@ -27,8 +29,8 @@ def machine_of(settings: BackendSettings) -> MachineTable:
 class Emulation:
     """One booted array; its state persists between runs, as on hardware. After an exception it is of no use."""
 
-    def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, name: str) -> None:
-        self._settings, self._name = settings, name
+    def __init__(self, pdi: bytes, columns: int, settings: BackendSettings, names: Names) -> None:
+        self._settings, self._names = settings, names
         self._machine = machine_of(settings)
         self._device = run_apart(lambda: self._booted(pdi, columns))
 
@@ -39,7 +41,7 @@ class Emulation:
 
     def run(self, operations: Sequence[Operation], buffers: Sequence[bytearray | memoryview]) -> RunReport:
         """Run a sequence once. Raises EmulationError (a BackendError) on a deadlock, misuse or too many cycles."""
-        record = self._name if self._settings.trace else None
+        record = self._names if self._settings.trace else None
         limit = self._settings.max_cycles
         device, first, began = self._device, self._device.cycle, time.monotonic()
         with long_work() as tell:
@@ -75,7 +77,8 @@ class EmulatorBackend:
     def __init__(self, kernel: KernelFile, settings: BackendSettings) -> None:
         self._stream = b""
         self._operations: tuple[Operation, ...] = ()
-        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, kernel.name)
+        names = names_of(kernel) if settings.trace else Names(kernel.name)
+        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, names)
 
     def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; errors as Emulation.run."""

@@ -33,12 +33,16 @@ _NEEDS_HEADER = Route((), ())
 
 @dataclass(frozen=True)
 class Note:
-    """Something that happened, for listeners: unit by its name, what, from `start` until `end` in cycles."""
+    """Something that happened, for listeners: unit by its name, what, from `start` until `end` in cycles.
+
+    size: bytes that moved, of DDR.
+    """
 
     unit: str
     what: str
     start: float
     end: float
+    size: int = 0
 
 
 class Array:
@@ -97,10 +101,10 @@ class Array:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def note(self, unit: str, what: str, start: float, end: float | None = None) -> None:
+    def note(self, unit: str, what: str, start: float, end: float | None = None, size: int = 0) -> None:
         """Tell the listeners what happened to a unit, from `start` until `end` (which may lie ahead)."""
         if self.listeners:
-            happening = Note(unit, what, start, start if end is None else end)
+            happening = Note(unit, what, start, start if end is None else end, size)
             for listener in self.listeners:
                 listener(happening)
 

@@ -99,6 +99,8 @@ class Core(StrictChecks, MemoryAccess):
         self.events: list[tuple[int, int]] = []  # cycle and number of event instructions, for the array to take
         self.stops: frozenset[int] = frozenset()  # addresses of bundles before which the core halts
         self.halt_next = False  # halt before whatever bundle is next
+        self.watched: frozenset[int] = frozenset()
+        self.passing: Callable[[int, int], None] | None = None
         self.leaving = False  # the core goes on from the bundle at which it halted
         self.timer_origin = 0  # the array cycle at which the core module's timer was 0
         self.late: list[list[Any]] = [[] for _ in range(WHEEL)]
@@ -157,6 +159,10 @@ class Core(StrictChecks, MemoryAccess):
         if kind not in self._warned:
             self._warned.add(kind)
             self.warnings.append(Report(address, self.cycle, text))
+
+    def watch(self, addresses: frozenset[int], passing: Callable[[int, int], None] | None) -> None:
+        """From now on `passing(cycle, address)` is called, once at least, when a bundle at one of them issues."""
+        self.watched, self.passing = addresses, passing
 
     # bundles
 
@@ -392,6 +398,8 @@ class Core(StrictChecks, MemoryAccess):
                 self._admitted = time
                 return SharedAccess(self.cycle, self.shared[time])
             del self.shared[time]
+        if pc in self.watched and self.passing is not None:
+            self.passing(self.cycle, pc)
         slot = time & (WHEEL - 1)
         if late[slot]:
             for stage, values in late[slot]:

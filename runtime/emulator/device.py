@@ -27,6 +27,7 @@ from npuc.runtime.emulator.unwritten import name_writers
 from npuc.runtime.emulator.watch import Watch, deadlock
 from npuc.runtime.statistics import CoreStatistics
 from npuc.runtime.trace import Trace
+from npuc.runtime.trace_names import Names
 
 TOLD = 2  # what is left elsewhere that the line of an error tells beside the first
 
@@ -97,9 +98,9 @@ class Device:
         operations: Sequence[txn.Operation],
         arguments: Sequence[bytearray | memoryview],
         max_cycles: int | None = None,
-        record: str | None = None,
+        record: str | Names | None = None,
     ) -> RunStatistics:
-        """Run the sequence on these buffers, which it may change.  record: make a trace and call core spans so.
+        """Run the sequence on these buffers, which it may change.  record: make a trace and call things so.
 
         Raises Deadlock when nothing can proceed, CycleLimit beyond max_cycles, EmulationError for misuse; each has the
         trace up to there.
@@ -109,7 +110,8 @@ class Device:
         started = array.clock.cycle
         before = self._counters()
         controller = self._controller = Controller(array, operations)
-        recorder = Recorder(array, record) if record is not None else None
+        names = Names(record) if isinstance(record, str) else record
+        recorder = Recorder(array, names) if names is not None else None
         if recorder is not None:
             recorder.start()
         controller.start()

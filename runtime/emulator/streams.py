@@ -29,6 +29,7 @@ from npuc.runtime.emulator.waits import Wait
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
+DDR = "DDR"  # the unit of notes about bursts
 LONGEST_BURST = 1024  # words; bounds how long a DDR share is held
 
 
@@ -334,6 +335,8 @@ class Outlet:
                 if inlet.entered > inlet.open_until:
                     late.append((inlet, inlet.entered))
                 arriving.append((inlet, segment))
+        if ddr is not None:
+            self.array.note(DDR, ddr[0], first, end, 4 * count)
         self.supply.leaving(first, end, late or None)
         generation = self._generation
         clock = self.array.clock

@@ -20,6 +20,7 @@ from npuc.runtime.devices.client import ArrayImage, Client, Command, Context, Me
 from npuc.runtime.devices.failures import ended_badly
 from npuc.runtime.devices.standing import standing
 from npuc.runtime.proof.design import Image
+from npuc.runtime.trace_names import Names
 
 TIMEOUT_SECONDS = 30.0
 DEVICE_ARGUMENTS = 5
@@ -78,7 +79,7 @@ class EmulatedMachine:
 
 class _Emulated:
     def __init__(self, columns: int, pdi: bytes) -> None:
-        self._emulation = Emulation(pdi, columns, BackendSettings(), "proof")
+        self._emulation = Emulation(pdi, columns, BackendSettings(), Names("proof"))
 
     def run(self, operations: Sequence[txn.Operation], buffers: Sequence[bytearray]) -> Outcome:
         report = self._emulation.run(operations, buffers)

@@ -45,7 +45,7 @@ def _rows(trace: Trace) -> Iterator[tuple[str, list[Span]]]:
     """The sequence, then channels of row 0, then cores, those that did something."""
     by_unit: dict[tuple[int, int], list[Span]] = {}
     for span in trace.spans:
-        if span.name not in MOMENTS:
+        if span.name not in MOMENTS and span.category != "phase":
             by_unit.setdefault((span.process, span.thread), []).append(span)
     if (CONTROLLER_PROCESS, 1) in by_unit:
         yield "sequence", by_unit.pop((CONTROLLER_PROCESS, 1))
@@ -61,7 +61,7 @@ def _class(span: Span) -> str:
     if span.category == "sequence":
         return "c2" if span.name.startswith(("Sync", "Poll", "MaskPoll")) else "c1"
     if span.category == "stall":
-        return "c4" if span.name.startswith("acquire") else "c3"
+        return "c4" if span.name.startswith(("acquire", "waiting")) else "c3"
     return CLASS_OF.get(span.name, "c0")
 
 

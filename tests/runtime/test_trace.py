@@ -21,6 +21,24 @@ from npuc.runtime.emulator.errors import Deadlock
 BYTES = 4 * WORDS * BLOCKS
 
 
+def deepest(events):
+    """How many slices lie over each other at most, by the category of the innermost; slices that overlap fail."""
+    threads, found = {}, {}
+    for event in events:
+        if event["ph"] == "X" and event["dur"]:
+            threads.setdefault((event["pid"], event["tid"]), []).append(event)
+    for slices in threads.values():
+        around = []
+        for each in slices:
+            end = each["ts"] + each["dur"]
+            while around and around[-1] <= each["ts"] + 1e-9:
+                around.pop()
+            assert not around or end <= around[-1] + 1e-9, each
+            around.append(end)
+            found[each["cat"]] = max(found.get(each["cat"], 0), len(around))
+    return found
+
+
 def run(design: Design, kernel="add_one", max_cycles=3_000_000):
     device = Device(design.columns)
     device.load_pdi(design.pdi())
@@ -44,20 +62,15 @@ def test_every_event_has_what_its_phase_needs(events):
         assert isinstance(event["pid"], int) and isinstance(event["tid"], int) and isinstance(event["args"], dict)
         assert event["ts"] >= 0
         if event["ph"] == "X":
-            assert event["dur"] >= 0 and event["cat"] in ("core", "dma", "stall", "sequence")
+            assert event["dur"] >= 0 and event["cat"] in ("core", "dma", "phase", "stall", "sequence")
         if event["ph"] == "C":
             assert set(event["args"]) == {"value"} and 0 <= event["args"]["value"] <= 63
 
 
-def test_times_do_not_run_backwards_and_spans_of_a_thread_do_not_overlap(events):
+def test_times_do_not_run_backwards_and_spans_of_a_thread_nest(events):
     timed = [event for event in events if event["ph"] != "M"]
     assert all(a["ts"] <= b["ts"] for a, b in pairwise(timed))
-    threads = {}
-    for event in timed:
-        if event["ph"] == "X":
-            threads.setdefault((event["pid"], event["tid"]), []).append(event)
-    for spans in threads.values():
-        assert all(a["ts"] + a["dur"] <= b["ts"] + 1e-9 for a, b in pairwise(spans))
+    assert deepest(events) == {"core": 1, "stall": 2, "dma": 1, "sequence": 1}
 
 
 def test_processes_and_threads_are_named_once_and_only_those_that_occur(events):
@@ -66,21 +79,41 @@ def test_processes_and_threads_are_named_once_and_only_those_that_occur(events):
     assert set(named) == {(e["pid"], e["tid"]) for e in events if e["ph"] != "M"}
     processes = {e["pid"]: e["args"]["name"] for e in events if e["name"] == "process_name"}
     assert set(processes) == {pid for pid, _ in named}
-    assert set(processes.values()) == {"runtime sequence", "shim(0,0)", "memtile(0,1)", "core(0,2)"}
+    assert set(processes.values()) == {"runtime sequence", "DDR", "shim(0,0)", "memtile(0,1)", "core(0,2)"}
 
 
 def test_kernels_waits_and_operations_have_their_names(events, recorded):
     names = {event["name"] for event in events if event["ph"] == "X"}
     assert {"add_one", "acquire lock 1", "sending", "receiving", "Sync S2MM 0 of tile (0,0)"} <= names
     core = recorded.cores[0]
-    spans = [e for e in events if e["ph"] == "X" and e["cat"] in ("core", "stall")]
-    waited = sum(round(e["dur"] * 1000) for e in spans if e["cat"] == "stall")
+    waited = sum(round(e["dur"] * 1000) for e in events if e["ph"] == "X" and e["cat"] == "stall")
+    (whole,) = [e for e in events if e["ph"] == "X" and e["cat"] == "core"]
+    assert round(whole["dur"] * 1000) == recorded.cycles - round(whole["ts"] * 1000)
     # Each of the operations that did not wait stalls the core for one cycle, which is no span of its own.
     assert waited <= core.stall_lock <= waited + 4 * BLOCKS + 4
     assert core.bundles + core.stall_lock + core.stall_memory + core.idle == recorded.cycles
     sequence = [e for e in events if e["ph"] == "X" and e["cat"] == "sequence"]
     assert len(sequence) == len(Design().operations)
     assert round(max(e["ts"] + e["dur"] for e in sequence) * 1000) == recorded.cycles
+
+
+def test_bytes_of_ddr_are_those_that_the_shims_moved(recorded):
+    for direction, channels in (("read", "mm2s"), ("write", "s2mm")):
+        levels = [each for each in recorded.trace.levels if each.name == f"{direction}, bytes a cycle"]
+        moved = sum(a.value * (b.cycle - a.cycle) for a, b in pairwise(levels))
+        words = sum(c["words"] for c in recorded.dma if c["row"] == 0 and c["direction"] == channels)
+        assert levels[-1].value == 0 and abs(moved - 4 * words) < 0.01 * moved
+        assert all(0 <= each.value <= 4 for each in levels)  # a word a cycle is what one channel can move
+
+
+def test_the_average_of_ddr_keeps_all_bytes_however_long_the_run():
+    rate, total = recorder.Rate(), 0
+    for number in range(3000):
+        rate.add(number * 1000.25, number * 1000.25 + 400.5, 1024)
+        total += 1024
+    steps = rate.steps()
+    assert len(steps) <= recorder.MOST_INTERVALS + 1
+    assert abs(sum(a[1] * (b[0] - a[0]) for a, b in pairwise(steps)) / total - 1) < 0.01
 
 
 def test_recording_changes_nothing_of_the_run(recorded):
@@ -92,7 +125,8 @@ def test_recording_changes_nothing_of_the_run(recorded):
 def test_a_long_run_keeps_a_bounded_number_of_events(monkeypatch):
     monkeypatch.setattr(recorder, "MOST_EVENTS", 20)
     result = run(Design())[1].trace
-    assert len(result.spans) + len(result.levels) == 20 and result.dropped > 0
+    kept = [level for level in result.levels if level.process != trace.DDR_PROCESS]  # those of DDR are bounded apart
+    assert len(result.spans) + len(kept) == 20 and result.dropped > 0
     assert result.to_json()["otherData"]["dropped_events"] == result.dropped
 
 

@@ -153,7 +153,7 @@ def _work_item(k: Context) -> None:
     if k.shape.split:
         take_queries_between(k)
     else:
-        with b.source("O divided by the sums"):
+        with b.source("normalise: O divided by the sums"):
             normalise(k, k.shape.groups)
     k.release("o_full")
 
@@ -281,7 +281,7 @@ def _scores_again(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
         compute_again(k, k.registers["keys"])
     with b.if_nonzero(partial), b.source("scores of hidden keys"):
         adjust_scores(k, [], Limits(k, first_key))
-    with b.if_nonzero(flag), b.source("reference moved where scores outgrow it"):
+    with b.if_nonzero(flag), b.source("rebase: reference moved where scores outgrow it"):
         first = b.r("first")
         b.add(isa.EQZ(first, not_first))
         with b.if_nonzero(first):
@@ -305,7 +305,7 @@ def _plain_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             adjust_scores(k, [], Limits(k, first_key))
         with b.if_nonzero(moved):
-            with b.source("reference moved where scores outgrow it"):
+            with b.source("rebase: reference moved where scores outgrow it"):
                 rebase(k, not_first)
             _begin_output(k, not_first)  # the first block that is seen moves the reference
 
@@ -330,7 +330,7 @@ def _masked_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> N
     moved = b.r("must_rebase")
     b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
-        with b.source("reference moved where scores outgrow it"):
+        with b.source("rebase: reference moved where scores outgrow it"):
             rebase(k, not_first)
             compute_scores(k, keep["keys"])
             if k.shape.softcap:

@@ -93,7 +93,7 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
                 elif blocks:
                     with b.if_nonzero(count):
                         _take(k, rows_of, stream, ring, row, count)
-        with b.source("O divided by the sums"):
+        with b.source("normalise: O divided by the sums"):
             if finish is None:
                 normalise(k, k.shape.groups // parts, done)
             else:

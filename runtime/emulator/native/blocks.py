@@ -8,7 +8,7 @@ of that cycle, and the interpreter takes it from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,9 +36,9 @@ log = logging.getLogger("npuc.emulator.native")
 
 MAXIMUM_BUNDLES = 48
 MAXIMUM_LINES = 2000
-LINK, WRONG, INTERPRET, LOCK, COMPUTED, LIMIT, LOOP = range(1, 8)
+LINK, WRONG, INTERPRET, LOCK, COMPUTED, LIMIT, LOOP, MARK = range(1, 9)
 """Ways out: to a block; a test failed; what the translator does not know; lock request; computed jump; cycle limit; a
-hardware loop becomes active whose registers are not known."""
+hardware loop becomes active whose registers are not known; to a block at a watched address."""
 
 
 class Issue(NamedTuple):
@@ -81,9 +81,10 @@ class Block:
 
 
 class Module:
-    """What blocks of one module share: numbered exits and effect families."""
+    """What blocks of one module share: numbered exits and effect families. watched: addresses that are left to."""
 
-    def __init__(self) -> None:
+    def __init__(self, watched: Container[int] = ()) -> None:
+        self.watched = watched
         self.exits: list[Exit] = []
         self.families: dict[tuple[Any, ...], int] = {}
 
@@ -154,9 +155,12 @@ class BlockWriter:
         """The last lines of a way out whose state is up to date."""
         if kind == LINK and shape.pc < 0:
             kind = COMPUTED
+        if kind == LINK and shape.pc in self.module.watched:
+            kind = MARK
         number = self.module.exit(Exit(kind, shape, reason))
-        if kind == LINK:
+        if kind in (LINK, MARK):
             self.successors.append(shape)
+        if kind == LINK:
             self.links.append(number)
             self.out.lines.append(link_line(number))
         else:
@@ -359,7 +363,8 @@ class BlockWriter:
 
     def _go_on(self, following: int, delay: int, target: int | None) -> bool:
         self.pc, self.delay, self.target = self._next(delay, target, following)
-        if self.pc == following and self.bundles < self.most and len(self.out.lines) < MAXIMUM_LINES:
+        goes_on = self.pc == following and self.pc not in self.module.watched
+        if goes_on and self.bundles < self.most and len(self.out.lines) < MAXIMUM_LINES:
             return True
         self._leave(LINK, self._shape((self.pc, self.delay, self.target), self.loop, self._end()))
         return False

@@ -7,6 +7,7 @@ made from the other where they meet. Vector registers lie in the state buffer al
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,12 @@ class NativeCore(Core):
     def warn(self, address: int, kind: str, text: str) -> None:
         super().warn(address, kind, text)
         self._words[layout.UNWARNED // 8 + WARNINGS.index(kind)] = 0
+
+    def watch(self, addresses: frozenset[int], passing: Callable[[int, int], None] | None) -> None:
+        super().watch(addresses, passing)
+        if self._shape is not None:
+            self._to_interpreter()
+        self._program = None
 
     def program_changed(self) -> None:
         if self._shape is not None:
@@ -320,9 +327,11 @@ class NativeCore(Core):
             self._next_pause = min(2 * self._next_pause, PAUSES[1]) if self._pause else PAUSES[0]
             self._calls, self._counted, self._changes = 0, self.bundles, 0
         if self._program is None:
-            self._program = program_of(bytes(self.program_memory), self.strict)
+            self._program = program_of(bytes(self.program_memory), self.strict, self.watched)
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
             self._to_interpreter()
+        if self.pc in self.watched and self.passing is not None:  # after a lock or a limit
+            self.passing(self.cycle, self.pc)
         patience = 0
         if self._shape is None and not self._idle():
             patience = AFTER_LIMIT if self._limited else PATIENCE
@@ -436,7 +445,7 @@ class NativeCore(Core):
 
     def _executed(self, program: Program, limit: int) -> tuple[int, int]:
         self._prepare_words(self.cycle, limit)
-        return program.run(self._next_block, self._buffer, self._memory)
+        return program.run(self._next_block, self._buffer, self._memory, self.passing)
 
     def _prepare_words(self, cycle: int, limit: int) -> None:
         words = self._words
@@ -454,7 +463,7 @@ class NativeCore(Core):
         Nothing is changed; the results are taken over by that call, if nothing else has changed the core or its memory.
         """
         program, block = self._program, self._next_block
-        stopping = self.stops or self.halt_next or self._pause or self.strict
+        stopping = self.stops or self.halt_next or self._pause or self.strict or self.watched
         if self._ahead is not None or program is None or block is None or stopping or ahead.threads() < 2:
             return
         self._prepare_words(cycle, limit)

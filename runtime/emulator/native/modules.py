@@ -102,10 +102,15 @@ def _link_lines(number: int, target: int | None) -> list[str]:
 
 
 def write(
-    shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int
+    shape: Shape,
+    core: SymbolicCore,
+    fetch: Callable[[int], Issue],
+    known: Container[Shape],
+    most: int,
+    watched: Container[int] = (),
 ) -> tuple[str, Module, list[Block]]:
     """IR text of the block of a shape and of those reached from it that are not `known` yet, of `most` bundles each."""
-    module = Module()
+    module = Module(watched)
     blocks: list[Block] = []
     places = {shape: 0}
     queue = deque([shape])
@@ -136,9 +141,15 @@ def write(
 
 
 def translate(
-    shape: Shape, core: SymbolicCore, fetch: Callable[[int], Issue], known: Container[Shape], most: int, program: str
+    shape: Shape,
+    core: SymbolicCore,
+    fetch: Callable[[int], Issue],
+    known: Container[Shape],
+    most: int,
+    program: str,
+    watched: Container[int] = (),
 ) -> Code:
-    """The module of a shape, from the cache where it is. program: digest of the program memory."""
+    """The module of a shape, from the cache where it is. program: what names the program and what is watched."""
     name = hashlib.sha256(f"{program} {most} {shape}".encode()).hexdigest()
     stored = objects.read("blocks", name)
     if stored is not None:
@@ -146,7 +157,7 @@ def translate(
             return Code.unpack(stored)
         except (ValueError, TypeError, IndexError):
             log.warning("an object in the cache is damaged; it is made anew")
-    text, module, blocks = write(shape, core, fetch, known, most)
+    text, module, blocks = write(shape, core, fetch, known, most, watched)
     code = Code(
         objects.compile_text(text, 0),
         tuple(block.shape for block in blocks),

@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import ChainMap, Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
@@ -21,7 +21,7 @@ from npuc.runtime.emulator.actions import compile_action
 from npuc.runtime.emulator.core import multiplies, stores_part_of_a_word
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import blocks, layout, machine, modules
-from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, Exit, Issue
+from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, MARK, Exit, Issue
 from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
 from npuc.runtime.emulator.native.shape import Loop, Shape
@@ -44,10 +44,10 @@ _translating = threading.RLock()
 
 
 class Program:
-    """The translated code of one program, shared by all cores that hold it."""
+    """The translated code of one program, shared by all cores that hold it. watched: `Core.watch`."""
 
-    def __init__(self, memory: bytes, digest: str, strict: bool) -> None:
-        self.memory, self.digest, self.strict = memory, digest, strict
+    def __init__(self, memory: bytes, digest: str, strict: bool, watched: frozenset[int] = frozenset()) -> None:
+        self.memory, self.digest, self.strict, self.watched = memory, digest, strict, watched
         self.blocks: dict[Shape, Any] = {}
         self.starts: set[int] = set()  # addresses at which blocks start
         self._steps: dict[Shape, Any] = {}
@@ -110,7 +110,7 @@ class Program:
     def _translate(self, shape: Shape, into: dict[Shape, Any], known: Mapping[Shape, Any], most: int) -> None:
         try:
             with uncollected():
-                code = modules.translate(shape, self._core, self._fetch, known, most, self._name())
+                code = modules.translate(shape, self._core, self._fetch, known, most, self._name(), self.watched)
             loaded = modules.Loaded(code, self._resolver)
         except Exception as problem:  # whatever LLVM may say: the interpreter can do without
             log.warning("the program at %#x is interpreted: its translation fails", shape.pc, exc_info=True)
@@ -131,9 +131,10 @@ class Program:
 
     def _name(self) -> str:
         """What its code is named by."""
-        return (
-            f"{self.digest} {self._core.tracking.name()}" if isinstance(self._core, StrictSymbolicCore) else self.digest
-        )
+        name = self.digest
+        if isinstance(self._core, StrictSymbolicCore):
+            name += f" {self._core.tracking.name()}"
+        return f"{name} watched {sorted(self.watched)}" if self.watched else name
 
     @property
     def tracks(self) -> bool:
@@ -171,14 +172,19 @@ class Program:
         return way_out
 
     def follow(self, place: int) -> Any:
-        """The block that a link leads to; the link goes there from now on."""
-        shape = self.exit(place).shape
+        """The block that a link leads to; the link goes there from now on. To watched addresses there are no links."""
+        way_out = self.exit(place)
+        shape = way_out.shape
         block = self.step(shape) if self._single[place] and shape not in self.blocks else self.block(shape)
-        self._link(place, block)
+        if way_out.kind == LINK:
+            self._link(place, block)
         return block
 
-    def run(self, block: Any, state: StateBuffer, memory: int) -> tuple[int, int]:
+    def run(
+        self, block: Any, state: StateBuffer, memory: int, passing: Callable[[int, int], None] | None = None
+    ) -> tuple[int, int]:
         """Runs blocks until the core has to be left: kind and place of the exit. memory: address of the data memory.
+        passing: called with cycle and address at watched addresses.
 
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
@@ -186,18 +192,22 @@ class Program:
             check()
             kind = block(state.address, memory)
             place = int(state.words[layout.EXIT // 8])
-            if kind not in (LINK, COMPUTED, LOOP) and not (kind == LIMIT and self._may_step(state)):
+            if kind not in (LINK, COMPUTED, LOOP, MARK) and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
             known: dict[str, Any] = {}
             if kind == COMPUTED:
                 known["pc"] = int(state.words[layout.TARGET // 8])
+            if passing is not None and kind in (MARK, COMPUTED):
+                address = known.get("pc", self.exit(place).shape.pc)
+                if address in self.watched:
+                    passing(int(state.words[layout.CYCLE // 8]), address)
             elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
                 known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
             shape = self.exit(place).shape
             try:
                 block = (
                     self.follow(place)
-                    if kind == LINK
+                    if kind in (LINK, MARK)
                     else self.step(shape)
                     if kind == LIMIT
                     else self._found(place, **known)
@@ -250,12 +260,12 @@ class Program:
         return None
 
 
-_programs: weakref.WeakValueDictionary[tuple[str, bool], Program] = weakref.WeakValueDictionary()
+_programs: weakref.WeakValueDictionary[tuple[str, bool, frozenset[int]], Program] = weakref.WeakValueDictionary()
 
 
-def program_of(memory: bytes, strict: bool) -> Program:
-    """The program with these bytes, for cores in strict mode or not."""
-    key = hashlib.sha256(memory).hexdigest(), strict
+def program_of(memory: bytes, strict: bool, watched: frozenset[int] = frozenset()) -> Program:
+    """The program with these bytes, for cores in strict mode or not, whose blocks are left at watched addresses."""
+    key = hashlib.sha256(memory).hexdigest(), strict, watched
     with _translating:
         program = _programs.get(key)
         if program is None:

@@ -151,7 +151,7 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     moved = b.r("must_move")
     b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
-        with b.source("reference of O moved up to the block's exponents"):
+        with b.source("rebase: reference of O moved up to the block's exponents"):
             move_references(k, shape, not_first)
         _begin_output(k, not_first)
     with b.source("probabilities: P = 2^(t - E)"):
