@@ -1,4 +1,4 @@
-"""What the pages print from the product: the table of what kernels take, and the figures of `npuc bench --json`."""
+"""What pages print from the product: what kernels take, figures of `npuc bench` and of the validation, assumptions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 from npuc.passes.attention.supported import support_table
 
 FIGURES = Path(__file__).with_name("performance.json")
+VALIDATION = Path(__file__).with_name("validation.json")
+EMULATOR = Path(__file__).parent.parent / "runtime" / "emulator" / "README.md"
 
 
 def bench_table(recorded: dict[str, Any]) -> str:
@@ -27,6 +29,28 @@ def bench_table(recorded: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def validation_table(recorded: list[dict[str, Any]]) -> str:
+    """Markdown. recorded: what `python -m npuc.runtime.validation` printed."""
+    lines = ["| program | emulated | measured | deviation | what it is |", "| --- | ---: | ---: | ---: | --- |"]
+    for each in recorded:
+        low, high, emulated, unit = each["lowest"], each["highest"], each["emulated"], each["unit"]
+        measured = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        if unit == "ms":
+            off = f"{low - emulated:.2f} to {high - emulated:.2f} ms"
+        else:
+            off = f"{emulated / low - 1:+.1%}" if emulated != low else "0"
+        digits = 0 if unit == "cycles" else 3
+        row = each["what"], f"{emulated:,.{digits}f} {unit}", f"{measured} {unit}", off, each["why"]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def assumptions() -> str:
+    """The table of the emulator's own description, with what follows it."""
+    text = EMULATOR.read_text(encoding="utf-8").partition("## What no measurement backs")[2].partition("\n## ")[0]
+    return text[text.index("| assumption") :]
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
     if "{{ support }}" in markdown:
@@ -34,4 +58,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     if "{{ bench }}" in markdown:
         recorded = json.loads(FIGURES.read_text())
         markdown = markdown.replace("{{ bench }}", bench_table(recorded)).replace("{{ machine }}", recorded["machine"])
+    if "{{ validation }}" in markdown:
+        markdown = markdown.replace("{{ validation }}", validation_table(json.loads(VALIDATION.read_text())))
+        markdown = markdown.replace("{{ assumptions }}", assumptions())
     return markdown

@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.apart": {"compiler.interrupts"},
     "runtime.statistics": {"runtime.trace"},
     "runtime.trace": {"compiler.files"},
+    "runtime.trace_names": set(),
     "runtime.doctor": {ERRORS, "compiler.files", "compiler.plain_text", "runtime.devices"},
     "runtime.frameworks": {
         ERRORS, "runtime.check", "runtime.choices", "runtime.dlpack", "runtime.executor", "runtime.notices",
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime.emulator": {
         "compiler.target", "compiler.emit", "compiler.asm", "compiler.fingerprint", "compiler.store", ERRORS,
         "compiler.uncollected",
-        "runtime.apart", "runtime.statistics", "runtime.trace",
+        "runtime.apart", "runtime.statistics", "runtime.trace", "runtime.trace_names",
     },
 }  # fmt: skip
 """Part -> the parts that it may import besides itself, for those that know little."""

@@ -90,5 +90,7 @@ def test_the_pages_build_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for page in ("index", "reference/commands/index", "reference/support/index"):
         assert (tmp_path / f"{page}.html").is_file()
+    assert "matrix product 32x32x32" in (tmp_path / "emulator/index.html").read_text()
+    assert "settles it" in (tmp_path / "emulator/index.html").read_text()
     assert "softcap" in (tmp_path / "reference/support/index.html").read_text()
     assert "--max-cycles" in (tmp_path / "reference/commands/index.html").read_text()

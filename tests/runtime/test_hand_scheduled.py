@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import calibration_core
-import hand_scheduled
 import numpy as np
 import pytest
 from calibration_core import A, B, C, nops
@@ -15,6 +14,7 @@ from npuc.compiler.asm.codec import decode_program
 from npuc.runtime.emulator.core import OWN_MEMORY, Core
 from npuc.runtime.emulator.engines import ENGINES
 from npuc.runtime.emulator.suspension import Done
+from npuc.runtime.validation import hand_scheduled
 
 SEED = 3
 BUNDLES, MULTIPLIES, CYCLES_OVER_EMPTY = 288, 256, 282  # facts/silicon/calibration.json, core.hand_bf16_32cubed

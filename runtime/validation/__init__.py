@@ -1,0 +1,1 @@
+"""Programs whose times hardware measured, as npuc programs: `python -m npuc.runtime.validation` prints both."""
