@@ -1,7 +1,8 @@
 """A kernel's arguments: arrays as users hold them, bytes as the kernel sees them, and back.
 
 The interface dtype is what the source says (`f32`, `f16`, `bf16`, `i8`, `i1`); the device dtype is what lies in the
-buffer. Rounding to bf16 is to nearest even, from float64 in one step.
+buffer. Rounding to bf16 is to nearest even, from float64 in one step. Arguments without a buffer, as the scale of a
+call, stay on the host.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
 _FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64), BFLOAT16)
 _BF16_BITS = (np.dtype(np.uint16), np.dtype("V2"))  # the second is bf16 as .npy keeps it
 
+NO_BUFFER = -1
 LARGEST_ARGUMENT = 1 << 32  # bytes; what the emulated address map leaves between two
 
 
@@ -91,6 +93,11 @@ class KernelArgument:
         ):
             raise ValueError(f"argument {argument.name} is malformed")
         return argument
+
+    @property
+    def passed(self) -> bool:
+        """Whether the kernel has it: what has no buffer is for the host alone."""
+        return self.buffer != NO_BUFFER
 
     @property
     def given_shape(self) -> tuple[Any, ...]:
@@ -194,6 +201,8 @@ def _accepted(dtype: str) -> str:
 
 def to_device(argument: KernelArgument, array: np.ndarray) -> np.ndarray:
     """An array of the interface dtype -> the device dtype; floats that the device has as integers: what these are."""
+    if not argument.passed:
+        return array
     if argument.quantised:
         return as_seen(array)
     if argument.device_dtype == "bf16":

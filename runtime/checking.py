@@ -48,10 +48,11 @@ def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np
 
     Raises InputError at an operation of the source that cannot be evaluated.
     """
-    attention = kernel.attention
-    given, arrays = arrays, all_inward(kernel, arrays)
+    given, whole = arrays, kernel
+    kernel, arrays = kernel.called(arrays)
+    attention, arrays = kernel.attention, all_inward(kernel, arrays)
     recognised: Rows = lambda batch, head, rows: check.expected_rows(attention, arrays, batch, head, rows)  # noqa: E731
-    source = None if kernel.source is None else _source_rows(kernel, given)
+    source = None if kernel.source is None else _source_rows(whole, given)
     judge = Judge(LIMITS[attention.precision])
     full = inward(attention.argument("out").layout, out).reshape(attention.closed_shape("out"))
     left_out, fault = 0, None
@@ -92,7 +93,7 @@ def _source_rows(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> R
     """The source's own operations, in parts."""
     assert kernel.source is not None
     attention = kernel.attention
-    given = [arrays[argument.name] for argument in attention.inputs]
+    given = [arrays[argument.name] for argument in kernel.inputs]
     source = evaluator.load(kernel.source.text, kernel.source.file, attention.function, given)
     rank, layout = len(attention.argument("out").shape), attention.argument("out").layout
     whole = None if not layout or is_whole(layout) else inward(layout, source.whole())

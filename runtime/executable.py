@@ -138,7 +138,7 @@ class Executable:
         if self._closed:
             raise BackendError("the kernel was closed")
         kernel = self.of_call(given)
-        prepared = self._prepare(kernel, given)
+        kernel, prepared = kernel.called(self._prepare(kernel, given))
         _ = kernel.attention.lengths
         begun = None
         if magnitudes(kernel.attention, prepared).problem is None:
@@ -212,8 +212,9 @@ class Executable:
     def as_given(self, given: Mapping[str, Any], call: Call) -> np.ndarray:
         """The output in the kind of the inputs."""
         (output,) = self.kernel.outputs
+        first = next(argument for argument in self.kernel.inputs if argument.passed)
         result = call.outputs[output.name]
-        keep = output.dtype == "bf16" and given[self.kernel.inputs[0].name].dtype == BFLOAT16
+        keep = output.dtype == "bf16" and given[first.name].dtype == BFLOAT16
         return result if keep else to_user(output, result)
 
     def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -241,14 +242,15 @@ class Executable:
     def serve(self, given: Mapping[str, Any], attention: Attention | None = None) -> Call:
         """Run once with inputs by name.
 
-        attention: another of the kernel's class, as lengths, limits and scale are parameters of a call. Values that
+        attention: another of the kernel's class, as lengths, limits and scale are parameters of a call; where the
+        source takes the scale as an argument, the one given is the call's. Values that
         kernels cannot represent (npuc.runtime.magnitudes) count as not supported: the reference computes them. Raises
         as a call does.
         """
         if self._closed:
             raise BackendError("the kernel was closed")
         kernel = self.of_call(given) if attention is None else self.kernel.computing(attention)
-        arrays = self._prepare(kernel, given)
+        kernel, arrays = kernel.called(self._prepare(kernel, given))
         _ = kernel.attention.lengths
         problem = magnitudes(kernel.attention, arrays).problem
         with self._turn:

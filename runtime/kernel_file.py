@@ -13,7 +13,7 @@ from npuc.compiler.argument_layout import AXES
 from npuc.compiler.diagnostics import InputError, UnsupportedError, UsageError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.interface import argument_records, kernel_name
-from npuc.runtime.arguments import DEVICE_DTYPES, KernelArgument
+from npuc.runtime.arguments import DEVICE_DTYPES, NO_BUFFER, KernelArgument
 from npuc.runtime.quantisation import quantised
 
 if TYPE_CHECKING:
@@ -52,7 +52,11 @@ class DescribedKernel:
 
     @property
     def inputs(self) -> tuple[KernelArgument, ...]:
-        return tuple(a for a in self.arguments if a.direction == "in")
+        """What a call gives, in the order of the source: arguments that no kernel takes too."""
+        found = [a for a in self.arguments if a.direction == "in"]
+        for a in self.attention.beside:
+            found.insert(a.place, KernelArgument(a.name, a.role, a.dtype, a.dtype, a.shape, "in", NO_BUFFER))
+        return tuple(found)
 
     @property
     def outputs(self) -> tuple[KernelArgument, ...]:
@@ -70,6 +74,12 @@ class DescribedKernel:
         """The same kernel for a call of another attention of its class: lengths, limits and scale may differ."""
         arguments = tuple(KernelArgument.from_json(record) for record in argument_records(attention))
         return replace(self, attention=attention, arguments=arguments)
+
+    def called(self, arrays: Mapping[str, np.ndarray]) -> tuple[Self, dict[str, np.ndarray]]:
+        """The kernel of a call with these arrays, by name, and those of them that it takes. Raises InputError for a
+        scale that is none."""
+        taken = {a.name: arrays[a.name] for a in self.inputs if a.passed}
+        return (self.computing(self.attention.called(arrays)) if self.attention.beside else self), taken
 
     def of_arrays(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
         """With the open sizes that shapes by argument name show; wrong shapes are left to who reads the arrays."""

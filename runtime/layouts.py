@@ -42,9 +42,9 @@ def outward(layout: Layout, array: np.ndarray) -> np.ndarray:
 
 
 def all_inward(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """A call's arrays by argument name, each as [B, H, S, D]."""
+    """Those of a call's arrays, by argument name, that the kernel takes, each as [B, H, S, D]."""
     layouts = {argument.name: argument.layout for argument in kernel.arguments}
-    return {name: inward(layouts[name], array) for name, array in arrays.items()}
+    return {name: inward(layouts[name], array) for name, array in arrays.items() if name in layouts}
 
 
 def head_part(layout: Layout, batch: int, head: int, rows: np.ndarray, width: int) -> list[Sequence[int]]:

@@ -129,6 +129,8 @@ def _count(attention: Attention, axis: int, argument: Argument) -> int:
 
 def _require_plain(attention: Attention) -> None:
     odd = [a.name for a in attention.arguments if len(a.shape) != 4 or a.layout]
+    if attention.beside:
+        raise UsageError(f"a pool takes no argument {attention.beside[0].name}", remedy="give the scale as a number")
     if odd or attention.open_dimensions:
         what = f"argument {odd[0]}" if odd else f"length {attention.open_dimensions[0]}"
         raise UsageError(f"a pool takes [B, H, S, D] with all lengths, not {what} as described")

@@ -58,7 +58,7 @@ def measured(job: Job) -> dict[str, Any]:
     try:
         kernel = compile(Attention.from_json(job.attention), columns=job.columns, options=dict(job.options))
         with kernel.load(backend="emulator", fallback=(), machine=job.machine) as executable:  # type: ignore[arg-type]
-            call = executable.serve(executable.prepare(draw(executable.kernel.arguments, SEED)))
+            call = executable.serve(executable.prepare(draw(executable.kernel.inputs, SEED)))
             return {"cycles": call.report.cycles}
     except NpucError as error:
         return {"error": str(error)}

@@ -43,6 +43,11 @@ class WholeKernel(DescribedKernel):
     host: SourceText
     function: str
 
+    @property
+    def inputs(self) -> tuple[KernelArgument, ...]:
+        """Of the function, whatever its attentions take."""
+        return tuple(a for a in self.arguments if a.direction == "in")
+
 
 class Attended(NamedTuple):
     """One attention of a run: what it was given, as numbers and by name as its kernel saw it, and its result."""

@@ -104,7 +104,7 @@ def _run(case: Case, options: dict[str, str], machine: str) -> tuple[dict[str, A
 
     kernel = compile(case.attention, options=options)
     with kernel.load(backend="emulator", fallback=(), machine=machine) as executable:
-        given = executable.prepare(draw(executable.kernel.arguments, 0))
+        given = executable.prepare(draw(executable.kernel.inputs, 0))
         executable.run(given)
         assert executable.stats is not None and executable.stats.cycles is not None
         seen = {a.name: to_device(a, given[a.name]) for a in executable.kernel.inputs}

@@ -51,6 +51,6 @@ def command(
     with open_kernel(file, "emulator", (), kernel, sizes_of(dims), settings) as executable:
         described = executable.of_call({})
         _ = described.attention.lengths
-        page, said = run_and_show(executable, draw(described.arguments, seed), settings)
+        page, said = run_and_show(executable, draw(described.inputs, seed), settings)
     write_bytes(output, page)
     print(f"{output}: {len(page):,} bytes; binds: {said}", file=sys.stderr if output == "-" else sys.stdout)

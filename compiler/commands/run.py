@@ -312,7 +312,7 @@ def _inputs(
     if seed is not None:
         kernel = executable.of_call(given)
         _ = kernel.attention.lengths
-        given = {**draw(kernel.arguments, seed), **given}
+        given = {**draw(kernel.inputs, seed), **given}
     return executable.prepare(given)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from npuc.compiler.argument_layout import AXES, Layout, Size, Sizes, full_shape, layout_from_json, layout_shape
 from npuc.compiler.diagnostics import InputError, Place, UsageError
+from npuc.compiler.frontend.call_arguments import SCALE, CallArgument, problems_of
 
 DTYPES = ("bf16", "f32", "f16", "i8", "i1")
 ROLES = ("q", "k", "v", "mask", "out")
@@ -62,13 +63,14 @@ class Lengths(NamedTuple):
 class Attention:
     """softmax(scale * Q K^T, masked) V over q [B, H, S, D] and k, v [B, Hkv, Skv, D], the meaning of `attn.sdpa`.
 
-    arguments: in the order of the function, the result last.  batch, query_length, key_length: None where open; a
-    call gives them (`bound`).  scale: any finite number.  window: query i sees keys i-window < j <= i.
+    arguments: of the kernel, in the order of the function, the result last.  batch, query_length, key_length: None
+    where open; a call gives them (`bound`).  scale: any finite number.  window: query i sees keys i-window < j <= i.
     softcap: scores become softcap * tanh(score / softcap).  align: which corner causal and window limits start from.
     mask: None, "add" (added to the scores) or "keep" (i1, true = keep).  *_scale: what the integers of i8 tensors
     are multiplied by, one factor or one a head; None: 1/32 (o_scale has no default).
     equal_lengths: the source takes an open key length to be the query length.
     within: the function that it is a part of, where that does more.
+    beside: arguments of the function that no kernel takes; `called` gives the attention of a call with them.
     outlined: text of a module with the function that was made of it then; no part of equality or of JSON.
     place: where the source says it, for messages; no part of the meaning, of equality or of JSON.
     Raises InputError when the parts contradict each other.
@@ -96,6 +98,7 @@ class Attention:
     o_scale: tuple[float, ...] | None = None
     equal_lengths: bool = False
     within: str | None = None
+    beside: tuple[CallArgument, ...] = ()
     outlined: str | None = field(default=None, compare=False, repr=False)
     place: Place | None = field(default=None, compare=False, repr=False)
 
@@ -106,6 +109,20 @@ class Attention:
     @property
     def inputs(self) -> tuple[Argument, ...]:
         return tuple(a for a in self.arguments if a.role != "out")
+
+    @property
+    def parameters(self) -> tuple[Argument | CallArgument, ...]:
+        """All arguments of the function."""
+        found: list[Argument | CallArgument] = list(self.inputs)
+        for argument in self.beside:
+            found.insert(argument.place, argument)
+        return tuple(found)
+
+    def called(self, values: Mapping[str, Any]) -> Attention:
+        """The attention of a call with these values, by name, of arguments that no kernel takes. Raises InputError for
+        a scale that is none."""
+        factors = [argument.factor(values[argument.name]) for argument in self.beside if argument.role == SCALE]
+        return replace(self, scale=math.prod(factors, start=self.scale), beside=()) if self.beside else self
 
     def argument(self, role: str) -> Argument:
         """The argument that plays `role`; KeyError where there is none (only `mask` is optional)."""
@@ -139,7 +156,10 @@ class Attention:
             sizes = self._with_both_lengths(sizes)
         sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
         closed = tuple(replace(a, shape=_bound_shape(a, sizes), layout=_bound_layout(a, sizes)) for a in self.arguments)
-        return replace(self, arguments=closed, **sizes_of)
+        beside = tuple(
+            replace(a, shape=_bound_shape(a, sizes)) if len(a.shape) in (2, 3, 4) else a for a in self.beside
+        )
+        return replace(self, arguments=closed, beside=beside, **sizes_of)
 
     def _with_both_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Sizes in which one length gives the other. Raises InputError where they differ."""
@@ -167,7 +187,7 @@ class Attention:
         """Plain JSON values, complete: `from_json` gives an equal Attention back."""
         values: dict[str, Any] = _plain(asdict(self))
         del values["place"], values["outlined"]
-        for name in ("equal_lengths", "within"):
+        for name in ("equal_lengths", "within", "beside"):
             if not values[name]:
                 del values[name]
         for argument in values["arguments"]:
@@ -194,7 +214,8 @@ class Attention:
                 key: None if data.get(key) is None else tuple(data[key])
                 for key in ("q_scale", "k_scale", "v_scale", "o_scale")
             }
-            return cls(**{**data, **scales, "arguments": arguments})
+            beside = tuple(CallArgument.from_json(a) for a in data.get("beside", ()))
+            return cls(**{**data, **scales, "arguments": arguments, "beside": beside})
         except (KeyError, TypeError) as error:
             raise InputError(f"not a description of an attention: {error}") from error
 
@@ -248,13 +269,13 @@ def default_scale(head_dim: int) -> float:
     return 1.0 / math.sqrt(head_dim) if head_dim > 0 else math.nan
 
 
-def _axis_names(argument: Argument) -> tuple[str, str, str, str]:
+def _axis_names(argument: Argument | CallArgument) -> tuple[str, str, str, str]:
     """Names of the four axes of an argument, those that may be open as `--dim` has them."""
     rows = "Skv" if argument.role in ("k", "v") else "S"
     return "B", "H", rows, "Skv" if argument.role == "mask" else "D"
 
 
-def _bound_shape(argument: Argument, sizes: Mapping[str, int]) -> Sizes:
+def _bound_shape(argument: Argument | CallArgument, sizes: Mapping[str, int]) -> Sizes:
     """The argument's shape with `sizes` by name in place of what is open in it."""
     names = _axis_names(argument)[4 - len(argument.shape) :]
     return tuple(sizes.get(n) if s is None else s for n, s in zip(names, argument.shape, strict=True))
@@ -326,8 +347,10 @@ def _argument_problems(a: Attention) -> list[str]:
     if sorted(roles) != sorted(wanted):
         return [f"arguments play the roles {', '.join(roles)}, not {', '.join(wanted)}"]
     found = []
-    if len({argument.name for argument in a.arguments}) != len(a.arguments):
+    names = {argument.name for argument in a.arguments}
+    if len(names) != len(a.arguments):
         found.append("two arguments have one name")
+    found += problems_of(a.beside, len(a.arguments) - 1 + len(a.beside), names)
     if a.arguments[-1].role != "out":
         found.append("the result is not the last argument")
     if a.argument("out").shape != a.argument("q").shape:

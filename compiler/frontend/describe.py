@@ -9,14 +9,19 @@ from npuc.compiler.diagnostics import Place
 from npuc.compiler.dialects.attn import result_types
 from npuc.compiler.frontend.attention import DTYPES, ROLE_NAMES, Argument, Attention, Sizes, default_scale
 from npuc.compiler.frontend.axes import RANKS, AxisError, argument_axes, extent, named_axes
+from npuc.compiler.frontend.call_arguments import LARGEST_SCALE, SCALE, UNUSED, CallArgument
+from npuc.compiler.frontend.given import is_number, problem_of
 from npuc.compiler.frontend.interpret import run
 from npuc.compiler.frontend.layouts import Layouts, in_order, layout_of, role_sizes
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked, place_of, with_place
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Axes, Opaque, Sdpa, Value, describe
+from npuc.compiler.frontend.values import LABELS, LEFT, Attended, Axes, Opaque, Scaling, Sdpa, Value, describe
 
 WANTED = "wanted is a function of Q, K and V, [B, H, S, D] each, that returns softmax(scale Q K^T) V and does no more"
+
+# Element types of arguments that have no part in the attention.
+PASSED_DTYPES = (*DTYPES, "f64", "i16", "i32", "i64")
 
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
 SCALE_ROUNDING = 2.0**-21
@@ -53,6 +58,7 @@ def attention_of(name: str, function: Any, block: Any, file: str, layouts: Layou
         value, layouts = _value(block, layouts or {})
     if isinstance(value, Opaque):
         raise Blocked(value.operation, value.reason, value.remedy or WANTED)
+    _check_tensor(function, f"the result of @{name}", signature.result)
     if not isinstance(value, Attended | Sdpa):
         operations = signature.block.operations
         returned = operations[len(operations) - 1]
@@ -117,26 +123,19 @@ def _signature(name: str, function: Any) -> _Signature:
         raise Blocked(
             function, f"function @{name} returns {len(type_.results)} values; attention returns one tensor", WANTED
         )
-    for number, argument in enumerate(block.arguments):
-        _check_tensor(argument, f"argument {number}", argument.type)
-    _check_tensor(function, f"the result of @{name}", type_.results[0])
     if not isinstance(function, ir.Operation):
         function = function.operation
     return _Signature(name, function, block, type_.results[0])
 
 
 def _check_tensor(blame: Any, what: str, type_: Any) -> None:
-    from torch_mlir import ir
-
-    if not isinstance(type_, ir.RankedTensorType):
-        raise Blocked(blame, f"{what} is {type_}, not a ranked tensor")
-    if type_.encoding is not None:
-        raise Blocked(blame, f"{what} is {type_}: tensors with an encoding are not recognised")
-    if str(type_.element_type) not in DTYPES:
-        raise Blocked(blame, f"{what} is {type_}: element types are {', '.join(DTYPES)}")
+    problem = problem_of(type_) or ("not a ranked tensor" if is_number(type_) else None)
+    if problem is not None:
+        raise Blocked(blame, f"{what} is {type_}{', ' if problem == 'not a ranked tensor' else ': '}{problem}")
 
 
 def _described(signature: _Signature, value: Attended | Sdpa, place: Place) -> Attention:
+    scaling, most = value.scaling if isinstance(value, Sdpa) else value.softmax.scaling, LARGEST_SCALE
     if isinstance(value, Sdpa):
         roles = {"q": value.query, "k": value.key, "v": value.value}
         if value.mask is not None:
@@ -149,15 +148,39 @@ def _described(signature: _Signature, value: Attended | Sdpa, place: Place) -> A
         if product.masking is not None and product.masking.operand is not None:
             roles["mask"] = product.masking.operand.argument
         attributes = {"scale": value.softmax.scale, **dict(value.softmax.limits)}
+        most = value.softmax.most
+    beside = _beside(signature, roles, scaling, most)
     _check_arguments(signature, roles)
     _check_result(signature, value, roles)
-    return _attention(signature, value, roles, {**attributes, "place": place})
+    return _attention(signature, value, roles, {**attributes, "place": place, "beside": beside})
+
+
+def _beside(
+    signature: _Signature, roles: dict[str, int], scaling: Scaling | None, most: float
+) -> tuple[CallArgument, ...]:
+    """The arguments that no kernel takes. Raises Blocked for a scale that is of the attention besides."""
+    found = []
+    if scaling is not None and scaling.argument in roles.values():
+        argument = signature.block.arguments[scaling.argument]
+        raise Blocked(argument, f"argument {scaling.argument} ({argument.type}) is the scale and Q, K, V or a mask too")
+    for number, argument in enumerate(signature.block.arguments):
+        if number in roles.values():
+            continue
+        scalar = not hasattr(argument.type, "rank")
+        dtype = str(argument.type if scalar else argument.type.element_type)
+        shape = () if scalar else signature.shape(number)
+        if scaling is not None and number == scaling.argument:
+            power = scaling.power
+            one = CallArgument(number, SCALE, dtype, shape, SCALE, scalar, power, most, scaling.rooted)
+        elif dtype in PASSED_DTYPES and (scalar or argument.type.encoding is None):
+            one = CallArgument(number, f"{UNUSED}{number}", dtype, shape, UNUSED, scalar)
+        else:
+            raise Blocked(argument, f"argument {number} ({argument.type}) has no part in the attention", "remove it")
+        found.append(one)
+    return tuple(found)
 
 
 def _check_arguments(signature: _Signature, roles: dict[str, int]) -> None:
-    for number, argument in enumerate(signature.block.arguments):
-        if number not in roles.values():
-            raise Blocked(argument, f"argument {number} ({argument.type}) has no part in the attention", "remove it")
     if any(role != "mask" and number == roles.get("mask") for role, number in roles.items()):
         raise Blocked(signature.block.arguments[roles["mask"]], "the mask is Q, K or V too")
     dtypes = {role: signature.dtype(roles[role]) for role in ("q", "k", "v")}
@@ -201,8 +224,9 @@ def _attention(
     _, kv_heads, key_length, _ = role_sizes(signature.axes(roles["k"]))
     if heads is None or kv_heads is None or head_dim is None:
         raise Blocked(signature.function, "heads and head size must be numbers; batch and lengths may be open")
+    given = any(argument.role == SCALE for argument in attributes["beside"])
     scale = attributes.pop("scale", default_scale(head_dim))
-    if abs(scale / default_scale(head_dim) - 1.0) < SCALE_ROUNDING:
+    if not given and abs(scale / default_scale(head_dim) - 1.0) < SCALE_ROUNDING:
         scale = default_scale(head_dim)
     if signature.dtype(roles["q"]) == "i8":
         attributes.setdefault("precision", "int8")
@@ -229,6 +253,8 @@ def _arguments(signature: _Signature, value: Attended | Sdpa, roles: dict[str, i
     plain = _is_as_read(signature, value, roles)
     found = []
     for number, argument in enumerate(signature.block.arguments):
+        if number not in roles.values():
+            continue
         first, *also = [role for role, played in roles.items() if played == number]
         shape = signature.shape(number)
         name, dtype = ROLE_NAMES[first], signature.dtype(number)

@@ -22,12 +22,15 @@ from npuc.compiler.frontend.values import (
     OperandProduct,
     Probabilities,
     RowMaximum,
+    Scaling,
     Scores,
     Sdpa,
     Shifted,
     Splat,
     Value,
     describe,
+    numbers,
+    scalings,
 )
 
 Rule = Callable[[Any, Sequence[Value]], "Value | None"]
@@ -94,10 +97,12 @@ def _convert(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
     left, right = operands
-    if isinstance(left, Splat):
-        return _times(operation, right, left.value)
+    if isinstance(left, Splat | Scaling) and not isinstance(right, Splat):
+        left, right = right, left
     if isinstance(right, Splat):
         return _times(operation, left, right.value)
+    if isinstance(right, Scaling):
+        return scaled(operation, left, right)
     weights = decomposed.multiply(operation, left, right)
     if weights is not None:
         return weights
@@ -112,12 +117,14 @@ def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _is_constant(value: Value) -> bool:
-    return isinstance(value, Opaque) and value.operation.name == "arith.constant"
+    return isinstance(value, Opaque) and getattr(value.operation, "name", None) == "arith.constant"
 
 
 def _times(operation: Any, value: Value, factor: float) -> Value | None:
     if isinstance(value, Correction) and factor == 0:
         return Splat(0.0, element_type(operation.results[0].type))
+    if isinstance(value, Scaling) and math.isfinite(factor):
+        return value.times(factor)
     if not isinstance(value, Operand | Scores | Shifted | RowMaximum):
         return None
     if not math.isfinite(factor):
@@ -142,11 +149,49 @@ def _times(operation: Any, value: Value, factor: float) -> Value | None:
 def _divide(operation: Any, operands: Sequence[Value]) -> Value | None:
     left, right = operands
     step = decomposed.divide(operation, left, right)
-    if step is not None or not isinstance(right, Splat):
+    if step is not None:
         return step
+    if (by := scaling_of(right)) is not None and (over := by.to(-1)) is not None:
+        if isinstance(left, Splat):
+            return over.times(left.value) if left.is_float and math.isfinite(left.value) else None
+        return scaled(operation, left, over)
+    if not isinstance(right, Splat):
+        return None
     if right.value == 0 or not math.isfinite(right.value):
         return Opaque(operation, f"it divides by {right.value:g}")
     return _times(operation, left, 1.0 / right.value)
+
+
+def scaling_of(value: Value) -> Scaling | None:
+    """The number that a tensor of one element is, where that is an argument; it might be a tensor of attention too."""
+    if isinstance(value, Scaling):
+        return value
+    if not isinstance(value, Operand) or any(value.axes) or len(scalings(value.factors)) > 0:
+        return None
+    return Scaling(value.argument, constant=numbers(value.factors))
+
+
+def scaled(operation: Any, value: Value, by: Scaling) -> Value | None:
+    """A tensor times a number that is an argument."""
+    other = scaling_of(value) if isinstance(value, Scaling) else None
+    if other is not None:
+        power = other.power + by.power
+        rooted = other.rooted or by.rooted
+        same = other.argument == by.argument
+        return Scaling(by.argument, power, other.constant * by.constant, rooted) if same else None
+    if isinstance(value, Operand):
+        return replace(value, factors=(*value.factors, by))
+    if not isinstance(value, Scores):
+        return None
+    if value.product.masking is not None:
+        return Opaque(operation, "it multiplies masked scores by an argument", masking.REMEDY)
+    return replace(value, product=value.product.times(by))
+
+
+def _root(operation: Any, operands: Sequence[Value]) -> Value | None:
+    """Square roots of a number that is an argument."""
+    number = scaling_of(operands[0])
+    return None if number is None else number.to(0.5 if operation.name == "math.sqrt" else -0.5)
 
 
 def _negate(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -224,6 +269,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(open_lengths.DIVISIONS, _divide_lengths),
     "arith.cmpi": _compare_integers,
     **dict.fromkeys(positions.LOGIC, _logic),
+    "math.sqrt": _root,
+    "math.rsqrt": _root,
     "math.log": _logarithm,
     "math.absf": _absolute,
     "math.tanh": _cap,

@@ -8,8 +8,9 @@ from typing import Any
 from npuc.compiler.dialects.attn import SDPA
 from npuc.compiler.frontend import open_lengths
 from npuc.compiler.frontend.attributes import indexing_maps
-from npuc.compiler.frontend.axes import AxisError, argument_axes, collapse, expand, extent
-from npuc.compiler.frontend.elementwise import elementwise
+from npuc.compiler.frontend.axes import AxisError, collapse, expand, extent
+from npuc.compiler.frontend.elementwise import elementwise, scaling_of
+from npuc.compiler.frontend.given import given, refusal
 from npuc.compiler.frontend.layouts import Layouts
 from npuc.compiler.frontend.open_lengths import asserted
 from npuc.compiler.frontend.place import Blocked
@@ -18,7 +19,7 @@ from npuc.compiler.frontend.recognise_softmax import softmax_operation
 from npuc.compiler.frontend.recognise_whole import tm_tensor_attention
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.structured import element_by_element, is_scalar_box, structured
-from npuc.compiler.frontend.values import Opaque, Operand, OperandProduct, Splat, Value, axes_of, moved
+from npuc.compiler.frontend.values import Opaque, OperandProduct, Scaling, Splat, Value, axes_of, moved
 from npuc.compiler.frontend.whole_slices import extract_slice, insert_slice
 
 ASSERTION = "cf.assert"
@@ -29,8 +30,8 @@ def run(block: Any, layouts: Layouts) -> list[Value]:
     """The values that a function's block returns (`legalise`); layouts: of arguments that are not [B, H, S, D]."""
     values: dict[Any, Value] = {}
     for number, argument in enumerate(block.arguments):
-        axes = layouts.get(number) or argument_axes(number, sizes_of(argument.type))
-        values[argument] = Operand(axes, number, source=axes)
+        type_ = argument.type
+        values[argument] = given(number, type_, layouts.get(number)) or Opaque(argument, refusal(number, type_))
     for operation in block.operations:
         if operation.name == "func.return":
             return [values[operand] for operand in operation.operands]
@@ -105,7 +106,8 @@ def _moved(operation: Any, read: Callable[[Any], Value], move: Callable[[Any], A
     value: Value
     try:
         value = moved(read(operation.operands[0]), move)
-        return value
+        number = scaling_of(value) if operation.results[0].type.rank == 0 else None
+        return number or value
     except AxisError as error:
         return Opaque(operation, str(error), error.remedy)
 
@@ -125,7 +127,17 @@ def _cast(operation: Any, read: Callable[[Any], Value]) -> Value:
 
 def _splat(operation: Any, read: Callable[[Any], Value]) -> Value:
     value = read(operation.operands[0])
-    return value if isinstance(value, Splat | Opaque) else Opaque(operation, "it repeats what is no constant")
+    known = Splat | Scaling | Opaque
+    return value if isinstance(value, known) else Opaque(operation, "it repeats what is no constant")
+
+
+def _extract(operation: Any, read: Callable[[Any], Value]) -> Value:
+    """tensor.extract outside a loop nest: of a tensor of one element."""
+    tensor, *indices = map(read, operation.operands)
+    number = scaling_of(tensor)
+    if number is not None and all(isinstance(index, Splat) and index.value == 0 for index in indices):
+        return number
+    return tensor if isinstance(tensor, Opaque) else Opaque(operation, "no step of attention that is recognised")
 
 
 def _extract_slice(operation: Any, read: Callable[[Any], Value]) -> Value:
@@ -157,6 +169,7 @@ _RULES: dict[str, Callable[[Any, Callable[[Any], Value]], Value]] = {
     "tensor.expand_shape": _expand,
     "tensor.cast": _cast,
     "tensor.splat": _splat,
+    "tensor.extract": _extract,
     "tensor.extract_slice": _extract_slice,
     "tensor.insert_slice": _insert_slice,
     "linalg.softmax": _softmax,

@@ -8,8 +8,21 @@ from dataclasses import replace
 from typing import Any
 
 from npuc.compiler.frontend.attention import Size
+from npuc.compiler.frontend.call_arguments import LARGEST_SCALE
 from npuc.compiler.frontend.positions import LONGEST
-from npuc.compiler.frontend.values import DEPTH, LEFT, LENGTH, RIGHT, Affine, Axes, Masking, MaskOperand, Product
+from npuc.compiler.frontend.values import (
+    DEPTH,
+    LEFT,
+    LENGTH,
+    RIGHT,
+    Affine,
+    Axes,
+    Masking,
+    MaskOperand,
+    Product,
+    numbers,
+    scalings,
+)
 
 ROOM = 2.0**16
 """What the products of rows with one another take at most in front of the scale, where something rests on a number
@@ -40,11 +53,13 @@ def room(product: Product) -> float:
 
 def _spread(product: Product) -> float:
     """How far scores may be from zero before they are masked; a hyperbolic tangent is at most one."""
-    return (ROOM if product.capped is None else 1.0) * abs(math.prod(product.factors))
+    given = LARGEST_SCALE if scalings(product.factors) else 1.0
+    return (ROOM if product.capped is None else 1.0) * abs(numbers(product.factors)) * given
 
 
-def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any], ...]:
-    """Causal and window attributes of a softmax along `key`, e to the power of `base` times the scores.
+def attributes(product: Product, key: str, base: float) -> tuple[tuple[tuple[str, Any], ...], float]:
+    """Causal and window attributes of a softmax along `key`, e to the power of `base` times the scores; and what the
+    scale that a call gives may be at most.
 
     Raises MaskError.
     """
@@ -64,9 +79,8 @@ def attributes(product: Product, key: str, base: float) -> tuple[tuple[str, Any]
             raise MaskError(f"argument {operand.argument} is multiplied by {total:g} after it was added to the scores")
     left, right = masking.lengths
     band = Band.of(masking, key, *((right, left) if key == LEFT else (left, right)))
-    if masking.hidden > -math.inf:
-        _check_hidden(product, masking, total, band)
-    return band.attributes()
+    most = _checked_hidden(product, masking, total, band) if masking.hidden > -math.inf else LARGEST_SCALE
+    return band.attributes(), most
 
 
 def _turned(operand: MaskOperand) -> dict[int, Axes]:
@@ -76,14 +90,17 @@ def _turned(operand: MaskOperand) -> dict[int, Axes]:
     return {operand.argument: tuple(map(tuple, axes))}
 
 
-def _check_hidden(product: Product, masking: Masking, total: float, band: Band) -> None:
-    """That a finite number hides scores as -inf does; where it hides a whole row it is at most HIDES."""
+def _checked_hidden(product: Product, masking: Masking, total: float, band: Band) -> float:
+    """What the scale that a call gives may be at most, so that a finite number hides scores as -inf does; where it
+    hides a whole row it is at most HIDES. Raises MaskError where it does not."""
     added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
-    reach = 2 * _spread(product) * total + added * total + LOST
+    reach, room_left = 2 * _spread(product) * total, -(masking.hidden + added) * total - LOST
     shown = masking.operand is None and band.shows_each_query_a_key()
     may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES * ROUNDED
-    if -masking.hidden * total < reach or not (may_hide_rows or shown):
+    given = bool(scalings(product.factors))
+    if (room_left <= 0 if given else room_left < reach) or not (may_hide_rows or shown):
         raise MaskError(f"{masking.hidden:g} does not hide a score for certain", "mask with -inf")
+    return LARGEST_SCALE * min(1.0, room_left / reach) if given and reach > 0 else LARGEST_SCALE
 
 
 class Band:

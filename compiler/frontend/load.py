@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.attention import Argument, Attention
+from npuc.compiler.frontend.call_arguments import SCALE, CallArgument
 from npuc.compiler.frontend.functions import Function, choose
 from npuc.compiler.frontend.host import Cut, host_module, inline_attentions
 from npuc.compiler.frontend.legalise import legalise
@@ -107,9 +108,9 @@ def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None
 def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
     """The attentions inside a layer, in its context, each recognised as a function of its own.
 
-    A layer makes Q, K or V by contractions, or a mask of constants or integers, and its arguments are not what its
-    attention takes, so that neither can be taken for the other. What only adds a step to an attention of its arguments
-    is refused as that step.
+    A layer makes Q, K or V by contractions, a mask of constants or integers, or a scale, and its arguments are not what
+    its attention takes, so that neither can be taken for the other. What only adds a step to an attention of its
+    arguments is refused as that step.
     """
     from torch_mlir import ir
 
@@ -128,20 +129,43 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
                 attention = attention_of(part.name, part.function, legalise(part.function), file, part.layouts)
             except (Blocked, InputError):  # no attention, or none that attn.sdpa says
                 continue
-            inside = sorted((str(a.source_shape), a.dtype) for a in attention.inputs)
+            inside = sorted(_kind_of(a) for a in attention.parameters)
             made = part.is_made and inside != given
-            if not (made or _makes_its_mask(part, attention)):
+            if not (made or _makes_besides(part, attention)):
                 continue
             found.append((part, replace(attention, within=chosen.name, outlined=module_text(part.module))))
     return found
 
 
-def _makes_its_mask(part: Outlined, attention: Attention) -> bool:
-    """Whether the mask is no argument of the function that the part is in."""
-    return any(
-        argument.role == "mask" and hasattr(leaf.owner, "operands")
-        for argument, leaf in zip(attention.inputs, part.leaves, strict=True)
-    )
+def _makes_besides(part: Outlined, attention: Attention) -> bool:
+    """Whether the mask is no argument of the function that the part is in, or the scale is computed from numbers that
+    are."""
+    parameters = zip(attention.parameters, part.leaves, strict=True)
+    made = [(argument.role, leaf) for argument, leaf in parameters if hasattr(leaf.owner, "operands")]
+    return any(role == "mask" or (role == SCALE and _is_of_numbers(leaf)) for role, leaf in made)
+
+
+def _is_of_numbers(value: Any) -> bool:
+    """Whether it is computed from arguments of one element, and from nothing else but constants."""
+    waiting, seen, found = [value], set(), False
+    while waiting:
+        at = waiting.pop()
+        owner = getattr(at.owner, "operation", at.owner)
+        if not hasattr(owner, "operands"):
+            if hasattr(at.type, "rank") and any(size != 1 for size in sizes_of(at.type)):
+                return False
+            found = True
+        elif owner not in seen:
+            seen.add(owner)
+            waiting += owner.operands
+    return found
+
+
+def _kind_of(argument: Argument | CallArgument) -> tuple[str, str]:
+    """As `_kind` of its type."""
+    if isinstance(argument, CallArgument) and argument.scalar:
+        return argument.dtype, ""
+    return str(argument.source_shape), argument.dtype
 
 
 def _kind(type_: Any) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from npuc.compiler.frontend.attention import DTYPES
 from npuc.compiler.frontend.axes import argument_axes
+from npuc.compiler.frontend.given import given, problem_of
 from npuc.compiler.frontend.interpret import execute
 from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
@@ -22,7 +22,18 @@ from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import symbol
 from npuc.compiler.frontend.replace import replace_operands
 from npuc.compiler.frontend.shapes import sizes_of
-from npuc.compiler.frontend.values import Attended, Axes, Opaque, Operand, Probabilities, Scores, Sdpa, Splat, Value
+from npuc.compiler.frontend.values import (
+    Attended,
+    Axes,
+    Opaque,
+    Operand,
+    Probabilities,
+    Scaling,
+    Scores,
+    Sdpa,
+    Splat,
+    Value,
+)
 
 MOST_READINGS = 8  # of each operation on average, once and again with the layouts that contractions show
 SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, whatever would fit
@@ -54,7 +65,7 @@ class Outlined:
             value = waiting.pop()
             owner = getattr(value.owner, "operation", value.owner)
             if not hasattr(owner, "operands"):
-                if not is_given(value.type):
+                if problem_of(value.type) is not None:
                     return True
                 continue
             if owner in seen:
@@ -64,13 +75,6 @@ class Outlined:
                 return True
             waiting += owner.operands
         return False
-
-
-def is_given(type_: Any) -> bool:
-    """Whether attention takes tensors of that type."""
-    from torch_mlir import ir
-
-    return isinstance(type_, ir.RankedTensorType) and str(type_.element_type) in DTYPES
 
 
 def outlined(name: str, block: Any) -> list[Outlined]:
@@ -106,13 +110,11 @@ class _Reading:
 
     def leaf(self, value: Any) -> Value | None:
         """The value as a tensor that is given; None where attention takes no such tensor."""
-        type_ = value.type
-        if not is_given(type_):
+        if problem_of(value.type) is not None:
             return None
         number = self._numbers.setdefault(value, len(self._numbers))
         self.leaves[number] = value
-        axes = self.layouts.get(number) or argument_axes(number, sizes_of(type_))
-        return Operand(axes, number, source=axes)
+        return given(number, value.type, self.layouts.get(number))
 
     def place(self, value: Any) -> tuple[int, int]:
         """Where a value is made: arguments first, in their order, and then results in theirs."""
@@ -133,8 +135,10 @@ class _Reading:
                 at = bisect_left(self.near, back)
                 continue
             for result, value in zip(operation.results, results, strict=True):
-                given = isinstance(value, Opaque) and operation.name != "arith.constant"
-                self.values[result] = (self.leaf(result) if given or self._converts(result, value) else None) or value
+                is_given = isinstance(value, Opaque) and operation.name != "arith.constant"
+                self.values[result] = (
+                    self.leaf(result) if is_given or self._converts(result, value) else None
+                ) or value
             at += 1
 
     def read(self, value: Any) -> Value:
@@ -151,8 +155,9 @@ class _Reading:
 
     def _give_arguments(self) -> None:
         for argument in self.arguments:
-            given = self.leaf(argument)
-            self.values[argument] = given or Opaque(self.operations[0], "it takes an argument of another kind")
+            self.values[argument] = self.leaf(argument) or Opaque(
+                self.operations[0], "it takes an argument of another kind"
+            )
 
     def _results(self, operation: Any) -> list[Value]:
         """What an operation gives; where it is no step, once more with the steps that it uses as tensors given."""
@@ -163,7 +168,7 @@ class _Reading:
         if not results or not isinstance(results[0], Opaque) or results[0].layouts:
             return results
         values = [(operand, self.read(operand)) for operand in operation.operands]
-        known = Operand | Opaque | Splat | Attended | Sdpa | Probabilities
+        known = Operand | Scaling | Opaque | Splat | Attended | Sdpa | Probabilities
         ways = [[operand for operand, value in values if not isinstance(value, known)]]
         if any(isinstance(value, Scores) for _, value in values):  # which a constant masks
             ways.insert(0, [operand for operand, value in values if _is_constant(value)])
@@ -176,7 +181,7 @@ class _Reading:
     def _with_given(self, operation: Any, operands: list[Any]) -> list[Value] | None:
         """What an operation gives of operands as tensors that are given; None where that is no step either."""
         found = {operand: self.leaf(operand) for operand in operands}
-        demoted = {operand: given for operand, given in found.items() if given is not None}
+        demoted = {operand: leaf for operand, leaf in found.items() if leaf is not None}
         if not demoted:
             return None
         again = execute(operation, lambda value: demoted[value] if value in demoted else self.read(value))
@@ -218,7 +223,7 @@ class _Reading:
 
 
 def _is_constant(value: Value) -> bool:
-    return isinstance(value, Opaque) and value.operation.name == "arith.constant"
+    return isinstance(value, Opaque) and getattr(value.operation, "name", None) == "arith.constant"
 
 
 def _roots(reading: _Reading) -> Iterator[Any]:
@@ -262,13 +267,14 @@ def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]]
 
 def _arguments(value: Value) -> set[int]:
     assert isinstance(value, Attended | Sdpa)
+    scaling = value.scaling if isinstance(value, Sdpa) else value.softmax.scaling
+    scale = set() if scaling is None else {scaling.argument}
     if isinstance(value, Sdpa):
-        return {number for number in (value.query, value.key, value.value, value.mask) if number is not None}
+        return scale | {n for n in (value.query, value.key, value.value, value.mask) if n is not None}
     product = value.softmax.product
-    masked = product.masking is not None and product.masking.operand is not None
-    return {product.left, product.right, value.value} | (
-        {product.masking.operand.argument} if masked and product.masking and product.masking.operand else set()
-    )
+    operand = None if product.masking is None else product.masking.operand
+    masks = set() if operand is None else {operand.argument}
+    return scale | masks | {product.left, product.right, value.value}
 
 
 def _used(operation: Any) -> list[Any]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from npuc.compiler.frontend.attention import Argument, Attention, Sizes
+from npuc.compiler.frontend.call_arguments import SCALE, CallArgument
 from npuc.compiler.frontend.print_layouts import tensor_type, turned_in, turned_out
 
 _DEFAULTS: dict[str, Any] = {"causal": False, "align": "top-left", "recipe": "balanced"}
@@ -18,10 +19,14 @@ def to_attn_module(attention: Attention) -> str:
     result = attention.argument("out")
     roles = ["q", "k", "v"] + (["mask"] if attention.mask is not None else [])
     operands = [attention.argument(role) for role in roles]
-    parameters = ", ".join(f"%{a.name}: {_type(a, a.source_shape)}" for a in attention.inputs)
+    parameters = ", ".join(f"%{a.name}: {_parameter_type(a)}" for a in attention.parameters)
     steps = [line for a in attention.inputs if a.layout for line in turned_in(a)]
     steps += _equal_lengths(*operands[:2]) if attention.equal_lengths else []
-    names = ", ".join(f"%{a.name}{'_turned' if a.layout else ''}" for a in operands)
+    named = [f"%{a.name}{'_turned' if a.layout else ''}" for a in operands]
+    for scale in (a for a in attention.beside if a.role == SCALE):
+        steps += _scaled(operands[0], named[0], scale)
+        named[0] = "%scaled"
+    names = ", ".join(named)
     types = ", ".join(_type(a, a.shape) for a in operands)
     steps += [
         f'%attended = "attn.sdpa"({names}) {{{_attributes(attention)}}}',
@@ -32,6 +37,46 @@ def to_attn_module(attention: Attention) -> str:
     type_ = _type(result, result.source_shape)
     body = "".join(f"  {line}\n" for line in steps)
     return f"func.func @{symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
+
+
+def _scaled(q: Argument, name: str, scale: CallArgument) -> list[str]:
+    """%scaled: Q, which is the value of that name, times what the scale of a call is."""
+    type_, wide = _type(q, q.shape), "f64" if scale.dtype == "f64" else "f32"
+    loops = ", ".join(f"d{d}" for d in range(len(q.shape)))
+    maps = [loops, ", ".join("0" for _ in scale.shape), loops]
+    spelled = ", ".join(f"affine_map<({loops}) -> ({results})>" for results in maps)
+    kinds = ", ".join(['"parallel"'] * len(q.shape))
+    value, widened = _converted("%e", q.dtype, wide, "%a")
+    factor, lines = _converted("%f", scale.dtype, wide, "%s")
+    lines += widened
+    steps = abs(scale.power)
+    if scale.rooted:
+        lines.append(f"%r = math.sqrt {factor} : {wide}")
+        factor, steps = "%r", 2 * steps
+    for n in range(round(steps)):
+        lines.append(f"%x{n} = arith.{'mulf' if scale.power > 0 else 'divf'} {value}, {factor} : {wide}")
+        value = f"%x{n}"
+    value, narrowed = _converted(value, wide, q.dtype, "%y")
+    return [
+        f"%scaled = linalg.generic {{indexing_maps = [{spelled}], iterator_types = [{kinds}]}}"
+        f" ins({name}, %{scale.name} : {type_}, {scale.type_text}) outs({name} : {type_}) {{",
+        f"^bb0(%e: {q.dtype}, %f: {scale.dtype}, %o: {q.dtype}):",
+        *(f"  {line}" for line in (*lines, *narrowed, f"linalg.yield {value} : {q.dtype}")),
+        f"}} -> {type_}",
+    ]
+
+
+def _converted(value: str, old: str, new: str, name: str) -> tuple[str, list[str]]:
+    """A floating number in another type, and the operation that gives it as `name`; itself in its own."""
+    if old == new:
+        return value, []
+    widths = {"bf16": 16, "f16": 16, "f32": 32, "f64": 64}
+    change = "extf" if widths[old] < widths[new] else "truncf"
+    return name, [f"{name} = arith.{change} {value} : {old} to {new}"]
+
+
+def _parameter_type(parameter: Argument | CallArgument) -> str:
+    return parameter.type_text if isinstance(parameter, CallArgument) else _type(parameter, parameter.source_shape)
 
 
 def _equal_lengths(q: Argument, k: Argument) -> list[str]:

@@ -43,6 +43,8 @@ from npuc.compiler.frontend.values import (
     Value,
     WeightedValues,
     describe,
+    numbers,
+    scalings,
 )
 
 # What leaves a reduction's result alone, in words.
@@ -244,7 +246,8 @@ def _differ_by_factors(tested: Product, used: Product) -> bool:
     else:
         first, then = tested.masking.later, used.masking.later
         alike = replace(tested, masking=replace(tested.masking, later=then)) == used
-    return alike and then[: len(first)] == first and all(factor > 0 for factor in then[len(first) :])
+    rest = then[len(first) :]
+    return alike and then[: len(first)] == first and not scalings(rest) and all(numbers((f,)) > 0 for f in rest)
 
 
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from npuc.compiler.frontend.axes import label
+from npuc.compiler.frontend.call_arguments import LARGEST_SCALE
 from npuc.compiler.frontend.limits import MaskError, attributes
 from npuc.compiler.frontend.values import (
     LEFT,
@@ -18,6 +19,8 @@ from npuc.compiler.frontend.values import (
     Softmax,
     Value,
     describe,
+    numbers,
+    scalings,
 )
 
 
@@ -50,19 +53,25 @@ def binary_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaq
 
 def _softmax(operation: Any, product: Product, key: str, base: float) -> Softmax | Opaque:
     """base: what scores are multiplied by to be under the natural exponential."""
-    scale = math.prod(product.factors, start=1.0) * base
+    scale, most = numbers(product.factors) * base, LARGEST_SCALE
     limits: tuple[tuple[str, Any], ...] = ()
     if product.masking is not None:
         scale *= math.prod(product.masking.later)
         try:
-            limits = attributes(product, key, base)
+            limits, most = attributes(product, key, base)
         except MaskError as error:
             return Opaque(operation, str(error), error.remedy, error.layouts)
     if product.capped is not None:
-        cap, scale = scale, scale * math.prod(product.capped)
+        if scalings(product.factors):
+            return Opaque(operation, "an argument multiplies the hyperbolic tangent of the scores")
+        cap, scale = scale, scale * numbers(product.capped)
         if not (math.isfinite(cap) and cap > 0):
             return Opaque(operation, f"the factors after the hyperbolic tangent of the scores multiply to {cap:g}")
         limits = (*limits, ("softcap", cap))
     if not math.isfinite(scale):
         return Opaque(operation, f"the factors of the scores multiply to {scale:g}")
-    return Softmax(product, key, scale, limits)
+    given = scalings((*product.factors, *(product.capped or ())))
+    if len(given) > 1:
+        numbered = " and ".join(str(scaling.argument) for scaling in given)
+        return Opaque(operation, f"arguments {numbered} are factors of the scores together")
+    return Softmax(product, key, scale, limits, *((given[0], most) if given else ()))

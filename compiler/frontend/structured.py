@@ -9,7 +9,7 @@ from typing import Any
 from npuc.compiler.frontend import open_lengths, positions
 from npuc.compiler.frontend import recognise_decomposed as decomposed
 from npuc.compiler.frontend.axes import AxisError, iteration_axes, result_axes
-from npuc.compiler.frontend.elementwise import elementwise
+from npuc.compiler.frontend.elementwise import elementwise, scaled, scaling_of
 from npuc.compiler.frontend.loop_nest import LoopNest, NestError, loop_nest
 from npuc.compiler.frontend.recognise_products import contract
 from npuc.compiler.frontend.values import Atom, Axis, Empty, Opaque, OperandProduct, Value, axes_of, describe, moved
@@ -158,8 +158,13 @@ def _finish(nest: LoopNest, number: int, value: Any) -> Value:
     return found
 
 
-def element_by_element(operation: Any, product: OperandProduct) -> Opaque:
-    """The refusal of a product that is not summed."""
+def element_by_element(operation: Any, product: OperandProduct) -> Value:
+    """A product that is not summed: a tensor times an argument of one element; others are refused."""
+    for value, other in ((product.left, product.right), (product.right, product.left)):
+        by = scaling_of(other)
+        found = scaled(operation, value, by) if by is not None and any(value.axes) else None
+        if found is not None:
+            return found
     factors = f"{describe(product.left)} and {describe(product.right)}"
     return Opaque(operation, f"it multiplies two tensors element by element: {factors}")
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from npuc.compiler.frontend.attention import Size
+from npuc.compiler.frontend.call_arguments import LARGEST_SCALE
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 
 BATCH, HEAD, LENGTH, DEPTH = "B", "H", "S", "D"
@@ -48,6 +49,49 @@ class Affine:
 
     terms: tuple[tuple[str, int], ...]
     constant: int
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """One number that a call gives, whatever its shape: argument `argument` to the power of `power`, times constant.
+
+    rooted: by way of a root, so that it is no number where the argument is below zero.
+    """
+
+    argument: int
+    power: float = 1.0
+    constant: float = 1.0
+    rooted: bool = False
+
+    def times(self, factor: float) -> Scaling:
+        return replace(self, constant=self.constant * factor)
+
+    def to(self, power: float) -> Scaling | None:
+        """A power of it; None where its constant has none."""
+        whole = power == int(power)
+        if self.constant == 0 or (self.constant < 0 and not whole):
+            return None
+        return Scaling(self.argument, self.power * power, self.constant**power, self.rooted or not whole)
+
+
+# What a tensor was multiplied by: numbers of the source, and one that a call gives.
+Factors: TypeAlias = "tuple[float | Scaling, ...]"
+
+
+def numbers(factors: Factors) -> float:
+    """The product of a source's factors."""
+    return math.prod((f.constant if isinstance(f, Scaling) else f for f in factors), start=1.0)
+
+
+def scalings(factors: Factors) -> tuple[Scaling, ...]:
+    """The factors that a call gives, without constants; those of one argument together."""
+    found: dict[int, Scaling] = {}
+    for factor in factors:
+        if isinstance(factor, Scaling):
+            so_far = found.get(factor.argument, Scaling(factor.argument, 0.0))
+            rooted = so_far.rooted or factor.rooted
+            found[factor.argument] = replace(so_far, power=so_far.power + factor.power, rooted=rooted)
+    return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -88,12 +132,12 @@ class Product:
 
     left: int
     right: int
-    factors: tuple[float, ...]
+    factors: Factors
     masking: Masking | None = None
-    capped: tuple[float, ...] | None = None
+    capped: Factors | None = None
 
-    def times(self, factor: float) -> Product:
-        if self.masking is None:
+    def times(self, factor: float | Scaling) -> Product:
+        if self.masking is None or isinstance(factor, Scaling):
             return replace(self, factors=(*self.factors, factor))
         return replace(self, masking=replace(self.masking, later=(*self.masking.later, factor)))
 
@@ -102,7 +146,8 @@ class Product:
 class Softmax:
     """A softmax of a product over the length axis `key` (LEFT or RIGHT), with the exponential's base folded in.
 
-    scale: what the bare product of the arguments is multiplied by under the natural exponential.  limits: attributes
+    scale: what the bare product of the arguments is multiplied by under the natural exponential, and by `scaling`,
+    which a call gives, whose magnitude is `most` at most.  limits: attributes
     of attn.sdpa that say which keys a query sees by their positions.
     """
 
@@ -110,6 +155,8 @@ class Softmax:
     key: str
     scale: float
     limits: tuple[tuple[str, Any], ...] = ()
+    scaling: Scaling | None = None
+    most: float = LARGEST_SCALE
 
 
 @dataclass(frozen=True)
@@ -181,7 +228,7 @@ class Operand:
 
     axes: Axes
     argument: int
-    factors: tuple[float, ...] = ()
+    factors: Factors = ()
     source: Axes = field(default=(), compare=False)
 
 
@@ -414,12 +461,13 @@ class Sdpa:
     value: int
     mask: int | None
     attributes: tuple[tuple[str, Any], ...]
+    scaling: Scaling | None
     operation: Any = field(compare=False, repr=False)
 
 
 Value: TypeAlias = (
-    "Splat | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate | Conjunction"
-    " | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
+    "Splat | Scaling | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate"
+    " | Conjunction | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
     " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
     " | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | AbsoluteRowMaximum | RowTest | Attended | Sdpa"
@@ -427,6 +475,7 @@ Value: TypeAlias = (
 
 _NAMES = {
     Splat: "a constant",
+    Scaling: "a number that is an argument",
     Length: "a length",
     LengthTest: "a comparison of lengths",
     Shape: "a shape",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from npuc.compiler.diagnostics import InputError
+from npuc.compiler.frontend.attention import default_scale
 from npuc.passes.attention.integer_factors import Quantities, quantities_of
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ DEFAULT_SIZES = {"B": 1, "S": 512, "Skv": 512}
 
 
 def with_default_sizes(attention: Attention) -> Attention:
-    """The attention with usual sizes in place of open ones."""
-    return attention.bound({name: DEFAULT_SIZES[name] for name in attention.open_dimensions})
+    """The attention with usual sizes in place of open ones, and the usual scale where each call gives it."""
+    closed = attention.bound({name: DEFAULT_SIZES[name] for name in attention.open_dimensions})
+    return replace(closed, scale=default_scale(closed.head_dim), beside=()) if closed.beside else closed
 
 
 def call_of(attention: Attention) -> Call:

@@ -123,12 +123,16 @@ def draws(attention: Attention, seed: int) -> Iterator[list[np.ndarray]]:
     generator = np.random.default_rng(seed)
     for kind in generator.choice(4, 2, replace=False):
         arrays = []
-        for argument in attention.inputs:
+        for argument in attention.parameters:
             shape = argument.source_shape
             values = generator.standard_normal(shape)
-            if argument.dtype == "i1":
+            if argument.role == "scale":
+                values = generator.uniform(0.1, 0.5, shape) * (1.0 if argument.rooted or kind else -1.0)
+            elif argument.dtype == "i1":
                 values = generator.random(shape) < 0.7
                 values[..., :1] = True
+            elif argument.dtype in ("i16", "i32", "i64"):
+                values = np.asarray(generator.integers(0, 8, shape), f"int{argument.dtype[1:]}")
             elif argument.role == "mask":
                 values[generator.random(shape) < 0.2] = -np.inf
                 values[..., :1] = generator.standard_normal()
@@ -150,7 +154,9 @@ def difference(module: Any, attention: Attention, arrays: Sequence[np.ndarray]) 
     Rows that see no key are left out, as by `--check`.
     """
     source = evaluate(module, FILE, attention.function, arrays).whole()
-    named = {a.name: inward(a.layout, array) for a, array in zip(attention.inputs, arrays, strict=True)}
+    given = {a.name: array for a, array in zip(attention.parameters, arrays, strict=True)}
+    named = {a.name: inward(a.layout, given[a.name]) for a in attention.inputs}
+    attention = attention.called(given)
     source = inward(attention.argument("out").layout, source)
     wanted = check.expected(attention, named)
     q, k, v = (

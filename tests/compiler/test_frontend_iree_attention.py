@@ -112,7 +112,6 @@ LEFT_ALONE = {
     "a region that changes scores": attention(
         body='%u = arith.addf %s, %s : f32\n    "iree_linalg_ext.yield"(%u) : (f32) -> ()'
     ),
-    "a scale that is no constant": attention(scale="", more=", %scale: f32"),
     "a contraction over nothing": attention(k="(b, k2, n)"),
     "values over the queries": attention(v="(b, m, n)"),
     "a mask over the head size": attention(mask=("(b, m, k1)", "f32")),
@@ -131,6 +130,21 @@ def test_it_is_what_it_stands_for(name: str) -> None:
     (found,) = load(MEANT[name], "iree.mlir")
     assert found.scale == pytest.approx(0.3, rel=1e-7) and (found.query_length, found.key_length) == (5, 7)
     module = read(MEANT[name])
+    with module.context:
+        assert outcome_of(module, 3) == ("equal", "")
+
+
+@pytest.mark.parametrize("element", ["f32", "f16"])
+@pytest.mark.parametrize("name", ["attention", "online"])
+def test_its_scale_may_be_an_argument(name: str, element: str) -> None:
+    made = {"attention": attention, "online": online}[name](scale="", more=f", %scale: {element}")
+    lines = made.splitlines()  # the scale's type is the fourth of the operation's
+    at = next(n for n, line in enumerate(lines) if "f32, tensor" in line and ") : (" in line)
+    lines[at] = lines[at].replace(", f32, ", f", {element}, ", 1)
+    text = "\n".join(lines)
+    (found,) = load(text, "iree.mlir")
+    assert [(a.role, a.dtype, a.place, a.power) for a in found.beside] == [("scale", element, 3, 1.0)]
+    module = read(text)
     with module.context:
         assert outcome_of(module, 3) == ("equal", "")
 

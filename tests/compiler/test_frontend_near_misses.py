@@ -375,10 +375,10 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         [(RETURN, f"cf.br ^done\n  ^done:\n    return %o : {Q4}")],
         "cf.br: control flow is not recognised",
     ),
-    "argument without use": (
+    "argument without use that no call can give": (
         TORCH,
-        [(f"%value: {Q4})", f"%value: {Q4}, %w: {Q4})")],
-        f"argument 3 ({Q4}) has no part in the attention (remove it)",
+        [(f"%value: {Q4})", f"%value: {Q4}, %w: complex<f32>)")],
+        "argument 3 (complex<f32>) has no part in the attention (remove it)",
     ),
 }
 

@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
         "it multiplies masked scores by -1"),
     "the mask is V too": (
         masked(PLUS) | {"pv": SOURCE["pv"].replace("%v", "%mask")}, MASK,
-        "argument 2 (tensor<2x64x64xf32>) has no part"),
+        "the mask is Q, K or V too"),
     "the mask is K too": (masked(PLUS) | {"scaled": masked(PLUS)["scaled"].replace("%mask", "%k")}, None,
                           "the mask is Q, K or V too"),
     "true where a score is hidden": (
