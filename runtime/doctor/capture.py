@@ -35,6 +35,11 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return lambda text: "".join(f"{line}\n" for line in text.splitlines() if known.search(line))
 
 
+def _matching_words(pattern: str) -> Callable[[str], str]:
+    known = re.compile(pattern)
+    return lambda text: "".join(f"{word}\n" for word in sorted(set(known.findall(text))))
+
+
 def _parameters(text: str) -> str:
     return " ".join(word for word in text.split() if word.startswith(KEPT_PARAMETERS)) + "\n"
 
@@ -62,7 +67,9 @@ REDUCED: tuple[tuple[str, Callable[[str], str]], ...] = (
     (r"/etc/group", _groups),
     (r"/boot/config-.*", _matching(r"CONFIG_DRM_ACCEL")),
     (r"/(etc|run|lib|usr/lib)/modprobe\.d/.*", _matching(r"amdxdna")),
-    (r"/(\.dockerenv|run/\.containerenv)", lambda text: ""),
+    (r"/(\.dockerenv|run/\.containerenv|\.flatpak-info)", lambda text: ""),
+    (r"/proc/1/cgroup", _matching_words(r"kubepods|/docker|libpod|/lxc")),
+    (r"/(usr/)?lib/modules/.*/modules\.dep", lambda text: ""),
     (r"/var/log/.*|/dmesg(\.txt)?|dmesg|journalctl", _log),
     (r"modinfo", _matching(r"^(filename|version|srcversion|vermagic|depends|intree):")),
     (r"dkms", _matching(r"amdxdna")),
@@ -74,9 +81,9 @@ SECRETS: tuple[tuple[str, str], ...] = (
     (r"\b[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}\b", "MAC"),
     (r"\b\d{1,3}(?:\.\d{1,3}){3}/\d{1,2}\b|\b(?:10|127|172|192)(?:\.\d{1,3}){3}\b", "ADDRESS"),
     (r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b", "UUID"),
-    (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "MAIL"),
+    (r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+", "MAIL"),
     (r"(?<=/home/)[^/\s:]+", "USER"),
-    (r"(?i)(?<=serial)(\s*(?:number)?\s*[:=]\s*)\S+", r"\1SERIAL"),
+    (r"(?i)(?<=serial)([ \t]{0,8}(?:number)?[ \t]{0,8}[:=]\s*)\S+", r"\1SERIAL"),
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.runtime.doctor.system import COMMANDS, Node, Output, User
+from npuc.runtime.doctor.system import COMMANDS, Node, Output, User, end_of
 
 INDEX = "npuc-capture.json"
 FORMAT = 1
@@ -50,11 +50,7 @@ class CapturedSystem:
         real = self._real(path)
         if real is None or not os.path.isfile(real):
             return None
-        try:
-            with open(real, encoding="utf-8", errors="replace") as stream:
-                return stream.read(4 << 20)
-        except OSError:
-            return None
+        return end_of(real)
 
     def files(self, pattern: str) -> list[str]:
         found = [""]
@@ -67,7 +63,11 @@ class CapturedSystem:
         if real is None or not os.path.isdir(real):
             return []
         if any(character in part for character in "*?["):
-            return [name for name in os.listdir(real) if fnmatch.fnmatchcase(name, part) and not name.startswith(".")]
+            try:
+                names = os.listdir(real)
+            except OSError:
+                return []  # it may not be read
+            return [name for name in names if fnmatch.fnmatchcase(name, part) and not name.startswith(".")]
         return [part] if os.path.lexists(os.path.join(real, part)) else []
 
     def is_folder(self, path: str) -> bool:

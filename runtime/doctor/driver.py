@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from npuc.runtime.doctor.findings import Finding, blocking, good
+from npuc.runtime.doctor.findings import Finding, blocking, good, warning
+from npuc.runtime.doctor.log_causes import RELOAD
 from npuc.runtime.doctor.machine import in_container, kernel_release, kernel_version
 from npuc.runtime.doctor.pci import npus
 from npuc.runtime.doctor.system import System
@@ -14,6 +15,7 @@ MODULE = "/sys/module/amdxdna"
 FIRST_KERNEL = (6, 14)
 """The first that has the driver (facts/platform/amdxdna.md, section 2)."""
 
+MODULES = ("/lib/modules", "/usr/lib/modules")
 OTHERS = "or install the driver of AMD's xdna-driver repository (DKMS)"
 
 
@@ -23,8 +25,10 @@ def loaded(system: System) -> bool:
 
 def out_of_tree(system: System) -> bool:
     """Whether the loaded module is not the kernel's own: it has a version, taints the kernel, or lies elsewhere."""
-    taint = system.read(f"{MODULE}/taint") or ""
-    return system.read(f"{MODULE}/version") is not None or "O" in taint or _elsewhere(_module_file(system) or "")
+    taint = system.read(f"{MODULE}/taint")
+    if system.read(f"{MODULE}/version") is not None or "O" in (taint or ""):
+        return True
+    return taint is None and _elsewhere(_module_file(system) or "")
 
 
 def _module_file(system: System) -> str | None:
@@ -56,6 +60,10 @@ def look(system: System) -> Iterator[Finding]:
             "firmware and driver, then power off and on"
         )
         yield blocking("driver", f"amdxdna ({kind}) is loaded but does not drive {unbound[0].address}", remedy)
+    elif not out_of_tree(system) and _elsewhere(_module_file(system) or ""):
+        remedy = f"load it: {RELOAD}; where the old one comes back, rebuild the initial ram disk and reboot"
+        found = "the kernel's own amdxdna is loaded, though AMD's is installed"
+        yield warning("driver", found, remedy, [_module_file(system) or ""])
     else:
         yield good("driver", f"amdxdna is loaded, {kind}")
 
@@ -73,6 +81,10 @@ def _missing(system: System) -> Finding:
     if hidden:
         remedy = "take that entry out, rebuild the initial ram disk where it is in modprobe.d, and reboot"
         return blocking("driver", "amdxdna is kept from loading", remedy, [hidden])
+    replaced = _replaced(system, release)
+    if replaced:
+        remedy = f"reboot into the kernel that is installed ({', '.join(replaced)}), or install {release} again"
+        return blocking("driver", f"the modules of Linux {release}, which runs, are no longer there", remedy)
     if in_container(system) and not system.files("/sys/module/*/initstate"):
         return blocking("driver", "amdxdna is not loaded", "load it on the container's host: sudo modprobe amdxdna")
     if _module_file(system):
@@ -89,6 +101,12 @@ def _missing(system: System) -> Finding:
         f"kernel with CONFIG_DRM_ACCEL_AMDXDNA, then sudo modprobe amdxdna; {OTHERS}"
     )
     return blocking("driver", f"amdxdna is not loaded, and Linux {release} has none installed", remedy, _config(system))
+
+
+def _replaced(system: System, release: str) -> list[str]:
+    """The kernels whose modules are there, where those of the running one are not: an update without a reboot."""
+    names = {path.split("/")[-2] for folder in MODULES for path in system.files(f"{folder}/*/modules.dep")}
+    return sorted(names) if names and release not in names and not in_container(system) else []
 
 
 def _forbidden(system: System) -> str | None:

@@ -18,6 +18,7 @@ RELEVANT = re.compile(
 _BOOT = re.compile(r"\bLinux version \d")
 _PREFIX = re.compile(r"^(?:<\d+>)?(?:.*?\bkernel:\s*)?(?:\[[^\]]*\d[^\]]*\]\s*)?")
 _FORBIDDEN = re.compile(r"not permitted|insufficient permissions|you are currently not seeing messages", re.IGNORECASE)
+LONGEST = 1000
 NAMED = 4
 """Lines of a cause that are shown."""
 
@@ -39,9 +40,9 @@ def text(system: System) -> str | None:
 
 
 def lines(log: str) -> list[str]:
-    """The lines of the last boot that concern the NPU, without times and host names."""
+    """The lines of the last boot that concern the NPU, without times and host names; of long ones the beginning."""
     found: list[str] = []
-    for line in log.splitlines():
+    for line in (whole[:LONGEST] for whole in log.splitlines()):
         if _BOOT.search(line):
             found.clear()
         elif RELEVANT.search(line):

@@ -33,7 +33,7 @@ class Cause:
 
 
 _FIRMWARE = frozenset({"firmware missing", "firmware damaged", "protocol", "firmware dead", "psp"})
-_PROBE = _FIRMWARE | {"smu", "hypervisor", "pasid", "sva", "power", "module", "mailbox"}
+_PROBE = _FIRMWARE | {"smu", "hypervisor", "pasid", "sva", "power", "resources", "module", "mailbox"}
 
 CAUSES: tuple[Cause, ...] = (
     Cause(
@@ -61,7 +61,10 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         "firmware dead",
-        ("firmware is not alive", "invalid mbox magic", "initial mgmt firmware failed", "failed to query fw"),
+        (
+            "firmware is not alive", "invalid mbox magic", "reset firmware failed", "initial mgmt firmware failed",
+            "failed to query fw",
+        ),
         "the firmware does not come to life",
         f"{MATCH}; then {COLD}",
         after=frozenset({"protocol"}),
@@ -117,11 +120,20 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "power",
         (
-            r"amdxdna.*(?:unable to change power state|device inaccessible)", "pcim enable device failed",
-            r"map bar \d+ failed",
+            r"amdxdna.*(?:(?:unable|refused) to change power state|device inaccessible|not ready \d+ms after)",
+            "pcim enable device failed", r"map bar \d+ failed",
         ),
         "the NPU does not answer on the bus",
         f"{COLD}; update the BIOS; where it comes after suspend, boot with pcie_aspm=off",
+    ),
+    Cause(
+        "resources",
+        (
+            r"amdxdna.*can't (?:reserve|request|ioremap|enable device: bar)",
+            r"amdxdna.*bar \d+.*(?:not claimed|no space|failed to assign)",
+        ),
+        "the NPU's registers have no place in the address space",
+        "update the BIOS (and set above 4G decoding); boot with pci=realloc; end what claims the range (/proc/iomem)",
     ),
     Cause(
         "module",

@@ -24,8 +24,40 @@ def kernel_version(system: System) -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
+MARKS = (("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/.flatpak-info", "flatpak"))
+CGROUPS = (("kubepods", "kubernetes"), ("/docker", "docker"), ("libpod", "podman"), ("/lxc", "lxc"))
+
+
+def container(system: System) -> str | None:
+    """What keeps this process apart from its host: docker, podman, lxc, kubernetes, flatpak, ...; None: nothing."""
+    for path, kind in MARKS:
+        if system.read(path) is not None:
+            return kind
+    told = (system.read("/run/systemd/container") or "").strip().lower()
+    if told:
+        return told
+    groups = system.read("/proc/1/cgroup") or ""
+    return next((kind for word, kind in CGROUPS if word in groups), None)
+
+
 def in_container(system: System) -> bool:
-    return any(system.read(path) is not None for path in ("/.dockerenv", "/run/.containerenv"))
+    return container(system) is not None
+
+
+def handing_over(system: System) -> str:
+    """How its host gives a container the node."""
+    kind = container(system)
+    if kind in ("lxc", "lxc-libvirt"):
+        return (
+            "give the container the node on its host: dev0: /dev/accel/accel0,gid=GID (Proxmox), or lxc.mount.entry "
+            "and lxc.cgroup2.devices.allow; GID is the container's own number of the group; raise its memlock too "
+            "(lxc.prlimit.memlock: unlimited)"
+        )
+    if kind == "kubernetes":
+        return "give the pod the node: a device plugin for /dev/accel, or a hostPath volume and privileged: true"
+    if kind == "flatpak":
+        return "give the sandbox the host's devices: flatpak override --device=all, or run npuc outside of it"
+    return "give the container the node: --device /dev/accel/accel0 --group-add GID --ulimit memlock=-1"
 
 
 def hypervisor(system: System) -> str | None:

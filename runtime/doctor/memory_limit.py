@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from npuc.runtime.doctor.findings import Finding, blocking, good
-from npuc.runtime.doctor.machine import in_container
+from npuc.runtime.doctor.findings import Finding, blocking, good, warning
+from npuc.runtime.doctor.machine import container, in_container
 from npuc.runtime.doctor.system import System
 
 HEAP_BYTES = 64 << 20
+LEAST_BYTES = HEAP_BYTES + (1 << 20)
+"""The heap, and a command with little data: all buffers are locked (XRT's shim and npuc map them so)."""
+AMPLE_BYTES = 128 << 20
 CAP_IPC_LOCK = 14
 
 
@@ -31,13 +34,15 @@ def _privileged(system: System) -> bool:
 
 def raising(system: System) -> str:
     """How to raise the limit here."""
+    if container(system) in ("lxc", "lxc-libvirt"):
+        return "raise memlock on the container's host: lxc.prlimit.memlock: unlimited in its configuration"
     if in_container(system):
         return (
             "raise memlock: start the container with --ulimit memlock=-1:-1; its host's limit is that of limits.d and "
             "of LimitMEMLOCK of the service that starts it"
         )
     known = limits(system)
-    shell = "ulimit -l unlimited in this shell; for good, " if known and known[1] >= HEAP_BYTES > known[0] else ""
+    shell = "ulimit -l unlimited in this shell; for good, " if known and known[1] >= AMPLE_BYTES > known[0] else ""
     return (
         f"raise memlock: {shell}the lines `* soft memlock unlimited` and `* hard memlock unlimited` in "
         "/etc/security/limits.d/99-amdxdna.conf, LimitMEMLOCK=infinity for services, user@.service too; "
@@ -51,11 +56,14 @@ def look(system: System) -> Iterator[Finding]:
         return
     soft, hard = known
     told = f"{_mib(soft)} of memory may be locked"
-    if soft >= HEAP_BYTES or _privileged(system):
-        yield good("memlock", told if soft >= HEAP_BYTES else f"{told}, but this process is privileged")
+    hard_told = f"hard limit {_mib(hard)}"
+    if soft >= AMPLE_BYTES or _privileged(system):
+        yield good("memlock", told if soft >= AMPLE_BYTES else f"{told}, but this process is privileged")
+    elif soft >= LEAST_BYTES:
+        found = f"{told}; the NPU's heap takes 64 MiB of it, and every other buffer is locked too"
+        yield warning("memlock", found, raising(system), [hard_told])
     else:
-        hard_told = f"hard limit {_mib(hard)}"
-        yield blocking("memlock", f"{told}, the NPU's heap needs 64 MiB", raising(system), [hard_told])
+        yield blocking("memlock", f"{told}, the NPU's heap needs 64 MiB and more", raising(system), [hard_told])
 
 
 def _mib(count: float) -> str:

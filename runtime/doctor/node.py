@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from npuc.runtime.doctor.driver import loaded
 from npuc.runtime.doctor.findings import Finding, blocking, good, warning
-from npuc.runtime.doctor.machine import in_container
+from npuc.runtime.doctor.machine import handing_over, in_container
 from npuc.runtime.doctor.system import Node, System
 
 PATTERN = "/dev/accel/accel*"
+READ_WRITE = 0o060
+"""Of a node's mode: its group may read and write."""
 ADDRESSES = ("ENODEV", "EOPNOTSUPP", "ENOTSUP", "ENOSPC", "EINVAL")
 """How opening fails where the driver cannot share the process's addresses: iommu.py tells the cause."""
 
@@ -57,10 +59,7 @@ def look(system: System) -> Iterator[Finding]:
 
 def _no_node(system: System) -> str:
     if in_container(system):
-        return (
-            "give the container the node: --device /dev/accel/accel0 --ulimit memlock=-1; where the host has none "
-            "either, look for amdxdna in its kernel log"
-        )
+        return f"{handing_over(system)}; where the host has none either, look for amdxdna in its kernel log"
     if loaded(system):
         return (
             "the driver is loaded but its probe failed or found no NPU: look for amdxdna in the kernel log (sudo dmesg "
@@ -88,9 +87,15 @@ def _not_opened(system: System, node: Node) -> Finding:
 
 def _permission(system: System, node: Node) -> str:
     if in_container(system):
-        return "give the container the node and the gid of its group: --device /dev/accel/accel0 --group-add GID"
+        return handing_over(system)
     user, group = system.user(), _group(system, node.gid)
-    if node.gid is not None and user.gids is not None and node.gid in user.gids:
+    ours = node.gid is not None and user.gids is not None and node.gid in user.gids
+    if user.root or (ours and (node.mode or 0) & READ_WRITE == READ_WRITE):
+        return (
+            "its rights suffice, so something else forbids it: rules of a service (DeviceAllow, PrivateDevices), a "
+            "sandbox (snap, flatpak), AppArmor or SELinux (sudo ausearch -m avc, sudo dmesg | grep DENIED)"
+        )
+    if ours:
         return f'the group {group} may not read and write it: add a udev rule with MODE="0660", GROUP="render"'
     if node.gid is not None and user.listed is not None and node.gid in user.listed:
         return f"you are in its group {group} since after you logged in: log out and in again (or newgrp {group})"

@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
 """All that is ever run, besides pyxrt_probe.py; `uname` is asked of Python."""
 
 COMMAND_SECONDS = 20.0
+MOST_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,7 @@ class LiveSystem:
     """This machine."""
 
     def read(self, path: str) -> str | None:
-        try:
-            with open(path, encoding="utf-8", errors="replace") as stream:
-                return stream.read(4 << 20)
-        except (OSError, ValueError):
-            return None
+        return end_of(path)
 
     def files(self, pattern: str) -> list[str]:
         return sorted(glob.glob(pattern))
@@ -129,6 +126,19 @@ class LiveSystem:
 
         output = _run((sys.executable, pyxrt_probe.__file__))
         return None if output is None else pyxrt_probe.parsed(output.code, output.text)
+
+
+def end_of(path: str) -> str | None:
+    """The text of a file, of a long one its last MOST_BYTES (of logs the newest part); None where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                stream.seek(-MOST_BYTES, os.SEEK_END)
+                data = stream.read(MOST_BYTES)
+    except (OSError, ValueError):
+        return None
+    return data.decode("utf-8", "replace").replace("\r\n", "\n")
 
 
 def _run(words: tuple[str, ...]) -> Output | None:

@@ -26,6 +26,8 @@ PLUGIN = (
     "/opt/xilinx/xrt/lib/libxrt_driver_xdna*", "/usr/lib/*/libxrt_driver_xdna*", "/usr/lib64/libxrt_driver_xdna*",
     "/usr/lib/libxrt_driver_xdna*", "/usr/lib/*/xrt/module/libxrt_driver_xdna*",
 )  # fmt: skip
+LONGEST = 1000
+"""Characters of what XRT says that are looked at."""
 OPTIONAL = "(or none: npuc does without XRT where the device node opens)"
 
 
@@ -90,7 +92,7 @@ def _install() -> str:
 
 
 def _not_imported(system: System, told: Mapping[str, Any]) -> Finding:
-    error = str(told.get("error", ""))
+    error = str(told.get("error", ""))[:LONGEST]
     there = [path for pattern in BINDINGS for path in system.files(pattern)]
     python = str(told.get("python", "?"))
     versions = sorted({f"{found[1]}.{found[2]}" for path in there if (found := re.search(r"cpython-(\d)(\d+)", path))})
@@ -117,10 +119,13 @@ def _not_imported(system: System, told: Mapping[str, Any]) -> Finding:
         )
         return _blocking(f"pyxrt does not find {what}: {error}", remedy, evidence)
     if "No module named" in error:
-        installed = bool(there) or bool(system.files(SETUP))
-        if installed and not told.get("setup"):
+        if system.files(SETUP) and not told.get("setup"):
             return _blocking(f"XRT is installed, but its set-up was not sourced: {error}", source, evidence)
-        if installed:
+        if there and not system.files(SETUP):
+            folder = there[0].rpartition("/")[0]
+            remedy = f"put {folder} on PYTHONPATH, or make the virtual environment with --system-site-packages"
+            return _blocking(f"XRT's pyxrt is installed where this Python does not look: {error}", remedy, evidence)
+        if there or system.files(SETUP):
             remedy = f"put the folder of pyxrt for Python {python} on PYTHONPATH, or install XRT's Python package"
             return _blocking(f"XRT is set up, but has no pyxrt for this Python: {error}", remedy, evidence)
         return _blocking("XRT is not installed: no pyxrt", _install(), evidence)
@@ -131,6 +136,7 @@ def _not_imported(system: System, told: Mapping[str, Any]) -> Finding:
 
 def _raised(system: System, doing: str, error: str) -> Finding:
     """What an exception of XRT's says."""
+    error = error[:LONGEST]
     found = f"pyxrt failed {doing}: {error}"
     if "67108864" in error or "err=-11" in error or "Resource temporarily" in error:
         return _of_the_device(found, raising(system), [error])

@@ -9,12 +9,14 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import doctor_situations as situations
 import pytest
-from doctor_situations import HEALTHY, INDEX, SITUATIONS, Situation, merged, write
+from doctor_situations import HEALTHY, INDEX, Situation, merged, write
+from reported_situations import HARMLESS, REPORTED
 
 from npuc.compiler.diagnostics import InputError
 from npuc.runtime.devices import system_calls
@@ -29,6 +31,7 @@ from npuc.runtime.doctor.pyxrt_probe import MARK, parsed
 from npuc.runtime.doctor.recording import Recording
 from npuc.runtime.doctor.system import LiveSystem, User
 
+SITUATIONS = (*situations.SITUATIONS, *REPORTED)
 Npuc = Callable[..., tuple[int, str, str]]
 
 
@@ -171,6 +174,46 @@ def test_what_recent_drivers_say_for_nothing_is_no_finding(tmp_path: Path) -> No
     said = situations.log(situations.drm("aie2_hwctx_cfg_debug_bo", "Get bo 5 failed"), started=True)
     found = of(write(tmp_path, HEALTHY, {**INDEX, "commands": {**INDEX["commands"], **said}}))
     assert [finding for finding in found.findings if not finding.ok] == []
+
+
+def test_lines_that_say_nothing_of_a_failure_are_no_finding(tmp_path: Path) -> None:
+    said = {"dmesg": "".join(f"[    3.{at:02d}] {line}\n" for at, line in enumerate(HARMLESS))}
+    found = of(write(tmp_path, HEALTHY, {**INDEX, "commands": {**INDEX["commands"], **said}}))
+    assert [finding for finding in found.findings if not finding.ok] == []
+
+
+def test_of_a_long_log_the_newest_part_counts(tmp_path: Path) -> None:
+    index = {**INDEX, "commands": {"uname": INDEX["commands"]["uname"]}}
+    noise = "Mar 1 01:01:01 box kernel: usb 1-1: new high-speed USB device\n" * 100_000
+    last = situations.drm("aie2_hw_start", "firmware is not alive")
+    found = of(write(tmp_path, {**HEALTHY, "/var/log/kern.log": f"{noise}{last}\n"}, index))
+    (told,) = [finding for finding in found.findings if finding.name == "kernel log"]
+    assert "come to life" in told.finding
+
+
+def test_texts_of_any_length_are_searched_in_no_time(tmp_path: Path) -> None:
+    """Each of these took minutes where a pattern looked back over what it had seen."""
+    for number, text in enumerate(("x" * 300_000, "amdxdna " * 40_000, "liblib" * 50_000, "serial" + " " * 300_000)):
+        index = {**INDEX, "pyxrt": {**INDEX["pyxrt"], "imported": False, "error": f"cannot open shared object {text}"}}
+        index["commands"] = {**INDEX["commands"], "dmesg": f"{situations.STARTED}\n[{'1' * 99_999} {text}\n"}
+        source = Recording(tree(str(write(tmp_path / str(number), {**HEALTHY, "/proc/1/cgroup": text}, index))))
+        began = time.process_time()
+        diagnose(source)
+        write_tree(source, str(tmp_path / f"{number}-b"))
+        assert time.process_time() - began < 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX's special files")
+def test_odd_files_of_a_tree_are_as_good_as_none(tmp_path: Path) -> None:
+    folder = write(tmp_path, HEALTHY, INDEX)
+    for path in ("proc/cmdline", "etc/group", "proc/cpuinfo"):
+        (folder / path).unlink()
+    os.mkfifo(folder / "proc/cmdline")
+    (folder / "etc/group").symlink_to("group")
+    (folder / "proc/cpuinfo").mkdir()
+    (folder / "sys/bus/pci/devices/loop").symlink_to("..")
+    (folder / "etc/modprobe.d").symlink_to("/etc/modprobe.d/modprobe.d")
+    assert of(folder).usable
 
 
 def test_page_faults_of_other_devices_are_not_the_npus(tmp_path: Path) -> None:
