@@ -19,8 +19,6 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.passes.attention.choose import Candidate, candidates
 from npuc.runtime.distribute import results
 
-SEED = 0  # of the inputs: cycles hardly depend on values, but the same ones make them the same
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -42,6 +40,7 @@ class Job:
     columns: int
     options: Mapping[str, str]
     machine: str
+    seed: int = 0
 
     @property
     def key(self) -> str:
@@ -58,7 +57,7 @@ def measured(job: Job) -> dict[str, Any]:
     try:
         kernel = compile(Attention.from_json(job.attention), columns=job.columns, options=dict(job.options))
         with kernel.load(backend="emulator", fallback=(), machine=job.machine) as executable:  # type: ignore[arg-type]
-            call = executable.serve(executable.prepare(draw(executable.kernel.inputs, SEED)))
+            call = executable.serve(executable.prepare(draw(executable.kernel.inputs, job.seed)))
             return {"cycles": call.report.cycles}
     except NpucError as error:
         return {"error": str(error)}
@@ -71,15 +70,16 @@ def tune(
     told: Callable[[Trial], None],
     workers: int = 1,
     scheduler: str | None = None,
+    seed: int = 0,
 ) -> list[Trial]:
     """The first `count` candidates, each measured once, now or by an earlier search whose results the cache has.
 
-    attention: with all lengths given. told: called with every trial that is done, in the order of their ends. Each
-    result is in the cache before the next is waited for: what is killed loses what was under way. Raises as
-    `distribute.results`.
+    attention: with all lengths given. seed: draws the inputs, on which cycles hardly depend. told: called with every
+    trial that is done, in the order of their ends. Each result is in the cache before the next is waited for: what is
+    killed loses what was under way. Raises as `distribute.results`.
     """
     trials = [Trial(number, candidate) for number, candidate in enumerate(candidates(attention, count))]
-    jobs = [Job(attention.to_json(), t.candidate.columns, t.candidate.options, machine) for t in trials]
+    jobs = [Job(attention.to_json(), t.candidate.columns, t.candidate.options, machine, seed) for t in trials]
     open_trials = []
     for trial, job in zip(list(trials), jobs, strict=True):
         found = _recorded(job.key)

@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -36,6 +37,19 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What campaigns of many random cases run on: the options of `npuc tune`."""
+    group = parser.getgroup("npuc", "npuc: long campaigns")
+    group.addoption("--workers", type=int, default=1, help="run campaigns on so many processes")
+    group.addoption("--scheduler", help="or on a Dask cluster, whose workers have the tests' folders in PYTHONPATH")
+
+
+@pytest.fixture(scope="session")
+def processes(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """`workers` and `scheduler` for npuc.runtime.distribute."""
+    return {"workers": pytestconfig.getoption("--workers"), "scheduler": pytestconfig.getoption("--scheduler")}
 
 
 def pytest_report_header() -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--dim", "dims", metavar="S=N", multiple=True, help="Tune for this size, which the source leaves open.")
 @click.option("--trials", type=click.IntRange(1), default=16, show_default=True, help="How many plans to try.")
 @click.option("--machine", type=click.Choice(MACHINES), default=MACHINES[0], show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Draws the inputs of the runs.")
 @distributed
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON on standard output.")
 def command(
@@ -31,6 +32,7 @@ def command(
     dims: tuple[str, ...],
     trials: int,
     machine: str,
+    seed: int,
     workers: int,
     scheduler: str | None,
     as_json: bool,
@@ -38,9 +40,10 @@ def command(
     """Try plans of IN.mlir on the emulator, and keep the best for `npuc compile IN.mlir`.
 
     The plans come in the order of the planner's predictions, its own choice first. What was measured is in the cache:
-    the command can be killed and run again, with more trials or other workers, and goes on. The best plan is compiled
-    and kept in the compile cache, where `compile`, `run` and npuc.compile of the same file find it (with other options,
-    with --no-cache, and in `golden`, nothing changes); the cache's key holds npuc's version and sources.
+    the command can be killed and run again, with more trials or other workers, and goes on; the same seed gives the
+    same best plan. That is compiled and kept in the compile cache, where `compile`, `run` and npuc.compile of the same
+    file find it (with other options, with --no-cache, and in `golden`, nothing changes); the cache's key holds npuc's
+    version and sources.
 
     JSON: trials[{number columns options predicted cycles? error? known}], best{...}, gain: planner's cycles over its.
     """
@@ -62,7 +65,7 @@ def command(
         if not as_json:
             click.echo(_line(trial))
 
-    done = tune(told, trials, machine, tell, workers, scheduler)
+    done = tune(told, trials, machine, tell, workers, scheduler, seed)
     found = best(done)
     if found is None:
         raise UnsupportedError(f"none of {len(done)} plans ran: {done[0].error}", place=file)
@@ -75,6 +78,8 @@ def command(
         click.echo(json.dumps({"trials": [_json(t) for t in done], "best": _json(found), "gain": gain}))
         return
     better = "the planner's choice" if found.number == 0 else f"{(gain or 1) - 1:.2%} faster than the planner's choice"
+    if len(done) < trials:
+        click.echo(f"these are all {len(done)} plans that there are")
     click.echo(f"best: {_words(found)}: {found.cycles:,} cycles (emulated), {better}; kept for npuc compile {file}")
     if not kept:
         options = " ".join(f"--option {key}={value}" for key, value in found.candidate.options.items())

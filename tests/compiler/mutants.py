@@ -3,7 +3,7 @@
 `campaign(texts, seed, count)` gives accepted texts small sizes, changes one to three things in the module
 (mutations.py) and compares the float64 reference of what is recognised with the evaluator's values of the source, on
 inputs that tell alternatives apart. As a program:
-`python tests/compiler/mutants.py --count 100000 --seed 1 --findings DIR`.
+`python tests/compiler/mutants.py --count 100000 --seed 1 --workers 2 --findings DIR`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from npuc.compiler.frontend.context import new_context
 from npuc.compiler.frontend.load import of_module as recognise
 from npuc.compiler.frontend.parse import parse
 from npuc.runtime import check
+from npuc.runtime.distribute import in_order
 from npuc.runtime.evaluator.source import of_module as evaluate
 from npuc.runtime.layouts import inward
 
@@ -259,16 +260,26 @@ def batch(texts: Mapping[str, str], seed: int, count: int) -> Figures:
 
 # --- many ---------------------------------------------------------------------------------------------------------
 def campaign(
-    texts: Mapping[str, str], seed: int, count: int, progress: Callable[[Figures], None] | None = None
+    texts: Mapping[str, str],
+    seed: int,
+    count: int,
+    progress: Callable[[Figures], None] | None = None,
+    workers: int = 1,
+    scheduler: str | None = None,
 ) -> Figures:
-    """`count` mutants in child processes of BATCH each; one that dies is a finding. progress: called after each."""
+    """`count` mutants in child processes of BATCH each; one that dies is a finding. progress: called after each.
+
+    workers, scheduler: as `npuc tune` has them; the figures are the same.
+    """
     total = Figures()
-    for number in range(-(-count // BATCH)):
-        size = min(BATCH, count - number * BATCH)
-        figures = _in_child(texts, seed * 1_000_003 + number, size)
+    batches = [
+        (texts, seed * 1_000_003 + number, min(BATCH, count - number * BATCH)) for number in range(-(-count // BATCH))
+    ]
+    done = in_order(_in_child, batches, workers, scheduler)
+    for (_, batch_seed, size), figures in zip(batches, done, strict=True):
         if figures is None:
             total.outcomes["died"] += size
-            total.findings.append(Finding("died", "", [], f"batch of seed {seed * 1_000_003 + number}", ""))
+            total.findings.append(Finding("died", "", [], f"batch of seed {batch_seed}", ""))
         else:
             total.add(figures)
         if progress is not None:
@@ -276,7 +287,8 @@ def campaign(
     return total
 
 
-def _in_child(texts: Mapping[str, str], seed: int, count: int) -> Figures | None:
+def _in_child(batch_of: tuple[Mapping[str, str], int, int]) -> Figures | None:
+    texts, seed, count = batch_of
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
@@ -315,6 +327,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--findings", type=Path, help="folder for the mutants that are wrong")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
+    parser.add_argument(
+        "--scheduler", help="address of a Dask scheduler, whose workers have tests/compiler in PYTHONPATH"
+    )
     options = parser.parse_args()
     texts = accepted(sources())
     print(f"seed {options.seed}, {len(texts)} sources", flush=True)
@@ -331,7 +347,7 @@ def main() -> None:
             print(finding.kind, finding.base, "|", " | ".join(finding.changes), "|", finding.details[-300:], flush=True)
         written = len(figures.findings)
 
-    campaign(texts, options.seed, options.count, show)
+    campaign(texts, options.seed, options.count, show, options.workers, options.scheduler)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from damaged_mlir import NESTED, TORCH, edited, nested
 from npuc.compiler.diagnostics import InputError, NpucError
 from npuc.compiler.frontend import load
 from npuc.compiler.frontend.parse import parse
+from npuc.runtime.distribute import results
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(os.environ.get("NPUC_FACTS", ROOT.parent / "shared" / "facts")).parent / "cases" / "mlir" / "parser"
@@ -197,6 +198,11 @@ def test_edited_examples_are_attention_or_refused_with_a_place(seed):
     check_edited(random.Random(seed), 60)
 
 
+def check_batch(seed: str) -> None:
+    check_edited(random.Random(seed), 100)
+
+
 @pytest.mark.slow
-def test_thousands_of_edited_examples(seed):
-    check_edited(random.Random(seed + 1), 4000)
+def test_thousands_of_edited_examples(seed, processes):
+    seeds = [f"{seed} {number}" for number in range(40)]
+    assert sum(1 for _ in results(check_batch, seeds, **processes)) == 40

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from typing import Any
 
 import mutants
 import pytest
@@ -28,8 +29,8 @@ def texts() -> dict[str, str]:
     return mutants.accepted(found if COUNT > 1000 else {name: found[name] for name in QUICK})
 
 
-def test_a_mutant_is_refused_or_is_what_is_recognised(seed: int) -> None:
-    figures = mutants.campaign(texts(), seed, COUNT)
+def test_a_mutant_is_refused_or_is_what_is_recognised(seed: int, processes: dict[str, Any]) -> None:
+    figures = mutants.campaign(texts(), seed, COUNT, **processes)
     print(dict(figures.outcomes))
     assert not figures.findings, f"{len(figures.findings)} found, one: {figures.findings[0].report()}"
     assert figures.outcomes["equal"] >= COUNT // 20 and figures.outcomes["refused"] >= COUNT // 20

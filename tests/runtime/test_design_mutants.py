@@ -12,6 +12,7 @@ import pytest
 from design_mutants import Mutant, mutants
 from wide_design import WideDesign
 
+from npuc.runtime.distribute import in_order
 from npuc.runtime.emulator.errors import EmulationError
 
 LIMIT = 30_000_000  # no mutant needs a limit to end
@@ -42,9 +43,14 @@ def test_a_changed_part_never_crashes_a_run_or_leaves_it_hanging(seed):
     assert verdicts["named"] > verdicts["not named"], verdicts
 
 
+def judged_by_number(number: int) -> str:
+    return judged(mutants()[number])
+
+
 @pytest.mark.slow
-def test_the_tile_of_a_change_is_named_in_nineteen_of_twenty_errors():
-    found = [(judged(mutant), mutant) for mutant in mutants()]
+def test_the_tile_of_a_change_is_named_in_nineteen_of_twenty_errors(processes):
+    drawn = mutants()
+    found = list(zip(in_order(judged_by_number, range(len(drawn)), **processes), drawn, strict=True))
     verdicts = Counter(verdict for verdict, _ in found)
     print(verdicts, *(f"{m.tile_name} {m.what}" for verdict, m in found if verdict == "not named"), sep="\n")
     assert verdicts["named"] >= 0.95 * (verdicts["named"] + verdicts["not named"]), verdicts

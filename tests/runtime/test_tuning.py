@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -178,3 +180,41 @@ def test_a_cluster_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monk
         found = distribute.results(dies_once, items, scheduler=cluster.scheduler_address)
         assert sorted(found) == [(n, n + 1) for n in range(6)]
     assert (tmp_path / "died").exists()
+
+
+def children(process: int) -> list[int]:
+    """Processes that work for one."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in found if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_search_goes_on_after_its_worker_and_itself_were_killed(npuc, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPUC_CACHE_DIR", str(tmp_path / "cache"))
+    source = tmp_path / "a.mlir"
+    source.write_text(SMALL)
+    words = [sys.executable, "-m", "npuc", "tune", str(source), "--trials", "5", "--workers", "2"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as search:
+        assert search.stdout is not None
+        lines = [search.stdout.readline()]
+        os.kill(children(search.pid)[0], signal.SIGKILL)
+        lines.append(search.stdout.readline())
+        search.kill()
+    assert all("cycles" in line for line in lines)
+    killed = json.loads(npuc("tune", source, "--trials", 5, "--json")[1])
+    assert sum(trial["known"] for trial in killed["trials"]) >= 2
+    monkeypatch.setenv("NPUC_CACHE_DIR", str(tmp_path / "other"))
+    whole = json.loads(npuc("tune", source, "--trials", 5, "--json")[1])
+    assert {t["number"]: t["cycles"] for t in whole["trials"]} == {t["number"]: t["cycles"] for t in killed["trials"]}
+    assert whole["best"]["number"] == killed["best"]["number"]
+
+
+def test_there_are_no_more_plans_than_there_are(npuc, tmp_path, monkeypatch, empty_cache):
+    monkeypatch.setattr(tuning, "measured", lambda job: {"cycles": 1000 + job.seed})
+    source = tmp_path / "a.mlir"
+    source.write_text(SMALL)
+    code, out, _ = npuc("tune", source, "--trials", 10_000)
+    assert code == 0 and f"these are all {len(candidates(SHAPE, 10_000))} plans" in out
+    other = json.loads(npuc("tune", source, "--trials", 1, "--seed", 5, "--json")[1])
+    assert other["best"]["cycles"] == 1005 and not other["best"]["known"]
