@@ -18,6 +18,17 @@ LINKS = 40
 """Symbolic links that are followed on one path, as Linux does."""
 
 
+_NODE: dict[str, type] = {
+    "mode": int, "gid": int, "tried": bool, "error": str, "driver": str, "version": str, "answers": Mapping,
+    "refused": str, "remedy": str,
+}  # fmt: skip
+
+
+def _is(value: object, kind: type) -> bool:
+    """Whether a value of the index is of that kind, or not there."""
+    return value is None or (isinstance(value, kind) and (kind is bool or not isinstance(value, bool)))
+
+
 class CapturedSystem:
     """The system in the folder root; index: what INDEX holds."""
 
@@ -87,7 +98,7 @@ class CapturedSystem:
         told = self._part("commands").get(command)
         if isinstance(told, str):
             return Output(0, told)
-        if isinstance(told, Mapping) and isinstance(told.get("text"), str) and isinstance(told.get("code", 0), int):
+        if isinstance(told, Mapping) and isinstance(told.get("text"), str) and _is(told.get("code", 0), int):
             return Output(told.get("code", 0), told["text"])
         if told is not None:
             raise InputError(f"commands.{command} is neither text nor {{code, text}}", place=self._place())
@@ -104,11 +115,14 @@ class CapturedSystem:
             if word == "opened":
                 return Node(path, tried=True, driver="amdxdna")
             return Node(path, tried=True, error=word) if re.fullmatch(r"E[A-Z0-9]{2,14}", word) else Node(path)
-        try:
-            known = {name: told[name] for name in Node.__dataclass_fields__ if name in told}
-            return Node(**{"tried": True, **known, "path": path})
-        except (TypeError, KeyError) as error:
-            raise InputError(f"nodes[{path}] is not a node", place=self._place()) from error
+        fields = told if isinstance(told, Mapping) else {"mode": ""}
+        known: dict[str, Any] = {name: fields[name] for name in _NODE if fields.get(name) is not None}
+        if not all(_is(value, _NODE[name]) for name, value in known.items()):
+            raise InputError(f"nodes[{path}] is not a node", place=self._place())
+        errors = known.get("answers", {}).get("errors", {})
+        if not isinstance(errors, Mapping):
+            raise InputError(f"nodes[{path}].answers.errors is not an object", place=self._place())
+        return Node(path, **{"tried": True, **known})
 
     def user(self) -> User:
         told = self._index.get("user")
@@ -119,7 +133,7 @@ class CapturedSystem:
                 )
             except (TypeError, ValueError) as error:
                 raise InputError("user has gids or listed that are no numbers", place=self._place()) from error
-            return User(gids, listed, told.get("root"))
+            return User(gids, listed, None if told.get("root") is None else bool(told["root"]))
         status = self.read("/proc/self/status") or ""
         found = re.search(r"^Groups:[ \t]*(.*)$", status, re.MULTILINE)
         user = re.search(r"^Uid:\s*(\d+)", status, re.MULTILINE)
@@ -127,7 +141,15 @@ class CapturedSystem:
         return User(gids, None, int(user[1]) == 0 if user else None)
 
     def pyxrt(self) -> Mapping[str, Any] | None:
-        return self._part("pyxrt") or None
+        told = self._part("pyxrt")
+        devices = told.get("devices", [])
+        texts = (told.get(name) for name in ("python", "file", "error", "ended"))
+        fits = isinstance(devices, list) and all(isinstance(one, Mapping) for one in devices)
+        if not fits or not all(_is(one.get(name), str) for one in devices for name in ("name", "error")):
+            raise InputError("pyxrt.devices is not a list of {name or error}", place=self._place())
+        if not all(_is(text, str) for text in texts):
+            raise InputError("pyxrt has python, file, error or ended that is no text", place=self._place())
+        return told or None
 
     def check(self) -> None:
         """Raises InputError where the index holds what it must not."""
@@ -164,9 +186,9 @@ def tree(root: str) -> CapturedSystem:
         raise InputError(f"no JSON: {' '.join(str(error).split())}", place=path) from error
     if not isinstance(index, dict) or index.get("format", FORMAT) != FORMAT:
         raise InputError(f"no capture of format {FORMAT}", place=path, remedy="capture it again with this npuc")
-    unknown = set(index.get("commands") or ()) - set(COMMANDS) - {"uname"}
+    found = CapturedSystem(root, index)
+    unknown = set(found._part("commands")) - set(COMMANDS) - {"uname"}
     if unknown:
         raise InputError(f"unknown command {sorted(unknown)[0]}", place=path, remedy=f"known are {', '.join(COMMANDS)}")
-    found = CapturedSystem(root, index)
     found.check()
     return found

@@ -24,7 +24,7 @@ def limits(system: System) -> tuple[float, float] | None:
 
 
 def _bytes(word: str) -> float:
-    return float(word) if word.isdigit() else float("inf")
+    return float(word) if word.isascii() and word.isdigit() else float("inf")
 
 
 def _privileged(system: System) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import doctor_situations as situations
 import pytest
@@ -280,6 +282,31 @@ def test_a_damaged_capture_is_an_input_error(index: str, tmp_path: Path) -> None
     (tmp_path / "npuc-capture.json").write_text(index)
     with pytest.raises(InputError):
         of(tmp_path)
+
+
+ODD = (None, 0, -1, 1.5, True, "", [], {}, [1], ["x"], {"a": 1}, "\0\x1b[31m", 10**40, [[]], {"text": None}, "\u00b2")
+
+
+def changed(value: Any, rng: random.Random, inside: bool = False) -> Any:
+    """A JSON value with odd ones in some places."""
+    if inside and rng.random() < 0.06:
+        return rng.choice(ODD)
+    if isinstance(value, dict):
+        return {name: changed(one, rng, True) for name, one in value.items()}
+    return [changed(one, rng, True) for one in value] if isinstance(value, list) else value
+
+
+def test_an_index_with_anything_in_it_is_read_or_refused(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    for number in range(40):
+        files, index = merged(rng.choice(SITUATIONS))
+        files["/proc/self/limits"] = rng.choice([files.get("/proc/self/limits"), "Max locked memory \u00b2 \u0663"])
+        folder = write(tmp_path / str(number), files, changed(index, rng))
+        with contextlib.suppress(InputError):
+            source = Recording(tree(str(folder)))
+            json.dumps(diagnose(source).as_json())
+            write_tree(source, str(tmp_path / f"{number}-b"))
+            tree(str(tmp_path / f"{number}-b"))
 
 
 def test_what_is_no_capture_is_refused(tmp_path: Path, npuc: Npuc) -> None:
