@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+from npuc.compiler.emit import npua, xclbin
+from npuc.compiler.emit.layout import Layout
 from npuc.passes.attention.supported import support_table
 
 FIGURES = Path(__file__).with_name("performance.json")
 VALIDATION = Path(__file__).with_name("validation.json")
+JSON = Path(__file__).parent.parent / "compiler" / "commands" / "README.md"
 EMULATOR = Path(__file__).parent.parent / "runtime" / "emulator" / "README.md"
 
 
@@ -51,10 +55,47 @@ def assumptions() -> str:
     return text[text.index("| assumption") :]
 
 
+def layout_table(layout: Layout) -> str:
+    """Markdown: the fields of a structure."""
+    lines = [
+        f"{layout.what}, {layout.size} bytes:",
+        "",
+        "| offset | bytes | field | always |",
+        "| ---: | ---: | --- | --- |",
+    ]
+    for name in layout.names:
+        value = layout.defaults.get(name)
+        always = "" if not value else f"`{value:#x}`" if isinstance(value, int) else f"`{value!r}`"
+        lines.append(f"| {layout.offsets[name]} | {struct.calcsize('<' + layout.codes[name])} | {name} | {always} |")
+    return "\n".join(lines) + "\n"
+
+
+def section_table(names: dict[int, str]) -> str:
+    """Markdown: kinds of sections."""
+    lines = ["| kind | section |", "| ---: | --- |", *(f"| {kind} | {name} |" for kind, name in sorted(names.items()))]
+    return "\n".join(lines) + "\n"
+
+
+def formats() -> dict[str, str]:
+    """What the page of the formats names."""
+    v1 = section_table({code: name for code, name in npua.V1_OPCODES.items()}).replace("| section |", "| operation |")
+    return {
+        "xclbin": f"{layout_table(xclbin.HEADER)}\n{layout_table(xclbin.SECTION)}",
+        "npua": "\n".join([*map(layout_table, (npua.HEADER, npua.SECTION)), section_table(npua.SECTION_NAMES),
+                           layout_table(npua.CONTROL_HEADER)]),
+        "npua1": f"{layout_table(npua.V1_HEADER)}\n{layout_table(npua.V1_INSTRUCTION)}\n{v1}",
+    }  # fmt: skip
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
     if "{{ support }}" in markdown:
         markdown = markdown.replace("{{ support }}", support_table())
+    if "{{ json }}" in markdown:
+        markdown = markdown.replace("{{ json }}", JSON.read_text(encoding="utf-8").partition("\n")[2])
+    if "{{ npua }}" in markdown:
+        for name, text in formats().items():
+            markdown = markdown.replace("{{ " + name + " }}", text)
     if "{{ bench }}" in markdown:
         recorded = json.loads(FIGURES.read_text())
         markdown = markdown.replace("{{ bench }}", bench_table(recorded)).replace("{{ machine }}", recorded["machine"])

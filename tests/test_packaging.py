@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,17 @@ def test_a_tree_without_links_and_its_sdist_build_the_same_complete_wheel(tmp_pa
         assert {name.split("/")[0] for name in names} == {"npuc", "npuc-0.1.0.dist-info"}
         assert all(first.read(name) == second.read(name) for name in names)
         first.extractall(tmp_path / "installed")
+        about = first.read("npuc-0.1.0.dist-info/METADATA").decode()
+        for extra in ("cluster", "docs", "jax", "test", "torch", "transformers"):
+            assert f"Provides-Extra: {extra}\n" in about
+        for data in ("npuc/py.typed", "npuc/runtime/report/style.css", "npuc-0.1.0.dist-info/licenses/LICENSE"):
+            assert data in names
+        assert not [name for name in names if name.endswith((".pyc", ".so", ".o")) or "test_" in name]
+    if find_spec("twine") is not None:
+        files = [str(wheel), *map(str, (tmp_path / "sdist").iterdir())]
+        words = [sys.executable, "-m", "twine", "check", "--strict", *files]
+        checked = subprocess.run(words, capture_output=True, text=True, timeout=600)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
     example = str(ROOT / "examples" / "attention.mlir")
     done = subprocess.run(
         [sys.executable, "-m", "npuc.compiler.cli", "compile", example, "--emit", "attn", "-o-"],

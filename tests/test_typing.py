@@ -12,6 +12,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from document_blocks import blocks
 from kernel_files import xclbin_of
 from small_kernels import compiled
 
@@ -24,7 +25,7 @@ from npuc.runtime.executor import Kernel
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# Beside README's sample: what a checker must refuse, each line with `# wrong`.
+# Beside the guide's sample: what a checker must refuse, each line with `# wrong`.
 WRONG = """
 from typing import Any
 
@@ -49,13 +50,14 @@ cycles: int = npuc.last_stats().cycles  # wrong
 """
 
 
-def readme_samples() -> str:
-    return "\n".join(re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL))
+def sample() -> str:
+    """Of the guide for Python."""
+    return next(b.text for b in blocks(REPOSITORY / "docs" / "guides" / "python.md") if b.title == "sample.py")
 
 
 @pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
-def test_readmes_sample_passes_a_strict_checker_and_wrong_calls_do_not(tmp_path: Path) -> None:
-    (tmp_path / "sample.py").write_text(readme_samples())
+def test_the_guides_sample_passes_a_strict_checker_and_wrong_calls_do_not(tmp_path: Path) -> None:
+    (tmp_path / "sample.py").write_text(sample())
     (tmp_path / "wrong.py").write_text(WRONG)
     assert (Path(npuc.__file__).parent / "py.typed").exists()
     words = ["--strict", "--follow-imports=silent", "--no-error-summary", "--cache-dir", str(tmp_path / "cache")]
@@ -77,10 +79,10 @@ def test_readmes_sample_passes_a_strict_checker_and_wrong_calls_do_not(tmp_path:
     assert found == expected, done.stdout + done.stderr
 
 
-def test_readmes_sample_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_the_guides_sample_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.chdir(tmp_path)
-    exec(compile(readme_samples(), "README.md", "exec"), {})
+    exec(compile(sample(), "sample.py", "exec"), {})
     out = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"emulator True \d+ \[\]", out[0]) and out[1].startswith("<npuc.RunReport ")
 

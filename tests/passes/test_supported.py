@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from npuc.compiler.diagnostics import InputError, Place, UnsupportedError
 from npuc.compiler.frontend import Attention, load
-from npuc.passes.attention.supported import ELEMENT_TYPES, LENGTH_LIMIT, check_supported, support_table
+from npuc.passes.attention.supported import ELEMENT_TYPES, LENGTH_LIMIT, check_supported
 
 PLAIN: dict[str, Any] = {"heads": 4, "query_length": 256, "head_dim": 64}
 INTEGERS: dict[str, Any] = {"dtype": "i8", "precision": "int8", "o_scale": (0.5,)}
@@ -35,11 +34,6 @@ def test_supported(dtype: str, head_dim: int, lengths: tuple[int, int], limits: 
     sizes = {"batch": 2, "heads": 6, "kv_heads": 2, "query_length": query, "key_length": key, "head_dim": head_dim}
     for scale in (0.3, 0.0, -5.0):
         check_supported(Attention.make(**sizes, dtype=dtype, scale=scale, **limits))
-
-
-def test_the_readme_has_the_table_that_the_rules_print() -> None:
-    readme = Path(__file__).resolve().parents[2] / "README.md"
-    assert support_table() in readme.read_text(), "print it anew: npuc.passes.attention.supported.support_table"
 
 
 @pytest.mark.parametrize(
