@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -52,6 +53,25 @@ def write_bytes(path: str, data: bytes) -> None:
         _replace_file(target, data)
     except OSError as error:
         raise InputError(f"cannot write: {reason(error)}", place=path) from error
+
+
+def require_writable(path: str) -> None:
+    """Raises InputError as `write_bytes` would, for what takes long before it writes."""
+    target = os.path.realpath(path)
+    folder = os.path.dirname(target)
+    if path == "-" or (os.path.exists(target) and not os.path.isdir(target)):
+        return
+    code = (
+        errno.EISDIR
+        if os.path.isdir(target)
+        else errno.ENOENT
+        if not os.path.isdir(folder)
+        else 0
+        if os.access(folder, os.W_OK)
+        else errno.EACCES
+    )
+    if code:
+        raise InputError(f"cannot write: {os.strerror(code)}", place=path)
 
 
 def beside(target: str) -> str:

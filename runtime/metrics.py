@@ -7,10 +7,13 @@ seconds.
 from __future__ import annotations
 
 import bisect
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from npuc.runtime.notices import say_once
 
 Labels: TypeAlias = "tuple[tuple[str, str], ...]"
 
@@ -77,12 +80,25 @@ class Metrics:
 
     def _tell(self, event: Event) -> None:
         for listener in list(self._listeners):
-            listener(event)
+            try:
+                listener(event)
+            except Exception as error:  # noqa: BLE001  who watches breaks no call
+                say_once(
+                    f"a listener of npuc.metrics raised {type(error).__name__}: {error}", f"listener {id(listener)}"
+                )
 
     def listen(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Have a function called with every event, in the thread of the call; what is returned ends that."""
+        """Have a function called with every event, in the thread of the call; what is returned ends that.
+
+        What it raises is logged once, and is nothing to the call.
+        """
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):  # ended before
+                self._listeners.remove(listener)
+
+        return end
 
     def reset(self) -> None:
         """Forget what was counted."""

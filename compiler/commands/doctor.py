@@ -127,6 +127,7 @@ def _opens(machine: Machine) -> bool:
 def _prove(backend: str, repetitions: int | None, diagnosis: Diagnosis, output: str | None, as_json: bool) -> None:
     from dataclasses import replace
 
+    from npuc.compiler.files import require_writable
     from npuc.runtime.doctor.render import rendered
     from npuc.runtime.proof.ladder import climb
     from npuc.runtime.proof.report import line, report, summary
@@ -140,13 +141,15 @@ def _prove(backend: str, repetitions: int | None, diagnosis: Diagnosis, output: 
         _tell(diagnosis, output, as_json)
         raise SystemExit(4) from error
     settings = EMULATED if machine.emulated else Settings()
+    if output is not None:
+        require_writable(output)
     climbed = []
     for tried in climb(machine, settings if repetitions is None else replace(settings, repetitions=repetitions)):
         climbed.append(tried)
         if not as_json:
             click.echo(line(tried))
+        _write(output, report(machine, climbed, diagnosis.as_json()))  # kept, however the climb ends
     told = report(machine, climbed, diagnosis.as_json())
-    _write(output, told)
     if as_json:
         click.echo(json.dumps(told))
     else:

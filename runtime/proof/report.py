@@ -11,7 +11,10 @@ from npuc.runtime.proof.machines import Machine
 
 
 def report(machine: Machine, climbed: Sequence[Climbed], diagnosis: dict[str, Any] | None) -> dict[str, Any]:
-    """As JSON. diagnosis: what npuc doctor says of the machine, None where none was made."""
+    """As JSON, also of a climb that has not ended: then it has not passed, and nothing has failed.
+
+    diagnosis: what npuc doctor says of the machine, None where none was made.
+    """
     last = climbed[-1]
     wrong = None if last.passed else {"rung": last.name, "sentence": last.wrong, "remedy": last.remedy}
     device = next((one.findings.details for one in climbed if one.name == LADDER[0].name), {})
@@ -19,7 +22,7 @@ def report(machine: Machine, climbed: Sequence[Climbed], diagnosis: dict[str, An
         "npuc": __version__,
         "way": machine.name,
         "emulated": machine.emulated,
-        "passed": last.passed,
+        "passed": last.passed and len(climbed) == len(LADDER),
         "failed": wrong,
         "device": device,
         "rungs": [one.as_json() for one in climbed],
@@ -46,6 +49,8 @@ def summary(told: dict[str, Any]) -> list[str]:
     if told["passed"]:
         return [*lines, f"all {len(told['rungs'])} rungs hold on {where}"]
     failed = told["failed"]
+    if failed is None:
+        return [*lines, f"{len(told['rungs'])} rungs hold on {where}, {len(told['not_tried'])} were not tried"]
     return [
         *lines,
         f"{failed['sentence']}",

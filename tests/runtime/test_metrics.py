@@ -15,6 +15,7 @@ import npuc.metrics
 from npuc.runtime.arguments import draw
 from npuc.runtime.devices import system_calls
 from npuc.runtime.devices.software import SoftwareDevice
+from npuc.runtime.metrics import Event, Metrics
 
 
 @pytest.fixture
@@ -76,3 +77,19 @@ def test_emulated_cycles_are_counted_and_prometheus_can_read_it(device):
     assert buckets == sorted(buckets) and buckets[-1] == 1
     npuc.metrics.reset()
     assert not any(npuc.metrics.snapshot().values())
+
+
+def test_a_listener_that_raises_breaks_no_call_and_others_hear_all_the_same() -> None:
+    metrics, heard = Metrics(), []
+
+    def raises(event: Event) -> None:
+        raise ValueError("out of order")
+
+    first, second = metrics.listen(raises), metrics.listen(heard.append)
+    metrics.count("npuc_calls_total", 1, kernel="k", backend="b")
+    metrics.time(0.5, kernel="k", backend="b")
+    assert [event.value for event in heard] == [1, 0.5]
+    for end in (first, first, second):
+        end()
+    metrics.time(0.5, kernel="k", backend="b")
+    assert len(heard) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import broken_devices as broken
@@ -217,6 +217,28 @@ def test_the_command_stops_at_a_rung_and_exits_by_its_kind(npuc: Npuc, monkeypat
     with system_calls.replaced(broken.aborts()):
         code, out, _ = npuc("doctor", "--run", "--json")
     assert code == 4 and json.loads(out)["failed"]["rung"] == "no-op sequence"
+
+
+def test_a_climb_that_is_interrupted_leaves_a_report_of_what_it_climbed(
+    npuc: Npuc, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(machine: Machine, settings: Settings) -> Iterator[Climbed]:
+        yield from climb(machine, settings, LADDER[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("npuc.runtime.proof.ladder.climb", interrupted)
+    device = SoftwareDevice()
+    with system_calls.replaced(device):
+        assert npuc("doctor", "--run", "-o", tmp_path / "r.json")[0] == 130
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert (told["passed"], told["failed"]) == (False, None) and len(told["rungs"]) == 3
+    assert told["not_tried"] == NAMES[3:] and device.taken == Taken()
+
+
+@pytest.mark.parametrize("path", ["missing/r.json", "."])
+def test_a_report_that_could_not_be_written_is_told_before_the_climb(path: str, npuc: Npuc, tmp_path: Path) -> None:
+    code, out, err = npuc("doctor", "--run", "--backend", "emulator", "-o", tmp_path / path)
+    assert code == 3 and "cannot write" in err and "copy by DMA" not in out
 
 
 @pytest.mark.parametrize(
