@@ -94,6 +94,17 @@ def test_the_emulators_readme_lists_the_assumptions_and_their_rungs(whole: list[
             assert f"| {settled['assumption']} | {rung.name} |" in text
 
 
+def test_the_page_for_owners_lists_the_rungs_in_order() -> None:
+    from conftest import REPOSITORY
+
+    page = (REPOSITORY / "docs" / "guides" / "npu.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
+    assert [row for row in rows if row in NAMES] == NAMES
+    assert all(
+        words in page for words in ("usermod", "memlock", "setup.sh", "neither XRT nor pyxrt", "Sending a report")
+    )
+
+
 FAULTS: tuple[tuple[str, Callable[[], SoftwareDevice], str], ...] = (
     ("open", broken.does_not_open, "The device does not open"),
     ("context", broken.no_context, "CREATE_HWCTX failed with ENOENT"),
