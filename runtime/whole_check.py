@@ -95,7 +95,8 @@ def _of_attention(cut: Cut, step: Attended, values: Sequence[np.ndarray], source
     text = source if cut.attention.outlined is None else SourceText(cut.attention.outlined, source.file)
     computed = replace(step.kernel.computing(cut.attention), source=text)
     result = check_run(computed, step.seen, step.result, seed)
-    for argument, value, taken in zip(computed.inputs, values, step.given, strict=True):
+    for argument, own, taken in zip(computed.inputs, values, step.given, strict=True):
+        value = np.asarray(own, np.float64)  # a mask may be of truths
         size = np.abs(value[np.isfinite(value)]).max(initial=0.0)
         same = (value == taken) | (np.isnan(value) & np.isnan(taken)) | (np.abs(value - taken) <= SAME * size)
         if not same.all():

@@ -43,9 +43,10 @@ def named_axes(labels: Sequence[str], shape: Sequence[Size]) -> Axes:
 
 def argument_axes(number: int, shape: Sequence[Size]) -> Axes:
     """The axes of argument `number` at first sight; those of other ranks than [B, H, S, D], [H, S, D] and [S, D] match
-    no other's (see `layouts`)."""
+    no other's (see `layouts`). Of three dimensions the first is the batch where it is open, as heads never are."""
     rank = len(shape)
-    axes = named_axes(LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)], shape)
+    labels = LABELS[4 - rank :] if rank in RANKS else [f"{number}.{i}" for i in range(rank)]
+    axes = named_axes("BSD" if rank == 3 and shape[0] is None else labels, shape)
     return tuple(
         tuple(replace(a, open=f"{number}.{d}" if a.extent is None else None) for a in axis)
         for d, axis in enumerate(axes)

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from npuc.compiler.frontend.axes import argument_axes
+from npuc.compiler.frontend.axes import AxisError, argument_axes
 from npuc.compiler.frontend.given import given, problem_of
 from npuc.compiler.frontend.interpret import execute
+from npuc.compiler.frontend.layouts import layout_of
 from npuc.compiler.frontend.nearby import CONSTANTS, contracts, near
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.open_lengths import assumptions
@@ -135,10 +136,9 @@ class _Reading:
                 at = bisect_left(self.near, back)
                 continue
             for result, value in zip(operation.results, results, strict=True):
-                is_given = isinstance(value, Opaque) and operation.name != "arith.constant"
-                self.values[result] = (
-                    self.leaf(result) if is_given or self._converts(result, value) else None
-                ) or value
+                unknown = isinstance(value, Opaque) and operation.name != "arith.constant"
+                is_given = unknown or self._converts(result, value) or _is_out_of_order(value)
+                self.values[result] = (self.leaf(result) if is_given else None) or value
             at += 1
 
     def read(self, value: Any) -> Value:
@@ -224,6 +224,17 @@ class _Reading:
 
 def _is_constant(value: Value) -> bool:
     return isinstance(value, Opaque) and getattr(value.operation, "name", None) == "arith.constant"
+
+
+def _is_out_of_order(value: Value) -> bool:
+    """Whether it is an attention's result in an order of elements that no kernel writes."""
+    if not isinstance(value, Attended | Sdpa):
+        return False
+    try:
+        layout_of(value.axes)
+    except AxisError:
+        return True
+    return False
 
 
 def _roots(reading: _Reading) -> Iterator[Any]:

@@ -174,7 +174,10 @@ def _log_softmax(operation: Any, left: Shifted, right: LogSum) -> Value:
 
 
 def unhide(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
-    """Exponentials where a condition holds and zero elsewhere, which hides what the maximum was not taken of."""
+    """Exponentials where a condition holds and zero elsewhere, which hides what the maximum was not taken of; or what
+    is hidden already, as zeros."""
+    if isinstance(left, Exponentials | Probabilities) and isinstance(right, Splat) and right.value == 0:
+        return left if _hides_the_same(operation, condition, left) else None
     if not isinstance(left, Unhidden):
         return None
     if not isinstance(right, Splat) or right.value != 0:
@@ -187,6 +190,16 @@ def unhide(operation: Any, condition: Value, left: Value, right: Value) -> Value
     fold = binary_softmax if left.binary else natural_softmax
     softmax = fold(operation, hidden.product, left.key)
     return softmax if isinstance(softmax, Opaque) else Exponentials(left.axes, softmax)
+
+
+def _hides_the_same(operation: Any, condition: Value, weights: Exponentials | Probabilities) -> bool:
+    """Whether all that a condition hides is hidden in a softmax."""
+    bare, own = replace(weights.softmax.product, masking=None), weights.softmax.product.masking
+    hidden = masking.select(operation, condition, Scores(weights.axes, bare), Splat(-math.inf, "f32"))
+    if own is None or not isinstance(hidden, Scores) or hidden.product.masking is None:
+        return False
+    also = hidden.product.masking
+    return also.operand in (None, own.operand) and set(also.visible) <= set(own.visible)
 
 
 def _where(product: Product) -> Product:

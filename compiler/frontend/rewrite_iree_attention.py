@@ -2,8 +2,8 @@
 
 Its operands are Q, K, V, the scale, perhaps a mask, and the tensor that the result comes in place of; each but the last
 has an indexing map, over the loops of batch, queries, values' width, head size and keys. A mask is added to the scaled
-scores (i1: true keeps). The region changes a score; one that gives back its argument is understood, as are sizes that
-are numbers. Any other stays as it is, and is refused by its name.
+scores (i1: true keeps). The region changes a score; one that gives back its argument is understood. Any other stays as
+it is, and is refused by its name. Sizes may be open: they are read from an operand that has them.
 
 online_attention goes on from what was accumulated before: sums of values, row maxima and row sums, which it takes and
 gives; its exponentials may be of any base, so it is left alone where something reads the maxima.
@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from npuc.compiler.argument_layout import Size
 from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.replace import replace_operands
+from npuc.compiler.frontend.shapes import sizes_of
 
 NAME, ONLINE = "iree_linalg_ext.attention", "iree_linalg_ext.online_attention"
 
@@ -41,12 +43,12 @@ def expand_iree_attention(module: Any) -> None:
 
 @dataclass(frozen=True)
 class _Parts:
-    """maps: loops of each operand's dimensions, none for the scale.  extents: of the loops.  rows: of the maxima and
-    the sums that an online attention takes besides."""
+    """maps: loops of each operand's dimensions, none for the scale.  extents: of the loops, None where open.  rows: of
+    the maxima and the sums that an online attention takes besides."""
 
     types: tuple[Any, ...]
     maps: tuple[tuple[int, ...], ...]
-    extents: tuple[int, ...]
+    extents: tuple[Size, ...]
     depth: int
     keys: int
     rows: tuple[int, ...] | None = None
@@ -72,7 +74,7 @@ def _parts(operation: Any) -> _Parts | None:
         return None
     types = tuple(operand.type for operand in operands)
     loops: list[tuple[int, ...]] = []
-    extents: dict[int, int] = {}
+    extents: dict[int, Size] = {}
     for number, (type_, map_) in enumerate(zip(types, maps, strict=True)):
         walked = list(map_.results)
         if number == 3:
@@ -80,14 +82,12 @@ def _parts(operation: Any) -> _Parts | None:
                 return None
             loops.append(())
             continue
-        if not isinstance(type_, ir.RankedTensorType) or not type_.has_static_shape or len(walked) != type_.rank:
+        if not isinstance(type_, ir.RankedTensorType) or len(walked) != type_.rank:
             return None
         if not all(isinstance(expression, ir.AffineDimExpr) for expression in walked):
             return None
         own = tuple(expression.position for expression in walked)
-        if len(set(own)) != len(own) or any(
-            extents.setdefault(d, n) != n for d, n in zip(own, type_.shape, strict=True)
-        ):
+        if len(set(own)) != len(own) or not _agree(extents, own, sizes_of(type_)):
             return None
         loops.append(own)
     rows = tuple(loops.pop() for _ in "ms") if online else ()
@@ -101,11 +101,24 @@ def _parts(operation: Any) -> _Parts | None:
         or any(str(t.element_type) != "f32" for t in types[len(loops) - 1 :])
     ):
         return None
+    whole, row = _tensor(parts, parts.maps[-1]), _tensor(parts, rows[0])
+    if [str(t) for t in types[-3:]] != [whole, row, row]:
+        return None
     return replace(parts, rows=rows[0])
 
 
+def _agree(extents: dict[int, Size], loops: Sequence[int], sizes: Sequence[Size]) -> bool:
+    """Whether a tensor's sizes are those of its loops, which are noted."""
+    for loop, size in zip(loops, sizes, strict=True):
+        known = extents.get(loop)
+        if known is not None and size not in (None, known):
+            return False
+        extents[loop] = known if size is None else size
+    return True
+
+
 def _roles(
-    types: tuple[Any, ...], loops: tuple[tuple[int, ...], ...], extents: dict[int, int], count: int, result: Any
+    types: tuple[Any, ...], loops: tuple[tuple[int, ...], ...], extents: dict[int, Size], count: int, result: Any
 ) -> _Parts | None:
     """Which loop is the head size and which the keys; None where the maps are not those of attention."""
     q, k, v, out = set(loops[0]), set(loops[1]), set(loops[2]), set(loops[-1])
@@ -178,8 +191,9 @@ def _text(parts: _Parts) -> str:
         "%zero = arith.constant 0.0 : f32",
         "%lowest = arith.constant 0xFF800000 : f32",
         f"%wide = {_widened('%scale', str(parts.types[3]))}",
-        f"%storage = tensor.empty() : {types[0]}",
-        *_product("x", ("%q", "%k"), parts.types[:2], (q, k, scores), types[0], (*scores, parts.depth)),
+        *_lengths(parts),
+        _empty("%storage", parts, scores),
+        *_product(parts, "x", ("%q", "%k"), parts.types[:2], (q, k, scores), (*scores, parts.depth)),
         *_each("y", ["%x"], [types[0]], [scores, scores], types[0], ["%n = arith.mulf %a, %wide : f32"]),
     ]
     last = "%y"
@@ -196,13 +210,13 @@ def _text(parts: _Parts) -> str:
     lines += [
         f"%p = linalg.softmax dimension({dimension}) ins({last} : {types[0]})"
         f" outs(%storage : {types[0]}) -> {types[0]}",
-        *_product("o", ("%p", "%v"), (types[0], parts.types[2]), (scores, v, out), types[1], (*out, parts.keys)),
+        *_product(parts, "o", ("%p", "%v"), (types[0], parts.types[2]), (scores, v, out), (*out, parts.keys)),
     ]
     element = str(result.element_type)
     narrowed = (
         "%n = arith.addf %a, %zero : f32" if element == "f32" else f"%n = arith.{_change(element)} : f32 to {element}"
     )
-    lines += [f"%r0 = tensor.empty() : {result}"]
+    lines += [_empty("%r0", parts, out, result)]
     lines += _each("r", ["%o"], [types[1]], [out, out], str(result), [narrowed], "%r0", element)
     return "\n".join([*lines, f"return %r : {result}", "}"])
 
@@ -211,15 +225,14 @@ def _online(parts: _Parts, last: str, scores: tuple[int, ...], rows: tuple[int, 
     """The maxima, sums and sums of values with those before, of the scores `last`; returned in IREE's order."""
     v, out = parts.maps[2], parts.maps[-1]
     all_, row, whole = (_tensor(parts, loops) for loops in (scores, rows, out))
-    start = "%rows = tensor.empty() : " + row
     ahead = [scores, rows, scores]
     difference = ["%d = arith.subf %a, %b : f32", "%n = math.exp %d : f32"]
     product = ["%n = arith.mulf %a, %b : f32"]
     body = ["%n = arith.addf %a, %c : f32"]
     kinds = ", ".join('"reduction"' if d == parts.keys else '"parallel"' for d in scores)
     return [
-        start,
-        f"%outs = tensor.empty() : {whole}",
+        _empty("%rows", parts, rows),
+        _empty("%outs", parts, out),
         *_each(
             "m",
             [last],
@@ -236,7 +249,7 @@ def _online(parts: _Parts, last: str, scores: tuple[int, ...], rows: tuple[int, 
         *_each("s0", ["%summed", "%k1"], [row, row], [rows, rows, rows], row, product, "%rows"),
         *_each("s", ["%p"], [all_], [scores, rows], row, body, "%s0", loops=scores, kinds=kinds),
         *_each("o0", ["%before", "%k1"], [whole, row], [out, rows, out], whole, product, "%outs"),
-        *_product("o", ("%p", "%v"), (all_, parts.types[2]), (scores, v, out), whole, (*out, parts.keys), "%o0"),
+        *_product(parts, "o", ("%p", "%v"), (all_, parts.types[2]), (scores, v, out), (*out, parts.keys), "%o0"),
         f"return %o, %m, %s : {whole}, {row}, {row}",
     ]
 
@@ -253,7 +266,34 @@ def _widened(name: str, element: str) -> str:
 
 
 def _tensor(parts: _Parts, loops: Sequence[int]) -> str:
-    return f"tensor<{''.join(f'{parts.extents[d]}x' for d in loops)}f32>"
+    return f"tensor<{''.join(f'{_size(parts.extents[d])}x' for d in loops)}f32>"
+
+
+def _size(size: Size) -> str:
+    return "?" if size is None else str(size)
+
+
+def _lengths(parts: _Parts) -> list[str]:
+    """Operations that give the open extents of loops, as %n and the loop's number; those too that the result's type
+    leaves open where other operands say them."""
+    known = zip(parts.maps[-1], sizes_of(parts.types[-1]), strict=True)
+    said = [(d, parts.extents[d]) for d, size in known if size is None and parts.extents[d] is not None]
+    lines = [f"%n{loop} = arith.constant {size} : index" for loop, size in said]
+    names = ["%q", "%k", "%v", "%scale", "%mask"][: len(parts.types) - 1]
+    for loop, size in enumerate(parts.extents):
+        if size is None:
+            held = [(name, n) for n, name in enumerate(names) if loop in parts.maps[n]]
+            name, n = held[0]
+            place = f"%c{loop} = arith.constant {parts.maps[n].index(loop)} : index"
+            lines += [place, f"%n{loop} = tensor.dim {name}, %c{loop} : {parts.types[n]}"]
+    return lines
+
+
+def _empty(name: str, parts: _Parts, loops: Sequence[int], type_: Any = None) -> str:
+    """Storage over some loops; of f32 unless a type says otherwise, which may leave more sizes open."""
+    sizes = [parts.extents[d] for d in loops] if type_ is None else sizes_of(type_)
+    given = [f"%n{d}" for d, size in zip(loops, sizes, strict=True) if size is None]
+    return f"{name} = tensor.empty({', '.join(given)}) : {type_ or _tensor(parts, loops)}"
 
 
 def _map(loops: Sequence[int], results: Sequence[int]) -> str:
@@ -261,19 +301,20 @@ def _map(loops: Sequence[int], results: Sequence[int]) -> str:
 
 
 def _product(
+    parts: _Parts,
     name: str,
     values: tuple[str, str],
     types: Sequence[Any],
     maps: Sequence[Sequence[int]],
-    result: str,
     loops: Sequence[int],
     start: str | None = None,
 ) -> list[str]:
     """The sum over the last of `loops` of products of two tensors, in f32; start: what it goes on from, not zero."""
+    result = _tensor(parts, maps[-1])
     kinds = ", ".join(['"parallel"'] * (len(loops) - 1) + ['"reduction"'])
     elements = [str(t).removesuffix(">").split("x")[-1] for t in types]
     zeros = [
-        f"%{name}e = tensor.empty() : {result}",
+        _empty(f"%{name}e", parts, maps[-1]),
         f"%{name}z = linalg.fill ins(%zero : f32) outs(%{name}e : {result}) -> {result}",
     ]
     storage = f"%{name}z" if start is None else start

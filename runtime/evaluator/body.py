@@ -91,7 +91,16 @@ class Gather:
         return self.tensor.type
 
 
-Value: TypeAlias = "Leaf | Compute | Affine | Gather"
+@dataclass(frozen=True)
+class Asserted:
+    """A value, the first operand, where a cf.assert of the second holds in all iterations."""
+
+    origin: Origin
+    message: str
+    operands: tuple[int, int]
+
+
+Value: TypeAlias = "Leaf | Compute | Affine | Gather | Asserted"
 # What the leaves are, and the part of each gathered tensor that is there.
 Leaves: TypeAlias = Mapping[Leaf, np.ndarray]
 Gathered: TypeAlias = Mapping[int, "tuple[Region, np.ndarray]"]
@@ -109,7 +118,7 @@ class Body:
         needed = set(wanted)
         for number in range(len(self.values) - 1, -1, -1):
             value = self.values[number]
-            if number in needed and isinstance(value, Compute | Affine | Gather):
+            if number in needed and isinstance(value, Compute | Affine | Gather | Asserted):
                 needed.update(value.operands)
         return sorted(needed)
 
@@ -117,7 +126,7 @@ class Body:
         """The values that depend on no argument of the function, given which leaves do not."""
         found: set[int] = set()
         for number, value in enumerate(self.values):
-            if isinstance(value, Compute | Affine):
+            if isinstance(value, Compute | Affine | Asserted):
                 constant = all(operand in found for operand in value.operands)
             elif isinstance(value, Gather):
                 constant = value.tensor.constant and all(operand in found for operand in value.operands)
@@ -135,12 +144,12 @@ class Body:
         last: dict[int, int] = {}
         for number in needed:
             value = self.values[number]
-            if isinstance(value, Compute | Affine | Gather):
+            if isinstance(value, Compute | Affine | Gather | Asserted):
                 last.update(dict.fromkeys(value.operands, number))
         arrays: dict[int, np.ndarray] = {}
         for number in needed:
             value = self.values[number]
-            if isinstance(value, Compute | Affine | Gather):
+            if isinstance(value, Compute | Affine | Gather | Asserted):
                 operands = [arrays[operand] for operand in value.operands]
                 arrays[number] = _step(value, operands, number in constants, gathered.get(number))
                 for operand in set(value.operands):
@@ -152,7 +161,7 @@ class Body:
 
 
 def _step(
-    step: Compute | Affine | Gather,
+    step: Compute | Affine | Gather | Asserted,
     operands: list[np.ndarray],
     constant: bool,
     tensor: tuple[Region, np.ndarray] | None,
@@ -163,6 +172,11 @@ def _step(
             return step.type.rounded(result) if constant and step.type.is_float else result
         if isinstance(step, Affine):
             return affine.evaluate(step.expression, operands[: step.dimensions], operands[step.dimensions :])
+        if isinstance(step, Asserted):
+            value, holds = operands
+            if not np.all(holds):
+                raise step.origin.error(f"does not hold: {step.message}")
+            return value
         assert tensor is not None
         have, array = tensor
         check_inside(step, operands)

@@ -9,7 +9,7 @@ from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.runtime.evaluator.access import Access
 from npuc.runtime.evaluator.affine import AffineMap, Dimension, read_map
 from npuc.runtime.evaluator.arithmetic import FUNCTIONS
-from npuc.runtime.evaluator.body import Affine, Body, Compute, Gather, Input, Outer, Position, Running, Value
+from npuc.runtime.evaluator.body import Affine, Asserted, Body, Compute, Gather, Input, Outer, Position, Running, Value
 from npuc.runtime.evaluator.build import Builder
 from npuc.runtime.evaluator.nodes import Node, Origin, Splat, Uninitialised
 from npuc.runtime.evaluator.softmax import Softmax
@@ -82,6 +82,7 @@ def body_of(builder: Builder, block: Any, arguments: Sequence[Value]) -> Body:
     """The operations of a region's only block. Raises InputError for those without a rule."""
     values: list[Value] = []
     numbers: dict[Any, int] = {}
+    asserted: list[tuple[Origin, str, int]] = []
 
     def add(value: Value) -> int:
         values.append(value)
@@ -98,8 +99,14 @@ def body_of(builder: Builder, block: Any, arguments: Sequence[Value]) -> Body:
     for step in block.operations:
         operation = step.operation
         if operation.name in ("linalg.yield", "tensor.yield"):
-            yields = tuple(number(operand) for operand in operation.operands)
-            return Body(tuple(values), yields)
+            yields = [number(operand) for operand in operation.operands]
+            for origin, message, holds in asserted:
+                yields = [add(Asserted(origin, message, (y, holds))) for y in yields]
+            return Body(tuple(values), tuple(yields))
+        if operation.name == "cf.assert":
+            message = operation.attributes["msg"].value
+            asserted.append((builder.origin(operation), message, number(operation.operands[0])))
+            continue
         alias = _alias(operation, numbers)
         if alias is not None:
             numbers[operation.results[0]] = number(alias)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from edited_examples import refusal
-from mutants import outcome_of, read
+from mutants import difference, draws, outcome_of, read
 
 from npuc.compiler.frontend import load
 
@@ -147,6 +147,43 @@ def test_its_scale_may_be_an_argument(name: str, element: str) -> None:
     module = read(text)
     with module.context:
         assert outcome_of(module, 3) == ("equal", "")
+
+
+def opened(text: str, *sizes: int) -> str:
+    """The text with these sizes open in all types; storage is as long as operands are."""
+    for size in sizes:
+        text = re.sub(rf"(?<=[<x]){size}x", "?x", text)
+    lengths = (
+        "  %c0 = arith.constant 0 : index\n  %c1 = arith.constant 1 : index\n"
+        "  %batch = tensor.dim %a0, %c0 : {0}\n  %queries = tensor.dim %a0, %c1 : {0}\n"
+    ).format(re.search(r"%a0: (tensor<[^>]*>)", text)[1])  # type: ignore[index]
+    names = "%batch, %queries" if 2 in sizes else "%queries"
+    text = re.sub(r"tensor\.empty\(\)( : tensor<[^>]*\?)", rf"tensor.empty({names})\1", text)
+    head, rest = text.split("{\n", 1)
+    return f"{head}{{\n{lengths}{rest}"
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "named"),
+    [
+        ("plain", (2, 5, 7), ("B", "S", "Skv")),
+        ("f16", (5,), ("S",)),
+        ("V transposed", (2, 5, 7), ("B", "S", "Skv")),
+        ("a mask of truths", (5, 7), ("S", "Skv")),
+        ("an added mask", (2, 5, 7), ("B", "S", "Skv")),
+        ("online, of one block", (2, 5, 7), ("B", "S", "Skv")),
+    ],
+)
+def test_its_sizes_may_be_open(name: str, sizes: tuple[int, ...], named: tuple[str, ...]) -> None:
+    text = opened(MEANT[name], *sizes)
+    (found,) = load(text, "iree.mlir")
+    assert found.open_dimensions == named
+    known = found.bound({n: {"B": 2, "S": 5, "Skv": 7}[n] for n in named})
+    assert not found.equal_lengths and (known.heads * known.lengths.batch, *known.lengths[1:]) == (2, 5, 7)
+    module = read(text)
+    with module.context:
+        for arrays in draws(known, 1):
+            assert difference(module, known, arrays) <= 1
 
 
 @pytest.mark.parametrize("name", LEFT_ALONE)

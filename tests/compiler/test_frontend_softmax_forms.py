@@ -97,7 +97,24 @@ def where(
     }  # fmt: skip
 
 
+def where_hidden(summed: str = "sle", kept: str = "sle", zero: str = "%zero") -> dict[str, str]:
+    """As jax.nn.softmax does with where= after its steps are in line: scores are masked at once, and so what is summed
+    and what is left of the exponentials over their sum."""
+    return {
+        "scaled": scores("%n = arith.mulf %a, %scale : f32" + YIELD).replace("%x =", "%x1 =")
+        + "\n"
+        + generic("x", "%x1", CUBE, "%s", CUBE, EACH, causal("%a", "%lowest")),
+        "exp": generic("p0", "%z", CUBE, "%s", CUBE, EACH, "%n = math.exp %a : f32" + YIELD)
+        + "\n"
+        + generic("p", "%p0", CUBE, "%s", CUBE, EACH, causal("%a", zero, summed)),
+        "divide": SOURCE["divide"].replace("%p,", "%p0,").replace("%w =", "%w0 =")
+        + "\n"
+        + generic("w", "%w0", CUBE, "%s", CUBE, EACH, causal("%a", "%zero", kept)),
+    }
+
+
 MEANT: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "zeros where scores are hidden already": (where_hidden(), {"causal": True}),
     "a softcap": ({"scaled": scores(CAP.format(cap="5.0") + YIELD)}, {"softcap": 5.0, "scale": 0.125}),
     "a softcap, and causal": (
         {"scaled": scores(CAP.format(cap="5.0") + YIELD).replace("%x =", "%x1 =")
@@ -117,6 +134,12 @@ MEANT: dict[str, tuple[dict[str, str], dict[str, object]]] = {
 }  # fmt: skip
 
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
+    "a sum of fewer than are seen": (where_hidden(summed="slt"), "arith.select: no step of attention"),
+    "fewer probabilities than are summed": (where_hidden(kept="slt"), "arith.select: no step of attention"),
+    "probabilities of the others": (where_hidden(kept="sgt"), "arith.select: no step of attention"),
+    "ones where scores are hidden": (
+        where_hidden(zero="%one") | {"constants": written_out().split("{\n", 1)[1].split("\n  %scale")[0]
+                                     + "\n  %one = arith.constant 1.0 : f32"}, "arith.select: no step of attention"),
     "a softcap below zero": ({"scaled": scores(CAP.format(cap="-5.0") + YIELD)}, "after the hyperbolic tangent"),
     "two softcaps": (
         {"scaled": scores(CAP.format(cap="5.0") + "; %u = math.tanh %n : f32; linalg.yield %u : f32")},

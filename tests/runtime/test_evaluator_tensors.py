@@ -290,6 +290,22 @@ SLICE = f"[1, 3, 4] [1, 1, 1] : {TYPE} to {ONE}"
             ["%c = arith.constant false", 'cf.assert %c, "never"', f"%r = tensor.extract_slice %a[0, 0, 0] {SLICE}"],
             "does not hold: never",
         ),
+        (
+            [
+                "%r0 = tensor.empty() : tensor<1x3x4xf32>",
+                "%r = linalg.generic {indexing_maps = [affine_map<(i, j, k) -> (i, j, k)>],"
+                ' iterator_types = ["parallel", "parallel", "parallel"]} outs(%r0 : tensor<1x3x4xf32>) {',
+                "^bb0(%o: f32):",
+                "  %k = linalg.index 2 : index",
+                "  %c3 = arith.constant 3 : index",
+                "  %c0 = arith.constant 0 : index",
+                "  %below = arith.cmpi slt, %k, %c3 : index",
+                '  cf.assert %below, "within three"',
+                "  %e = tensor.extract %a[%c0, %c0, %k] : " + TYPE,
+                "  linalg.yield %e : f32 } -> tensor<1x3x4xf32>",
+            ],
+            "does not hold: within three",
+        ),
     ],
 )
 def test_what_has_no_result_is_refused(operations: list[str], says: str) -> None:
@@ -347,3 +363,41 @@ def test_the_size_of_parts_does_not_change_the_result(monkeypatch: pytest.Monkey
     monkeypatch.setattr(schedule, "PART_BYTES", 1)
     monkeypatch.setattr(schedule, "MOST_REPEATED", 1e9)
     np.testing.assert_allclose(value(text, A), expected, rtol=1e-14)
+
+
+ROWS = np.array([[3, -1, 4, 1, 5], [-9, 2, 6, -5, 3]])
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"), [("addi", np.cumsum(ROWS, 1)), ("muli", np.cumprod(ROWS, 1))], ids=["sums", "products"]
+)
+def test_scans_run_along_their_dimension(operation: str, expected: np.ndarray) -> None:
+    text = scanned(f"%n = arith.{operation} %x, %y : i64")
+    np.testing.assert_array_equal(value(text, ROWS), expected)
+    np.testing.assert_array_equal(source(text, ROWS).part([[1], [0, 3]]), expected[1:, [0, 3]])
+
+
+def scanned(step: str, inclusive: str = "true") -> str:
+    type_ = "tensor<2x5xi64>"
+    return f"""func.func @f(%a: {type_}) -> {type_} {{
+  %c0 = arith.constant 0 : i64
+  %e = tensor.empty() : {type_}
+  %z = linalg.fill ins(%c0 : i64) outs(%e : {type_}) -> {type_}
+  %f = tensor.empty() : tensor<2xi64>
+  %l = linalg.fill ins(%c0 : i64) outs(%f : tensor<2xi64>) -> tensor<2xi64>
+  %r:2 = tm_tensor.scan dimension(1) inclusive({inclusive}) ins(%a : {type_}) outs(%z, %l : {type_}, tensor<2xi64>) {{
+  ^bb0(%x: i64, %y: i64):
+    {step}
+    tm_tensor.yield %n : i64
+  }} -> {type_}, tensor<2xi64>
+  return %r#0 : {type_}
+}}"""
+
+
+@pytest.mark.parametrize(
+    "text", [scanned("%n = arith.subi %x, %y : i64"), scanned("%n = arith.addi %x, %x : i64"),
+             scanned("%n = arith.addi %x, %y : i64", "false")],
+    ids=["no associative operation", "another operation of one", "exclusive"],
+)  # fmt: skip
+def test_other_scans_are_refused(text: str) -> None:
+    assert "tm_tensor.scan" in refusal(text, ROWS).message
