@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
 from npuc.compiler.target.npu1 import geometry
@@ -70,6 +71,7 @@ class Array:
         self.switch_version = 0
         self.stuck: list[Outlet] = []  # with words on offer that the switches give no way
         self._routes: dict[tuple[str, int, int | None], Route] = {}
+        self._sources: dict[Inlet, tuple[str, ...]] | None = None  # what reaches an inlet, by the switches as they are
         self._arbiters: dict[tuple[str, int], Arbiter] = {}
         self._control: dict[str, ControlPort] = {}
         self._core_ports: dict[str, StreamPort] = {}
@@ -117,6 +119,7 @@ class Array:
         """A switch register was written: ways are traced anew."""
         self.switch_version += 1
         self._routes.clear()
+        self._sources = None
         stuck, self.stuck = self.stuck, []
         for outlet in stuck:
             self.clock.at(self.clock.cycle, outlet.rank, outlet.retry)
@@ -181,26 +184,26 @@ class Array:
 
     def sources_of(self, inlet: Inlet) -> tuple[str, ...]:
         """Names of the outlets whose words can reach an inlet, for diagnosis."""
-        names = []
-        for outlet in self.outlets():
-            try:
-                slave = outlet.slave()
-                ids: list[int | None] = [None]
-                try:
-                    self.route(outlet.tile, slave, outlet.name, None)
-                except HeaderNeeded:
-                    ids = list(range(32))
-                if any(self.inlet(leaf) is inlet for each in ids for leaf in self._leaves(outlet, slave, each)):
-                    names.append(outlet.name)
-            except EmulationError:
-                continue
-        return tuple(names)
+        if self._sources is None:
+            self._sources = {}
+            for outlet in self.outlets():
+                for end in dict.fromkeys(self._ends_of(outlet)):
+                    self._sources[end] = (*self._sources.get(end, ()), outlet.name)
+        return self._sources.get(inlet, ())
 
-    def _leaves(self, outlet: Outlet, slave: int, packet: int | None) -> tuple[Leaf, ...]:
+    def _ends_of(self, outlet: Outlet) -> Iterator[Inlet]:
+        """All inlets that a circuit or packets of an outlet lead to; those of packets by their 32 ids."""
         try:
-            return self.route(outlet.tile, slave, outlet.name, packet).leaves
+            slave = outlet.slave()
+            leaves = self.route(outlet.tile, slave, outlet.name, None).leaves
         except EmulationError:
-            return ()
+            return
+        except HeaderNeeded:
+            leaves = ()
+            for packet in range(32):
+                with contextlib.suppress(EmulationError):
+                    leaves += self.route(outlet.tile, slave, outlet.name, packet).leaves
+        yield from map(self.inlet, leaves)
 
     def core_event(self, tile: Tile, number: int) -> None:
         """The tile's core executes `event #number`."""

@@ -108,13 +108,16 @@ def _received(array: Array, channel: Receiver) -> Iterator[str]:
         return
     moved, length = channel.progress()
     number = channel.number_running
+    half_done = 0 < moved < length or channel.wants_header and held
+    if not half_done and not (channel.waiting_lock is not None and moved):
+        if channel.tile.kind == "shim":
+            yield f"descriptor {number} of {channel.name} still waits for its {_words(length)}"
+        return
     origin = " from " + " and ".join(array.sources_of(channel.inlet))
     if channel.waiting_lock is not None and moved:
         yield f"{_words(moved)}{origin} {_wait(moved)} in {channel.name} for the lock of its descriptor {number}"
-    elif 0 < moved < length or channel.wants_header and held:
+    else:
         yield f"descriptor {number} of {channel.name} is half done: {moved} of {length} words have come{origin}"
-    elif channel.tile.kind == "shim":
-        yield f"descriptor {number} of {channel.name} still waits for its {_words(length)}"
 
 
 def _sent(channel: Channel) -> Iterator[str]:
