@@ -1,4 +1,4 @@
-"""A run's profile as text: what binds, cycles by class of tile, and on request every core and channel."""
+"""A run's profile as text: what binds, cycles by class of tile and by phase, on request every core and channel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.timing import MachineTable
+from npuc.runtime.phase_shares import PhaseShare, phase_shares
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.summary import table
 from npuc.runtime.verdict import of_core, verdict
@@ -26,7 +27,19 @@ def profile_text(report: RunReport, machine: MachineTable, per_tile: bool = Fals
     text += f"cores{mark}, share of the cycles\n{table([_cores(report)])}"
     if report.dma:
         text += f"DMA channels{mark}, share of the cycles\n{table(_channels(report))}"
+    shares = phase_shares(report.trace) if report.trace is not None else []
+    if shares:
+        text += (
+            f"phases of core programs{mark}, a core's mean\n{table([_phase(share, report.cycles) for share in shares])}"
+        )
     return text + (_each(report, mark) if per_tile else "")
+
+
+def _phase(share: PhaseShare, cycles: int) -> dict[str, str]:
+    return {
+        "phase": share.name, "cycles": f"{share.cycles:,.0f}", "share": f"{share.cycles / cycles:.1%}",
+        "of_it_waiting": f"{share.waiting:,.0f}",
+    }  # fmt: skip
 
 
 def _cores(report: RunReport) -> dict[str, str]:

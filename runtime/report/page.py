@@ -6,8 +6,9 @@ from importlib.resources import files
 
 from npuc import __version__
 from npuc.runtime.energy import LEAST_WATTS, MOST_WATTS, modelled
+from npuc.runtime.phase_shares import phase_shares
 from npuc.runtime.report import array_picture, loops, roofline, shares, timeline
-from npuc.runtime.report.markup import Markup, element, joined
+from npuc.runtime.report.markup import Markup, element, joined, table
 from npuc.runtime.report.subject import Subject
 from npuc.runtime.verdict import verdict
 
@@ -28,6 +29,7 @@ def page(subject: Subject) -> bytes:
         _figures(subject),
         *(element("p", f"Warning: {warning}") for warning in subject.report.warnings),
         element("h2", "Where the cycles went"), shares.section(subject),
+        *_phases(subject),
         element("h2", "Products and bytes"), roofline.section(subject),
         element("h2", "On the time line"), timeline.section(subject),
         element("h2", "The array"), array_picture.section(subject),
@@ -42,6 +44,19 @@ def page(subject: Subject) -> bytes:
         element("style", Markup(files("npuc.runtime.report").joinpath("style.css").read_text("utf-8"))),
     )
     return f"<!doctype html>\n{element('html', element('head', head), element('body', body), lang='en')}\n".encode()
+
+
+def _phases(subject: Subject) -> tuple[Markup, ...]:
+    """Where core programs have known phases."""
+    found = phase_shares(subject.report.trace) if subject.report.trace is not None else []
+    if not found:
+        return ()
+    rows = [
+        (each.name, f"{each.cycles:,.0f}", f"{each.cycles / subject.cycles:.1%}", f"{each.waiting:,.0f}")
+        for each in found
+    ]
+    heading = element("h3", "Phases of the core programs, the mean of the cores")
+    return heading, table(("phase", "cycles", "of the run", "of them waiting"), rows)
 
 
 def _figures(subject: Subject) -> Markup:

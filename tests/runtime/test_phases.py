@@ -13,8 +13,12 @@ from test_trace import deepest
 import npuc
 from npuc.compiler.asm.programs import CoreProgram, read_programs
 from npuc.runtime.arguments import draw
+from npuc.runtime.emulator.timing import PHOENIX
+from npuc.runtime.phase_shares import phase_shares
 from npuc.runtime.phases import phases_of
+from npuc.runtime.profile import profile_text
 from npuc.runtime.report.loops import loops_of
+from npuc.runtime.statistics import CoreStatistics, RunReport
 from npuc.runtime.trace_names import Names
 
 Q, K = "tensor<1x1x8x16xbf16>", "tensor<1x1x80x16xbf16>"
@@ -77,6 +81,20 @@ def test_the_parts_of_a_core_s_time_are_those_of_its_counters(kernel, recorded):
     core = next(span.process for span in phases(trace))
     inside = sum(span.end - span.start for span in phases(trace) if span.process == core)
     assert inside == pytest.approx(cycles, abs=20)
+
+
+def test_the_profile_has_the_phases_with_what_of_them_is_waiting(recorded):
+    cycles, trace = recorded
+    shares = {share.name: share for share in phase_shares(trace)}
+    assert set(shares) >= EXPECTED and sum(share.cycles for share in shares.values()) == pytest.approx(cycles, abs=40)
+    cores = len({span.process for span in phases(trace)})
+    waited = sum(span.end - span.start for span in trace.spans if span.category == "stall") / cores
+    assert sum(share.waiting for share in shares.values()) == pytest.approx(waited, abs=20)
+    assert all(0 <= share.waiting <= share.cycles for share in shares.values())
+    report = RunReport(
+        "emulator", True, 1e-6, cycles, PHOENIX.clock_hz, (CoreStatistics(0, 2, 9, 1, 0, 0, 0, 0),), trace=trace
+    )
+    assert "normalise" in profile_text(report, PHOENIX)
 
 
 def test_fifos_and_locks_have_counters_with_the_plan_s_names(kernel, recorded):
