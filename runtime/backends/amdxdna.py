@@ -36,11 +36,19 @@ class Clients:
 
     def take(self, calls: SystemCalls, node: str) -> Client:
         """The client of a node, opened where it is not. Raises BackendError."""
-        key = id(calls) if calls.emulated else 0, node, os.getpid()
+        key = self._key(calls, node)
         with self._lock:
             client, users = self._open.get(key) or (Client(calls, node), 0)
             self._open[key] = client, users + 1
         return client
+
+    def users(self, calls: SystemCalls, node: str) -> int:
+        """How many use a node in this process."""
+        with self._lock:
+            return self._open.get(self._key(calls, node), (None, 0))[1]
+
+    def _key(self, calls: SystemCalls, node: str) -> tuple[int, str, int]:
+        return id(calls) if calls.emulated else 0, node, os.getpid()
 
     def give_back(self, client: Client) -> None:
         """One user less; a client of another process (before a fork) is forgotten."""
@@ -59,9 +67,12 @@ clients = Clients()
 
 
 def open_any(calls: SystemCalls) -> Client:
-    """The first node that opens as an npu1. Raises BackendError with the reasons of all, where none does."""
+    """A node that opens as an npu1: of several the one with the fewest users in this process, the first of those.
+
+    Raises BackendError with the reasons of all, where none does.
+    """
     reasons: list[BackendError] = []
-    for node in calls.nodes():
+    for node in sorted(calls.nodes(), key=lambda one: clients.users(calls, one)):
         try:
             return clients.take(calls, node)
         except BackendError as reason:

@@ -93,6 +93,16 @@ _USUAL: dict[int, Cause] = {
     errno.EOPNOTSUPP: Cause("the driver does not support it", "update amdxdna, or run through XRT"),
     errno.EFAULT: Cause("the driver cannot read what it was given", "please report this: it is npuc's fault"),
     errno.EBADF: Cause("the device was closed", "load the kernel anew"),
+    errno.EAGAIN: Cause("something that it needs is taken for the moment", "close other users of the NPU, try again"),
+    errno.EINTR: Cause("a signal came in between", "load the kernel anew"),
+    errno.ERESTART: Cause("a signal came in between", "load the kernel anew"),
+    errno.ECANCELED: Cause("the driver took it back: the context was reset", "load the kernel anew"),
+    errno.ENOENT: Cause("what it names is not there", "load the kernel anew"),
+    errno.EINVAL: Cause("the driver refuses an argument", "update amdxdna, or run through XRT; please report it"),
+    errno.E2BIG: Cause("more than the driver takes at once", "split the file, or use shorter sequences"),
+    errno.ENOSPC: Cause("the device heap or the columns are taken", "close kernels that are not used"),
+    errno.ENOSYS: Cause("the driver has no such call", "update amdxdna, or run through XRT"),
+    errno.ESHUTDOWN: _GONE,
 }
 _UNKNOWN = Cause("a failure that is not known", "see npuc doctor and the kernel's log")
 

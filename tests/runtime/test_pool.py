@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import ml_dtypes
@@ -58,6 +59,64 @@ def test_devices_of_both_kinds_work_together(seed):
     with npuc.load(attention, backend="emulator", fallback=()) as exe:
         assert np.array_equal(got, exe(**arrays)) and got.dtype == ml_dtypes.bfloat16
     assert device.taken == Taken() and device.complaints == []
+
+
+class TwoNodes:
+    """Two devices of one machine: calls go where their descriptor or mapping is from."""
+
+    emulated = True
+
+    def __init__(self) -> None:
+        self.devices = [SoftwareDevice(node=f"/dev/accel/accel{number}") for number in range(2)]
+        self._of: dict[Any, SoftwareDevice] = {}
+
+    def nodes(self) -> list[str]:
+        return [device.node for device in self.devices]
+
+    def open(self, path: str) -> int:
+        device = next(device for device in self.devices if device.node == path)
+        inner = device.open(path)
+        self._of[descriptor := inner + 100_000 * self.devices.index(device)] = device
+        return descriptor
+
+    def _inner(self, descriptor: int) -> tuple[SoftwareDevice, int]:
+        device = self._of[descriptor]
+        return device, descriptor - 100_000 * self.devices.index(device)
+
+    def ioctl(self, descriptor: int, request: int, argument: bytearray) -> None:
+        device, inner = self._inner(descriptor)
+        device.ioctl(inner, request, argument)
+
+    def map(self, descriptor: int, length: int, offset: int, alignment: int = 4096) -> Any:
+        device, inner = self._inner(descriptor)
+        mapping = device.map(inner, length, offset, alignment)
+        self._of[id(mapping)] = device
+        return mapping
+
+    def unmap(self, mapping: Any) -> None:
+        self._of.pop(id(mapping)).unmap(mapping)
+
+    def close(self, descriptor: int) -> None:
+        device, inner = self._inner(descriptor)
+        del self._of[descriptor]
+        device.close(inner)
+
+
+def test_of_several_npus_each_gets_its_share_and_one_that_goes_leaves_the_other():
+    attention = Attention.make(**{**BASE, "batch": 2})
+    arrays, machine = given(attention), TwoNodes()
+    first, second = machine.devices
+    with npuc.load(attention, backend="emulator", fallback=()) as exe:
+        wanted = exe(**arrays)
+    with system_calls.replaced(machine):
+        with Pool(attention, ["amdxdna", "amdxdna"], fallback=()) as pool:
+            assert np.array_equal(pool(**arrays), wanted)
+            assert first.taken.contexts == second.taken.contexts == 1 and len(first.runs) == len(second.runs) == 1
+            first.faults.lose(errno.ENODEV)
+            assert np.array_equal(pool(**arrays), wanted), "both parts on the one that is left"
+            assert second.taken.contexts == 2
+            first.faults.find()
+    assert first.taken == second.taken == Taken() and second.complaints == []
 
 
 @pytest.mark.parametrize(

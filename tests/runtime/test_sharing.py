@@ -49,6 +49,23 @@ def test_more_kernels_than_contexts_are_served_by_taking_turns(kernel, device, b
         exe.close()
 
 
+def test_prefill_and_decode_keep_a_context_each(device, backend):
+    prefill, decode = (
+        npuc.load(compiled(1, **shape).xclbin, backend=backend, fallback=())
+        for shape in ({"query_length": 32, "key_length": 32}, {"query_length": 1, "key_length": 32})
+    )
+    given = [draw(exe.kernel.arguments, 0) for exe in (prefill, decode)]
+    first = [exe(**arrays) for exe, arrays in zip((prefill, decode), given, strict=True)]
+    device.calls.clear()
+    for _ in range(3):
+        for exe, arrays, wanted in zip((prefill, decode), given, first, strict=True):
+            assert np.array_equal(exe(**arrays), wanted)
+    assert not {"CREATE_HWCTX", "CONFIG_HWCTX", "DESTROY_HWCTX"} & set(device.calls)
+    assert device.taken.contexts == 2
+    prefill.close()
+    decode.close()
+
+
 def test_a_kernel_with_a_call_under_way_keeps_its_context(kernel, device, backend):
     loaded = [npuc.load(kernel, backend=backend, fallback=()) for _ in range(abi.CONTEXTS)]
     arrays = draw(loaded[0].kernel.arguments, 0)
