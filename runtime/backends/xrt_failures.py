@@ -53,9 +53,17 @@ def translated(doing: str, error: BaseException) -> BackendError:
 
 
 def state_name(state: Any) -> str:
-    """COMPLETED of ert_cmd_state.ERT_CMD_STATE_COMPLETED, however a version prints it."""
+    """COMPLETED of ert_cmd_state.ERT_CMD_STATE_COMPLETED, however a version prints it.
+
+    By its number where it has no name: the binding has none for RUNNING.
+    """
     found = _STATE.search(str(state)) or _STATE.search(getattr(state, "name", ""))
-    return found[1] if found else str(state)
+    if found:
+        return found[1]
+    try:
+        return commands.STATE_NAMES[int(state)]
+    except (TypeError, ValueError, KeyError):
+        return str(state)
 
 
 def health_in(text: str) -> commands.Health | None:

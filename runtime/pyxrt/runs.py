@@ -52,11 +52,8 @@ class kernel:
         self.number, self.description = self.hw_context.unit_of(self.name)
 
     def group_id(self, *given: Any) -> int:
-        """group_id(argument): its memory bank, and the context's slot above it."""
+        """group_id(argument): its memory bank, and the context's slot above it; of what is no buffer bank 0xffff."""
         _, (argument,) = chosen("group_id", (overload(C_INT),), given, {})
-        arguments = self.description.arguments
-        if not 0 <= argument < len(arguments):
-            raise RuntimeError(f"kernel {self.name} has no argument {argument}")
         bank = max(self.banks_of(argument), default=SCALAR)
         return bank | self.hw_context.context.handle << GROUP_BITS
 
@@ -88,6 +85,10 @@ class kernel:
 
 
 _DEPRECATED = "kernel(device, uuid, name[, mode]) is deprecated; use kernel(hw_context, name) instead."
+
+
+class BadIndex(IndexError, RuntimeError):
+    """XRT's out_of_range, which the binding makes an IndexError; in gaps between arguments it is a RuntimeError."""
 
 
 class run:
@@ -129,7 +130,7 @@ class run:
         _, (index, value) = chosen("set_arg", overloads, given, {})
         arguments = self.of.description.arguments
         if not 0 <= index < len(arguments):
-            raise RuntimeError(f"Bad argument index '{index}'")
+            raise BadIndex(f"Bad argument index '{index}'")
         size = arguments[index].size
         if isinstance(value, bo):
             banks = self.of.banks_of(index)

@@ -122,6 +122,7 @@ def test_several_kernels_contexts_and_parts_of_buffers(files, device):
     assert np.array_equal(other.result(), np.load("x.npy") + np.uint32(1))
     assert host.kernel.group_id(3) >> 16 != other.kernel.group_id(3) >> 16
     assert [host.kernel.group_id(i) & 0xFFFF for i in range(4)] == [0xFFFF, 1, 0xFFFF, 0]
+    assert host.kernel.group_id(77) & 0xFFFF == host.kernel.group_id(-1) & 0xFFFF == 0xFFFF
     assert pyxrt.emulated_cycles()[0] == pyxrt.emulated_cycles()[1]
 
 
@@ -238,7 +239,7 @@ WRONG: list[tuple[Callable[[Host], Any], type[Exception], str]] = [
     (lambda h: pyxrt.bo(h.device, 64, 1 << 29, 0), TypeError, "flags: bo.flags"),
     (lambda h: pyxrt.bo(h.device, -1, pyxrt.bo.host_only, 0), TypeError, "incompatible constructor"),
     (lambda h: pyxrt.run(h.kernel).set_arg(3, h.instructions), NotImplementedError, "argument 3 in memory bank 1"),
-    (lambda h: h.kernel.group_id(77), RuntimeError, "has no argument 77"),
+    (lambda h: pyxrt.run(h.kernel).set_arg(-1, 1), IndexError, "Bad argument index '-1'"),
     (lambda h: h.x.sync(TO, BYTES, 4), RuntimeError, "Invalid BO offset"),
     (lambda h: h.x.sync(pyxrt.xclBOSyncDirection.XCL_BO_SYNC_BO_GMIO_TO_AIE), RuntimeError, "not supported"),
     (lambda h: h.x.sync(0), TypeError, "incompatible"),

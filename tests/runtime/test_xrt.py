@@ -22,6 +22,7 @@ from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import Sync, read_txn
 from npuc.runtime.arguments import draw
 from npuc.runtime.backends.xrt import XrtBackend, unavailable_reason
+from npuc.runtime.backends.xrt_failures import state_name
 from npuc.runtime.devices import commands, system_calls
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
 from npuc.runtime.devices.software import SoftwareDevice, Taken
@@ -149,6 +150,13 @@ def test_the_health_of_wait2_becomes_our_operation(kernel, arrays, xrt, device):
     device.faults.end(commands.TIMEOUT)
     with pytest.raises(DeviceFailure, match="the firmware did not tell where"):
         run_once(kernel, arrays)
+
+
+def test_states_are_known_by_any_name_and_by_number():
+    states = npuc.pyxrt.ert_cmd_state
+    named = SimpleNamespace(name="ERT_CMD_STATE_ABORT")
+    assert [state_name(s) for s in (states(3), states(4), 8, named)] == ["RUNNING", "COMPLETED", "TIMEOUT", "ABORT"]
+    assert state_name(None) == "None" and state_name(99) == "99"
 
 
 def test_a_run_that_does_not_end_is_told_from_one_that_the_watchdog_ended(kernel, arrays, xrt, device):
