@@ -14,7 +14,7 @@ from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.pending import Pending, Places
 from npuc.runtime.backends.rows import padded
 from npuc.runtime.backends.xrt_failures import bad_end, failures, state_name
-from npuc.runtime.devices.failures import no_answer
+from npuc.runtime.devices.failures import DeviceFailure, no_answer
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.statistics import RunReport
 
@@ -71,6 +71,14 @@ def unavailable_reason() -> str | None:
     except BackendError as error:
         return error.message
     return None
+
+
+def _without_npu(error: BackendError) -> BackendError:
+    """The reason as the backend's error, with what the device told."""
+    text, remedy = f"no NPU: {error.message}", error.remedy or "use --backend emulator"
+    if isinstance(error, DeviceFailure):
+        return DeviceFailure(text, remedy=remedy, call=error.call, code=error.code, state=error.state)
+    return type(error)(text, remedy=remedy)
 
 
 class _Buffers:
@@ -131,7 +139,7 @@ class XrtBackend:
             self._pyxrt = _pyxrt()
             self._device = _npu1(self._pyxrt)
         except BackendError as error:
-            raise type(error)(f"no NPU: {error.message}", remedy=error.remedy or "use --backend emulator") from error
+            raise _without_npu(error) from error
         self.emulated = bool(getattr(self._pyxrt, "npuc_emulated", False))  # npuc.pyxrt in XRT's place
         limit = None if settings is None else settings.time_limit
         usual = NO_TIMEOUT if self.emulated else TIMEOUT_MILLISECONDS  # an emulated device takes as long as it takes

@@ -27,6 +27,10 @@ SUBJECTS: tuple[Callable[[System], Iterator[Finding]], ...] = (
 )  # fmt: skip
 
 
+BY_FILES = ("system", "pci", "driver", "firmware", "iommu")
+"""Subjects that files tell of, which a container may hide."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """findings: in the order of the subjects, from the machine to XRT."""
@@ -51,8 +55,10 @@ class Diagnosis:
 
 
 def diagnose(system: System) -> Diagnosis:
-    """Asks the system everything. What XRT has just opened is there, whatever files say: then they only warn."""
+    """Asks the system everything. What XRT or a client has just opened is there, whatever files say: they only warn."""
     found = [finding for subject in SUBJECTS for finding in subject(system)]
+    if node.proven(system):
+        found = [replace(finding, blocks=()) if finding.name in BY_FILES else finding for finding in found]
     if xrt.proven(system):
         found = [
             replace(finding, blocks=tuple(way for way in finding.blocks if way != "xrt"))

@@ -10,6 +10,8 @@ from npuc.runtime.doctor.machine import handing_over, in_container
 from npuc.runtime.doctor.system import Node, System
 
 PATTERN = "/dev/accel/accel*"
+COLUMNS, ROWS = 5, 6
+"""Of npu1, as its driver tells them (facts/platform/amdxdna.md, section 1)."""
 READ_WRITE = 0o060
 """Of a node's mode: its group may read and write."""
 ADDRESSES = ("ENODEV", "EOPNOTSUPP", "ENOTSUP", "ENOSPC", "EINVAL")
@@ -30,6 +32,15 @@ def owner(system: System, node: Node) -> str | None:
 def nodes(system: System) -> list[Node]:
     """The nodes that are amdxdna's, or may be."""
     return [node for node in all_nodes(system) if owner(system, node) in (None, "amdxdna", "amdxdna_accel_driver")]
+
+
+def proven(system: System) -> bool:
+    """Whether a client got an npu1 with its heap just now: the driver told of as many columns as npu1 has."""
+    return any(
+        node.tried and node.error is None and node.refused is None and node.driver == "amdxdna"
+        and (node.answers.get("columns"), node.answers.get("rows")) == (COLUMNS, ROWS)
+        for node in nodes(system)
+    )  # fmt: skip
 
 
 def look(system: System) -> Iterator[Finding]:

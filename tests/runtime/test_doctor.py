@@ -119,6 +119,18 @@ def test_random_changes_never_raise_and_always_leave_a_remedy(tmp_path: Path, se
         assert found.usable == any(found.ways.values())
 
 
+def test_a_container_that_hides_the_bus_and_hands_the_node_in_is_usable(tmp_path: Path) -> None:
+    """A client got an npu1 with its heap: what files do not tell is a warning then."""
+    node = {**INDEX["nodes"][situations.NODE], "answers": {"firmware": "1.5.2.380", "columns": 5, "rows": 6}}
+    files = {path: text for path, text in HEALTHY.items() if not path.startswith("/sys")} | {"/.dockerenv": ""}
+    index = {**INDEX, "nodes": {situations.NODE: node}, "pyxrt": situations.pyxrt("No module named 'pyxrt'")["pyxrt"]}
+    found = of(write(tmp_path / "a", files, index))
+    assert found.ways == {"amdxdna": True, "xrt": False}
+    assert {one.name for one in found.findings if one.severity == "warning"} >= {"pci", "driver"}
+    other = {**index, "nodes": {situations.NODE: {**node, "answers": {**node["answers"], "columns": 8}}}}
+    assert not of(write(tmp_path / "b", files, other)).usable
+
+
 def test_a_failure_before_the_driver_started_is_past(tmp_path: Path) -> None:
     past = f"[    1.0] {situations.drm('aie2_smu_exec', 'smu cmd 4 failed, 0xff')}\n{situations.STARTED}\n"
     index = {**INDEX, "commands": {**INDEX["commands"], "dmesg": past}}

@@ -127,6 +127,10 @@ def test_every_errno_is_told_with_cause_and_remedy(kernel, arrays, xrt, device, 
         run_once(kernel, arrays)
     found = cause_of(call, code)
     assert found.cause in caught.value.message and caught.value.remedy == found.remedy
+    assert isinstance(caught.value, DeviceFailure) and (caught.value.call, caught.value.code) in (
+        (call, code),
+        ("", code),
+    )
     assert device.faults.left == 0
 
 
