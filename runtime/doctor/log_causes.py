@@ -120,7 +120,7 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "power",
         (
-            r"amdxdna.*(?:(?:unable|refused) to change power state|device inaccessible|not ready \d+ms after)",
+            r"amdxdna.*(?:(?:unable to|refused to|can't) change power state|inaccessible|not ready \d+ms after)",
             "pcim enable device failed", r"map bar \d+ failed",
         ),
         "the NPU does not answer on the bus",
@@ -147,10 +147,18 @@ CAUSES: tuple[Cause, ...] = (
         "--import) or switch secure boot off",
     ),
     Cause(
+        "crash",
+        (r"\brip: .*\[amdxdna\]", r"(?:bug|oops|general protection fault): .*amdxdna", r"kernel bug at \S*amdxdna"),
+        "the driver crashed inside the kernel",
+        "reboot: what it held stays taken until then; a newer kernel or AMD's driver; report it to amd/xdna-driver "
+        "with the log from the line with RIP on",
+        after=frozenset({"suspend", "resume"}),
+    ),
+    Cause(
         "suspend",
         (
             "suspend npu firmware failed", "suspend firmware failed", "suspend_fw failed", "failed to suspend fw",
-            r"amdxdna.*pm.*suspend.* returns -", r"amdxdna.*failed to suspend",
+            r"amdxdna.*pm.*(?:suspend|freeze|poweroff).* returns -", r"amdxdna.*failed to (?:suspend|freeze|poweroff)",
         ),
         "the NPU did not go to sleep when the machine was suspended",
         f"end programs that use the NPU before suspending; {RELOAD}; a newer driver",
@@ -159,8 +167,8 @@ CAUSES: tuple[Cause, ...] = (
     Cause(
         "resume",
         (
-            r"amdxdna.*(?:resume failed|resume firmware failed|hwctx_restart.*failed|failed to resume)",
-            r"amdxdna.*pm.*resume.* returns -", "resume failed after npu reset",
+            r"amdxdna.*(?:resume failed|resume firmware failed|hwctx_restart.*failed)",
+            r"amdxdna.*failed to (?:resume|restore|thaw)", r"amdxdna.*pm.*(?:resume|restore|thaw).* returns -", "resume failed after npu reset",
         ),
         "the NPU did not come back from suspend",
         f"end programs that use the NPU, then {RELOAD}; else {COLD}; a newer driver",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from npuc.runtime.doctor.driver import MODULE
@@ -103,6 +104,16 @@ def _not_imported(system: System, told: Mapping[str, Any]) -> Finding:
     if made_for is not None and made_for != python and python not in versions:
         remedy = f"run npuc with Python {made_for}, or build XRT's Python module for {python}"
         return _blocking(f"pyxrt is for Python {made_for}, npuc runs on Python {python}: {error}", remedy, evidence)
+    missing = re.search(r"version `(?:GLIBCXX|CXXABI)_[\d.]+' not found", error)
+    if missing:
+        remedy = (
+            "this environment's C++ library is older than the one XRT was built with (conda: conda install -c "
+            "conda-forge libstdcxx-ng; else run the system's own Python)"
+        )
+        return _blocking(f"pyxrt does not fit this environment's libstdc++: {error}", remedy, evidence)
+    if re.search(r"version `GLIBC_[\d.]+' not found", error):
+        remedy = "XRT is built for a newer distribution: install its packages for this one, or build it here"
+        return _blocking(f"pyxrt does not fit this system's C library: {error}", remedy, evidence)
     if "undefined symbol" in error or "version `" in error:
         remedy = (
             f"pyxrt is made for another Python than {python} or another release of XRT: install both of one release "
@@ -138,6 +149,10 @@ def _raised(system: System, doing: str, error: str) -> Finding:
     """What an exception of XRT's says."""
     error = error[:LONGEST]
     found = f"pyxrt failed {doing}: {error}"
+    if re.search(r"No such device with index|device index .* out of", error):
+        return replace(_no_device(system), finding=found)
+    if "XILINX_XRT" in error:
+        return _blocking(found, f"source {SETUP} (in every shell that uses it)", [error])
     if "67108864" in error or "err=-11" in error or "Resource temporarily" in error:
         return _of_the_device(found, raising(system), [error])
     if re.search(r"err=-?13\b|Permission denied", error):

@@ -164,6 +164,85 @@ REPORTED = (
     ),  # fmt: skip
 )
 
+REPORTED += (
+    Situation(
+        "conda's C++ library",
+        ("xrt", "this environment's libstdc++", "libstdcxx-ng"),
+        {},
+        pyxrt(
+            "ImportError: /opt/conda/lib/libstdc++.so.6: version `GLIBCXX_3.4.32' not found (required by "
+            "/opt/xilinx/xrt/lib/libxrt_coreutil.so.2)",
+            setup=True,
+        ),
+        blocks=False,
+    ),
+    Situation(
+        "XRT of a newer distribution",
+        ("xrt", "this system's C library", "newer distribution"),
+        {},
+        pyxrt("ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found", setup=True),
+        blocks=False,
+    ),
+    Situation(
+        "XRT has no such index",
+        ("xrt", "No such device with index '0'", "plug-in"),
+        {},
+        raises("No such device with index '0'"),
+        blocks=False,
+    ),
+    Situation(
+        "XRT wants its variable",
+        ("xrt", "XILINX_XRT", "source /opt/xilinx/xrt/setup.sh"),
+        {},
+        raises("XILINX_XRT environment variable is not set"),
+        blocks=False,
+    ),
+    Situation(
+        "NPU lost in hibernation",
+        ("kernel log", "did not come back from suspend", "modprobe -r amdxdna"),
+        {},
+        {
+            "commands": {
+                **INDEX["commands"],
+                **log(
+                    f"amdxdna {BDF}: PM: pci_pm_restore(): amdxdna_pmops_resume+0x0/0x80 [amdxdna] returns -62",
+                    f"amdxdna {BDF}: PM: failed to restore async: error -62",
+                    started=True,
+                ),
+            }
+        },
+    ),  # fmt: skip
+    Situation(
+        "configuration space gone",
+        ("kernel log", "does not answer on the bus", "BIOS"),
+        {},
+        {
+            "commands": {
+                **INDEX["commands"],
+                **log(
+                    f"amdxdna {BDF}: can't change power state from D3cold to D0 (config space inaccessible)",
+                    started=True,
+                ),
+            }
+        },
+    ),  # fmt: skip
+    Situation(
+        "driver crashed",
+        ("kernel log", "crashed inside the kernel", "reboot"),
+        {},
+        {
+            "commands": {
+                **INDEX["commands"],
+                **log(
+                    "BUG: kernel NULL pointer dereference, address: 0000000000000018",
+                    "RIP: 0010:aie2_hwctx_fini+0x1a/0x120 [amdxdna]",
+                    started=True,
+                ),
+            }
+        },
+    ),  # fmt: skip
+)
+
 HARMLESS = (
     "amdxdna: loading out-of-tree module taints kernel.",
     "amdxdna: module verification failed: signature and/or required key missing - tainting kernel",
