@@ -168,7 +168,8 @@ CAUSES: tuple[Cause, ...] = (
         "resume",
         (
             r"amdxdna.*(?:resume failed|resume firmware failed|hwctx_restart.*failed)",
-            r"amdxdna.*failed to (?:resume|restore|thaw)", r"amdxdna.*pm.*(?:resume|restore|thaw).* returns -", "resume failed after npu reset",
+            r"amdxdna.*failed to (?:resume|restore|thaw)",
+            r"amdxdna.*pm.*(?:resume|restore|thaw).* returns -", "resume failed after npu reset",
         ),
         "the NPU did not come back from suspend",
         f"end programs that use the NPU, then {RELOAD}; else {COLD}; a newer driver",
