@@ -24,7 +24,8 @@ def kernel_name(function: str) -> str:
 
 
 def argument_records(attention: Attention) -> list[dict[str, Any]]:
-    """The arguments as JSON values: name, role, dtype, device_dtype, shape, direction, buffer, layout.
+    """The arguments as JSON values: name, role, dtype, device_dtype, shape, direction, buffer, layout; inverted: where
+    callers' masks are true that hide.
 
     shape: of the buffer.  layout: ROW_MAJOR, or for each dimension that callers have its [axis, extent] pairs, as
     [[["B", 1]], [["S", 128]], [["H", 8], ["D", 64]]] for [B, S, H*D].
@@ -39,6 +40,7 @@ def argument_records(attention: Attention) -> list[dict[str, Any]]:
             "direction": "out" if argument.role == "out" else "in",
             "buffer": index,
             "layout": [[list(pair) for pair in dimension] for dimension in argument.layout] or ROW_MAJOR,
+            **({"inverted": True} if argument.inverted else {}),
         }
         for index, argument in enumerate(attention.arguments)
     ]

@@ -57,7 +57,8 @@ class KernelArgument:
     """One argument as the kernel's metadata declares it. `buffer` counts the data buffers of the runtime sequence.
 
     shape: None for sizes that a call gives; what moves data takes arguments without such.
-    layout: how callers have it where that is otherwise (`npuc.runtime.layouts`).
+    layout: how callers have it where that is otherwise (`npuc.runtime.layouts`).  inverted: a mask that callers have
+    true where it hides.
     """
 
     name: str
@@ -68,6 +69,7 @@ class KernelArgument:
     direction: str
     buffer: int
     layout: Layout = ()
+    inverted: bool = False
 
     @staticmethod
     def from_json(entry: Mapping[str, Any]) -> KernelArgument:
@@ -81,6 +83,7 @@ class KernelArgument:
             direction=str(entry["direction"]),
             buffer=int(entry["buffer"]),
             layout=() if entry.get("layout", ROW_MAJOR) == ROW_MAJOR else layout_from_json(entry["layout"]),
+            inverted=entry.get("inverted", False) is True,
         )
         if argument.dtype not in INTERFACE_DTYPES or argument.device_dtype not in DEVICE_DTYPES:
             raise ValueError(f"argument {argument.name} has dtype {argument.dtype} on {argument.device_dtype}")
@@ -260,7 +263,7 @@ def draw(arguments: tuple[KernelArgument, ...], seed: int) -> dict[str, np.ndarr
         elif argument.dtype == "i1":
             keep = generator.random(argument.given_shape) < 0.8
             keep[..., :1] = True
-            drawn[argument.name] = keep
+            drawn[argument.name] = keep != argument.inverted
         else:
             drawn[argument.name] = from_user(argument, generator.standard_normal(argument.given_shape))
     return drawn

@@ -76,10 +76,10 @@ class DescribedKernel:
         return replace(self, attention=attention, arguments=arguments)
 
     def called(self, arrays: Mapping[str, np.ndarray]) -> tuple[Self, dict[str, np.ndarray]]:
-        """The kernel of a call with these arrays, by name, and those of them that it takes. Raises InputError for a
-        scale that is none."""
-        taken = {a.name: arrays[a.name] for a in self.inputs if a.passed}
-        return (self.computing(self.attention.called(arrays)) if self.attention.beside else self), taken
+        """The kernel of a call with these arrays, by name, and those of them that it takes, as it takes them. Raises
+        InputError for a scale that is none."""
+        attention, taken = self.attention.called(arrays), self.attention.taken(arrays)
+        return (self if attention is self.attention else self.computing(attention)), taken
 
     def of_arrays(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
         """With the open sizes that shapes by argument name show; wrong shapes are left to who reads the arrays."""

@@ -97,7 +97,7 @@ class WholeExecutable(Executable):
             }
             call = executable.serve(named, part.attention)
             calls.append(call)
-            self.macs += multiply_accumulates(part.attention, all_inward(kernel, named))
+            self.macs += multiply_accumulates(part.attention, all_inward(kernel, part.attention.taken(named)))
             (result,) = call.outputs.values()
             on_host = call.report.backend in HOST_BACKENDS  # which takes the arguments as they are given
             taken = {a.name: from_user(a, named[a.name]) for a in kernel.inputs}

@@ -341,7 +341,7 @@ def _run(
         result = check_run(kernel, seen, raw[output.name], seed)
     for name, path in files.items():
         write_array(path, outputs[name])
-    macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
+    macs = multiply_accumulates(kernel.attention, all_inward(kernel, kernel.attention.taken(seen)))
     return RunSummary(kernel.name, kernel.attention, call.report, outputs, files, macs, result, call.warnings)
 
 

@@ -31,7 +31,7 @@ class Argument:
     shape: [B, H, S, D], [H, S, D] or [S, D], None for sizes that are open (a mask: any shape that broadcasts to
     [B, H, S, Skv]).  also: further roles the same argument plays, as where one tensor is K and V.
     layout: how the source has it where that is otherwise, as [B, S, H, D] or [B, S, H*D]; its dimensions' axes by the
-    places that they have in `shape`, which is then of four dimensions.
+    places that they have in `shape`, which is then of four dimensions.  inverted: of a mask, true hides.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Argument:
     role: str
     also: tuple[str, ...] = ()
     layout: Layout = ()
+    inverted: bool = False
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -121,8 +122,15 @@ class Attention:
     def called(self, values: Mapping[str, Any]) -> Attention:
         """The attention of a call with these values, by name, of arguments that no kernel takes. Raises InputError for
         a scale that is none."""
+        turned = tuple(replace(a, inverted=False) if a.inverted else a for a in self.arguments)
+        if not self.beside and turned == self.arguments:
+            return self
         factors = [argument.factor(values[argument.name]) for argument in self.beside if argument.role == SCALE]
-        return replace(self, scale=math.prod(factors, start=self.scale), beside=()) if self.beside else self
+        return replace(self, scale=math.prod(factors, start=self.scale), beside=(), arguments=turned)
+
+    def taken(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a call's arrays, by name, those that the kernel takes, masks true where they keep."""
+        return {a.name: values[a.name] == 0 if a.inverted else values[a.name] for a in self.inputs}
 
     def argument(self, role: str) -> Argument:
         """The argument that plays `role`; KeyError where there is none (only `mask` is optional)."""
@@ -191,8 +199,9 @@ class Attention:
             if not values[name]:
                 del values[name]
         for argument in values["arguments"]:
-            if not argument["layout"]:
-                del argument["layout"]
+            for name in ("layout", "inverted"):
+                if not argument[name]:
+                    del argument[name]
         return values
 
     @classmethod
@@ -207,6 +216,7 @@ class Attention:
                     a["role"],
                     tuple(a.get("also", ())),
                     layout_from_json(a.get("layout", ())),
+                    a.get("inverted", False) is True,
                 )
                 for a in data["arguments"]
             )
@@ -383,6 +393,8 @@ def _mask_problems(a: Attention) -> list[str]:
         return [f"mask {a.mask!r} is unknown: add, keep"]
     if mask.dtype not in kinds[a.mask]:
         return [f"a mask of {mask.dtype} cannot be of the kind {a.mask!r}"]
+    if mask.inverted and a.mask != "keep":
+        return [f"a mask of {mask.dtype} is never true where it hides"]
     problem = mask_shape_problem(mask.shape, (a.batch, a.heads, a.query_length, a.key_length))
     return [problem] if problem else []
 

@@ -251,6 +251,7 @@ def _attention(
 
 def _arguments(signature: _Signature, value: Attended | Sdpa, roles: dict[str, int]) -> tuple[Argument, ...]:
     plain = _is_as_read(signature, value, roles)
+    inverted = _hides_where_true(value)
     found = []
     for number, argument in enumerate(signature.block.arguments):
         if number not in roles.values():
@@ -258,11 +259,20 @@ def _arguments(signature: _Signature, value: Attended | Sdpa, roles: dict[str, i
         first, *also = [role for role, played in roles.items() if played == number]
         shape = signature.shape(number)
         name, dtype = ROLE_NAMES[first], signature.dtype(number)
-        found.append(_argument(argument, name, dtype, shape, signature.axes(number), plain, first, tuple(also)))
+        one = _argument(argument, name, dtype, shape, signature.axes(number), plain, first, tuple(also))
+        found.append(replace(one, inverted=True) if inverted and first == "mask" else one)
     result = signature.result
     shape, dtype = sizes_of(result), str(result.element_type)
     found.append(_argument(signature.function, ROLE_NAMES["out"], dtype, shape, value.axes, plain, "out", ()))
     return tuple(found)
+
+
+def _hides_where_true(value: Attended | Sdpa) -> bool:
+    """Whether the mask is true where scores are hidden."""
+    if isinstance(value, Sdpa):
+        return value.inverted
+    hides = value.softmax.product.masking
+    return hides is not None and hides.operand is not None and hides.operand.inverted
 
 
 def _argument(

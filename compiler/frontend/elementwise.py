@@ -252,6 +252,7 @@ def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
     if chosen is not None:
         return chosen
     kept = decomposed.unhide(operation, *operands) or decomposed.finite_maximum(operation, *operands)
+    kept = kept or decomposed.raised(operation, *operands)
     return kept or masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 

@@ -48,7 +48,7 @@ def add(operation: Any, left: Value, right: Value) -> Value | None:
     if isinstance(right, Operand):
         if right.factors:
             return Opaque(operation, f"argument {right.argument} was multiplied before it is added to the scores")
-        return _with_operand(operation, left, right.argument, right.axes, right.source, keep=False)
+        return _with_operand(operation, left, right, keep=False)
     return Opaque(operation, "it adds to the scores what is no mask that is recognised", REMEDY)
 
 
@@ -113,13 +113,14 @@ def _bias(operation: Any, visible: _Kept, hidden: float) -> MaskBias | Opaque:
     if isinstance(visible, Predicate) and not visible.negated:
         return MaskBias(visible.axes, None, visible.holds, hidden)
     if isinstance(visible, Inverted):
-        return Opaque(operation, f"argument {visible.argument} is true where scores are hidden", "true keeps a score")
+        return MaskBias(visible.axes, visible.argument, (), hidden, visible.source, inverted=True)
     return Opaque(operation, "it hides scores where several comparisons of positions hold", REMEDY)
 
 
 def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
     if bias.argument is not None:
-        return _with_operand(operation, scores, bias.argument, bias.axes, bias.source, keep=True, hidden=bias.hidden)
+        operand = Operand(bias.axes, bias.argument, source=bias.source)
+        return _with_operand(operation, scores, operand, True, bias.hidden, bias.inverted)
     visible = _over_lengths(scores.axes, bias.axes, bias.visible)
     if visible is None:
         return Opaque(operation, "it masks the scores by positions along other axes than queries and keys", REMEDY)
@@ -133,12 +134,12 @@ def _hidden(operation: Any, scores: Scores, bias: MaskBias) -> Value:
 def _with_operand(
     operation: Any,
     scores: Scores,
-    argument: int,
-    axes: Axes,
-    source: Axes,
+    mask: Operand,
     keep: bool,
     hidden: float = float("-inf"),
+    inverted: bool = False,
 ) -> Value:
+    argument, axes, source = mask.argument, mask.axes, mask.source
     walks: dict[str, str] = {}
     for own, other in zip(axes, scores.axes, strict=True):
         pairs = aligned(own, other)
@@ -154,7 +155,7 @@ def _with_operand(
     finite = max(hidden, masking.hidden) > float("-inf")
     if masking.operand is not None or masking.later or (not keep and finite):
         return Opaque(operation, "it masks scores that are masked already", REMEDY)
-    operand = MaskOperand(argument, keep, walks.get(LENGTH), walks.get(DEPTH), source)
+    operand = MaskOperand(argument, keep, walks.get(LENGTH), walks.get(DEPTH), source, inverted)
     return _masked(scores, replace(masking, operand=operand, hidden=max(hidden, masking.hidden)))
 
 

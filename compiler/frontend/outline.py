@@ -171,7 +171,8 @@ class _Reading:
         known = Operand | Scaling | Opaque | Splat | Attended | Sdpa | Probabilities
         ways = [[operand for operand, value in values if not isinstance(value, known)]]
         if any(isinstance(value, Scores) for _, value in values):  # which a constant masks
-            ways.insert(0, [operand for operand, value in values if _is_constant(value)])
+            made = [operand for operand, value in values if isinstance(value, Operand) and value.factors]
+            ways[:0] = [[operand for operand, value in values if _is_constant(value)], made]
         for way in ways:
             again = self._with_given(operation, way)
             if again is not None:

@@ -26,6 +26,9 @@ def to_attn_module(attention: Attention) -> str:
     for scale in (a for a in attention.beside if a.role == SCALE):
         steps += _scaled(operands[0], named[0], scale)
         named[0] = "%scaled"
+    if operands[-1].inverted:
+        steps += _turned_round(operands[-1], named[-1])
+        named[-1] = "%kept"
     names = ", ".join(named)
     types = ", ".join(_type(a, a.shape) for a in operands)
     steps += [
@@ -37,6 +40,22 @@ def to_attn_module(attention: Attention) -> str:
     type_ = _type(result, result.source_shape)
     body = "".join(f"  {line}\n" for line in steps)
     return f"func.func @{symbol(attention.function)}({parameters}) -> {type_} {{\n{body}}}\n"
+
+
+def _turned_round(mask: Argument, name: str) -> list[str]:
+    """%kept: true where a mask, which is the value of that name, is false."""
+    type_, loops = _type(mask, mask.shape), ", ".join(f"d{d}" for d in range(len(mask.shape)))
+    kinds = ", ".join(['"parallel"'] * len(mask.shape))
+    return [
+        f"%kept = linalg.generic {{indexing_maps = [affine_map<({loops}) -> ({loops})>,"
+        f" affine_map<({loops}) -> ({loops})>], iterator_types = [{kinds}]}}"
+        f" ins({name} : {type_}) outs({name} : {type_}) {{",
+        "^bb0(%e: i1, %o: i1):",
+        "  %true = arith.constant true",
+        "  %y = arith.xori %e, %true : i1",
+        "  linalg.yield %y : i1",
+        f"}} -> {type_}",
+    ]
 
 
 def _scaled(q: Argument, name: str, scale: CallArgument) -> list[str]:

@@ -19,6 +19,7 @@ from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
     DEPTH,
+    AboveStart,
     AbsoluteRowMaximum,
     Correction,
     Exponentials,
@@ -47,6 +48,7 @@ from npuc.compiler.frontend.values import (
     scalings,
 )
 
+_GREATER, _LESS = {2, 3}, {4, 5}  # arith's CmpFPredicate: ogt, oge; olt, ole
 # What leaves a reduction's result alone, in words.
 STARTS = {
     "max": "-inf, or the lowest number of its type where no score is below it",
@@ -266,12 +268,16 @@ def _differ_by_factors(tested: Product, used: Product) -> bool:
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:
     """cmpf oeq (predicate 1), ueq (8), one (6) or une (13) of the scores with -inf; of the size of a row maximum with
     inf those, or olt (4) or ult (11)."""
-    if isinstance(left, Splat) and predicate in (1, 6, 8, 13):
+    swapped = isinstance(left, Splat) and (predicate in (1, 6, 8, 13) or isinstance(right, RowMaximum))
+    if swapped:
         left, right = right, left
     if not isinstance(right, Splat):
         return None
     if isinstance(left, Scores) and right.value == -math.inf and predicate in (1, 6, 8, 13):
         return ScoreIsMinusInfinity(left.axes, left.product, predicate in (6, 13))
+    if isinstance(left, RowMaximum) and starts_maximum(right, left) and predicate in _GREATER | _LESS:
+        first = (predicate in _GREATER) == swapped
+        return AboveStart(left.axes, left.product, left.key, first)
     if isinstance(left, AbsoluteRowMaximum) and right.value == math.inf and predicate in (1, 8, 4, 6, 11, 13):
         return RowTest(left.axes, left.product, left.key, predicate not in (1, 8))
     return None
@@ -288,6 +294,16 @@ def negate(operation: Any, left: Value, right: Value) -> Value | None:
 
 def absolute(operation: Any, value: Value) -> Value | None:
     return AbsoluteRowMaximum(value.axes, value.product, value.key) if isinstance(value, RowMaximum) else None
+
+
+def raised(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """max(start, row maximum) as a choice by their comparison, which the start never wins."""
+    if not isinstance(condition, AboveStart):
+        return None
+    maximum, start = (right, left) if condition.start_first else (left, right)
+    if maximum == RowMaximum(condition.axes, condition.product, condition.key) and starts_maximum(start, maximum):
+        return maximum
+    return Opaque(operation, f"it chooses {describe(left)} or {describe(right)} by a row maximum")
 
 
 def finite_maximum(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:

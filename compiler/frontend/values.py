@@ -99,6 +99,7 @@ class MaskOperand:
     """An argument that masks the scores: i1, true = keep, or a number added to them.
 
     queries, keys: which length axis of the scores (LEFT, RIGHT) its last two dimensions walk, None for one element.
+    inverted: true hides.
     """
 
     argument: int
@@ -106,6 +107,7 @@ class MaskOperand:
     queries: str | None
     keys: str | None
     source: Axes = field(default=(), compare=False)
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -273,13 +275,15 @@ class Conjunction:
 
 @dataclass(frozen=True)
 class MaskBias:
-    """Zero where argument `argument` (i1) is true, or where no form is below zero, and `hidden` elsewhere."""
+    """Zero where argument `argument` (i1) is true (`inverted`: false), or where no form is below zero, and `hidden`
+    elsewhere."""
 
     axes: Axes
     argument: int | None
     visible: tuple[Affine, ...]
     hidden: float
     source: Axes = field(default=(), compare=False)
+    inverted: bool = False
 
 
 @dataclass(frozen=True)
@@ -432,6 +436,16 @@ class AbsoluteRowMaximum:
 
 
 @dataclass(frozen=True)
+class AboveStart:
+    """i1: whether a row maximum is above a number that is never above it; start_first: whether the number is above."""
+
+    axes: Axes
+    product: Product
+    key: str
+    start_first: bool
+
+
+@dataclass(frozen=True)
 class RowTest:
     """i1: which row maxima are infinite, or, where `finite`, which are not."""
 
@@ -453,7 +467,7 @@ class Attended:
 
 @dataclass(frozen=True)
 class Sdpa:
-    """The result of an attn.sdpa operation; arguments by number, attributes as verified."""
+    """The result of an attn.sdpa operation; arguments by number, attributes as verified. inverted: its mask is."""
 
     axes: Axes
     query: int
@@ -462,6 +476,7 @@ class Sdpa:
     mask: int | None
     attributes: tuple[tuple[str, Any], ...]
     scaling: Scaling | None
+    inverted: bool
     operation: Any = field(compare=False, repr=False)
 
 
@@ -470,7 +485,7 @@ Value: TypeAlias = (
     " | Conjunction | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
     " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
     " | WeightedValues | ScoreIsMinusInfinity"
-    " | RowIsMinusInfinity | AbsoluteRowMaximum | RowTest | Attended | Sdpa"
+    " | RowIsMinusInfinity | AbsoluteRowMaximum | AboveStart | RowTest | Attended | Sdpa"
 )
 
 _NAMES = {
@@ -504,6 +519,7 @@ _NAMES = {
     ScoreIsMinusInfinity: "the test for scores of -inf",
     RowIsMinusInfinity: "the test for rows of -inf",
     AbsoluteRowMaximum: "the size of the row maximum",
+    AboveStart: "the test for a row maximum above a number",
     RowTest: "the test for a row maximum that is no number",
     Attended: "the attention result",
     Sdpa: "the attention result",

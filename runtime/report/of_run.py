@@ -43,7 +43,7 @@ def of_executable(
         )
     ready = executable.prepare(given)
     seen = {a.name: to_device(a, ready[a.name]) for a in kernel.inputs}
-    macs = multiply_accumulates(kernel.attention, all_inward(kernel, seen))
+    macs = multiply_accumulates(kernel.attention, all_inward(kernel, kernel.attention.taken(seen)))
     return of_kernel(kernel, report, macs, settings)
 
 

@@ -132,6 +132,7 @@ def draws(attention: Attention, seed: int) -> Iterator[list[np.ndarray]]:
             elif argument.dtype == "i1":
                 values = generator.random(shape) < 0.7
                 values[..., :1] = True
+                values = values != getattr(argument, "inverted", False)
             elif argument.dtype in ("i16", "i32", "i64"):
                 values = np.asarray(generator.integers(0, 8, shape), f"int{argument.dtype[1:]}")
             elif argument.role == "mask":
@@ -156,7 +157,7 @@ def difference(module: Any, attention: Attention, arrays: Sequence[np.ndarray]) 
     """
     source = evaluate(module, FILE, attention.function, arrays).whole()
     given = {a.name: array for a, array in zip(attention.parameters, arrays, strict=True)}
-    named = {a.name: inward(a.layout, given[a.name]) for a in attention.inputs}
+    named = {a.name: inward(a.layout, attention.taken(given)[a.name]) for a in attention.inputs}
     attention = attention.called(given)
     source = inward(attention.argument("out").layout, source)
     wanted = check.expected(attention, named)

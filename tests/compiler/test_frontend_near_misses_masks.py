@@ -67,9 +67,6 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
         "the mask is Q, K or V too"),
     "the mask is K too": (masked(PLUS) | {"scaled": masked(PLUS)["scaled"].replace("%mask", "%k")}, None,
                           "the mask is Q, K or V too"),
-    "true where a score is hidden": (
-        masked(SELECT.replace("%a, %hidden", "%hidden, %a"), I1, element="i1"), KEEP,
-        "argument 3 is true where scores are hidden"),
     "a number that does not hide": (
         masked(SELECT.replace("0xFF800000", "-1.0e4"), I1, element="i1"), KEEP,
         "-10000 does not hide a score for certain"),

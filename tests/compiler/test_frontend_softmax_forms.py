@@ -97,6 +97,13 @@ def where(
     }  # fmt: skip
 
 
+def chosen_maximum(test: str, order: str, start: str = "%lowest") -> dict[str, str]:
+    """The larger of the row maximum and what it starts from, by a comparison."""
+    body = f"%above = arith.cmpf {test} : f32; %n = arith.select %above, {order} : f32" + YIELD
+    made = row("m", "%mm", body.replace("%start", start))
+    return {"max": SOURCE["max"].replace("%m =", "%mm =") + "\n" + made}
+
+
 def where_hidden(summed: str = "sle", kept: str = "sle", zero: str = "%zero") -> dict[str, str]:
     """As jax.nn.softmax does with where= after its steps are in line: scores are masked at once, and so what is summed
     and what is left of the exponentials over their sum."""
@@ -114,6 +121,9 @@ def where_hidden(summed: str = "sle", kept: str = "sle", zero: str = "%zero") ->
 
 
 MEANT: dict[str, tuple[dict[str, str], dict[str, object]]] = {
+    "a maximum that starts from -inf, by comparison": (chosen_maximum("ogt, %start, %a", "%start, %a"), {}),
+    "a maximum, by the other comparison": (chosen_maximum("olt, %a, %start", "%start, %a"), {}),
+    "a maximum, by comparison with -inf": (chosen_maximum("oge, %a, %start", "%a, %start"), {}),
     "zeros where scores are hidden already": (where_hidden(), {"causal": True}),
     "a softcap": ({"scaled": scores(CAP.format(cap="5.0") + YIELD)}, {"softcap": 5.0, "scale": 0.125}),
     "a softcap, and causal": (
@@ -134,6 +144,10 @@ MEANT: dict[str, tuple[dict[str, str], dict[str, object]]] = {
 }  # fmt: skip
 
 REFUSED: dict[str, tuple[dict[str, str], str]] = {
+    "a minimum, by comparison": (chosen_maximum("ogt, %start, %a", "%a, %start"), "it chooses"),
+    "the lesser, by comparison": (chosen_maximum("olt, %start, %a", "%start, %a"), "it chooses"),
+    "a maximum with zero, by comparison": (
+        chosen_maximum("ogt, %start, %a", "%start, %a", "%zero"), "arith.cmpf: no step of attention"),
     "a sum of fewer than are seen": (where_hidden(summed="slt"), "arith.select: no step of attention"),
     "fewer probabilities than are summed": (where_hidden(kept="slt"), "arith.select: no step of attention"),
     "probabilities of the others": (where_hidden(kept="sgt"), "arith.select: no step of attention"),
