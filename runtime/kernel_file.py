@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from npuc.passes.attention.call import Call, Left
     from npuc.passes.attention.masks import MaskCopy
     from npuc.passes.attention.plan import Plan
+    from npuc.passes.attention.work import Work
 
 XCLBIN_MAGIC = b"xclbin2\0"
 NPUA_MAGIC = (0x4E505541).to_bytes(4, "little")
@@ -147,15 +148,14 @@ class KernelFile(DescribedKernel):
         from npuc.passes.attention.sequence import sequence
         from npuc.passes.attention.transfers import whole_arguments, without_keys
 
-        call = self._call
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
         mask = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
-        operands = whole_arguments(self.plan, call, numbers, mask)
+        operands = whole_arguments(self.plan, self._call, numbers, mask, self.left)
         moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
         operands = replace(operands, **moved)
         if self.left is not None:
-            operands, call = without_keys(operands, self.mask_copy, self.left.first), call.leaving(self.left)
-        return sequence(self.plan, call, operands, self.metadata.get("sequence", "default"))
+            operands = without_keys(operands, self.left.first)
+        return sequence(self.plan, self._seen_call, operands, self.metadata.get("sequence", "default"))
 
     @property
     def _call(self) -> Call:
@@ -184,8 +184,7 @@ class KernelFile(DescribedKernel):
     def keeps(self, argument: KernelArgument) -> bool:
         """Whether the device has an argument's rows as the caller has them."""
         alike = bool(self.metadata.get("plan")) and self.padded_head == self.attention.head_dim
-        held = self.rows_held if argument.role == "q" else 0
-        return alike and argument.role in ("q", "k", "v") and argument.shape[-2] >= held
+        return alike and argument.role in ("q", "k", "v") and not (argument.role == "q" and self.in_order)
 
     @property
     def longest_row_step(self) -> int:
@@ -200,15 +199,25 @@ class KernelFile(DescribedKernel):
         from npuc.passes.attention.masks import mask_copy, shape_of_keys
 
         shape = next(argument.shape for argument in self.arguments if argument.role == "mask")
-        if self.left is None:
-            return mask_copy(self.plan, self._call, shape)
-        keys = self.left.first, self.left.end
-        return mask_copy(self.plan, self._call.leaving(self.left), shape_of_keys(shape, *keys))
+        if self.left is not None:
+            shape = shape_of_keys(shape, self.left.first, self.left.end)
+        return mask_copy(self.plan, self._seen_call, shape)
 
     @property
-    def rows_held(self) -> int:
-        """Rows that Q and the output have on the device at least."""
-        return self.plan.rows_per_item if self.attention.mask is not None else 0
+    def _seen_call(self) -> Call:
+        """Of the keys that the mask leaves."""
+        return self._call if self.left is None else self._call.leaving(self.left)
+
+    @property
+    def in_order(self) -> Work | None:
+        """The items in whose order the device has rows of Q and the output, where that is another than the caller's:
+        with a mask, where items have rows again."""
+        if self.attention.mask is None or not self.metadata.get("plan"):
+            return None
+        from npuc.passes.attention.shares import plan_work
+
+        work = plan_work(self.plan, self._seen_call, masked=True)
+        return None if work.fills else work
 
     @property
     def padded_head(self) -> int:

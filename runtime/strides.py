@@ -27,6 +27,9 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
     buffers: list[bytearray | memoryview] = [bytearray() for _ in range(kernel.buffer_count)]
     strides: dict[str, Strides] = {}
     for argument in kernel.inputs:
+        if argument.role == "mask":
+            kernel = replace(kernel, left=what_is_left(arrays[argument.name]))
+    for argument in kernel.inputs:
         array = arrays[argument.name]
         found = _strides(kernel, argument, array)
         if found is None:
@@ -39,9 +42,6 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
     kernel = kernel.laid_out(strides)
     if any(argument.quantised for argument in kernel.inputs):
         kernel = kernel.quantised_as(arrays)
-    for argument in kernel.inputs:
-        if argument.role == "mask":
-            kernel = replace(kernel, left=what_is_left(arrays[argument.name]))
     return Held(buffers, kernel)
 
 

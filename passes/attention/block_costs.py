@@ -15,6 +15,7 @@ from typing import NamedTuple
 from npuc.passes.attention import cost
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.cost import Tiles
+from npuc.passes.attention.work import Work
 
 
 class Run(NamedTuple):
@@ -45,12 +46,12 @@ class _Rows:
 
 
 @lru_cache(maxsize=4096)
-def runs(tiles: Tiles, call: Call, base: int, first: int, end: int) -> tuple[Run, ...]:
-    """Of blocks first .. end - 1, for an item whose first row is `base`."""
-    last = call.query_length - 1
+def runs(tiles: Tiles, work: Work, base: int, first: int, end: int) -> tuple[Run, ...]:
+    """Of blocks first .. end - 1, for an item whose first query is `base`."""
+    call, last = work.call, work.call.query_length - 1
     cores = []
-    for row in range(base, base + tiles.rows, tiles.query_block):
-        cores.append(_rows(tiles, call, min(row, last), min(row + tiles.query_block - 1, last)))
+    for low, high in work.lanes(tiles.query_block):
+        cores.append(_rows(tiles, call, min(base + low, last), min(base + high, last)))
     ranges = [blocks for core in cores for blocks in (core.seen, core.whole, core.moving)]
     # References move in the first block otherwise than in those after it.
     edges = {

@@ -16,6 +16,7 @@ from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.predict import predicted_cycles
+from npuc.passes.attention.shares import reads_allowed, shared_work
 from npuc.passes.attention.streams import START, integer_streams, streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
@@ -24,20 +25,14 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 KEY_BLOCK = 32
-KEY_BLOCK_OF_WIDE_HEADS = 16  # beyond 192, where core memory holds no more
-WIDE_HEAD = 192
+KEY_BLOCK_OF_WIDE_HEADS = 16  # beyond 144, where core memory holds twice as many queries then
+WIDE_HEAD = 144
 INTEGER_KEY_BLOCK = 64
 INTEGER_WIDE_HEAD = 128  # beyond, KEY_BLOCK
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
 OPTION_KEYS = ("query_block", "group_columns", "split")
-
-
-# Rows of queries of a head for which K and V are read once, where there are so many. Plans that read them more often
-# can be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g, 15.6 bytes
-# a cycle) or beside other work.
-REUSED_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Candidate:
 def make_plan(attention: Attention, options: Options) -> Plan:
     """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
 
-    Columns share K and V where that reads them once for REUSED_ROWS queries of a head, or all it has.  Open lengths are
+    K and V are read once for REUSED_ROWS rows of all query heads that share them, or all there are.  Open lengths are
     planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
     """
     attention = with_default_sizes(attention)
@@ -127,13 +122,15 @@ def _splits(attention: Attention, options: Options) -> list[bool]:
 
 
 def _work(tiles: Tiles, call: Call) -> Work:
-    call = call if tiles.mask_parts else grouped_call(call, tiles.rows)
-    return Work(call, tiles.rows, tiles.key_block, tiles.groups)
+    masked = bool(tiles.mask_parts)
+    call = call if masked else grouped_call(call, tiles.rows)
+    return shared_work(call, tiles.rows, tiles.query_block, tiles.key_block, tiles.groups, masked)
 
 
-def _rank(tiles: Tiles, call: Call) -> tuple[bool, int, int, int, int]:
-    cost = estimate(tiles, _work(tiles, call))
-    rereads = tiles.rows < min(REUSED_ROWS, call.query_length)
+def _rank(tiles: Tiles, call: Call) -> tuple[int, int, int, int, int]:
+    work = _work(tiles, call)
+    cost = estimate(tiles, work)
+    rereads = max(0, work.items - call.batch * call.kv_heads * reads_allowed(call))
     # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
     return rereads, cost.total + cost.dispatch // 16, -tiles.query_block, tiles.columns, tiles.group_columns
 

@@ -168,10 +168,10 @@ def moved_cycles(tiles: Tiles, again: bool = False) -> int:
 
 def estimate(tiles: Tiles, work: Work) -> Estimate:
     """Estimate for the items of a call."""
-    call, heads = work.call, work.call.heads_in_all
+    call, heads = work.call, work.per_round
     blocks = [end - first for first, end in (work.blocks(work.base(r)) for r in reversed(range(work.rounds)))]
     tail = bool(call.key_length % tiles.key_block)
-    short = call.query_length < tiles.rows
+    short = not work.fills
     compute, stream = block_cycles(tiles), stream_cycles(tiles)
     tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
     transfer = COSTS.shim_start + round(COSTS.word * tile_words)

@@ -1,15 +1,15 @@
-"""Query heads that share K and V, where each has few queries: together they are the rows of one head's items.
+"""Query heads that share K and V, where all queries see the same keys: together they are the rows of one head's items.
 
-Q [B, H, S, D] with H = G Hkv, where it lies, is [B, Hkv, G S, D], and so is O.  All of these queries must see the same
-keys, which are cut out of K and V then: those of one query do (decoding), and any where no limit hides a key.  K and V
-are read for G times as many rows at once.
+Q [B, H, S, D] with H = G Hkv, where it lies, is [B, Hkv, G S, D], and so is O.  The keys that all of these queries see
+are cut out of K and V then: those of one query (decoding), and any where no limit hides a key.  K and V are read for G
+times as many rows at once.  Heads whose queries see different keys share items otherwise (`shares`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
+from npuc.passes.attention.call import LENGTH_LIMIT, NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.transfers import LONGEST_STEP, Operand, Operands
 
 
@@ -19,7 +19,11 @@ def grouped_call(call: Call, rows: int) -> Call:
     if len(call.quantities) > 1:  # rows of an item have the factors of one head
         return call
     together = call.heads // call.kv_heads * call.query_length
-    if not keys or call.kv_heads * -(-together // rows) >= call.heads * -(-call.query_length // rows):
+    if (
+        not keys
+        or together > LENGTH_LIMIT
+        or call.kv_heads * -(-together // rows) >= call.heads * -(-call.query_length // rows)
+    ):
         return call
     return replace(
         call,

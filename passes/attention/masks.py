@@ -3,7 +3,8 @@
 Rows of the copy are as long as all key blocks: for each block its part of the mask, in `parts` pieces of `key_block`
 numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  From rows whose
 largest number is beyond 2^16 it is subtracted, which changes no softmax.  A size of 1 stays one in front; a mask alike
-for all queries has as many rows as a column takes of an item, which all items read.
+for all queries has as many rows as a column takes of an item, which all items read.  Where items have rows of several
+heads, or rows again, its rows are those of the items, one behind the other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import InputError
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
+from npuc.passes.attention.shares import plan_work
+from npuc.passes.attention.work import Work
 
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
@@ -34,9 +37,10 @@ def mask_parts(attention: Attention) -> int:
 
 @dataclass(frozen=True)
 class MaskCopy:
-    """Where what lies in the copy: [batch, heads, rows, blocks, parts, key_block] bf16.
+    """Where what lies in the copy: [batch, heads (or sets of them), rows, blocks, parts, key_block] bf16.
 
-    keys: of the call.  per_query: row i is query i's; else all rows are alike, whichever the queries are.
+    keys: of the call.  per_query: row i is query i's; else all rows are alike, whichever the queries are.  by_rows:
+    they are the rows of `work`'s items, round by round; of one where queries are alike.
     """
 
     batch: int
@@ -47,6 +51,8 @@ class MaskCopy:
     key_block: int
     keys: int
     per_query: bool
+    by_rows: bool
+    work: Work
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:
@@ -73,25 +79,27 @@ def mask_copy(plan: Plan, call: Call, shape: Sequence[int]) -> MaskCopy:
     if len(sizes) != 4 or any(given not in (1, size) for given, size in zip(sizes, full, strict=True)):
         raise InputError(f"mask shape {list(shape)} does not broadcast to the scores {list(full)}")
     batch, heads, rows, _ = sizes
-    per_query = rows > 1
-    column_rows = CORES_PER_COLUMN * plan.query_block
+    per_query, work = rows > 1, plan_work(plan, call, masked=True)
+    shared = work.share.heads > 1
+    by_rows = (per_query and (shared or not work.fills)) or (shared and heads > 1)
+    if by_rows:
+        held = (work.rounds if per_query else 1) * work.rows
+    else:
+        held = call.query_length if per_query else CORES_PER_COLUMN * plan.query_block
     return MaskCopy(
         batch=batch,
-        heads=heads,
-        rows=queries_held(plan, call) if per_query else column_rows,
+        heads=1 if heads == 1 else work.per_round // call.batch,
+        rows=held,
         blocks=-(-call.key_length // plan.key_block),
         parts=plan.mask_parts,
         key_block=plan.key_block,
         keys=call.key_length,
         per_query=per_query,
+        by_rows=by_rows,
+        work=work,
     )
 
 
 def shape_of_keys(shape: Sequence[int], first: int, end: int) -> tuple[int, ...]:
     """The shape of a mask without the keys before `first` and from `end` on."""
     return (*shape[:-1], min(shape[-1], end - first))
-
-
-def queries_held(plan: Plan, call: Call) -> int:
-    """Rows that Q and O have in the buffers of a call: with a mask, where an item has more, as many as that."""
-    return max(call.query_length, plan.rows_per_item if plan.mask_parts else 0)

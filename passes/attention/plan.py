@@ -15,6 +15,7 @@ from npuc.passes.array.design import Buffer
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.integer_factors import Quantities
+from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.work import Work
 
 CORES_PER_COLUMN = NPU1.cores_per_column
@@ -94,7 +95,7 @@ class Plan:
     @property
     def work(self) -> Work:
         """The work items of the planned call."""
-        return Work(self.call, self.rows_per_item, self.key_block, self.groups)
+        return plan_work(self, self.call, masked=bool(self.mask_parts))
 
     @property
     def row_words(self) -> int:

@@ -24,6 +24,7 @@ from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.plan import BYTES, CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
 from npuc.passes.attention.sequence import sequence
+from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, whole_arguments
 from npuc.passes.attention.work import Item, Work
 
@@ -186,7 +187,7 @@ class Group:
         others = [clock.lanes[column, SECOND] for column in self.columns[: clock.own]] if clock.other_words else []
         half = 0 if tiles.split else clock.block_words // 2
         ends, recent = begins, self._recent
-        for rest, cycles in runs(tiles, clock.work.call, item.base, item.first, item.end):
+        for rest, cycles in runs(tiles, clock.work, item.base, item.first, item.end):
             slowest, alike, cores = max(cycles), len({*cycles}) == 1, len(cycles)
             if alike and len({*ends}) == 1:  # one stands for all
                 ends, cycles = ends[:1], cycles[:1]
@@ -310,7 +311,7 @@ def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -
     mask_shape = attention.argument("mask").shape if attention.mask is not None else None
     operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
     done = call if mask_shape is not None else grouped_call(call, plan.rows_per_item)
-    clock = Clock(plan_tiles(plan, attention), Work(done, plan.rows_per_item, plan.key_block, plan.groups))
+    clock = Clock(plan_tiles(plan, attention), plan_work(plan, done, masked=mask_shape is not None))
     for operation in txn.read_txn(sequence(plan, call, operands, style)).operations:
         clock.issue(operation)
     return round(clock.time)

@@ -5,7 +5,7 @@ A function of plan, call and where the tensors lie, made anew for each call.  Op
 Default: an item's transfers in few tasks, as many items under way in a column as its queues and descriptors hold, one
 token an item (its output's last).  Plain: one descriptor a task and one wait a task, no chain, iteration or repeat.
 Neither rewrites a descriptor before the token of its last task, or one that comes after it, is there.  Query heads that
-share K and V are rows of one head's items where that takes fewer items (grouped.py).
+share K and V are rows of one head's items (grouped.py), or share items (shares.py), where that reads these less often.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import head_table, parameter_words
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
+from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.shims import DEPTH, DESCRIPTORS, Flight, Shim, Template
 from npuc.passes.attention.streams import START
 from npuc.passes.attention.transfers import (
@@ -51,7 +52,7 @@ def length_warnings(size: int) -> list[str]:
 def sequence(plan: Plan, call: Call, operands: Operands, style: str = "default") -> bytes:
     """The TXN of a call.  ResourceError for strides or key lengths that descriptors and queues cannot serve."""
     call, operands = grouped(call, operands, plan.rows_per_item)
-    work = Work(call, plan.rows_per_item, plan.key_block, plan.groups)
+    work = plan_work(plan, call, masked=operands.mask is not None)
     return (_Plain if style == "plain" else _Sequence)(plan, work, operands).build()
 
 
@@ -126,10 +127,10 @@ class _Sequence:
         if not self.work.count(group):
             return
         address = plan.core_buffers["params"].address
-        table = head_table(self.work, plan.head_dim)
         lock = geometry.lock_offset("core", plan.core_locks[START])
         for core, row in enumerate(geometry.CORE_ROWS):
             lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
+            table = head_table(self.work, plan.head_dim, lane_row)
             words = parameter_words(self.work, group, lane_row, self.ahead, plan.head_dim)
             if table:
                 self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)

@@ -1,23 +1,25 @@
 """What the shims move for one work item: tasks of buffer descriptors, in 32-bit words and bytes of the caller's arrays.
 
 Nothing outside the caller's arrays is read or written, and no word too many is sent: where an item has fewer rows than
-its tile, rows are sent (and their results written) again (with a mask Q and O are padded copies then); where the last
-key block has fewer keys than a block, other rows of the same head fill it, which the cores hide.
+its tile, rows are sent (and their results written) again (with a mask Q and O are copies in the order of items then);
+where the last key block has fewer keys than a block, other rows of the same head fill it, which the cores hide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
-from npuc.passes.attention.call import Call
-from npuc.passes.attention.masks import MaskCopy, mask_copy, queries_held
+from npuc.passes.attention.call import Call, Left
+from npuc.passes.attention.masks import mask_copy, shape_of_keys
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
+from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.streams import FIRST_CHANNEL, SECOND_CHANNEL
-from npuc.passes.attention.work import Item, Work
+from npuc.passes.attention.work import Item, Stretch, Work
 
 Channel = tuple[str, int]  # of a shim
 OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
@@ -42,7 +44,7 @@ class Operand:
     argument: int
     offset: int
     batch: int
-    head: int
+    head: int  # or of a set of heads, where rows lie in the order of items
     row: int
 
     def place(self, batch: int, head: int, row: int) -> int:
@@ -52,7 +54,8 @@ class Operand:
 
 @dataclass(frozen=True)
 class Operands:
-    """Where a call's tensors lie.  mask: its copy (`masks`); mask_per_query: its rows are those of the queries."""
+    """Where a call's tensors lie.  mask: its copy (`masks`), with rows as MaskCopy says.  in_order: Q and O are copies
+    in the order of items' rows."""
 
     q: Operand
     k: Operand
@@ -60,6 +63,8 @@ class Operands:
     o: Operand
     mask: Operand | None = None
     mask_per_query: bool = False
+    mask_by_rows: bool = False
+    in_order: bool = False
 
 
 class Piece(NamedTuple):
@@ -95,33 +100,46 @@ def contiguous(argument: int, batch: int, heads: int, length: int, row_words: in
 
 
 def whole_arguments(
-    plan: Plan, call: Call, numbers: Mapping[str, int], mask_shape: Sequence[int] | None = None
+    plan: Plan,
+    call: Call,
+    numbers: Mapping[str, int],
+    mask_shape: Sequence[int] | None = None,
+    left: Left | None = None,
 ) -> Operands:
-    """All tensors whole arguments in row-major order; numbers: role -> argument; mask_shape: as the caller has it."""
+    """All tensors whole arguments in row-major order; numbers: role -> argument; mask_shape: as the caller has it.
+    left: what the mask leaves; its copy, and the order of rows, are those of what is left then."""
     words = plan.row_words
-    queries = (call.batch, call.heads, queries_held(plan, call), words)
+    queries = (call.batch, call.heads, call.query_length)
+    in_order = False
+    seen = call if left is None else call.leaving(left)
+    if mask_shape is not None:
+        work = plan_work(plan, seen, masked=True)
+        in_order = not work.fills
+        if in_order:
+            queries = (call.batch, work.per_round // call.batch, work.rounds * work.rows)
     keys = (call.batch, call.kv_heads, call.key_length, words)
-    return Operands(
-        contiguous(numbers["q"], *queries),
+    found = Operands(
+        contiguous(numbers["q"], *queries, words),
         contiguous(numbers["k"], *keys),
         contiguous(numbers["v"], *keys),
-        contiguous(numbers["out"], *queries[:3], plan.output_words),
-        *(() if mask_shape is None else _mask_operand(numbers["mask"], mask_copy(plan, call, mask_shape))),
+        contiguous(numbers["out"], *queries, plan.output_words),
+        in_order=in_order,
     )
-
-
-def _mask_operand(argument: int, copy: MaskCopy) -> tuple[Operand, bool]:
+    if mask_shape is None:
+        return found
+    if left is not None:
+        mask_shape = shape_of_keys(mask_shape, left.first, left.end)
+    copy = mask_copy(plan, seen, mask_shape)
     head = copy.rows * copy.row_words
     batch = copy.heads * head if copy.batch > 1 else 0
-    return Operand(argument, 0, batch, head if copy.heads > 1 else 0, copy.row_words), copy.per_query
+    mask = Operand(numbers["mask"], 0, batch, head if copy.heads > 1 else 0, copy.row_words)
+    return replace(found, mask=mask, mask_per_query=copy.per_query, mask_by_rows=copy.by_rows)
 
 
-def without_keys(operands: Operands, copy: MaskCopy, first: int) -> Operands:
-    """Those of the same call from key `first` on; copy: the mask's of the keys that are left."""
-    assert operands.mask is not None
+def without_keys(operands: Operands, first: int) -> Operands:
+    """Those of the same call from key `first` on."""
     k, v = (replace(one, offset=one.place(0, 0, first)) for one in (operands.k, operands.v))
-    mask, per_query = _mask_operand(operands.mask.argument, copy)
-    return replace(operands, k=k, v=v, mask=mask, mask_per_query=per_query)
+    return replace(operands, k=k, v=v)
 
 
 def check_strides(plan: Plan, operands: Operands) -> None:
@@ -147,16 +165,14 @@ class Transfers:
         self.plan, self.work, self.operands = plan, work, operands
         self.row_words, self.output_words = plan.row_words, plan.output_words
         self.column_rows = CORES_PER_COLUMN * plan.query_block
-        self.queries_held = queries_held(plan, work.call)
 
     def stages(self, item: Item, column: int) -> tuple[Stage, ...]:
         """What the `column`-th column of its group moves for an item: Q, K and V, or a mask, and O of its rows."""
-        first, whole = item.base + column * self.column_rows, self.column_rows
+        first, whole = column * self.column_rows, self.column_rows
         output: Stage = {OUTPUT: self._rows(self.operands.o, item, first, whole)}
         if self.operands.mask is not None:
-            chunks = [Task((piece,)) for piece in self._chunks(item, first)]
             mask = [Task((self._mask(self.operands.mask, item, column),))]
-            return {SECOND: chunks}, {SECOND: mask, FIRST: self._turns(item, column)}, output
+            return {SECOND: list(self._chunks(item, first))}, {SECOND: mask, FIRST: self._turns(item, column)}, output
         if not self.plan.split:
             rows = self._rows(self.operands.q, item, first, whole)
             return {SECOND: rows}, {FIRST: self._turns(item, column)}, output
@@ -164,62 +180,115 @@ class Transfers:
             return (output,)
         before_keys, before_values = (blocks * self.plan.key_block for blocks in self.plan.query_blocks)
         return (
-            {FIRST: self._rows(self.operands.q, item, item.base, before_keys)},
-            {SECOND: self._rows(self.operands.q, item, item.base + before_keys, before_values)},
+            {FIRST: self._rows(self.operands.q, item, 0, before_keys)},
+            {SECOND: self._rows(self.operands.q, item, before_keys, before_values)},
             {FIRST: self._keys(self.operands.k, item), SECOND: self._keys(self.operands.v, item)},
             output,
         )
 
     def further(self) -> dict[int, list[int]]:
-        """argument -> bytes from the first head of the call to each."""
+        """argument -> bytes from the first head of the call to each; of copies in the order of items to its set."""
         call, operands = self.work.call, self.operands
+        heads = range(call.heads)
+        shared, sets = [call.kv_head(head) for head in heads], self._sets()
         found = {}
-        for operand, shared in (
-            (operands.q, False),
-            (operands.k, True),
-            (operands.v, True),
-            (operands.o, False),
-            (operands.mask, False),
+        for operand, places in (
+            (operands.q, sets if operands.in_order else heads),
+            (operands.k, shared),
+            (operands.v, shared),
+            (operands.o, sets if operands.in_order else heads),
+            (operands.mask, sets),
         ):
             if operand is not None:
-                heads = [call.kv_head(head) if shared else head for head in range(call.heads)]
                 found[operand.argument] = [
-                    operand.place(batch, head, 0) - operand.offset for batch in range(call.batch) for head in heads
+                    operand.place(batch, place, 0) - operand.offset for batch in range(call.batch) for place in places
                 ]
         return found
 
-    def _chunks(self, item: Item, first: int) -> Iterator[Piece]:
+    def _sets(self) -> list[int]:
+        """Of each head of a batch: the set that begins with it."""
+        call, sets = self.work.call, [0] * self.work.call.heads
+        for number, head in enumerate(self.work.set_heads()[: self.work.per_round // call.batch]):
+            sets[head] = number
+        return sets
+
+    def _chunks(self, item: Item, first: int) -> Iterator[Task]:
         """The columns of Q's rows in blocks as wide as those of the mask; the last may overlap the one before."""
         plan, q = self.plan, self.operands.q
-        offset = q.place(*divmod(item.head, self.work.call.heads), first)
         width = plan.key_block * ELEMENT_BYTES // WORD_BYTES
         whole, rest = divmod(self.row_words, width)
-        block = self.column_rows * width
-        yield Piece(q.argument, offset, whole * block, width, q.row, rows=self.column_rows, block=width)
+        if self.operands.in_order:
+            parts = [(self._in_order(q, item, first), self.column_rows, 1)]
+        else:
+            parts = [
+                (q.place(*self._head(item, stretch), stretch.query), stretch.rows, heads)
+                for stretch, heads in self._side_by_side(q, self.work.stretches(item.base, first, self.column_rows))
+            ]
+        if len(parts) == 1 and parts[0][2] == 1:
+            (offset, rows, _) = parts[0]
+            yield Task((Piece(q.argument, offset, whole * rows * width, width, q.row, rows=rows, block=width),))
+        else:
+            pieces = (_columns(q, offset, rows, heads, width, whole) for offset, rows, heads in parts)
+            yield Task(tuple(pieces), whole)
         if rest:
-            yield Piece(q.argument, offset + WORD_BYTES * (self.row_words - width), block, width, q.row)
+            moved = WORD_BYTES * (self.row_words - width)
+            yield Task(tuple(_columns(q, offset + moved, rows, heads, width, 1) for offset, rows, heads in parts))
+
+    def _in_order(self, operand: Operand, item: Item | None, first: int) -> int:
+        """Where row `first` of an item (None: of any) lies in a copy in the order of items, of the first heads."""
+        round_ = 0 if item is None else self.work.rounds - 1 - item.number // self.work.per_round
+        return operand.place(0, 0, round_ * self.work.rows + first)
+
+    def _head(self, item: Item, stretch: Stretch) -> tuple[int, int]:
+        """Batch and head of rows of an item."""
+        batch, head = divmod(item.head, self.work.call.heads)
+        return batch, head + stretch.head
+
+    def _side_by_side(self, operand: Operand, stretches: Iterable[Stretch]) -> Iterator[tuple[Stretch, int]]:
+        """Stretches of which some, of the same queries of heads that follow each other, are of one descriptor."""
+        held: Stretch | None = None
+        heads = 0
+        for stretch in stretches:
+            if (
+                held is not None
+                and stretch == held._replace(head=held.head + heads)
+                and 0 < operand.head <= LONGEST_STEP
+            ):
+                heads += 1
+                continue
+            if held is not None:
+                yield held, heads
+            held, heads = stretch, 1
+        if held is not None:
+            yield held, heads
 
     def _mask(self, mask: Operand, item: Item, column: int) -> Piece:
         """All parts of the key blocks of an item."""
         plan = self.plan
-        batch, head = divmod(item.head, self.work.call.heads)
-        first = item.base + column * self.column_rows if self.operands.mask_per_query else 0
+        first = column * self.column_rows
+        if self.operands.mask_by_rows:
+            offset = self._in_order(mask, item if self.operands.mask_per_query else None, first)
+        else:
+            offset = mask.place(0, 0, item.base + first if self.operands.mask_per_query else 0)
         width = plan.key_block * ELEMENT_BYTES // WORD_BYTES
         begin, blocks = plan.mask_parts * item.first, plan.mask_parts * (item.end - item.first)
-        offset = mask.place(batch, head, first) + WORD_BYTES * width * begin
         words = blocks * self.column_rows * width
-        return Piece(mask.argument, offset, words, width, mask.row, rows=self.column_rows, block=width)
+        begins = offset + WORD_BYTES * width * begin
+        return Piece(mask.argument, begins, words, width, mask.row, rows=self.column_rows, block=width)
 
     def _rows(self, operand: Operand, item: Item, first: int, count: int) -> list[Task]:
-        """Rows of a head of Q or O; in place of those beyond the last, those that Work.query names."""
-        call = self.work.call
-        batch, head = divmod(item.head, call.heads)
-        if self.work.by_turns and self.operands.mask is None:
-            return self._repeated(self._piece(operand, batch, head, 0, call.query_length), count // call.query_length)
-        valid = max(0, min(count, self.queries_held - first))
-        tasks = [Task((self._piece(operand, batch, head, first, valid),))] if valid else []
-        last = self._piece(operand, batch, head, call.query_length - 1, 1)
-        return tasks + self._repeated(last, count - valid)
+        """Rows of an item of Q or O, from its row `first` on."""
+        if self.operands.in_order:
+            width = self.output_words if operand is self.operands.o else self.row_words
+            return [Task((Piece(operand.argument, self._in_order(operand, item, first), count * width),))]
+        tasks: list[Task] = []
+        side_by_side = self._side_by_side(operand, self.work.stretches(item.base, first, count))
+        for (stretch, heads), alike in groupby(side_by_side):
+            piece = self._piece(operand, *self._head(item, stretch), stretch.query, stretch.rows)
+            if heads > 1:
+                piece = _of_heads(piece, operand, stretch.rows, heads)
+            tasks += self._repeated(piece, sum(1 for _ in alike))
+        return tasks
 
     def _repeated(self, piece: Piece, times: int) -> list[Task]:
         return [Task((piece,), min(MOST_REPEATS, times - done)) for done in range(0, times, MOST_REPEATS)]
@@ -300,6 +369,21 @@ class Transfers:
             return
         for operand in operands:
             yield from self._all_keys(operand, batch, head)
+
+
+def _of_heads(piece: Piece, operand: Operand, rows: int, heads: int) -> Piece:
+    """The piece that is so many rows of a head, of heads that follow each other."""
+    width = piece.words // rows
+    piece = piece._replace(words=heads * piece.words, row=width)
+    if rows == 1:
+        return piece._replace(stride=operand.head)
+    return piece._replace(stride=operand.row, rows=rows, block=operand.head)
+
+
+def _columns(q: Operand, offset: int, rows: int, heads: int, width: int, runs: int) -> Piece:
+    """The first columns of so many rows, one by one in each run."""
+    piece = Piece(q.argument, offset, rows * width, width, q.row, runs, width if runs > 1 else 1)
+    return piece if heads == 1 else _of_heads(piece, q, rows, heads)
 
 
 def joined(stages: Iterable[Stage]) -> Stage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from npuc.compiler.diagnostics import UnsupportedError
@@ -61,11 +63,17 @@ def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
     sizes = (1,) * (4 - mask.ndim) + mask.shape
     copied = np.empty(copy.shape, np.uint16)
     for batch, heads in enumerate(mask.reshape(sizes)):
-        for head, rows in enumerate(heads):
-            if copy.per_query:
-                rows = np.pad(rows, ((0, copy.rows - len(rows)), (0, 0)), mode="edge")
-            _fill(copied[batch, head], copy, rows)
+        for place, rows in enumerate(_by_rows(copy, heads) if copy.by_rows else heads):
+            _fill(copied[batch, place], copy, rows)
     return bytearray(copied.tobytes())
+
+
+def _by_rows(copy: MaskCopy, heads: np.ndarray) -> Iterator[np.ndarray]:
+    """[heads or 1, queries or 1, keys or 1] as rows of items, set by set of the heads."""
+    work = copy.work
+    head, query = np.array(work.in_order(work.rounds if copy.per_query else 1)).T
+    for first in work.set_heads()[: copy.heads]:
+        yield heads[first + head if len(heads) > 1 else 0, query if copy.per_query else 0]
 
 
 def _fill(copied: np.ndarray, copy: MaskCopy, rows: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Arguments as the array computes with them: wider rows, more of them, and the copy of a mask.
 
-Head sizes other than multiples of 8 get zeros behind them. With a mask, where an item has more rows than there are
-queries, Q and the output have as many rows as an item.
+Head sizes other than multiples of 8 get zeros behind them. With a mask, where items have rows again, Q and the output
+have the rows of all items, one item's behind the other's.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ def padded(kernel: KernelFile, buffers: Sequence[bytearray | memoryview]) -> lis
                 mask = mask[..., kernel.left.first : kernel.left.end]
             held[argument.buffer] = copied_mask(kernel.mask_copy, mask)
             continue
-        shape, wanted = _rows(argument), _rows_held(kernel, argument)
-        if shape != wanted:
-            rows = np.zeros(wanted, DEVICE_DTYPES[argument.device_dtype])
-            rows[:, : shape[1], : shape[2]] = np.frombuffer(buffer, rows.dtype).reshape(shape)
-            held[argument.buffer] = bytearray(rows.tobytes())
+        shape, order = _rows(argument), _order(kernel, argument)
+        if order is None and shape[2] == kernel.padded_head:
+            continue
+        rows = np.frombuffer(buffer, DEVICE_DTYPES[argument.device_dtype]).reshape(shape)
+        if order is not None:
+            rows = rows[order]
+        wide = np.zeros((*rows.shape[:-1], kernel.padded_head), rows.dtype)
+        wide[..., : shape[2]] = rows
+        held[argument.buffer] = bytearray(wide.tobytes())
     return held
 
 
@@ -41,9 +45,15 @@ def take_back(
     for argument in kernel.outputs:
         wide, buffer = held[argument.buffer], buffers[argument.buffer]
         if wide is not buffer:
-            _, length, width = _rows(argument)
-            rows = np.frombuffer(wide, DEVICE_DTYPES[argument.device_dtype]).reshape(_rows_held(kernel, argument))
-            buffer[:] = rows[:, :length, :width].tobytes()
+            shape, order = _rows(argument), _order(kernel, argument)
+            rows = np.frombuffer(wide, DEVICE_DTYPES[argument.device_dtype]).reshape(-1, kernel.padded_head)
+            rows = rows[:, : shape[2]]
+            if order is None:
+                buffer[:] = rows.tobytes()
+            else:
+                found = np.empty(shape, rows.dtype)
+                found[order] = rows
+                buffer[:] = found.tobytes()
 
 
 def _rows(argument: KernelArgument) -> tuple[int, int, int]:
@@ -52,7 +62,11 @@ def _rows(argument: KernelArgument) -> tuple[int, int, int]:
     return int(np.prod(heads, dtype=int)), rows, width
 
 
-def _rows_held(kernel: KernelFile, argument: KernelArgument) -> tuple[int, int, int]:
-    """The same of the device's."""
-    heads, rows, _ = _rows(argument)
-    return heads, max(rows, kernel.rows_held if argument.role in ("q", "out") else 0), kernel.padded_head
+def _order(kernel: KernelFile, argument: KernelArgument) -> tuple[np.ndarray, np.ndarray] | None:
+    """Head (of all batches) and query of each row that the device has, where they are those of items."""
+    work = kernel.in_order if argument.role in ("q", "out") else None
+    if work is None:
+        return None
+    head, query = np.array(work.in_order(work.rounds)).T
+    heads = np.array(work.set_heads())[:, None] + head
+    return heads.reshape(-1), np.tile(query, len(work.set_heads()))

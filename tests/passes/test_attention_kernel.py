@@ -18,6 +18,7 @@ from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.core import build
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, parameter_words, scale_words
 from npuc.passes.attention.plan import Buffer, shared_out
+from npuc.passes.attention.shares import shared_work
 from npuc.passes.attention.work import Item, Work
 
 KEYS = 32
@@ -105,8 +106,7 @@ class Streams:
         for item in self.items:
             if self.plan.split:
                 for block in range(sum(here[:channel]), sum(here[: channel + 1])):
-                    queries = [self.work.query(item, row) for row in range(block * size, (block + 1) * size)]
-                    yield self.q[item.head][queries]
+                    yield self.q[self.places(item, range(block * size, (block + 1) * size))]
             for block in range(item.first, item.end):
                 keys = np.arange(block * size, (block + 1) * size)
                 yield rows[item.head // group][keys % rows.shape[1]]
@@ -115,13 +115,13 @@ class Streams:
         """Blocks of Q's columns and of the mask, as the stream that is theirs brings them."""
         keys, dim = self.plan.key_block, self.plan.head_dim
         for item in self.items:
-            rows = self.rows(item)
+            rows = self.places(item)
             for chunk in range(-(-dim // keys)):
                 first = min(chunk * keys, dim - keys)
-                yield self.q[item.head][rows][:, first : first + keys]
+                yield self.q[rows][:, first : first + keys]
             for block in range(item.first, item.end):
                 columns = np.arange(block * keys, (block + 1) * keys)
-                some = self.mask[item.head][rows][:, columns % self.mask.shape[2]]
+                some = self.mask[rows][:, columns % self.mask.shape[2]]
                 yield from in_parts(some, self.plan.mask_parts)
 
     def put(self, name: str, array: np.ndarray) -> None:
@@ -129,8 +129,12 @@ class Streams:
         start = self.plan.core_buffers[name].address
         self.memory[start : start + data.size] = data
 
-    def rows(self, item: Item) -> list[int]:
-        return [self.work.query(item, self.lane_row + row) for row in range(self.plan.query_block)]
+    def places(self, item: Item, rows: range | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Heads and queries of rows of an item: the core's own."""
+        if rows is None:
+            rows = range(self.lane_row, self.lane_row + self.plan.query_block)
+        heads = np.array([item.head + self.work.place(row)[0] for row in rows])
+        return heads, np.array([self.work.query(item, row) for row in rows])
 
     def __call__(self, number: int, value: int, acquire: bool) -> None:
         name = next(name for name, lock in LOCKS.items() if lock == number - 48)
@@ -144,7 +148,7 @@ class Streams:
         elif name == "q_full":
             item = self.items[self.taken]
             self.taken += 1
-            self.put("q", self.q[item.head][self.rows(item)].reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
+            self.put("q", self.q[self.places(item)].reshape(-1, 4, dim // 8, 8).transpose(0, 2, 1, 3))
         elif name == "m_full":
             rows = next(self.rows_and_masks)
             self.put(f"m{self.parity['m'] % 2}", rows.reshape(-1, 4, keys // 8, 8).transpose(0, 2, 1, 3))
@@ -161,7 +165,7 @@ class Streams:
             start = self.plan.core_buffers["o"].address
             tiles = self.memory[start : start + 2 * self.plan.query_block * dim].view(ml_dtypes.bfloat16)
             rows = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1, dim)
-            self.output[item.head][self.rows(item)] = rows.astype(np.float64)
+            self.output[self.places(item)] = rows.astype(np.float64)
 
     def _next(self, which: str) -> tuple[str, np.ndarray]:
         place = f"{which}{self.parity[which] % 2}"
@@ -215,7 +219,9 @@ def run_call(
     kernel = build(shape, recipe, softcap=bool(call.softcap))
     out = np.full(q.shape, np.nan)
     for lane in range(lanes):
-        work = Work(call, shape.rows_per_item, shape.key_block, 1)
+        work = shared_work(
+            call, shape.rows_per_item, shape.query_block, shape.key_block, 1, masked=bool(shape.mask_parts)
+        )
         memory = np.random.default_rng(lane).integers(0, 256, 65536, np.uint8)  # what nobody wrote
         for offset, data in kernel.data:
             memory[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
@@ -359,6 +365,17 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("limits", ["causal, late", "wide window, late"])
+@pytest.mark.parametrize(("heads", "queries"), [(2, 2), (5, 3), (2, 7), (3, 9), (4, 20)])
+def test_limits_of_queries_of_several_heads(limits: str, heads: int, queries: int) -> None:
+    """Rows of a core that are of one head or of several, and begin again in fours of rows, or behind some of them."""
+    diagonal, window = LIMITS[limits]
+    call = Call(1, heads, 1, queries, 70, 0.2, diagonal, window)
+    arrays = several(np.random.default_rng(queries), call, 8)
+    assert shared_work(call, 16, 8, 32, 1, masked=False).share.heads > 1 or heads * queries > 32
+    assert_close(*run_call(call, arrays, plan(8, 8), lanes=2))
+
+
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (5, 70), (33, 41)])
 def test_limits_of_what_queries_see(limits: str, queries: int, keys: int) -> None:
@@ -377,7 +394,7 @@ def test_any_call(data: strategies.DataObject) -> None:
     groups = data.draw(strategies.integers(1, 3), "heads of keys")
     call = Call(
         data.draw(strategies.integers(1, 2), "batch"),
-        groups * data.draw(strategies.integers(1, 2), "group"),
+        groups * data.draw(strategies.sampled_from([1, 2, 3, 6]), "group"),
         groups,
         data.draw(length, "queries"),
         data.draw(length, "keys"),
@@ -499,7 +516,7 @@ def test_any_call_with_a_mask(data: strategies.DataObject) -> None:
     groups = data.draw(strategies.integers(1, 2), "heads of keys")
     call = Call(
         1,
-        groups * data.draw(strategies.integers(1, 2), "group"),
+        groups * data.draw(strategies.sampled_from([1, 2, 3, 6]), "group"),
         groups,
         data.draw(strategies.integers(1, 30), "queries"),
         data.draw(strategies.integers(1, 80), "keys"),

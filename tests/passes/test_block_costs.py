@@ -12,15 +12,20 @@ from npuc.passes.attention import cost
 from npuc.passes.attention.block_costs import runs
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.cost import Tiles
-from npuc.passes.attention.work import Work
+from npuc.passes.attention.shares import shared_work
+from npuc.passes.attention.work import Item, Work
 
 
-def expected(tiles: Tiles, call: Call, base: int, blocks: range) -> list[list[int]]:
-    """Cycles by block and core, from what each row sees."""
-    rows = np.minimum(base + np.arange(tiles.rows), call.query_length - 1)[:, None]
-    keys = np.arange(blocks.stop * tiles.key_block)[None]
-    sees = (keys <= rows + call.diagonal) & (keys > rows + call.diagonal - call.window) & (keys < call.key_length)
-    by_core = sees.reshape(-1, tiles.query_block, blocks.stop, tiles.key_block)
+def expected(tiles: Tiles, work: Work, item: Item, blocks: range) -> list[list[int]]:
+    """Cycles by block and core, from what each row sees; all of an item's, where a core's begin again."""
+    call, by_core = work.call, []
+    for first in range(0, tiles.rows, tiles.query_block):
+        queries = [work.query(item, row) for row in range(first, first + tiles.query_block)]
+        if queries != list(range(queries[0], queries[0] + tiles.query_block)):
+            queries = list(range(item.base, min(item.base + work.share.queries, call.query_length)))
+        rows, keys = np.array(queries)[:, None], np.arange(blocks.stop * tiles.key_block)[None]
+        sees = (keys <= rows + call.diagonal) & (keys > rows + call.diagonal - call.window) & (keys < call.key_length)
+        by_core.append(sees.reshape(len(queries), blocks.stop, tiles.key_block))
     cycles = []
     for block in blocks:
         cycles.append([_one(tiles, core, blocks, block) for core in by_core])
@@ -47,9 +52,10 @@ def test_cores_take_as_long_for_a_block_as_their_rows_see_of_it(data: strategies
 
     tiles = Tiles(64, draw(8, 16, 32), draw(16, 32), 4, draw(1, 2), draw(0, 1, 2))
     tiles = replace(tiles, capped=bool(draw(0, 1)), recipe=data.draw(strategies.sampled_from(["fast", "balanced"])))
+    heads = draw(1, 2, 3, 8)
     call = Call(
         1,
-        1,
+        heads,
         1,
         data.draw(strategies.integers(1, 300), "queries"),
         data.draw(strategies.integers(1, 300), "keys"),
@@ -58,11 +64,12 @@ def test_cores_take_as_long_for_a_block_as_their_rows_see_of_it(data: strategies
         data.draw(strategies.just(NO_WINDOW) | strategies.integers(1, 310), "window"),
     )
     hypothesis.assume(call.diagonal != NO_DIAGONAL or call.window == NO_WINDOW)  # a window comes with a diagonal
-    for item in Work(call, tiles.rows, tiles.key_block, 1).first_of_rounds():
+    work = shared_work(call, tiles.rows, tiles.query_block, tiles.key_block, 1, masked=False)
+    for item in work.first_of_rounds():
         found = [
-            list(run.cycles) for run in runs(tiles, call, item.base, item.first, item.end) for _ in range(run.blocks)
+            list(run.cycles) for run in runs(tiles, work, item.base, item.first, item.end) for _ in range(run.blocks)
         ]
-        assert found == expected(tiles, call, item.base, range(item.first, item.end))
+        assert found == expected(tiles, work, item, range(item.first, item.end))
 
 
 def test_caps_make_moved_references_dear() -> None:

@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, Word, bf16_bits
 from npuc.passes.attention.plan import shared_out
 from npuc.passes.machine import instructions as isa
@@ -78,6 +79,12 @@ class Shape:
     def query_chunks(self) -> int:
         """Blocks as wide as a block of keys in which Q comes, where masks do; the last may overlap the one before."""
         return -(-self.head_dim // self.keys)
+
+    @property
+    def clears_first(self) -> bool:
+        """Whether O is cleared while an item's first keys come: columns that share them have waited for each other, and
+        for the last output to leave; a column by itself goes on to its first scores meanwhile."""
+        return self.split and self.item_rows > NPU1.cores_per_column * self.queries
 
     @property
     def groups(self) -> int:
@@ -194,6 +201,16 @@ class Context:
         r = self.b.r(name or word.name.lower())
         self.b.add(isa.LDA_dms_lda_idx_imm(r, self.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
         return r
+
+    def low_half(self, word: Word, name: str) -> Reg:
+        """The low 16 bits of a word of the parameters, unsigned."""
+        r = self.b.r(name)
+        self.b.add(isa.EXTENDu16(r, self.word(word)))
+        return r
+
+    def high_half(self, word: Word, name: str) -> Reg:
+        """And the high ones."""
+        return self.shifted(self.word(word), -16, name, signed=False)
 
     def set_word(self, word: Word, value: Reg) -> None:
         self.b.add(isa.ST_dms_sts_idx_imm(value, self.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")

@@ -1,8 +1,8 @@
 """Which rows and which blocks of keys a core works on: the scalar half of the program, the mirror of `..work`.
 
-Items are numbered longest first: rounds of query rows from the last to the first, in each the heads of all batches.
-A column group takes every STRIDE-th.  The last round is moved up to end with the last row; where there are fewer rows
-than an item has, those beyond the last count as the last.
+Items are numbered longest first: rounds of queries from the last to the first, in each the heads of all batches, or
+sets of heads.  A column group takes every stride-th.  An item has SPAN queries, of one head or of each of several, in
+rows that begin again with the first one behind the last; the last round is moved up to end with the last query.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ MOST_GROUPS = 4  # column groups; with one item to a round, a step goes so many 
 
 def first_item(k: Context) -> Reg:
     """Start of a call; returns how many items there are."""
-    k.set_word(Word.POSITION, k.word(Word.FIRST))
+    k.set_word(Word.POSITION, k.low_half(Word.STEPS, "first_position"))
     k.set_word(Word.ROUND, k.sum(k.word(Word.ROUNDS), -1))
     return k.word(Word.ITEMS)
 
 
 def begin_item(k: Context) -> None:
     """The item at POSITION of ROUND: FIRST_QUERY, its blocks of keys, what of them this core's rows see; moves on."""
-    round_ = _settle(k)
-    row = k.b.r("row")
-    k.b.add(isa.MUL_mul_r_rr(row, round_, k.scalar(k.shape.item_rows, "item_rows")))
-    last_start = k.difference(k.word(Word.QUERIES), k.scalar(k.shape.item_rows, "item_rows"))
-    first_row = k.maximum(k.minimum(row, last_start), k.scalar(0, "no_row"), "first_row")
-    first_query = k.sum(first_row, k.word(Word.LANE_ROW), "first_query")
+    round_, span = _settle(k), k.word(Word.SPAN)
+    query = k.b.r("query")
+    k.b.add(isa.MUL_mul_r_rr(query, round_, span))
+    last_start = k.difference(k.word(Word.QUERIES), span)
+    first_query = k.maximum(k.minimum(query, last_start), k.scalar(0, "no_query"), "first_query")
     k.set_word(Word.FIRST_QUERY, first_query)
-    _blocks(k, first_row)
-    _limits(k, first_query)
+    _blocks(k, first_query, span)
+    _limits(k, first_query, span)
 
 
 def _settle(k: Context) -> Reg:
@@ -44,15 +43,15 @@ def _settle(k: Context) -> Reg:
         k.b.add(isa.GE(beyond, position, per_round))
         k.b.add(isa.MUL_mul_r_rr(carry, beyond, per_round))
         position, round_ = k.difference(position, carry, "position"), k.difference(round_, beyond, "round")
-    k.set_word(Word.POSITION, k.sum(position, k.word(Word.STRIDE)))
+    k.set_word(Word.POSITION, k.sum(position, k.high_half(Word.STEPS, "stride")))
     k.set_word(Word.ROUND, round_)
     return round_
 
 
-def _rows(k: Context, first: Reg, count: int) -> tuple[Reg, Reg]:
-    """The first and the last query of `count` rows, none beyond the last there is."""
+def _queries(k: Context, first: Reg, end: Reg) -> tuple[Reg, Reg]:
+    """The first and the last query before `end`, none beyond the last there is."""
     last_query = k.sum(k.word(Word.QUERIES), -1, "last_query")
-    return k.minimum(first, last_query), k.minimum(k.sum(first, count - 1), last_query)
+    return k.minimum(first, last_query), k.minimum(k.sum(end, -1), last_query)
 
 
 def _sees(k: Context, query: Reg) -> tuple[Reg, Reg]:
@@ -63,11 +62,11 @@ def _sees(k: Context, query: Reg) -> tuple[Reg, Reg]:
     return first, k.minimum(diagonal, last_key)
 
 
-def _blocks(k: Context, first_row: Reg) -> None:
+def _blocks(k: Context, first_query: Reg, span: Reg) -> None:
     """FIRST_KEY and BLOCKS: from the first block any row of the item sees to the last, at least one."""
     keys = k.shape.keys
     places = keys.bit_length() - 1
-    first_query, last_query = _rows(k, first_row, k.shape.item_rows)
+    first_query, last_query = _queries(k, first_query, k.sum(first_query, span))
     (first, _), (_, last) = _sees(k, first_query), _sees(k, last_query)
     count = k.shifted(k.sum(k.word(Word.KEYS), keys - 1), -places, "key_blocks")
     begin = k.shifted(k.maximum(first, k.scalar(0, "no_key")), -places, "first_block")
@@ -77,16 +76,28 @@ def _blocks(k: Context, first_row: Reg) -> None:
     k.set_word(Word.BLOCKS, k.maximum(k.difference(end, begin), k.scalar(1, "one_block")))
 
 
-def _limits(k: Context, first_query: Reg) -> None:
+def _limits(k: Context, first_query: Reg, span: Reg) -> None:
     """HIDDEN_* and WHOLE_*: between which first keys blocks are seen in part, and wholly, by this core's rows."""
     keys = k.shape.keys
-    first_query, last_query = _rows(k, first_query, k.shape.queries)
+    first, end = _lane(k, span)
+    first_query, last_query = _queries(k, k.sum(first_query, first), k.sum(first_query, end))
     first_low, first_high = _sees(k, first_query)
     last_low, last_high = _sees(k, last_query)
     k.set_word(Word.HIDDEN_ABOVE, last_high)
     k.set_word(Word.HIDDEN_BELOW, k.sum(first_low, 1 - keys))
     k.set_word(Word.WHOLE_ABOVE, k.sum(first_high, 1 - keys))
     k.set_word(Word.WHOLE_BELOW, last_low)
+
+
+def _lane(k: Context, span: Reg) -> tuple[Reg, Reg]:
+    """The first query of this core's rows and the one behind the last, counted from the item's first: all of the item's
+    where the rows come to its last query and begin again."""
+    first = k.high_half(Word.LANE, "lane_query")
+    end = k.sum(first, k.shape.queries, "lane_end")
+    within = k.b.r("within")
+    k.b.add(isa.GE(within, span, end))
+    k.b.add(isa.MUL_mul_r_rr(first, first, within))
+    return first, k.minimum(end, span)
 
 
 def classify(k: Context, first_key: Reg, hidden: Reg, partial: Reg) -> None:

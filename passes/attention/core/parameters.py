@@ -20,15 +20,15 @@ class Word(IntEnum):
 
     # Written by the runtime sequence.
     ITEMS = 0  # work items of this column group
-    FIRST = 1  # number of the first one in its round
-    STRIDE = 2  # and from each to the next: the column groups there are
-    PER_ROUND = 3  # items of a round: batch * query heads
+    STEPS = 1  # halves: number of the first one in its round, and from each to the next (the column groups there are)
+    SPAN = 2  # queries of an item, after which its rows begin again with the first
+    PER_ROUND = 3  # items of a round: heads of all batches, or sets of them
     ROUNDS = 4
     QUERIES = 5  # S
     KEYS = 6  # Skv
     OFFSET = 7  # query i sees no key beyond i + offset
     WINDOW = 8  # nor any at or before i + offset - window
-    LANE_ROW = 9  # where this core's rows begin in an item
+    LANE = 9  # halves: where this core's rows begin in an item, and with which of its queries
     # With a softcap words 10 to 14 are those of `softcap_words`.
     FACTOR = 10  # |scale| * log2 e, first and second part
     FACTOR_REST = 11  # third part; -(rest / first part), for scores in two parts
@@ -39,7 +39,7 @@ class Word(IntEnum):
     # The core's own.
     POSITION = 16  # number of the item in its round
     ROUND = 17
-    FIRST_QUERY = 18  # of this core's tile
+    FIRST_QUERY = 18  # of the item
     FIRST_KEY = 19  # of the item's blocks
     BLOCKS = 20
     HIDDEN_ABOVE = 21  # a block that begins beyond this key is hidden from this core's rows
@@ -89,13 +89,15 @@ def bf16_split(value: float, parts: int) -> tuple[float, ...]:
     return tuple(result)
 
 
-def head_table(work: Work, head_dim: int) -> tuple[int, ...]:
-    """Words of every head of a call with int8 tensors; () where all have those of the call's words."""
+def head_table(work: Work, head_dim: int, lane_row: int) -> tuple[int, ...]:
+    """Words of the head of a lane in every item of a round, of a call with int8 tensors; () where all have those of the
+    call's words."""
     quantities = work.call.quantities
     if len(quantities) < 2:
         return ()
     each = [head_words(one, head_dim) for one in quantities]
-    return tuple(word for head in range(work.call.heads_in_all) for word in each[head % len(each)])
+    own, _ = work.place(lane_row)
+    return tuple(word for first in work.set_heads() for word in each[(first + own) % len(each)])
 
 
 def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0) -> tuple[int, ...]:

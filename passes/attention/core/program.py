@@ -136,7 +136,7 @@ def _work_item(k: Context) -> None:
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
         hidden, partial = b.r("hidden"), b.r("partial")
         classify(k, first_key, hidden, partial)
-    if k.shape.split:  # while the first keys come
+    if k.shape.clears_first:
         k.acquire("o_empty")
         with b.source("O and sums cleared"):
             clear_output(k)
@@ -159,9 +159,9 @@ def _work_item(k: Context) -> None:
 
 
 def _begin_output(k: Context, not_first: Reg) -> None:
-    """Before the first block is added to O: what the last item left there is out, and it is cleared.  Where Q comes on
-    the streams of K and V that was done at the item's start."""
-    if k.shape.split:
+    """Before the first block is added to O, if that was not done at the item's start: what the last item left there is
+    out, and it is cleared."""
+    if k.shape.clears_first:
         return
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))

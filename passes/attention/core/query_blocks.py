@@ -108,7 +108,7 @@ def _begin_item(k: Context) -> None:
 def _first_rows(k: Context) -> list[Reg]:
     """Of the first blocks on each ring, counted from the core's own first row; they move on as blocks are taken."""
     before = k.shape.query_blocks[0] * k.shape.keys
-    return [k.difference(k.scalar(first, "q_row"), k.word(Word.LANE_ROW), "q_row") for first in (0, before)]
+    return [k.difference(k.scalar(first, "q_row"), k.low_half(Word.LANE, "lane_row"), "q_row") for first in (0, before)]
 
 
 def _take(k: Context, rows_of: TakeRows, stream: str, ring: str, row: Reg, blocks: Reg) -> None:

@@ -50,7 +50,8 @@ def choose_head(k: Context) -> None:
     b, table = k.b, k.b.r("has_table")
     b.add(isa.AND(table, k.word(Word.FLAGS), k.scalar(HEAD_TABLE, "flag_bit")))
     with b.if_nonzero(table):
-        head, offset = k.difference(k.word(Word.POSITION), k.word(Word.STRIDE), "head"), b.r("head_offset")
+        position, offset = k.word(Word.POSITION), b.r("head_offset")
+        head = k.difference(position, k.high_half(Word.STEPS, "stride"), "head")
         b.add(isa.MUL_mul_r_rr(offset, head, k.scalar(4 * HEAD_WORDS, "head_bytes")))
         record = k.pointer_from(k.sum(offset, k.scalar(k.address("heads"), "heads")), "p_head")
         for word in HeadWord:

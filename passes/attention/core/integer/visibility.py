@@ -11,11 +11,13 @@ from npuc.passes.attention.core.context import SHUFFLE_EVEN_16, Context
 from npuc.passes.attention.core.integer.exponents import spread_16
 from npuc.passes.attention.core.integer.shape import OCTET
 from npuc.passes.attention.core.parameters import Word
+from npuc.passes.attention.core.visibility import move_on, queries_of
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 HIDDEN = -0x8000
 """Below every score by half the range: its probability is zero (`integer_factors`)."""
+TURNS = (2, 1, 0)  # as `core.visibility` has them, of eight rows
 EMPTY = 0x4000  # beyond the width of every interval
 # Scores lie key by query, eight queries side by side.
 QUERY_OF_LANE = struct.pack("<16i", *(lane % OCTET for lane in range(16)))
@@ -27,11 +29,11 @@ def hide_scores(k: Context, first_key: Reg) -> None:
     b, shape = k.b, k.shape
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden, four = spread_16(k, HIDDEN, "hidden_score"), spread_16(k, 4, "four")
-    query = k.word(Word.FIRST_QUERY)
+    place = k.high_half(Word.LANE, "lane_query")
     octets = k.scalar(shape.queries // OCTET, "hidden_octets")
     with b.counted_loop(octets, "hidden_octets"):
-        distance, width = _interval(k, query, first_key)
-        b.add(isa.ADD_add_r_ri(query, query, OCTET))
+        distance, width = _interval(k, place, first_key)
+        move_on(k, place, OCTET, TURNS)
         with b.hardware_loop(shape.key_tiles, "hidden_tiles", max_stages=2):
             x, kept, outside = b.x("scores"), b.x("scores_kept"), b.r("outside")
             k.load_x(x, load, "scores", carried=False)
@@ -41,10 +43,10 @@ def hide_scores(k: Context, first_key: Reg) -> None:
             k.store_x(kept, store, "scores", carried=False)
 
 
-def _interval(k: Context, query: Reg, first_key: Reg) -> tuple[Reg, Reg]:
+def _interval(k: Context, place: Reg, first_key: Reg) -> tuple[Reg, Reg]:
     """Of each lane: how far the first tile's keys are from the first that its query sees, and how far the last is."""
     b = k.b
-    last_query, last_key = k.sum(k.word(Word.QUERIES), -1, "last_query"), k.sum(k.word(Word.KEYS), -1, "last_key")
+    last_key = k.sum(k.word(Word.KEYS), -1, "last_key")
     offset = k.difference(k.word(Word.OFFSET), first_key, "offset_in_block")
 
     def spread(r: Reg, name: str) -> Reg:
@@ -60,9 +62,7 @@ def _interval(k: Context, query: Reg, first_key: Reg) -> tuple[Reg, Reg]:
         b.add(isa.VSHUFFLE(narrow, result, result, k.scalar(SHUFFLE_EVEN_16, "mode_even")))
         return narrow
 
-    queries, first = b.x("queries"), b.x("first_seen")
-    b.add(isa.VADD_32(queries, spread(query, "first_query"), k.constant_x(QUERY_OF_LANE, "query_of_lane")))
-    b.add(isa.VMIN_GE_S32(queries, b.r("mask"), queries, spread(last_query, "last_query")))
+    queries, first = queries_of(k, place, QUERY_OF_LANE, TURNS), b.x("first_seen")
     b.add(isa.VADD_32(queries, queries, spread(offset, "offset")))  # the last key that each sees
     window = k.sum(k.word(Word.WINDOW), -1, "before_diagonal")
     b.add(isa.VSUB_32(first, queries, spread(window, "before_diagonal")))

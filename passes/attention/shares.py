@@ -1,0 +1,78 @@
+"""Which query heads share items: several of one head of K and V, with fewer queries of each (`work.Share`).
+
+K and V are read for the rows of all heads of an item at once, and of an item of fewer queries, fewer blocks of keys are
+seen by some of its rows only: the cores that share it have the same ones to go through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from npuc.passes.attention.call import Call
+from npuc.passes.attention.work import LEAST_QUERIES, Share, Work, alone
+
+if TYPE_CHECKING:
+    from npuc.passes.attention.plan import Plan
+
+# Rows of queries of a head of K and V for which these are read once, where there are so many.  Plans that read them
+# more often can be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g,
+# 15.6 bytes a cycle) or beside other work.
+REUSED_ROWS = 256
+
+
+def reads_allowed(call: Call) -> int:
+    """How often K and V of a head may be read: once for so many rows of all query heads that share them."""
+    return -(-(call.heads // call.kv_heads) * call.query_length // REUSED_ROWS)
+
+
+def shared_work(call: Call, rows: int, query_block: int, key_block: int, groups: int, masked: bool) -> Work:
+    """The items of a call, of as many heads as is best.  masked: with a mask operand."""
+    return Work(call, rows, key_block, groups, _best_share(call, rows, query_block, key_block, masked))
+
+
+def plan_work(plan: Plan, call: Call, masked: bool) -> Work:
+    """Those of a call on a plan."""
+    return shared_work(call, plan.rows_per_item, plan.query_block, plan.key_block, plan.groups, masked)
+
+
+@lru_cache(maxsize=4096)
+def _best_share(call: Call, rows: int, query_block: int, key_block: int, masked: bool) -> Share | None:
+    """That which reads K and V as seldom as is wanted, else least often, and has the least blocks of keys to go
+    through; with a mask Q and O stay where they are if it fills items."""
+    if call.heads == call.kv_heads:
+        return None
+    limited = call.diagonal < call.query_length or call.window < call.key_length
+    allowed = reads_allowed(call)
+
+    def rank(share: Share) -> tuple[int, bool, int, bool, int]:
+        work = Work(call, rows, key_block, 1, share)
+        reads = work.rounds * work.sets
+        blocks = work.key_blocks * work.rounds
+        if limited:
+            blocks = sum(end - first for first, end in (work.blocks(work.base(r)) for r in range(work.rounds)))
+        copied = masked and not work.fills
+        return max(0, reads - allowed), copied, blocks * work.sets, bool(share.band % query_block), share.heads
+
+    best = min(_shares(call, rows, query_block), key=rank)
+    return best if best.heads > 1 else None
+
+
+def _shares(call: Call, rows: int, query_block: int) -> Iterator[Share]:
+    """The fewest heads for each number of sets of them; their rows without gaps, or in whole lanes."""
+    group, length = call.heads // call.kv_heads, call.query_length
+    yield alone(call, rows)
+    for heads in sorted({-(-group // sets) for sets in range(1, group)} - {1}):
+        band = rows // heads
+        lanes = band // query_block * query_block
+        if len(call.quantities) > 1:  # rows of a lane have the factors of one head
+            if lanes:
+                queries = max(LEAST_QUERIES, min(length, lanes))
+                yield Share(heads, queries, -(-queries // query_block) * query_block)
+            continue
+        queries = max(LEAST_QUERIES, min(length, band))
+        if queries <= band:
+            yield Share(heads, queries, queries)
+        if 0 < lanes < length:
+            yield Share(heads, lanes, lanes)
