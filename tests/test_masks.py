@@ -272,6 +272,7 @@ def test_large_numbers_added_to_whole_rows_change_nothing(offset: float) -> None
 
 
 def test_a_mask_whose_copy_no_argument_holds_is_not_supported() -> None:
-    copy = MaskCopy(64, 64, 8192, 256, 1, 32, 8192, per_query=True)
+    work = Work(Call(64, 64, 64, 8192, 8192, 1.0), 256, 32, 1)
+    copy = MaskCopy(64, 64, 8192, 256, 1, 32, 8192, per_query=True, by_rows=False, work=work)
     with pytest.raises(npuc.UnsupportedError, match="549,755,813,888 bytes.*4,294,967,296.*heads or batch share"):
         copied_mask(copy, np.zeros((1, 1, 1, 1), bool))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.work import LEAST_QUERIES, Share, Work, alone
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 # more often can be faster where DDR gives all it was measured to give, and lose more on machines that give less (8700g,
 # 15.6 bytes a cycle) or beside other work.
 REUSED_ROWS = 256
+CORES_PER_COLUMN = NPU1.cores_per_column
+KEYS_AND_VALUES = 4  # descriptors at most
 
 
 def reads_allowed(call: Call) -> int:
@@ -67,12 +70,22 @@ def _shares(call: Call, rows: int, query_block: int) -> Iterator[Share]:
         band = rows // heads
         lanes = band // query_block * query_block
         if len(call.quantities) > 1:  # rows of a lane have the factors of one head
-            if lanes:
-                queries = max(LEAST_QUERIES, min(length, lanes))
-                yield Share(heads, queries, -(-queries // query_block) * query_block)
+            queries = max(LEAST_QUERIES, min(length, lanes))
+            share = Share(heads, queries, -(-queries // query_block) * query_block)
+            if lanes and _is_sent(share, rows // (CORES_PER_COLUMN * query_block)):
+                yield share
             continue
         queries = max(LEAST_QUERIES, min(length, band))
         if queries <= band:
             yield Share(heads, queries, queries)
         if 0 < lanes < length:
             yield Share(heads, lanes, lanes)
+
+
+def _is_sent(share: Share, columns: int) -> bool:
+    """Whether the descriptors of one shim suffice for an item whose bands may have rows again: two for each band of Q,
+    in the column that sends it, and of O, beside those of K and V."""
+    if share.queries == share.band:
+        return True
+    bands = share.heads + -(-share.heads // columns)
+    return 2 * share.queries >= share.band and 2 * bands + KEYS_AND_VALUES <= NPU1.shim_descriptors
