@@ -72,7 +72,7 @@ def _shares(call: Call, rows: int, query_block: int) -> Iterator[Share]:
         if len(call.quantities) > 1:  # rows of a lane have the factors of one head
             queries = max(LEAST_QUERIES, min(length, lanes))
             share = Share(heads, queries, -(-queries // query_block) * query_block)
-            if lanes and _is_sent(share, rows // (CORES_PER_COLUMN * query_block)):
+            if lanes and _is_sent(Work(call, rows, query_block, 1, share), query_block):
                 yield share
             continue
         queries = max(LEAST_QUERIES, min(length, band))
@@ -82,10 +82,11 @@ def _shares(call: Call, rows: int, query_block: int) -> Iterator[Share]:
             yield Share(heads, lanes, lanes)
 
 
-def _is_sent(share: Share, columns: int) -> bool:
-    """Whether the descriptors of one shim suffice for an item whose bands may have rows again: two for each band of Q,
-    in the column that sends it, and of O, beside those of K and V."""
-    if share.queries == share.band:
+def _is_sent(work: Work, query_block: int) -> bool:
+    """Whether the descriptors of one shim suffice for an item whose bands may have rows again: those of all Q, which
+    the first column of a group may send in two parts, those of its O, and those of K and V."""
+    if work.share.queries == work.share.band:
         return True
-    bands = share.heads + -(-share.heads // columns)
-    return 2 * share.queries >= share.band and 2 * bands + KEYS_AND_VALUES <= NPU1.shim_descriptors
+    queries = len(list(work.stretches(0, 0, work.rows))) + 1
+    outputs = len(list(work.stretches(0, 0, CORES_PER_COLUMN * query_block)))
+    return queries + outputs + KEYS_AND_VALUES <= NPU1.shim_descriptors

@@ -21,6 +21,7 @@ from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import AHEAD, Word, parameter_words
 from npuc.passes.attention.grouped import grouped
+from npuc.passes.attention.integer_factors import Quantities
 from npuc.passes.attention.masks import MaskCopy, mask_copy
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import length_warnings, sequence
@@ -42,6 +43,13 @@ def planned(
     options = Options(columns=columns, options={"query_block": str(query_block), "split": str(int(split))})
     plan = make_plan(Attention.make(heads=1, query_length=64, head_dim=head_dim, **attributes), options)  # type: ignore[arg-type]
     return replace(plan, group_columns=group_columns)
+
+
+@cache
+def planned_integers(columns: int, query_block: int) -> Plan:
+    attention = Attention.make(heads=1, query_length=600, head_dim=64, dtype="i8", precision="int8", o_scale=(1.0,))
+    options = {"query_block": str(query_block), "group_columns": str(columns)}
+    return make_plan(attention, Options(columns=columns, options=options))
 
 
 @cache
@@ -193,6 +201,23 @@ def test_keys_are_read_once_for_256_rows_of_all_heads_that_share_them_or_all_the
     reads = np.count_nonzero((moved == (numbers["k"], 0)).all(axis=1))
     copies = -(-plan.key_block // call.key_length)  # in a block of which the keys do not fill one
     assert 1 <= reads <= copies * -(-group * queries // 256)
+
+
+@pytest.mark.parametrize("group", [2, 3, 4, 8])
+def test_heads_with_factors_of_their_own_share_items_as_far_as_descriptors_reach(group: int) -> None:
+    """Each core's rows are of one head; any length has a sequence."""
+    for rows_per_item, query_block, columns in ((512, 32, 4), (256, 32, 2), (128, 8, 4), (64, 8, 2)):
+        plan = planned_integers(columns, query_block)
+        assert plan.rows_per_item == rows_per_item
+        for length in (1, 2, 3, 8, 17, 24, 31, 33, 64, 65, 100, 257, 600):
+            factors = (Quantities(1e-4, 1e-2),) * (2 * group)
+            call = Call(2, 2 * group, 2, length, 100, 0.1, diagonal=0, quantities=factors)
+            work = plan_work(plan, call, masked=False)
+            for first in range(0, rows_per_item, query_block):
+                assert len({work.place(row)[0] for row in range(first, first + query_block)}) == 1
+            assert sequence(plan, call, whole_arguments(plan, call, ROLES))
+            if length in (64, 600) and 256 % group == 0:
+                assert work.rounds * work.sets <= -(-group * length // 256) or rows_per_item < 256
 
 
 MASKS = (dict(mask="keep"), dict(mask="add"), dict(mask="add", dtype="f32"))
