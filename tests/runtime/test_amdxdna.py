@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -13,9 +15,11 @@ import pytest
 from small_kernels import compiled
 
 import npuc
+import npuc.pyxrt
 from npuc.compiler.emit.txn import Sync, read_txn
 from npuc.runtime.arguments import draw
 from npuc.runtime.backends.amdxdna import AmdxdnaBackend, clients, open_any
+from npuc.runtime.backends.xrt import XrtBackend
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Context, Memory
 from npuc.runtime.devices.failures import DeviceFailure, cause_of
@@ -138,6 +142,33 @@ def test_each_failure_at_each_step_is_its_documented_error_and_all_is_given_back
             tried += 1
     assert tried > 60 and set(CODES) | set(CLOSING) == {name for name, _ in steps(kernel, arrays)}
     assert run_once(kernel, arrays) == run(kernel, arrays, backend="emulator")[0]
+
+
+ANY_CODES = (errno.EINTR, errno.EIO, errno.ENOMEM, errno.ENODEV, errno.EINVAL, errno.ECANCELED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("track", abi.TRACKS.values(), ids=lambda track: track.name)
+@pytest.mark.parametrize("backend", [AmdxdnaBackend, XrtBackend], ids=lambda backend: backend.name)
+def test_no_errno_at_any_step_of_any_track_leaves_anything_behind(kernel, arrays, backend, track, monkeypatch):
+    """Some 800 failures a case: an error with errno, cause and remedy, and all is given back that can be."""
+    monkeypatch.setitem(sys.modules, "pyxrt", npuc.pyxrt)
+    device = SoftwareDevice(track)
+    with system_calls.replaced(device):
+        device_calls.run_once(backend, kernel, arrays)
+        gc.collect()
+        made = list(device.calls)
+        for name, before in ((name, made[:at].count(name)) for at, name in enumerate(made)):
+            if name in CLOSING:
+                continue
+            for code in ANY_CODES:
+                device.faults.fail(name, code, after=before)
+                with pytest.raises(DeviceFailure) as caught:
+                    device_calls.run_once(backend, kernel, arrays)
+                assert caught.value.code == code and caught.value.remedy and "not known" not in caught.value.message
+                del caught
+                gc.collect()
+                assert device.taken == Taken() and device.faults.left == 0, (name, before, errno.errorcode[code])
 
 
 def test_a_release_that_fails_leaves_nothing_but_what_failed(kernel, arrays):
