@@ -16,6 +16,7 @@ SOFTMAX = ("math.exp", "math.exp2", "linalg.softmax")
 WHOLE = (SDPA, "tm_tensor.attention")
 # What depends on nothing, or on lengths.
 CONSTANTS = ("arith.constant", "tensor.empty", "linalg.fill", "tensor.dim", "tensor.splat", "arith.index_cast")
+DEEPEST_CONSTANT = 6  # operations between a constant and what it is repeated to
 MOST = 1000  # operations about one exponential
 FEW = 500  # of a function that is looked at whole
 
@@ -114,14 +115,14 @@ def _moves(operation: Any, operations: list[Any], places: dict[Any, int]) -> boo
 
 
 def _constant(value: Any, operations: list[Any], places: dict[Any, int]) -> bool:
-    """Whether a value is a constant, or one that is repeated."""
-    for _ in range(3):
+    """Whether a value is a constant, or one that is repeated or reshaped."""
+    for _ in range(DEEPEST_CONSTANT):
         if value not in places:
             return False
         operation = operations[places[value]]
         if operation.name in CONSTANTS:
             return True
-        if not operation.name.startswith("linalg.") or not operation.operands:
+        if not (operation.name.startswith("linalg.") or operation.name in _MOVES) or not operation.operands:
             return False
         value = operation.operands[0]
     return False

@@ -57,6 +57,24 @@ def test_what_is_far_from_an_attention_is_not_looked_at(monkeypatch: pytest.Monk
     assert load(layers(0.25, 0.125), "model.mlir") == whole
 
 
+def test_what_constants_were_reshaped_to_is_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K times a number that came as a tensor of one element: K is the projection's result all the same."""
+    cube = "tensor<2x16x16xf32>"
+    scaled = f"""  %half = arith.constant dense<0.5> : tensor<1xf32>
+  %flat = tensor.collapse_shape %half [] : tensor<1xf32> into tensor<f32>
+  %ke = tensor.empty() : {cube}
+  %halves = linalg.broadcast ins(%flat : tensor<f32>) outs(%ke : {cube}) dimensions = [0, 1, 2]
+  %kh = linalg.map ins(%k0, %halves : {cube}, {cube}) outs(%ke : {cube})
+    (%in: f32, %by: f32, %init: f32) {{ %m = arith.mulf %in, %by : f32
+ linalg.yield %m : f32 }}
+  %s0 = """
+    text = layers(0.25).replace("  %s0 = ", scaled).replace("ins(%q0, %k0 :", "ins(%q0, %kh :")
+    for few in (nearby.FEW, 0):
+        monkeypatch.setattr(nearby, "FEW", few)
+        (found,) = load(text, "model.mlir")
+        assert found.scale == 0.125 and all(a.source_shape == (S, E) for a in found.arguments)
+
+
 def test_a_long_function_without_attention_is_refused() -> None:
     steps = "".join(f"  %{n + 1} = math.absf %{n} : tensor<4x4xf32>\n" for n in range(2001))
     text = f"func.func @long(%x: tensor<4x4xf32>) -> tensor<4x4xf32> {{\n  %0 = math.absf %x : tensor<4x4xf32>\n{steps}"
