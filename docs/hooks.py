@@ -1,8 +1,12 @@
-"""What pages print from the product: what kernels take, figures of `npuc bench` and of the validation, assumptions."""
+"""What pages print from the product: what kernels take, formats, figures of `npuc bench` and of the validation.
+
+`python docs/hooks.py` writes the tables into the pages anew; mkdocs takes them as they are at its time.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from npuc.passes.attention.supported import support_table
 FIGURES = Path(__file__).with_name("performance.json")
 VALIDATION = Path(__file__).with_name("validation.json")
 JSON = Path(__file__).parent.parent / "compiler" / "commands" / "README.md"
+PRINTED = re.compile(r"(<!-- printed: (\w+) -->).*?(<!-- end -->)", re.S)
 EMULATOR = Path(__file__).parent.parent / "runtime" / "emulator" / "README.md"
 
 
@@ -60,14 +65,23 @@ def layout_table(layout: Layout) -> str:
     lines = [
         f"{layout.what}, {layout.size} bytes:",
         "",
-        "| offset | bytes | field | always |",
+        "| offset | bytes | field | unless said |",
         "| ---: | ---: | --- | --- |",
     ]
     for name in layout.names:
-        value = layout.defaults.get(name)
-        always = "" if not value else f"`{value:#x}`" if isinstance(value, int) else f"`{value!r}`"
-        lines.append(f"| {layout.offsets[name]} | {struct.calcsize('<' + layout.codes[name])} | {name} | {always} |")
+        shown = _shown(layout.defaults.get(name))
+        lines.append(f"| {layout.offsets[name]} | {struct.calcsize('<' + layout.codes[name])} | {name} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def _shown(value: int | bytes | None) -> str:
+    """A field's value where a writer says nothing, as a table has it."""
+    if not value:
+        return ""
+    if isinstance(value, int):
+        return f"`{value:#x}`"
+    alike = len(value) > 8 and len(set(value)) == 1
+    return f"{len(value)} bytes of `{value[0]:#x}`" if alike else f"`{value!r}`"
 
 
 def section_table(names: dict[int, str]) -> str:
@@ -87,19 +101,36 @@ def formats() -> dict[str, str]:
     }  # fmt: skip
 
 
+def printed() -> dict[str, str]:
+    """What stands in pages as text, by its name."""
+    recorded = json.loads(VALIDATION.read_text(encoding="utf-8"))
+    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    return {
+        "support": support_table(),
+        "bench": bench_table(figures),
+        "validation": validation_table(recorded),
+        **formats(),
+    }
+
+
+def with_tables(markdown: str) -> str:
+    """A page with what it prints between `<!-- printed: NAME -->` and `<!-- end -->` as it is now."""
+    texts = printed()
+    return PRINTED.sub(lambda found: f"{found[1]}\n\n{texts[found[2]].strip()}\n\n{found[3]}", markdown)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by mkdocs for each page."""
-    if "{{ support }}" in markdown:
-        markdown = markdown.replace("{{ support }}", support_table())
     if "{{ json }}" in markdown:
         markdown = markdown.replace("{{ json }}", JSON.read_text(encoding="utf-8").partition("\n")[2])
-    if "{{ npua }}" in markdown:
-        for name, text in formats().items():
-            markdown = markdown.replace("{{ " + name + " }}", text)
-    if "{{ bench }}" in markdown:
-        recorded = json.loads(FIGURES.read_text())
-        markdown = markdown.replace("{{ bench }}", bench_table(recorded)).replace("{{ machine }}", recorded["machine"])
-    if "{{ validation }}" in markdown:
-        markdown = markdown.replace("{{ validation }}", validation_table(json.loads(VALIDATION.read_text())))
+    if "{{ assumptions }}" in markdown:
         markdown = markdown.replace("{{ assumptions }}", assumptions())
-    return markdown
+    return with_tables(markdown)
+
+
+if __name__ == "__main__":
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if with_tables(text) != text:
+            page.write_text(with_tables(text), encoding="utf-8")
+            print(page)
