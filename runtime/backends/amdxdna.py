@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 
 from npuc.compiler.diagnostics import BackendError
@@ -28,24 +29,30 @@ DEVICE_ARGUMENTS = 5  # buffer arguments of public tools' kernels; a kernel with
 
 
 class Clients:
-    """The open nodes of this process: each is opened once, and given back with its last user."""
+    """The open nodes of this process: each is opened once, and given back with its last user.
+
+    A client whose device went away is left to those who have it; who comes now gets a new one.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[tuple[int, str, int], tuple[Client, int]] = {}
+        self._open: dict[tuple[int, str, int], Client] = {}
+        self._users: Counter[int] = Counter()  # by identity of the client
 
     def take(self, calls: SystemCalls, node: str) -> Client:
         """The client of a node, opened where it is not. Raises BackendError."""
         key = self._key(calls, node)
         with self._lock:
-            client, users = self._open.get(key) or (Client(calls, node), 0)
-            self._open[key] = client, users + 1
+            client = self._open.get(key)
+            if client is None or client.gone:
+                client = self._open[key] = Client(calls, node)
+            self._users[id(client)] += 1
         return client
 
     def users(self, calls: SystemCalls, node: str) -> int:
         """How many use a node in this process."""
         with self._lock:
-            return self._open.get(self._key(calls, node), (None, 0))[1]
+            return self._users[id(self._open.get(self._key(calls, node)))]
 
     def _key(self, calls: SystemCalls, node: str) -> tuple[int, str, int]:
         return id(calls) if calls.emulated else 0, node, os.getpid()
@@ -53,11 +60,12 @@ class Clients:
     def give_back(self, client: Client) -> None:
         """One user less; a client of another process (before a fork) is forgotten."""
         with self._lock:
-            for key, (held, users) in list(self._open.items()):
+            self._users[id(client)] -= 1
+            if self._users[id(client)] > 0:
+                return
+            del self._users[id(client)]
+            for key, held in list(self._open.items()):
                 if held is client:
-                    if users > 1:
-                        self._open[key] = held, users - 1
-                        return
                     del self._open[key]
         if client.process == os.getpid():
             client.close()

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import struct
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,20 +25,22 @@ CORE_ROWS = len(geometry.CORE_ROWS)
 OPERATIONS_PER_CYCLE = geometry.OPERATIONS_PER_CYCLE_PER_COLUMN
 COMMAND_BYTES = 4096
 FOREVER = (1 << 63) - 1
+GONE = (errno.ENODEV, errno.ENXIO, errno.ESHUTDOWN)
 COLUMNS_AND_ROWS = (geometry.COLUMNS_PHYSICAL, geometry.ROWS)
 
 
 class Client:
     """One open device node, shared by all kernels of the process; `open` opens it, `close` gives it back.
 
-    track: whose interface the driver speaks. emulated: whether an emulator is behind it.
+    track: whose interface the driver speaks. emulated: whether an emulator is behind it. gone: the device went away
+    from behind it (a reset, a driver loaded anew), so that nothing through it will work again; a new one may.
     """
 
     def __init__(self, calls: SystemCalls, node: str) -> None:
         self.calls, self.node = calls, node
         self.track = abi.MAINLINE  # whose VERSION request is every track's
         self.process = os.getpid()
-        self._lock = threading.Lock()
+        self.gone = False
         with contextlib.ExitStack() as undo:
             with refused("open", node):
                 self.descriptor = calls.open(node)
@@ -71,7 +72,11 @@ class Client:
     def _request(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         layout = self.track.layout_of(name)
         argument = bytearray(layout.pack(**fields))
-        self.calls.ioctl(self.descriptor, self.track.requests[name], argument)
+        try:
+            self.calls.ioctl(self.descriptor, self.track.requests[name], argument)
+        except OSError as error:
+            self.gone = self.gone or error.errno in GONE
+            raise
         return layout.unpack(bytes(argument))
 
     def _track(self) -> abi.Track:

@@ -50,6 +50,7 @@ class OpenFile:
     syncobjs: dict[int, Context] = field(default_factory=dict)
     heap: Heap | None = None
     closed: bool = False
+    gone: bool = False  # the device went away from behind it
 
 
 class SoftwareDevice:
@@ -202,7 +203,15 @@ class SoftwareDevice:
             file = self._files.get(descriptor)
         if file is None:
             raise error(errno.EBADF, "descriptor")
+        if file.gone:
+            raise error(errno.ENODEV, "descriptor")
         return file
+
+    def unplug(self) -> None:
+        """The device goes and comes back, as where its driver is bound anew: what is open now is of no use any more."""
+        with self.lock:
+            for file in self._files.values():
+                file.gone = True
 
     def _called(self, name: str) -> None:
         self.calls.append(name)

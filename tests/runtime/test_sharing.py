@@ -66,6 +66,19 @@ def test_prefill_and_decode_keep_a_context_each(device, backend):
     decode.close()
 
 
+def test_kernels_come_back_after_their_device_did_though_others_still_hold_what_is_gone(device, backend, kernel):
+    called, resting = (npuc.load(kernel, backend=backend, fallback=()) for _ in range(2))
+    arrays = draw(called.kernel.arguments, 0)
+    wanted = called(**arrays)
+    resting(**arrays)
+    device.unplug()
+    assert np.array_equal(called(**arrays), wanted) and called.stats.backend == backend
+    assert np.array_equal(resting.submit(**arrays).result(), wanted)
+    called.close()
+    resting.close()
+    device.complaints.clear()  # what could not be given back went with its descriptors
+
+
 def test_a_kernel_with_a_call_under_way_keeps_its_context(kernel, device, backend):
     loaded = [npuc.load(kernel, backend=backend, fallback=()) for _ in range(abi.CONTEXTS)]
     arrays = draw(loaded[0].kernel.arguments, 0)
