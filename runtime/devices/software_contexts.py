@@ -61,7 +61,6 @@ class Context:
     """handle, syncobj: as userspace knows it. find: the device's bytes from an address on, None where none lie.
 
     ran: called with what each run took. failed: with why one did not end well.
-    computing: whether the emulator is at work for it.
     """
 
     handle: int
@@ -77,7 +76,6 @@ class Context:
     submitted: int = 0
     completed: int = 0
     internal: list[Buffer] = field(default_factory=list)
-    computing: bool = False
 
     def __post_init__(self) -> None:
         self._jobs: deque[Job] = deque()
@@ -107,6 +105,12 @@ class Context:
         """Whether that command has ended within the time."""
         with self._changed:
             return self._changed.wait_for(lambda: self.completed > number, seconds)
+
+    @property
+    def computing(self) -> bool:
+        """Whether the emulator is at work for it, or is about to be."""
+        with self._changed:
+            return bool(self._jobs) and not self._jobs[0].hangs
 
     def close(self) -> None:
         """Stop what runs, forget what waits."""
@@ -151,11 +155,7 @@ class Context:
                 self._changed.wait_for(lambda: self._request.stop)
             raise Stopped
         for number, part in enumerate(job.parts):
-            self.computing = True
-            try:
-                state, operation = self._execute(part)
-            finally:
-                self.computing = False
+            state, operation = self._execute(part)
             if state != commands.COMPLETED:
                 return Outcome(state, operation, number)
         return Outcome()
