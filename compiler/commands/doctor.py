@@ -43,7 +43,7 @@ def command(
     JSON: npu_usable, ways{amdxdna xrt} (through the driver itself, and through XRT), findings[name ok finding remedy
     evidence blocks severity]. blocks: the ways that do not work for it. With --run, where there is an NPU: way,
     emulated, passed, failed{rung sentence remedy}, device, rungs[...], assumptions[rung assumption holds assumed seen]
-    and diagnosis{the former}.
+    and diagnosis{the former}; -o has it after every rung, passed once all were climbed.
     """
     if not run and (backend is not None or repetitions is not None):
         raise UsageError("--backend and --repetitions belong to --run", remedy="give --run too")
