@@ -298,7 +298,25 @@ def at_the_bound(rng: np.random.Generator, queries: int, keys: int, dim: int) ->
     return np.full((queries, dim), size), np.sign(k[:, :1]) * np.full((keys, dim), size), v
 
 
-MAKERS = [normal, logits_to_60, equal_rows, outliers, growing, falling, far_apart, at_the_bound]
+def levels_at_the_bound(rng: np.random.Generator, queries: int, keys: int, dim: int) -> Arrays:
+    """Scores near 5e8 of some levels that fp32 holds exactly, each of several keys: the maximum rises from block to
+    block, by little and by much beside a unit of fp32, and comes back."""
+    q, _, v = at_the_bound(rng, queries, keys, dim)
+    levels = rng.choice([-1.0, 0.5, 0.9375, 0.984375, 0.9921875, 1.0], keys) * rng.choice([1.0, 2.0**-9, 2.0**-14])
+    return q, levels[:, None] * np.full((keys, dim), q[0, 0]), v
+
+
+MAKERS = [
+    normal,
+    logits_to_60,
+    equal_rows,
+    outliers,
+    growing,
+    falling,
+    far_apart,
+    at_the_bound,
+    levels_at_the_bound,
+]
 
 
 @pytest.mark.parametrize("recipe", ["fast", "balanced"])
@@ -308,6 +326,22 @@ def test_the_core_program_is_attention(
     make: Callable[..., Arrays], dim: int, queries: int, keys: int, recipe: str
 ) -> None:
     assert_close(*run(make(np.random.default_rng(1), queries, keys, dim), 1 / math.sqrt(dim), recipe))
+
+
+@hypothesis.settings(max_examples=12)
+@hypothesis.given(data=strategies.data())
+def test_scores_near_the_bound_at_any_scale(data: strategies.DataObject) -> None:
+    """Equal scores have equal probabilities, in whichever blocks they are, though units of fp32 are large there."""
+    dim, keys = (
+        data.draw(strategies.sampled_from([8, 16, 40]), "head size"),
+        data.draw(strategies.integers(1, 100), "keys"),
+    )
+    make = data.draw(strategies.sampled_from([at_the_bound, levels_at_the_bound]), "values")
+    q, k, v = make(np.random.default_rng(data.draw(strategies.integers(0, 1000), "seed")), 8, keys, dim)
+    scale = data.draw(strategies.floats(1e-3, 100), "scale") * data.draw(strategies.sampled_from([1, -1]), "sign")
+    size = math.sqrt(data.draw(strategies.floats(1e3, 9.5e8), "largest score") / (abs(scale) * dim))
+    recipe = data.draw(strategies.sampled_from(["fast", "balanced", "accurate"]), "recipe")
+    assert_close(*run((np.full_like(q, size), k / q[0, 0] * size, v), scale, recipe))
 
 
 @pytest.mark.parametrize("scale", [2.0**-59, -0.3, 1.0, 2.0**59])

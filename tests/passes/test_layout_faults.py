@@ -111,7 +111,7 @@ ALIKE = {
     "O in one buffer half way": (PLAIN, stream("o", relay_depth=1)),
     "K in four buffers half way": (SPLIT, stream("k", relay_depth=4)),
     "mask in one buffer half way": (MASKED, stream("m", relay_depth=1)),
-    "state the other way round": (PLAIN, state_record("exponent", "reference")),
+    "state the other way round": (PLAIN, state_record("unseen", "reference")),
     "buffers in another order": (PLAIN, constant(memory, "ORDER", ("q", "o", "k1", "v1", "k0", "v0", "scores"))),
 }
 

@@ -21,7 +21,7 @@ from npuc.passes.machine.ir import Reg
 
 SIGN_BITS = 0x80008000  # of two bf16 numbers; adding them changes nothing else
 UNSEEN = 0x7F000000
-"""In place of the exponent: this query has seen no key yet, so that the reference may move down as well as up."""
+"""This query has seen no key yet, so that the reference may move down as well as up."""
 
 
 def transpose_queries(k: Context) -> None:
@@ -145,12 +145,12 @@ def clear_state(k: Context) -> None:
     """The softmax reference of every group to zero."""
     zero = k.zero_x("zero")
     reference = call_x(k, "magic") if k.shape.fixed else zero
-    _set_state(k, {"reference": reference, "exponent": zero if k.shape.fixed else _unseen(k)})
+    _set_state(k, {"reference": reference, "unseen": zero if k.shape.fixed else _unseen(k)})
 
 
 def mark_unseen(k: Context) -> None:
     """Before an item's first reference moves: no query has seen a key."""
-    _set_state(k, {"reference": call_x(k, "magic"), "exponent": _unseen(k)})
+    _set_state(k, {"reference": call_x(k, "magic"), "unseen": _unseen(k)})
 
 
 def _unseen(k: Context) -> Reg:

@@ -1,9 +1,8 @@
 """Move the softmax reference of every group: the online part of the softmax.
 
-The reference is an integer in base 2, so that O and the row sums are rescaled by exact powers of two
-(facts/semantics/exp_softmax.md section 1).  It is kept beside its value in raw score units, which is
-what the scores are compared with: raw = integer / factor, to 24 bits.  The first block of a work item in which
-a query sees a key moves it; later ones only upwards, when `flag` says that a score went beyond the threshold.
+The reference is a score, in raw units.  The first block of a work item in which a query sees a key moves it to the
+largest score there; later ones only upwards, when `flag` says that a score went beyond the threshold, and by an integer
+in base 2, so that O and the row sums are rescaled by exact powers of two (facts/semantics/exp_softmax.md section 1).
 """
 
 from __future__ import annotations
@@ -31,7 +30,9 @@ from npuc.passes.machine.ir import Reg
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
 MANTISSA_BITS = 23
 LOWEST_BF16_PAIR = 0xFF7FFF7F  # the most negative finite bf16, twice
-ANY = 0x80000000  # the least signed number: no floor under a maximum
+LEAST_SHIFT = 14.0
+"""Base 2: what scores may exceed their reference by where that need not move.  Moving it by less than one unit of fp32
+at its size would change O and not the scores that come."""
 
 
 def rebase(k: Context, not_first: Reg) -> None:
@@ -64,62 +65,70 @@ def _m(k: Context, step: int, name: str) -> Reg:
 
 
 def _move_reference(k: Context, state: Reg, scores: Reg) -> tuple[Reg, Reg]:
-    """Update one group's reference; returns the shift (base 2) and the change of the negated raw reference."""
+    """Update one group's reference; returns the shift (base 2) and the change of the negated raw reference.
+
+    It moves by the shift over the factor, so that O, rescaled by the shift, stays what it was.  Where nothing remains
+    of O it becomes the maximum itself, as a quotient's rounding may be many units in base 2 there.
+    """
     b = k.b
     fp32 = _block_maximum(k, scores)
-    old_exponent, unseen = _old_exponent(k, state)
-    maximum, hidden = _bounded(k, fp32, unseen)
+    unseen = _unseen(k, state)
+    maximum, hidden = _unless_hidden(k, fp32)
     b.barrier()  # here and below: few registers at a time
     magic = k.constant_bm(f32x16(MAGIC_23), "magic_23")
-    scaled, shift = _times(k, maximum, "factor"), b.bm("shift")
+    scaled, rounded, bits = _times(k, maximum, "factor"), b.bm("shift_rounded"), b.x("shift_bits")
     k.add(scaled, scaled, magic)
-    k.subtract(shift, scaled, magic)
-    exponent, old_reference, change = b.bm("exponent"), b.bm("reference_old"), b.bm("change")
+    k.subtract(rounded, scaled, magic)
+    k.move(bits, rounded)
+    moves, exact, shift = b.r("moves"), b.r("exact"), b.bm("shift")
+    b.add(isa.VGE_S32(moves, bits, k.constant_x(f32x16(LEAST_SHIFT), "least_shift")))  # negative fp32: negative integer
+    b.add(isa.VGE_S32(exact, bits, k.constant_x(f32x16(LARGEST_SHIFT), "largest_shift")))
+    b.add(isa.OR(moves, moves, unseen))
+    b.add(isa.OR(exact, exact, unseen))
+    b.add(isa.VSEL_32(bits, k.zero_x("zero"), bits, moves))
+    k.move(shift, bits)
+    b.barrier()
+    quotient, negated, step = _times(k, shift, "inverse"), b.bm("maximum_negated"), b.x("reference_step")
+    k.move(negated, k.zero_x("zero"))
+    k.subtract(negated, negated, maximum)
+    change, whole = b.bm("change"), b.x("whole_step")
+    k.move(step, quotient)
+    k.move(whole, negated)
+    b.add(isa.VSEL_32(step, step, whole, exact))
+    k.move(change, step)
+    b.barrier()
+    old_reference, reference = b.bm("reference_old"), b.bm("reference")
     k.load_at(old_reference, state, STATE.offset("reference"), "state")
-    k.add(exponent, old_exponent, shift)
-    b.barrier()
-    reference = _times(k, exponent, "inverse")
-    if k.shape.fixed:
-        magic = b.bm("magic")
-        k.move(magic, call_x(k, "magic"))
-        k.add(reference, reference, magic)
+    k.add(reference, old_reference, change)
     k.subtract(change, reference, old_reference)
-    b.barrier()
-    still_unseen, marked, bits = b.r("still_unseen"), b.x("exponent_marked"), b.x("exponent_bits")
+    still_unseen, marked = b.r("still_unseen"), b.x("unseen_marked")
     b.add(isa.AND(still_unseen, unseen, hidden))
     b.add(isa.OR(k.registers["unseen"], k.registers["unseen"], still_unseen))
-    k.move(bits, exponent)
-    b.add(isa.VSEL_32(marked, bits, k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen))
-    k.store_at(marked, state, STATE.offset("exponent"), "state")
+    b.add(isa.VSEL_32(marked, k.zero_x("zero"), k.constant_x(u32x16(UNSEEN), "unseen"), still_unseen))
+    k.store_at(marked, state, STATE.offset("unseen"), "state")
     k.store_at(reference, state, STATE.offset("reference"), "state")
     return shift, change
 
 
-def _old_exponent(k: Context, state: Reg) -> tuple[Reg, Reg]:
-    """The exponent so far, 0 for queries that have seen no key; and which these are."""
+def _unseen(k: Context, state: Reg) -> Reg:
+    """Which queries have seen no key."""
     b = k.b
-    stored, distance, unseen = b.x("exponent_stored"), b.x("from_unseen"), b.r("unseen_before")
-    k.load_at(stored, state, STATE.offset("exponent"), "state")
+    stored, distance, unseen = b.x("unseen_stored"), b.x("from_unseen"), b.r("unseen_before")
+    k.load_at(stored, state, STATE.offset("unseen"), "state")
     b.add(isa.VSUB_32(distance, stored, k.constant_x(u32x16(UNSEEN), "unseen")))
     b.add(isa.VEQZ_32(unseen, distance))
-    known, exponent = b.x("exponent_known"), b.bm("exponent_old")
-    b.add(isa.VSEL_32(known, stored, k.zero_x("zero"), unseen))
-    k.move(exponent, known)
-    return exponent, unseen
+    return unseen
 
 
-def _bounded(k: Context, maximum: Reg, unseen: Reg) -> tuple[Reg, Reg]:
-    """The maximum to move to, relative to the reference: not below 0 but for queries that have seen no key, 0 where the
-    block hides all its keys; and where it does."""
+def _unless_hidden(k: Context, maximum: Reg) -> tuple[Reg, Reg]:
+    """The maximum to move to, relative to the reference, 0 where the block hides all keys of a query; and where it
+    does."""
     b = k.b
-    bits, distance, hidden = b.x("maximum_bits"), b.x("from_hidden"), b.r("all_hidden")
+    bits, distance, hidden, result = b.x("maximum_bits"), b.x("from_hidden"), b.r("all_hidden"), b.bm("maximum_bounded")
     k.move(bits, maximum)
     b.add(isa.VSUB_32(distance, bits, k.constant_x(u32x16(HIDDEN), "hidden")))
     b.add(isa.VEQZ_32(hidden, distance))
-    zero, floor, result = k.zero_x("zero"), b.x("floor"), b.bm("maximum_bounded")
-    b.add(isa.VSEL_32(floor, zero, k.constant_x(u32x16(ANY), "any"), unseen))
-    b.add(isa.VMAX_LT_S32(bits, b.r("mask"), bits, floor))  # negative fp32 numbers are negative integers
-    b.add(isa.VSEL_32(bits, bits, zero, hidden))
+    b.add(isa.VSEL_32(bits, bits, k.zero_x("zero"), hidden))
     k.move(result, bits)
     return result, hidden
 

@@ -22,5 +22,5 @@ class Record:
         return TILE * self.fields.index(name)
 
 
-STATE = Record(("reference", "exponent"))
-"""reference: negated, in raw score units.  exponent: the reference in base 2, or that no key was seen yet."""
+STATE = Record(("reference", "unseen"))
+"""reference: negated, in raw score units.  unseen: whether no key was seen yet, as `query.UNSEEN`."""
