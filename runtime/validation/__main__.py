@@ -7,4 +7,5 @@ from dataclasses import asdict
 
 from npuc.runtime.validation.figures import figures
 
-print(json.dumps([asdict(figure) for figure in figures()], indent=1))
+if __name__ == "__main__":
+    print(json.dumps([asdict(figure) for figure in figures()], indent=1))
