@@ -21,6 +21,7 @@ from npuc.passes.attention.core.context import (
     f32x16,
     u32x16,
 )
+from npuc.passes.attention.core.fixed_scores import HIGHEST, ZERO
 from npuc.passes.attention.core.probabilities import MAGIC_23
 from npuc.passes.attention.core.query import UNSEEN
 from npuc.passes.attention.core.state import STATE
@@ -30,9 +31,9 @@ from npuc.passes.machine.ir import Reg
 LARGEST_SHIFT = 250.0  # a power of two beyond which every fp32 number is flushed to zero
 MANTISSA_BITS = 23
 LOWEST_BF16_PAIR = 0xFF7FFF7F  # the most negative finite bf16, twice
-LEAST_SHIFT = 14.0
-"""Base 2: what scores may exceed their reference by where that need not move.  Moving it by less than one unit of fp32
-at its size would change O and not the scores that come."""
+LEAST_SHIFT = (HIGHEST - ZERO) * 2.0**-9  # a unit of x at least
+"""14 in base 2: what scores may exceed their reference by where that need not move.  Moving it by less than one unit of
+fp32 at its size would change O and not the scores that come."""
 
 
 def rebase(k: Context, not_first: Reg) -> None:
