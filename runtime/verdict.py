@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from npuc.runtime.emulator.timing import MachineTable
 from npuc.runtime.statistics import CoreStatistics, RunReport
 
 WORD_BYTES = 4
+WAITING = "waiting for "  # how a trace calls what a core waits for, where locks have names
+START = "start"  # the lock that a call raises
 FULL = 0.85  # of the cycles: from there on a channel or DDR is what the rest waits for
 BUSY = 0.7  # of the cycles: from there on the cores' own code is
 
@@ -89,23 +92,37 @@ def verdict(report: RunReport, machine: MachineTable) -> Verdict:
     if memory >= max(share["waiting for locks"], share["idle"]):
         return Verdict("memory", f"cores stand still for memory or streams in {memory:.0%} of the cycles",
                        "buffers that are used together in different banks")  # fmt: skip
-    edges = _edges(report, cycles)
+    edges = _edges(report, cycles, len(cores))
     if edges >= (1 - code) / 2:
         return Verdict(
             "start and end",
-            f"{edges:.0%} of the cycles pass before cores begin and after they end: sequence, first words, tokens",
+            f"{edges:.0%} of the cores' cycles pass before they begin and after they end: sequence, data, tokens",
             "longer runs: more heads, queries or batches in a call",
         )
     return Verdict(
         "data",
-        f"cores wait for locks in {share['waiting for locks']:.0%} of the cycles",
+        f"cores wait for locks in {share['waiting for locks']:.0%} of the cycles{_waited_for(report, total)}",
         "data that comes earlier: more buffers, another order of tasks, work shared out more evenly",
     )
 
 
-def _edges(report: RunReport, cycles: int) -> float:
-    """The share of cycles before the first and after the last bundle of any core, by the trace."""
+def _waited_for(report: RunReport, total: int) -> str:
+    """What the waits that a trace has names for are for, the longest three of those that are a twentieth of all."""
+    cycles: Counter[str] = Counter()
+    for span in () if report.trace is None else report.trace.spans:
+        if span.category == "stall" and span.name.startswith(WAITING):
+            cycles[span.name.removeprefix(WAITING)] += round(span.end - span.start)
+    parts = [f"{name} {count / total:.0%}" for name, count in cycles.most_common(3) if count / total >= 0.05]
+    return f" (for {', '.join(parts)})" if parts else ""
+
+
+def _edges(report: RunReport, cycles: int, cores: int) -> float:
+    """The share of cycles before cores begin and after they end, by the trace: the cores' mean where it knows the wait
+    for a call, else what lies before the first and after the last bundle of any core."""
     trace = report.trace
+    named = [] if trace is None else [s for s in trace.spans if s.category == "stall" and s.name == WAITING + START]
+    if named:
+        return min(1.0, sum(span.end - span.start for span in named) / (cycles * cores))
     spans = [] if trace is None else [span for span in trace.spans if span.category == "core"]
     if not spans or trace is None:
         return 0.0

@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.report.configured import BANK_BYTES, Configured, Stream, configured
 from npuc.runtime.report.markup import Markup, bar, drawing, element, joined, legend, table, text_at
 from npuc.runtime.report.subject import Subject
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, TOP = 150, 74, 46, 30, 8
+WIDTH, HEIGHT, GAP_X, GAP_Y, TOP = 122, 74, 18, 26, 6
+COLOURS = 6  # of streams
+FROM = "A stream goes from its dot to every end of its line."
 KIND_NAMES = {"core": "core", "memtile": "memory tile", "shim": "shim"}
 
 
 def section(subject: Subject) -> Markup:
-    """The drawing, and a table of the buffers of each distinct tile."""
+    """The drawing, and tables of its streams and of the buffers of each distinct tile."""
     tiles, streams = configured(subject)
     columns = 1 + max((tile.column for tile in tiles), default=0)
     width = columns * (WIDTH + GAP_X) - GAP_X + 2 * TOP
     height = geometry.ROWS * (HEIGHT + GAP_Y) - GAP_Y + 2 * TOP
-    lines = [_stream(stream, index) for index, stream in enumerate(streams)]
+    loads = list(dict.fromkeys(stream.carries for stream in streams))
+    lines = [
+        _stream(stream, lane, (loads.index(stream.carries) if any(loads) else index) % COLOURS)
+        for index, (stream, lane) in enumerate(zip(streams, _lanes(streams), strict=True))
+    ]
     title = f"{len(tiles)} tiles and {len(streams)} streams between them"
-    picture = drawing(width, height, title, *(_tile(tile) for tile in tiles), *lines)
-    keys = legend((("u1", "buffers, by bank"), ("s0", "streams: from the dot to every line's end")))
-    return joined(picture, keys, _buffers(tiles))
+    texts = (text for tile in tiles for text in _texts(tile))
+    picture = drawing(width, height, title, *(_tile(tile) for tile in tiles), *lines, *texts)
+    keys = [("u1", "buffers, by bank")]
+    if any(loads):
+        keys += [(f"s{n % COLOURS}", f"streams of {_carried(load) or 'other data'}") for n, load in enumerate(loads)]
+    else:
+        keys.append(("s0", "streams"))
+    return joined(picture, legend(tuple(keys)), element("p", FROM, class_="dim"), _table(streams), _buffers(tiles))
+
+
+def _carried(names: tuple[str, ...]) -> str:
+    return ", ".join(name.upper() if len(name) == 1 else name for name in names)
+
+
+def _table(streams: tuple[Stream, ...]) -> Markup:
+    rows = [
+        (stream.unit, ", ".join(stream.units), _carried(stream.carries), ", ".join(stream.buffers))
+        for stream in streams
+    ]
+    summary = element("summary", f"{len(streams)} streams")
+    return element("details", summary, table(("from", "to", "carries", "buffers"), rows, numeric_from=4))
 
 
 def _corner(column: int, row: int) -> tuple[float, float]:
@@ -31,10 +58,7 @@ def _corner(column: int, row: int) -> tuple[float, float]:
 
 def _tile(tile: Configured) -> Markup:
     x, y = _corner(tile.column, tile.row)
-    parts = [
-        bar(x, y, WIDTH, HEIGHT, "tile"),
-        text_at(x + 6, y + 15, f"{KIND_NAMES[tile.kind]} {tile.column},{tile.row}"),
-    ]
+    parts = [bar(x, y, WIDTH, HEIGHT, "tile")]
     size = geometry.DATA_MEMORY_SIZE.get(tile.kind)
     if size is not None:
         inner, left, top = WIDTH - 12, x + 6, y + HEIGHT - 22
@@ -47,22 +71,40 @@ def _tile(tile: Configured) -> Markup:
         for bank in range(1, size // BANK_BYTES[tile.kind]):
             at = left + inner * bank * BANK_BYTES[tile.kind] / size
             parts.append(element("line", x1=at, x2=at, y1=top, y2=top + 14, class_="bank"))
-        used = sum(piece.end - piece.start for piece in tile.pieces)
-        about = f"{used / 1024:,.0f} of {size // 1024} KiB"
-        parts.append(text_at(x + 6, y + 34, about, class_="small"))
     return element("g", *parts)
 
 
-def _stream(stream: Stream, index: int) -> Markup:
-    """Lines from a tile to the others, a little apart from those of other streams."""
-    shift = 14 + (index * 17) % (WIDTH - 28)
+def _texts(tile: Configured) -> Iterator[Markup]:
+    """What stands in a tile, to be drawn over the streams."""
+    x, y = _corner(tile.column, tile.row)
+    yield text_at(x + 6, y + 15, f"{KIND_NAMES[tile.kind]} {tile.column},{tile.row}", class_="over")
+    size = geometry.DATA_MEMORY_SIZE.get(tile.kind)
+    if size is not None:
+        used = sum(piece.end - piece.start for piece in tile.pieces)
+        yield text_at(x + 6, y + 34, f"{used / 1024:,.0f} of {size // 1024} KiB", class_="small over")
+
+
+def _lanes(streams: tuple[Stream, ...]) -> Iterator[float]:
+    """Where across a tile each is drawn: those that start in one column beside each other."""
+    counts = Counter(stream.source[0] for stream in streams)
+    used: Counter[int] = Counter()
+    for stream in streams:
+        column = stream.source[0]
+        yield 8 + (WIDTH - 16) * (used[column] + 0.5) / counts[column]
+        used[column] += 1
+
+
+def _stream(stream: Stream, shift: float, colour: int) -> Markup:
+    """Lines from a tile to the others."""
     x, y = _corner(*stream.source)
     middle = HEIGHT / 2 + 5
-    parts = [element("title", stream.name), element("circle", cx=x + shift, cy=y + middle, r=2.5)]
+    load = f": {', '.join(stream.buffers)}" if stream.buffers else ""
+    name = f"{stream.unit} to {', '.join(stream.units)}{load}"
+    parts = [element("title", name), element("circle", cx=x + shift, cy=y + middle, r=2.5)]
     for column, row in stream.ends:
         to_x, to_y = _corner(column, row)
         parts.append(element("line", x1=x + shift, y1=y + middle, x2=to_x + shift, y2=to_y + middle))
-    return element("g", *parts, class_=f"stream s{index % 6}")
+    return element("g", *parts, class_=f"stream s{colour}")
 
 
 def _buffers(tiles: tuple[Configured, ...]) -> Markup:

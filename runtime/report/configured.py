@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from npuc.compiler.emit.buffers import core_descriptor_buffer
@@ -11,6 +11,8 @@ from npuc.runtime.apart import run_apart
 from npuc.runtime.emulator import stream_walk
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.device import Device
+from npuc.runtime.emulator.dma import Channel
+from npuc.runtime.emulator.lock_providers import descriptors_to_come
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.report.subject import Subject
 
@@ -39,18 +41,28 @@ class Configured:
 
 @dataclass(frozen=True)
 class Stream:
-    """From an MM2S channel or a core's output to all its ends, each (column, row). name: of the units."""
+    """From an MM2S channel or a core's output to all its ends, each (column, row). unit, units: their names.
+
+    buffers: those that it fills or empties, by name, in the order of the descriptors; none where they have no names.
+    """
 
     source: tuple[int, int]
     ends: tuple[tuple[int, int], ...]
-    name: str
+    unit: str
+    units: tuple[str, ...]
+    buffers: tuple[str, ...] = ()
+
+    @property
+    def carries(self) -> tuple[str, ...]:
+        """The fifos whose buffers these are: `k0`, `k1` and `k2.0` are of `k`."""
+        return tuple(dict.fromkeys(name.rstrip("0123456789.") for name in self.buffers))
 
 
 def configured(subject: Subject) -> tuple[tuple[Configured, ...], tuple[Stream, ...]]:
     """Boots the image; nothing runs."""
     array = run_apart(lambda: _booted(subject))
     tiles = tuple(_tile(tile, subject.names) for tile in array.tiles.values())
-    return tiles, tuple(_streams(array))
+    return tiles, tuple(_streams(array, subject.names))
 
 
 def _booted(subject: Subject) -> Array:
@@ -93,20 +105,23 @@ def _reach(kind: str, number: int, words: list[int]) -> tuple[int, int] | None:
     return start, min(start + 4 * fields["length"], geometry.MEMTILE_MEMORY_SIZE)
 
 
-def _streams(array: Array) -> list[Stream]:
+def _streams(array: Array, names: Mapping[tuple[str, int], str]) -> Iterator[Stream]:
     places = {tile.name: (tile.column, tile.row) for tile in array.tiles.values()}
-    places |= {channel.name: (channel.tile.column, channel.tile.row) for channel in array.channels()}
-    streams = []
-    for channel in array.channels():
-        if channel.direction == "mm2s":
-            ends = stream_walk.sinks(array, channel)
-            if ends.units:
-                name = f"{channel.name} to {', '.join(ends.units)}"
-                streams.append(Stream(places[channel.name], tuple(places[unit] for unit in ends.units), name))
-    for tile in array.tiles.values():
-        if tile.kind == "core":
-            ends = stream_walk.core_sinks(array, tile)
-            if ends.units:
-                name = f"{tile.name} to {', '.join(ends.units)}"
-                streams.append(Stream(places[tile.name], tuple(places[unit] for unit in ends.units), name))
-    return streams
+    channels = {channel.name: channel for channel in array.channels()}
+    places |= {channel.name: (channel.tile.column, channel.tile.row) for channel in channels.values()}
+    found = [(c.name, stream_walk.sinks(array, c)) for c in channels.values() if c.direction == "mm2s"]
+    found += [(tile.name, stream_walk.core_sinks(array, tile)) for tile in array.tiles.values() if tile.kind == "core"]
+    for unit, ends in found:
+        if ends.units:
+            # A shim's descriptors come with a call; what waits at the other end is there from the start.
+            filled = (_buffers(channels[each], names) for each in (unit, *ends.units) if each in channels)
+            buffers = next((each for each in filled if each), ())
+            yield Stream(places[unit], tuple(places[each] for each in ends.units), unit, tuple(ends.units), buffers)
+
+
+def _buffers(channel: Channel, names: Mapping[tuple[str, int], str]) -> tuple[str, ...]:
+    """Names of what a channel's tasks reach, as far as they have any."""
+    kind = channel.tile.kind
+    reached = (_reach(kind, number, channel.tile.descriptors[number]) for number in descriptors_to_come(channel))
+    known = (names.get((kind, reach[0])) for reach in reached if reach is not None)
+    return tuple(dict.fromkeys(name for name in known if name is not None))

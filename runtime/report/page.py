@@ -68,7 +68,7 @@ def _figures(subject: Subject) -> Markup:
     ]
     share = None if subject.macs is None or subject.peak is None else subject.macs / (cycles * subject.peak)
     if share is not None:
-        figures.append((f"{share:.1%}", "of 16 cores' products"))
+        figures.append((f"{share:.1%}" if share >= 0.01 else f"{share:.3%}", "of what 16 cores could multiply"))
     if subject.predicted:
         off = cycles / subject.predicted - 1
         figures.append((f"{subject.predicted:,}", f"cycles predicted, the run {off:+.1%}"))
@@ -82,9 +82,13 @@ def _figures(subject: Subject) -> Markup:
     if energy is not None:
         low, high = (1e3 * joules for joules in energy.joules)
         least, most = energy.gops_per_watt
-        basis = (
-            f"a model, not measured: {LEAST_WATTS} to {MOST_WATTS:g} W above idle; {least:,.0f} to {most:,.0f} GOPS/W"
-        )
-        figures.append((f"{energy.gops:,.0f} GOPS", "two operations a product (emulated)"))
+        watts = f"{LEAST_WATTS} to {MOST_WATTS:g} W above idle"
+        basis = f"a model, not measured: {watts}; {_three(least)} to {_three(most)} GOPS/W"
+        figures.append((f"{_three(energy.gops)} GOPS", "two operations a product (emulated)"))
         figures.append((f"{low:.2g} to {high:.2g} mJ", basis))
     return element("div", *(element("div", element("b", a), element("span", b)) for a, b in figures), class_="tiles")
+
+
+def _three(value: float) -> str:
+    """Three digits, and all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -7,7 +7,7 @@ import math
 from npuc.runtime.report.markup import Markup, drawing, element, joined, text_at
 from npuc.runtime.report.subject import Subject
 
-WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 640, 300, 64, 40, 24, 16
+WIDTH, HEIGHT, LEFT, BOTTOM, RIGHT, TOP = 500, 290, 58, 42, 16, 16
 
 
 def section(subject: Subject) -> Markup:
@@ -33,7 +33,7 @@ def section(subject: Subject) -> Markup:
         element("polyline", points=points, class_="roof"),
         text_at(LEFT + 6, box.at(low, peak)[1] - 5, f"{peak:,} products a cycle of 16 cores", class_="small"),
         element("circle", cx=x, cy=y, r=5, class_="c0"),
-        text_at(x + 9, y + 4, f"{reached:,.0f} a cycle, {reached / bound:.1%} of the bound here"),
+        _under(x, y, f"{reached:,.3g} a cycle, {reached / bound:.1%} of the bound here"),
     ]
     title = f"Roofline: {reached:,.0f} products a cycle at {intensity:,.0f} products a byte"
     about = (
@@ -41,6 +41,12 @@ def section(subject: Subject) -> Markup:
         f"would take {ddr:,.0f} cycles, products alone {macs / peak:,.0f}, the run took {subject.cycles:,} (emulated)."
     )
     return joined(drawing(WIDTH, HEIGHT, title, *drawn), element("p", about))
+
+
+def _under(x: float, y: float, text: str) -> Markup:
+    """Text below a point, or above it at the lower edge, that ends inside the drawing."""
+    anchor = "start" if x < WIDTH / 3 else "end" if x > WIDTH * 2 / 3 else "middle"
+    return text_at(x, y + 20 if y + 24 < HEIGHT - BOTTOM else y - 10, text, anchor=anchor, class_="halo")
 
 
 class _Box:
@@ -56,15 +62,23 @@ class _Box:
 
     def axes(self, below: str, beside: str) -> list[Markup]:
         drawn = []
-        for power in range(math.ceil(self.x[0]), math.floor(self.x[1]) + 1):
-            x, _ = self.at(10.0**power, 10 ** self.y[0])
+        for value in _round_numbers(*self.x):
+            x, _ = self.at(value, 10 ** self.y[0])
             drawn.append(element("line", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM, class_="grid"))
-            drawn.append(text_at(x, HEIGHT - BOTTOM + 14, f"{10.0**power:g}", anchor="middle", class_="small"))
-        for power in range(math.ceil(self.y[0]), math.floor(self.y[1]) + 1):
-            _, y = self.at(10 ** self.x[0], 10.0**power)
+            drawn.append(text_at(x, HEIGHT - BOTTOM + 14, f"{value:,g}", anchor="middle", class_="small"))
+        for value in _round_numbers(*self.y):
+            _, y = self.at(10 ** self.x[0], value)
             drawn.append(element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"))
-            drawn.append(text_at(LEFT - 6, y + 4, f"{10.0**power:g}", anchor="end", class_="small"))
+            drawn.append(text_at(LEFT - 6, y + 4, f"{value:,g}", anchor="end", class_="small"))
         drawn.append(text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, below, anchor="middle"))
         drawn.append(element("text", beside, transform=f"translate(14 {(TOP + HEIGHT - BOTTOM) / 2:.0f}) rotate(-90)",
                              text_anchor="middle"))  # fmt: skip
         return drawn
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten between two logarithms; the powers alone where those are many."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    factors = (1, 2, 5) if high - low <= 3 else (1,)
+    values = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in values if low <= math.log10(value) <= high]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.report.markup import Markup, bar, drawing, element, joined, legend, text_at
+from npuc.runtime.report.markup import Markup, element, joined, legend
 from npuc.runtime.report.subject import Subject
 from npuc.runtime.verdict import Share, of_core
-
-LABEL, BAR, ROW, PERCENT = 150, 520, 18, 60
 
 
 def section(subject: Subject) -> Markup:
@@ -41,18 +39,16 @@ def section(subject: Subject) -> Markup:
 
 
 def _bars(title: str, rows: Sequence[tuple[str, Sequence[Share]]], cycles: int) -> Markup:
-    drawn: list[Markup] = []
-    for index, (name, shares) in enumerate(rows):
-        y = index * ROW
-        drawn.append(text_at(LABEL - 6, y + 13, name, anchor="end", class_="small"))
-        at = float(LABEL)
+    """A row a unit: its name, its shares beside each other, and the first of them as a figure."""
+    cells: list[Markup] = [element("span"), element("span"), element("span", rows[0][1][0].text, class_="n")]
+    for name, shares in rows:
+        pieces, left = [], 1.0
         for share in shares:
-            wide = BAR * min(1.0, share.cycles / cycles)
-            wide = min(wide, LABEL + BAR - at)
-            if wide > 0:
+            part = min(left, share.cycles / cycles)
+            if part > 0:
                 hint = f"{name}: {share.text} {share.cycles:,.0f} cycles, {share.cycles / cycles:.1%}"
-                drawn.append(bar(at, y + 2, wide, ROW - 4, share.class_, hint))
-            at += wide
-        first = shares[0].cycles / cycles
-        drawn.append(text_at(LABEL + BAR + 6, y + 13, f"{first:.1%}", class_="small"))
-    return drawing(LABEL + BAR + PERCENT, len(rows) * ROW + 2, title, *drawn)
+                pieces.append(element("i", class_=share.class_, style=f"width:{part:.3%}", title=hint))
+            left -= part
+        first = f"{shares[0].cycles / cycles:.1%}"
+        cells += [element("span", name), element("div", *pieces), element("span", first, class_="n")]
+    return element("div", *cells, class_="bars", role="group", aria_label=title)

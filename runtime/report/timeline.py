@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
-from npuc.runtime.report.markup import Markup, bar, drawing, element, joined, legend, text_at
+from npuc.runtime.report.markup import Markup, bar, element, joined, legend
 from npuc.runtime.report.subject import Subject
 from npuc.runtime.trace import CONTROLLER_PROCESS, Span, Trace
 
-LABEL, WIDTH, ROW, AXIS = 150, 800, 16, 22
+TITLE = "What every unit did, in cycles"
+WIDTH, ROW = 800, 16
 KINDS = (
     ("c1", "register and descriptor writes"), ("c2", "waits for tokens"), ("c0", "words pass, programs run"),
     ("c4", "waiting for a lock"), ("c3", "waiting for the stream or memory"),
@@ -18,27 +20,48 @@ MOMENTS = frozenset({"descriptor started", "descriptor finished", "task finished
 
 
 def section(subject: Subject) -> Markup:
+    """Names, and beside them a drawing that takes the width there is; its rows are ROW pixels high at any width."""
     trace = subject.report.trace
     if trace is None or not trace.spans:
         return joined(element("p", "No timeline was recorded."))
     begin = min(span.start for span in trace.spans)
     rows = list(_rows(trace))
     step = subject.cycles / WIDTH
-    drawn: list[Markup] = []
-    for index, (name, spans) in enumerate(rows):
-        y = AXIS + index * ROW
-        drawn.append(text_at(LABEL - 6, y + 12, name, anchor="end", class_="small"))
+    drawn: list[Markup] = [element("title", TITLE)]
+    for index, (_, spans) in enumerate(rows):
         for class_, start, end in _merged(spans, step):
-            x = LABEL + (start - begin) / step
-            drawn.append(bar(round(x, 1), y + 2, round(max(0.5, (end - start) / step), 1), ROW - 4, class_))
-    for part in range(6):
-        x = LABEL + WIDTH * part / 5
-        drawn.append(element("line", x1=x, x2=x, y1=AXIS - 4, y2=AXIS + len(rows) * ROW, class_="grid"))
-        anchor = "middle" if part < 5 else "end"
-        drawn.append(text_at(x, 12, f"{subject.cycles * part / 5:,.0f}", anchor=anchor, class_="small"))
-    picture = drawing(LABEL + WIDTH, AXIS + len(rows) * ROW + 4, "What every unit did, in cycles", *drawn)
+            x, wide = (start - begin) / step, max(0.5, (end - start) / step)
+            drawn.append(bar(round(x, 1), index * ROW + 2, round(wide, 1), ROW - 4, class_))
+    height = len(rows) * ROW
+    marks = []
+    for cycle in ticks(subject.cycles):
+        x = cycle / step
+        drawn.append(element("line", x1=x, x2=x, y1=0, y2=height, class_="grid"))
+        marks.append(element("b", short(cycle), style=f"left:{x / WIDTH:.2%}"))
+    names = element("div", *(element("span", name) for name, _ in rows), class_="names")
+    picture = element(
+        "svg", *drawn, viewBox=f"0 0 {WIDTH} {height}", preserveAspectRatio="none", role="img",
+        style=f"height:{height}px", xmlns="http://www.w3.org/2000/svg",
+    )  # fmt: skip
     lost = (element("p", f"{trace.dropped:,} later events were not kept."),) if trace.dropped else ()
-    return joined(element("div", picture, class_="wide"), legend(KINDS), *lost)
+    line = element("div", names, element("div", element("div", *marks, class_="marks"), picture), class_="line")
+    return joined(line, legend(KINDS), *lost)
+
+
+def ticks(cycles: int) -> Iterator[int]:
+    """Round numbers from 0 on, at most seven, the last one well before the end."""
+    least = cycles / 7
+    magnitude = 10 ** max(0, math.floor(math.log10(max(1.0, least))))
+    step = next(factor * magnitude for factor in (1, 2, 5, 10) if factor * magnitude >= least)
+    yield from range(0, max(1, cycles * 97 // 100), step)
+
+
+def short(cycle: int) -> str:
+    """A round number: 500, 20k, 1.5M."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if cycle >= size:
+            return f"{cycle / size:g}{letter}"
+    return str(cycle)
 
 
 def _rows(trace: Trace) -> Iterator[tuple[str, list[Span]]]:
@@ -54,7 +77,7 @@ def _rows(trace: Trace) -> Iterator[tuple[str, list[Span]]]:
         for unit, name in sorted(named.items()):
             is_core = any(span.category in ("core", "stall") for span in by_unit[unit])
             if (name.startswith("shim") and wanted == "shim") or (is_core and wanted == "core"):
-                yield name, by_unit[unit]
+                yield name.removesuffix(" core"), by_unit[unit]
 
 
 def _class(span: Span) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 from small_design import Design
 
+import npuc
 from npuc.compiler.asm.assembler import assemble
 from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.frontend.attention import Attention
+from npuc.runtime.backends import BackendSettings
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import PHOENIX
+from npuc.runtime.report.configured import configured
 from npuc.runtime.report.loops import loops_of
 from npuc.runtime.report.markup import element, joined
+from npuc.runtime.report.of_run import of_kernel
 from npuc.runtime.report.page import page
 from npuc.runtime.report.subject import Subject
+from npuc.runtime.report.timeline import short, ticks
 from npuc.runtime.statistics import CoreStatistics, RunReport
+from npuc.runtime.trace import Span, Trace
 from npuc.runtime.verdict import of_core, verdict
 
 T = "tensor<1x1x64x64xbf16>"
@@ -139,6 +148,63 @@ def test_what_binds_is_told_from_the_counts(binds, cores, dma):
     assert verdict(report, PHOENIX).binds == binds
 
 
+def stall(name, start, end):
+    return Span(1, 1, name, "stall", start, end)
+
+
+def test_what_cores_wait_for_is_named_where_the_trace_knows_it():
+    spans = (
+        stall("waiting for V", 0, 300),
+        stall("waiting for K", 300, 420),
+        stall("waiting for room for O", 420, 430),
+    )
+    trace = Trace(PHOENIX.clock_hz, {1: "core(0,2)"}, {(1, 1): "core"}, spans, ())
+    report = RunReport("emulator", True, 1e-6, 1000, PHOENIX.clock_hz, (ran(bundles=300, locks=700),), (), trace=trace)
+    said = verdict(report, PHOENIX)
+    assert said.binds == "data" and said.why == "cores wait for locks in 70% of the cycles (for V 30%, K 12%)"
+
+
+def test_waiting_for_the_call_is_start_and_end_by_the_cores_mean():
+    cores = (ran(bundles=300, locks=700), replace(ran(bundles=300, locks=700), row=3))
+    spans = (stall("waiting for start", 0, 400), stall("waiting for start", 0, 600), stall("waiting for K", 600, 640))
+    trace = Trace(PHOENIX.clock_hz, {1: "core(0,2)"}, {(1, 1): "core"}, spans, ())
+    report = RunReport("emulator", True, 1e-6, 1000, PHOENIX.clock_hz, cores, (), trace=trace)
+    said = verdict(report, PHOENIX)
+    assert said.binds == "start and end" and said.why.startswith("50% of the cores' cycles")
+
+
+def test_streams_say_what_they_carry():
+    kernel = npuc.compile(Attention.make(heads=4, query_length=128, head_dim=64))
+    with kernel.load(backend="emulator", fallback=()) as executable:
+        file = executable.kernel
+    report = RunReport("emulator", True, 0.0, 1, PHOENIX.clock_hz, (), ())
+    _, streams = configured(of_kernel(file, report, 1, BackendSettings()))
+    into, out_of = {}, {}
+    for stream in streams:
+        for end in stream.ends:
+            into.setdefault(end, set()).update(stream.carries)
+        out_of.setdefault(stream.source, set()).update(stream.carries)
+    cores = {(column, row) for column in range(file.columns) for row in range(2, 6)}
+    assert cores <= set(into) and all({"k", "v"} <= into[core] for core in cores)
+    assert all(out_of[core] == {"o"} for core in cores)
+    for column in range(file.columns):  # results end in DDR
+        assert "o" in into[column, 0]
+
+
+@pytest.mark.parametrize("cycles", [1, 7, 999, 56_539, 455_408, 12_624_314])
+def test_marks_of_the_time_line_are_round_and_few(cycles):
+    marks = list(ticks(cycles))
+    assert marks[0] == 0 and 1 <= len(marks) <= 8 and marks[-1] < cycles
+    steps = {b - a for a, b in pairwise(marks)}
+    assert len(steps) <= 1 and all(str(step).rstrip("0") in ("1", "2", "5") for step in steps)
+    assert cycles < 7 or len(marks) >= 3
+
+
+@pytest.mark.parametrize("cycle, text", [(0, "0"), (500, "500"), (20_000, "20k"), (1_500_000, "1.5M")])
+def test_marks_are_short(cycle, text):
+    assert short(cycle) == text
+
+
 def test_a_loop_is_counted_by_slot():
     (program,) = assemble(LOOP).programs
     code = program.code
@@ -175,17 +241,45 @@ def test_what_cannot_be_shown_is_refused_before_anything_runs(npuc, tmp_path, wo
     assert code == 2 and what in error and not out.exists() and source.read_text() == SMALL
 
 
-def test_a_browser_draws_it(subject, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
+@pytest.fixture
+def browser(tmp_path):
+    """Runs headless Chromium with these words; what it wrote."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
         pytest.skip("no chromium")
+    words = [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+             "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'user'}"]  # fmt: skip
+
+    def run(*more: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run([*words, *more], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0 and "CONSOLE" not in done.stderr
+        return done
+
+    return run
+
+
+def test_a_browser_draws_it(browser, subject, tmp_path):
     file = tmp_path / "r.html"
     file.write_bytes(page(subject))
-    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-    done = subprocess.run(
-        [browser, *words, "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'user'}", "--window-size=400,800",
-         f"--screenshot={tmp_path / 's.png'}", file.as_uri()],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0 and (tmp_path / "s.png").stat().st_size > 5000
-    assert "CONSOLE" not in done.stderr
+    browser("--window-size=400,800", f"--screenshot={tmp_path / 's.png'}", file.as_uri())
+    assert (tmp_path / "s.png").stat().st_size > 5000
+
+
+def test_a_page_is_as_wide_as_the_phone_or_window_that_shows_it(browser, npuc, tmp_path):
+    """It scrolls only downwards; figures, bars and drawings are in sight, tables of slots scroll by themselves."""
+    source, out = tmp_path / "a.mlir", tmp_path / "r.html"
+    source.write_text(SMALL)
+    assert npuc("report", source, "-o", out)[0] == 0
+    opened = out.read_text("utf-8").replace("<details>", '<details open="">')
+    widths = (380, 768, 1200)
+    frames = "".join(f'<iframe width="{w}" height="900" srcdoc="{html.escape(opened)}"></iframe>' for w in widths)
+    script = """addEventListener("load", () => {
+      const found = [...document.querySelectorAll("iframe")].map(f => f.contentDocument.documentElement);
+      const beyond = e => [...e.querySelectorAll("b, text, .bars *, h3 + .wide td")].filter(
+        part => part.getBoundingClientRect().right > e.clientWidth).length;
+      document.title = found.map(e => `${e.scrollWidth - e.clientWidth},${beyond(e)}`).join(" ");
+    });"""
+    wrapper = tmp_path / "w.html"
+    wrapper.write_text(f"<!doctype html><meta charset=utf-8><script>{script}</script>{frames}", "utf-8")
+    done = browser("--dump-dom", wrapper.as_uri())
+    assert re.search(r"<title>(.*?)</title>", done.stdout)[1] == "0,0 0,0 0,0"
