@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+import os
 import random
-import resource
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import campaigns
+import damaged_commands
 import pytest
-from damage import CHANGES, changed_metadata, changed_program, flipped, resealed, truncated
+from damage import CHANGES, changed_metadata, changed_program, resealed, truncated
+from damaged_commands import (
+    COUNT,
+    LONGEST,
+    SMALL,
+    SUFFIXES,
+    EndsWell,
+    check_changed,
+    check_cut,
+    check_flipped,
+    deadline,
+    judge,
+    stages,
+)
 from small_kernels import compiled
 
 from npuc.compiler.emit import cdo, layout, npua, pdi, txn, xclbin
 
-LONGEST = 30  # seconds of processor time one command may take; most take milliseconds
-MOST_MEMORY = 1 << 20  # KiB by which this process may grow
-SMALL = {"heads": 1, "query_length": 64, "head_dim": 64}
-MAX_CYCLES = 30_000  # the undamaged kernel takes about two thirds
-
 
 @pytest.fixture(scope="module", autouse=True)
 def bounded_memory() -> Iterator[None]:
-    """No input makes the process grow without bound."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    yield
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_MEMORY
+    with damaged_commands.bounded_memory():
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -37,91 +44,16 @@ def interpreted(monkeypatch) -> None:
     monkeypatch.setenv("NPUC_ENGINE", "interpreter")
 
 
-@contextlib.contextmanager
-def deadline(seconds: int) -> Iterator[None]:
-    """Ends a hang: the command then fails with npuc's own fault."""
-
-    def expired(*_: object) -> None:
-        raise TimeoutError(f"longer than {seconds} s")
-
-    before = signal.signal(signal.SIGPROF, expired)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-
-
 @pytest.fixture
-def ends_well(npuc, tmp_path) -> Callable[..., int]:
-    """Runs a command on a file of these bytes and judges all but what it says; returns the exit code."""
+def ends_well(npuc, tmp_path) -> EndsWell:
     folder = tmp_path / "work"
     folder.mkdir()
-
-    def run(data: bytes, suffix: str, *words: str, allowed: tuple[int, ...] = (0, 3)) -> int:
-        path = folder / f"k{suffix}"
-        path.write_bytes(data)
-        command, *options = words
-        written = folder / "o.npy"
-        output = ["--output", f"o={written}"] if command == "run" else []
-        with deadline(LONGEST):
-            code, out, err = npuc(command, path, *options, *output)
-        errors = [line for line in err.splitlines() if not line.startswith("warning: ")]
-        assert code in allowed, (code, err)
-        assert len(errors) == (code != 0) and all(line.startswith("error: ") for line in errors), err
-        if "--json" in options:
-            assert ("error" in json.loads(out)) == (code != 0)
-        elif code:
-            assert out == ""
-        assert "Traceback" not in out + err and err.replace("\n", "").isprintable()
-        left = {p.name for p in folder.iterdir()} - {path.name}
-        assert left == ({"o.npy"} if code == 0 and command == "run" else set())
-        written.unlink(missing_ok=True)
-        return code
-
-    return run
+    return judge(npuc, folder)
 
 
-RUN = ("run", "--backend", "emulator", "--max-cycles", str(MAX_CYCLES))
 CHANGES_TESTED = [
     pytest.param(change, 8 if change is changed_metadata else 2, id=change.__name__) for change in CHANGES
 ]
-
-
-def stages() -> dict[str, bytes]:
-    """Every binary the compiler makes of a small kernel, by suffix."""
-    kernel = compiled(**SMALL)
-    files = {f".{stage}": kernel.stage(stage) for stage in ("txn", "npua", "pdi", "xclbin")}
-    return {**files, ".cdo": kernel.files["kernel.cdo"], ".elf": kernel.elfs()["core_0_2.elf"]}
-
-
-# How many of each kind; an xclbin's alternate between inspect and run.
-COUNT = {".xclbin": 120, ".npua": 60}
-SUFFIXES = (".txn", ".npua", ".pdi", ".xclbin", ".cdo", ".elf")
-
-
-def commands_for(suffix: str) -> list[tuple[str, ...]]:
-    begun = ("run", "--backend", "emulator", "--max-cycles", "1000")  # most damage is found before the first cycle
-    return (
-        [("inspect",), begun, ("inspect", "--json"), begun]
-        if suffix in COUNT
-        else [("inspect",), ("inspect", "--json")]
-    )
-
-
-def check_cut(ends_well, suffix: str, generator: random.Random, count: int) -> None:
-    """A proper prefix of a file is no such file."""
-    for number, data in enumerate(truncated(stages()[suffix], generator, count)):
-        choices = commands_for(suffix)
-        ends_well(data, suffix, *choices[number % len(choices)], allowed=(3,))
-
-
-def check_flipped(ends_well, suffix: str, generator: random.Random, count: int) -> None:
-    for number, data in enumerate(flipped(stages()[suffix], generator, count)):
-        choices = commands_for(suffix)
-        words = choices[number % len(choices)]
-        ends_well(data, suffix, *words, allowed=(0, 3, 4) if words[0] == "run" else (0, 3))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -136,12 +68,7 @@ def test_flipped_bits_are_found_or_harmless(ends_well, suffix, seed):
 
 @pytest.mark.parametrize(("change", "count"), CHANGES_TESTED)
 def test_a_changed_kernel_with_right_checksums_ends_in_a_result_or_a_named_error(ends_well, change, count, seed):
-    generator = random.Random(seed)
-    cycles = "1000" if change is changed_metadata else str(MAX_CYCLES)  # nothing of it reaches the array
-    for _ in range(count):
-        data = change(compiled(**SMALL).xclbin, generator)
-        ends_well(data, ".xclbin", "inspect")
-        ends_well(data, ".xclbin", "run", "--backend", "emulator", "--max-cycles", cycles, allowed=(0, 3, 4))
+    check_changed(ends_well, change.__name__, random.Random(seed), count)
 
 
 def test_a_cut_xclbin_that_announces_its_length_is_bad_input_or_lost_only_text(ends_well, seed):
@@ -152,53 +79,55 @@ def test_a_cut_xclbin_that_announces_its_length_is_bad_input_or_lost_only_text(e
         ends_well(told, ".xclbin", "inspect", allowed=(0,) if len(data) >= end else (3,))
 
 
+# campaigns
+
+
+def in_batches(kind: str, name: str, seed: object, count: int, size: int, processes: dict[str, Any]) -> None:
+    items = [(kind, name, *each) for each in campaigns.batches(seed, count, size)]
+    campaigns.run(run_batch, items, processes)
+
+
+def run_batch(item: tuple[str, str, str, int]) -> None:
+    campaigns.in_child(damaged_commands.batch, *item)
+
+
+@pytest.mark.parametrize("kind, name", [("cut", ".txn"), ("flipped", ".npua"), ("changed", "changed_metadata")])
+def test_a_campaign_in_batches_is_judged_as_one_file_is(kind, name, seed, processes):
+    in_batches(kind, name, seed, 6, 3, processes)
+
+
+def fails(number: int) -> None:
+    assert number == 5, "so it was seen"
+
+
+def ends(signal_number: int) -> None:
+    os.kill(os.getpid(), signal_number)
+
+
+def test_what_fails_or_ends_in_a_batch_fails_the_campaign():
+    assert campaigns.in_child(fails, 5) is None
+    with pytest.raises(AssertionError, match="so it was seen"):
+        campaigns.in_child(fails, 6)
+    with pytest.raises(AssertionError, match="exit -11"):
+        campaigns.in_child(ends, 11)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cut", "flipped"])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_thousands_of_damaged_files(ends_well, suffix, seed):
-    generator = random.Random(seed + 1)
-    check_cut(ends_well, suffix, generator, 3000)
-    check_flipped(ends_well, suffix, generator, 3000)
+def test_thousands_of_damaged_files(kind, suffix, seed, processes):
+    in_batches(kind, suffix, seed + 1, 3000, 250, processes)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_hundreds_of_changed_kernels(ends_well, change, seed):
-    generator = random.Random(seed + 1)
-    for number in range(600):
-        data = change(compiled(**SMALL).xclbin, generator)
-        ends_well(data, ".xclbin", *RUN, *(["--strict"] if number % 2 else []), allowed=(0, 3, 4))
-
-
-# changed programs
-
-
-def check_engines(npuc, folder: Path, generator: random.Random, count: int) -> None:
-    """A changed program ends alike, interpreted and in native code: same exit code, cycles and output.
-
-    Of two errors within a few cycles each engine may meet another first.
-    """
-    path = folder / "k.xclbin"
-    for _ in range(count):
-        path.write_bytes(changed_program(compiled(**SMALL).xclbin, generator))
-        ends = []
-        for engine in ("interpreter", "native"):
-            output = folder / f"{engine}.npy"
-            words = ["--engine", engine, "--max-cycles", str(MAX_CYCLES), "--json", "--output", f"o={output}"]
-            code, out, err = npuc("run", path, "--backend", "emulator", *words)
-            report = json.loads(out)
-            if code == 0:
-                report["outputs"]["o"].pop("file")
-                ends.append((code, err, report, output.read_bytes()))
-                output.unlink()
-            else:
-                assert code == 4 and err.count("\n") == 1
-                ends.append((code,))
-        assert ends[0] == ends[1]
+def test_hundreds_of_changed_kernels(change, seed, processes):
+    in_batches("changed", change.__name__, seed + 1, 600, 50, processes)
 
 
 @pytest.mark.slow
-def test_both_engines_end_a_changed_program_alike(npuc, tmp_path, seed):
-    check_engines(npuc, tmp_path, random.Random(seed + 2), 30)
+def test_both_engines_end_a_changed_program_alike(seed, processes):
+    in_batches("engines", "", seed + 2, 30, 5, processes)
 
 
 def test_the_hash_in_the_metadata_catches_a_changed_program(npuc, tmp_path, seed):

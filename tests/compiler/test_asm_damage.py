@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
+from collections.abc import Callable
+from typing import Any
 
+import campaigns
 import pytest
 
 from npuc.compiler.asm.assembler import assemble
@@ -130,22 +134,32 @@ def check_binary(data: bytes, raw: bool) -> bool:
     return True
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(COUNT, marks=pytest.mark.slow)])
-def test_damaged_text_ends_in_one_error_with_its_place_or_assembles(count: int, seed: int) -> None:
-    rng = random.Random(seed)
-    texts = (TEXT, list_file(assemble_to("o", TEXT, "k.s"), "k.o"), list_file(assemble_to("elf", TEXT, "k.s"), "k.elf"))
-    fine = sum(check_text(damaged_text(rng.choice(texts), rng)) for _ in range(count))
-    print(f"{fine} of {count} still assemble")
-    assert 0 < fine < count
+@functools.cache
+def texts() -> tuple[str, ...]:
+    return TEXT, list_file(assemble_to("o", TEXT, "k.s"), "k.o"), list_file(assemble_to("elf", TEXT, "k.s"), "k.elf")
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(COUNT, marks=pytest.mark.slow)])
-def test_damaged_and_random_binaries_end_in_one_error_or_come_back(count: int, seed: int) -> None:
-    rng, files = random.Random(seed), binaries()
-    fine = 0
-    for _ in range(count):
+def fine_texts(batch: tuple[str, int]) -> int:
+    """How many of a batch's texts still assemble."""
+    rng = random.Random(batch[0])
+    return sum(check_text(damaged_text(rng.choice(texts()), rng)) for _ in range(batch[1]))
+
+
+def fine_binaries(batch: tuple[str, int]) -> int:
+    """How many of a batch's files still list."""
+    rng, files, fine = random.Random(batch[0]), binaries(), 0
+    for _ in range(batch[1]):
         raw = rng.random() < 0.2
         data = rng.randbytes(rng.randrange(1, 400)) if raw else damaged_bytes(rng.choice(files), rng)
         fine += check_binary(data, raw)
-    print(f"{fine} of {count} still list")
+    return fine
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(COUNT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("fine_ones", [fine_texts, fine_binaries])
+def test_what_is_damaged_ends_in_one_error_with_its_place_or_comes_back(
+    fine_ones: Callable[[tuple[str, int]], int], count: int, seed: int, processes: dict[str, Any]
+) -> None:
+    fine = sum(campaigns.run(fine_ones, campaigns.batches(seed, count, 300), processes))
+    print(f"{fine} of {count} come back")
     assert 0 < fine < count

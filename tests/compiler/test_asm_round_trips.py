@@ -5,12 +5,14 @@ The ordinary run takes seconds; `pytest -m slow` the whole: 1,000,000 slot words
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import campaigns
 import pytest
 from facts_tools import FACTS, tool
 
@@ -35,9 +37,14 @@ from npuc.compiler.target.aie2.registers import REGISTER_CLASSES
 BY_SLOT = {slot: [i for i in INSTRUCTIONS.values() if i.slot == slot] for slot in SLOTS}
 
 
+@functools.cache
+def isa_facts() -> Any:
+    return tool("check_isa_facts").Isa(str(FACTS / "isa"))
+
+
 @pytest.fixture(scope="module")
 def facts() -> Any:
-    return tool("check_isa_facts").Isa(str(FACTS / "isa"))
+    return isa_facts()
 
 
 def some_word(slot: str, rng: random.Random) -> int:
@@ -107,13 +114,16 @@ def test_slot_words_go_to_text_and_back_as_the_facts_decode_them(facts: Any, see
     assert 0 < canonical < valid
 
 
+def batch_of_slot_words(batch: tuple[str, int]) -> tuple[int, int]:
+    return slot_words(isa_facts(), random.Random(batch[0]), iter([None] * (batch[1] // 100)))
+
+
 @pytest.mark.slow
-def test_a_million_slot_words_go_to_text_and_back(facts: Any, seed: int) -> None:
-    rng, valid, canonical = random.Random(seed), 0, 0
-    while valid < 1_000_000:
-        more, exact = slot_words(facts, rng, iter([None] * 200))
-        valid, canonical = valid + more, canonical + exact
+def test_a_million_slot_words_go_to_text_and_back(facts: Any, seed: int, processes: dict[str, Any]) -> None:
+    found = campaigns.run(batch_of_slot_words, campaigns.batches(seed, 1_100_000, 20_000), processes)
+    valid, canonical = (sum(counts) for counts in zip(*found, strict=True))
     print(f"{valid:,} instructions, {canonical:,} canonical, {valid - canonical:,} came back canonical")
+    assert valid >= 1_000_000
 
 
 # --- bundles ------------------------------------------------------------------------------------------------------
@@ -162,13 +172,16 @@ def test_bundles_go_to_text_and_back_as_the_facts_decode_them(facts: Any, seed: 
     assert 0 < canonical < valid
 
 
+def batch_of_bundles(batch: tuple[str, int]) -> tuple[int, int]:
+    return bundles(isa_facts(), random.Random(batch[0]), batch[1])
+
+
 @pytest.mark.slow
-def test_two_hundred_thousand_bundles_go_to_text_and_back(facts: Any, seed: int) -> None:
-    rng, valid, canonical = random.Random(seed), 0, 0
-    while valid < 200_000:
-        more, exact = bundles(facts, rng, 2000)
-        valid, canonical = valid + more, canonical + exact
+def test_two_hundred_thousand_bundles_go_to_text_and_back(facts: Any, seed: int, processes: dict[str, Any]) -> None:
+    found = campaigns.run(batch_of_bundles, campaigns.batches(seed, 250_000, 2000), processes)
+    valid, canonical = (sum(counts) for counts in zip(*found, strict=True))
     print(f"{valid:,} bundles, {canonical:,} canonical, {valid - canonical:,} came back canonical")
+    assert valid >= 200_000
 
 
 def test_every_format_is_the_one_its_slots_choose() -> None:

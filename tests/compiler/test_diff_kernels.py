@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import campaigns
 import pytest
 from changed_kernels import (
     code_of,
@@ -293,14 +294,19 @@ def test_every_format_is_identical_to_itself_and_any_flipped_bit_is_told(stage, 
             assert render(report) and json.dumps(report.to_json())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("stage", ["npua", "pdi", "txn", "xclbin"])
-def test_thousands_of_flipped_bits_are_all_told(stage, seed):
+def check_flips(item):
+    stage, seed, count = item
     data = compiled().stage(stage)
-    rng = random.Random(f"{seed} {stage} slow")
-    for _ in range(1000):
+    rng = random.Random(f"{seed} {stage}")
+    for _ in range(count):
         bit = rng.randrange(8 * len(data))
         assert compare(data, flipped(data, bit)).count >= 1, bit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["npua", "pdi", "txn", "xclbin"])
+def test_thousands_of_flipped_bits_are_all_told(stage, seed, processes):
+    campaigns.run(check_flips, [(stage, *each) for each in campaigns.batches(f"{seed} slow", 1000, 100)], processes)
 
 
 def test_every_header_and_padding_bit_of_an_xclbin_counts():

@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import campaigns
 import pytest
 from conftest import REPOSITORY
 from lint_programs import assemble, lint
@@ -308,7 +309,7 @@ def random_code(rng: Random) -> bytes:
     return bytes(rng.randrange(256) for _ in range(rng.randrange(1, 300)))
 
 
-def check_mutations(good: bytes, seed: int, count: int) -> None:
+def check_mutations(good: bytes, seed: int | str, count: int) -> None:
     """Lints programs that are cut, changed by bits, or random throughout."""
     rng = Random(seed)
     for _ in range(count):
@@ -324,9 +325,16 @@ def test_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, s
     check_mutations(read_programs(small_kernel.xclbin)[0].code[:1200], seed, 120)
 
 
+def check_batch(item: tuple[bytes, str, int]) -> None:
+    check_mutations(*item)
+
+
 @pytest.mark.slow
-def test_ten_thousand_random_and_mutated_programs_never_crash(small_kernel: CompiledKernel, seed: int) -> None:
-    check_mutations(read_programs(small_kernel.xclbin)[0].code[:1200], seed, 10_000)
+def test_ten_thousand_random_and_mutated_programs_never_crash(
+    small_kernel: CompiledKernel, seed: int, processes: dict[str, Any]
+) -> None:
+    good = read_programs(small_kernel.xclbin)[0].code[:1200]
+    campaigns.run(check_batch, [(good, *each) for each in campaigns.batches(seed, 10_000, 250)], processes)
 
 
 def test_a_program_that_begins_with_no_bundle_is_an_error() -> None:
