@@ -117,8 +117,9 @@ class Executable:
             raise UsageError("no timeline was recorded", remedy="load with trace=True, on the emulator")
         return trace
 
-    def __call__(self, *arrays: Any, **named: Any) -> np.ndarray:
-        """Run once. Inputs in argument order or by name; returns the output, `stats` tells what it took.
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """Run once. Inputs in argument order or by name; returns the output (an array; a tuple of them where a function
+        with attention inside returns several), `stats` tells what it took.
 
         bf16 inputs are float arrays (rounded to nearest even), ml_dtypes bfloat16, or uint16 bits, of numpy or of a
         library that gives them out by DLPack. A bf16 output is bfloat16 when the first array is, else float32. Raises
@@ -209,13 +210,17 @@ class Executable:
             raise InputError(f"argument {min(twice)} is given twice")
         return {name: _as_array(name, value) for name, value in {**given, **named}.items()}
 
-    def as_given(self, given: Mapping[str, Any], call: Call) -> np.ndarray:
-        """The output in the kind of the inputs."""
-        (output,) = self.kernel.outputs
+    def as_given(self, given: Mapping[str, Any], call: Call) -> Any:
+        """The output in the kind of the inputs; all of them, where a function returns several."""
         first = next(argument for argument in self.kernel.inputs if argument.passed)
-        result = call.outputs[output.name]
-        keep = output.dtype == "bf16" and given[first.name].dtype == BFLOAT16
-        return result if keep else to_user(output, result)
+        keeps = given[first.name].dtype == BFLOAT16
+        results = [
+            call.outputs[output.name]
+            if keeps and output.dtype == "bf16"
+            else to_user(output, call.outputs[output.name])
+            for output in self.kernel.outputs
+        ]
+        return results[0] if len(results) == 1 else tuple(results)
 
     def run(self, given: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Run once with inputs by name; outputs by name in device dtypes. `warnings` holds what is odd about it."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,7 +92,7 @@ class Submission:
                 return self._executable.end(begun)
         return self._executable.call(self._given)
 
-    def result(self) -> np.ndarray:
+    def result(self) -> Any:
         """The output, as calling the kernel gives it."""
         return self._executable.as_given(self._given, self.call())
 

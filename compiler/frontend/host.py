@@ -22,7 +22,6 @@ from npuc.compiler.frontend.legalise import PURE_DIALECTS
 from npuc.compiler.frontend.module_text import module_text
 from npuc.compiler.frontend.place import place_of
 from npuc.compiler.frontend.print_attn import to_attn_module
-from npuc.compiler.frontend.replace import replace_operands
 
 KERNEL, ATTENTION = "npuc.kernel", "npuc.attention"
 
@@ -119,7 +118,7 @@ def _beside(function: Any) -> Iterator[Any]:
 
 
 def _erase_declarations(module: Any, function: Any) -> None:
-    """Those of attentions that nothing calls, as after `inline_attentions`."""
+    """Those of attentions that nothing calls, as after `inline_calls`."""
     called: set[str] = set()
     _walk(module, lambda operation: called.add(operation.attributes["callee"].value), "func.call")
     for operation in list(_beside(function)):
@@ -209,35 +208,6 @@ def give_bodies(module: Any, file: str) -> None:
             for attribute in declaration.attributes:
                 copy.attributes[attribute] = declaration.attributes[attribute]
             declaration.erase()
-
-
-def inline_attentions(function: Any) -> None:
-    """Calls of functions that say what attention they are, in place of which their bodies stand then."""
-    from torch_mlir import ir
-
-    bodies = {f.attributes["sym_name"].value: f for f in _beside(function) if ATTENTION in f.attributes}
-    if not bodies:
-        return
-    with ir.Location.unknown():
-        for block in function.regions[0].blocks:
-            for view in list(block.operations):
-                call = view.operation
-                if call.name == "func.call" and call.attributes["callee"].value in bodies:
-                    _inline(call, bodies[call.attributes["callee"].value])
-
-
-def _inline(call: Any, function: Any) -> None:
-    from torch_mlir import ir
-
-    body = function.regions[0].blocks[0]
-    mapped = dict(zip(body.arguments, call.operands, strict=True))
-    *steps, last = [view.operation for view in body.operations]
-    for step in steps:
-        copy = step.clone(ip=ir.InsertionPoint(call))
-        replace_operands(copy, mapped)
-        mapped.update(zip(step.results, copy.results, strict=True))
-    call.results[0].replace_all_uses_with(mapped[last.operands[0]])
-    call.erase()
 
 
 # --- attributes and JSON values -----------------------------------------------------------------------------------

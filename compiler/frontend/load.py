@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npuc.compiler.diagnostics import InputError
-from npuc.compiler.frontend.attention import Argument, Attention
-from npuc.compiler.frontend.call_arguments import SCALE, CallArgument
+from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.calls import inline_calls
 from npuc.compiler.frontend.functions import Function, choose
-from npuc.compiler.frontend.host import Cut, host_module, inline_attentions
+from npuc.compiler.frontend.host import Cut, host_module
 from npuc.compiler.frontend.legalise import legalise
 from npuc.compiler.frontend.parse import parse
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import to_attn_module
-from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.source_text import source_text
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ def recognise(
 def _recognise(module: Any, file: str, function: str | None, after: Callable[[str, str], None] | None) -> Recognised:
     with module.context:
         chosen = choose(module, file, function)
-        inline_attentions(chosen.operation)
+        inline_calls(chosen.operation)
         block = chosen.operation.regions[0].blocks[0]
         try:
-            attention = _alone(chosen, file, after)
+            attention = alone(chosen, file, after)
             returned = block.operations[len(block.operations) - 1].operation
             cuts: tuple[Cut, ...] = (Cut(attention, tuple(block.arguments), returned.operands[0]),)
         except Blocked as blocked:
@@ -90,7 +89,7 @@ def _recognise(module: Any, file: str, function: str | None, after: Callable[[st
     return Recognised(attentions, module, chosen.operation, cuts)
 
 
-def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:
+def alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:
     """The attention that a whole function is. Raises Blocked."""
     from npuc.compiler.frontend.describe import WANTED, attention_of
 
@@ -106,12 +105,7 @@ def _alone(chosen: Function, file: str, after: Callable[[str, str], None] | None
 
 
 def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
-    """The attentions inside a layer, in its context, each recognised as a function of its own.
-
-    A layer makes Q, K or V by contractions, a mask of constants or integers, or a scale, and its arguments are not what
-    its attention takes, so that neither can be taken for the other. What only adds a step to an attention of its
-    arguments is refused as that step.
-    """
+    """The attentions inside a function that does more, in its context, each recognised as a function of its own."""
     from torch_mlir import ir
 
     from npuc.compiler.frontend.describe import attention_of
@@ -122,59 +116,14 @@ def parts_of(chosen: Function, file: str) -> list[tuple[Outlined, Attention]]:
     if len(blocks) != 1:
         return []
     found = []
-    given = sorted(_kind(argument.type) for argument in blocks[0].arguments)
     with ir.Location.unknown():
         for part in outlined(chosen.name, blocks[0]):
             try:
                 attention = attention_of(part.name, part.function, legalise(part.function), file, part.layouts)
             except (Blocked, InputError):  # no attention, or none that attn.sdpa says
                 continue
-            inside = sorted(_kind_of(a) for a in attention.parameters)
-            made = part.is_made and inside != given
-            if not (made or _makes_besides(part, attention)):
-                continue
             found.append((part, replace(attention, within=chosen.name, outlined=module_text(part.module))))
     return found
-
-
-def _makes_besides(part: Outlined, attention: Attention) -> bool:
-    """Whether the mask is no argument of the function that the part is in, or the scale is computed from numbers that
-    are."""
-    parameters = zip(attention.parameters, part.leaves, strict=True)
-    made = [(argument.role, leaf) for argument, leaf in parameters if hasattr(leaf.owner, "operands")]
-    return any(role == "mask" or (role == SCALE and _is_of_numbers(leaf)) for role, leaf in made)
-
-
-def _is_of_numbers(value: Any) -> bool:
-    """Whether it is computed from arguments of one element, and from nothing else but constants."""
-    waiting, seen, found = [value], set(), False
-    while waiting:
-        at = waiting.pop()
-        owner = getattr(at.owner, "operation", at.owner)
-        if not hasattr(owner, "operands"):
-            if hasattr(at.type, "rank") and any(size != 1 for size in sizes_of(at.type)):
-                return False
-            found = True
-        elif owner not in seen:
-            seen.add(owner)
-            waiting += owner.operands
-    return found
-
-
-def _kind_of(argument: Argument | CallArgument) -> tuple[str, str]:
-    """As `_kind` of its type."""
-    if isinstance(argument, CallArgument) and argument.scalar:
-        return argument.dtype, ""
-    return str(argument.source_shape), argument.dtype
-
-
-def _kind(type_: Any) -> tuple[str, str]:
-    """Shape and element type of an argument, to compare."""
-    from torch_mlir import ir
-
-    if not isinstance(type_, ir.RankedTensorType):
-        return str(type_), ""
-    return str(sizes_of(type_)), str(type_.element_type)
 
 
 def load_file(path: str | Path, function: str | None = None) -> tuple[Attention, ...]:

@@ -13,22 +13,26 @@ from npuc.compiler.frontend.rewrite_iree_attention import expand_iree_attention
 
 @dataclass(frozen=True)
 class Lowering:
-    """A pass pipeline, run where a module holds operations of one of `dialects`, after `rewrites` of what it lacks."""
+    """A pass pipeline, run where a module holds operations of one of `marks`, after `rewrites` of what it lacks.
 
-    dialects: tuple[str, ...]
+    marks: dialects, operations, or attributes of functions.
+    """
+
+    marks: tuple[str, ...]
     passes: str
     rewrites: tuple[Callable[[Any], None], ...] = ()
 
 
 LOWERINGS = (
     Lowering(("iree_linalg_ext",), "cse", (expand_iree_attention,)),
+    Lowering(("torch.onnx_meta.opset_version",), "torch-onnx-to-torch-backend-pipeline"),  # as torch-mlir imports it
     Lowering(
         ("torch", "torch_c"),
         "torch-function-to-torch-backend-pipeline,torch-backend-to-linalg-on-tensors-backend-pipeline",
     ),
     Lowering(
         ("stablehlo", "chlo"),
-        "inline,func.func(chlo-legalize-to-stablehlo),stablehlo-legalize-to-linalg,canonicalize,cse",
+        "func.func(stablehlo-legalize-composite-to-call),inline,func.func(chlo-legalize-to-stablehlo),stablehlo-legalize-to-linalg,canonicalize,cse",
         (widen_dot_general, keep_concatenate),
     ),
     Lowering(
@@ -49,14 +53,30 @@ def lower(module: Any, note: Callable[[str], None]) -> None:
     from torch_mlir.passmanager import PassManager
 
     for lowering in LOWERINGS:
-        if dialects(module).isdisjoint(lowering.dialects):
+        if marks(module).isdisjoint(lowering.marks):
             continue
-        note(f"lowering {lowering.dialects[0]}")
+        note(f"lowering {lowering.marks[0].partition('.')[0]}")
         _stablehlo.register_stablehlo_passes()
         with module.context:
             for rewrite in lowering.rewrites:
                 rewrite(module)
             PassManager.parse(f"builtin.module({lowering.passes})").run(module.operation)
+
+
+def marks(module: Any) -> set[str]:
+    """What a lowering may go by: dialects and names of a module's operations, attributes of its functions."""
+    from torch_mlir import ir
+
+    found: set[str] = set()
+
+    def visit(operation: Any) -> Any:
+        found.add(operation.name)
+        if operation.name == "func.func":
+            found.update(operation.attributes)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    return found | dialects(module)
 
 
 def dialects(module: Any) -> set[str]:

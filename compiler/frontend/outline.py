@@ -57,26 +57,6 @@ class Outlined:
     def function(self) -> Any:
         return self.module.body.operations[0].operation
 
-    @property
-    def is_made(self) -> bool:
-        """Whether a leaf comes from a contraction, or from an argument that no attention takes: lengths, say."""
-        seen: set[Any] = set()
-        waiting = list(self.leaves)
-        while waiting:
-            value = waiting.pop()
-            owner = getattr(value.owner, "operation", value.owner)
-            if not hasattr(owner, "operands"):
-                if problem_of(value.type) is not None:
-                    return True
-                continue
-            if owner in seen:
-                continue
-            seen.add(owner)
-            if contracts(owner):
-                return True
-            waiting += owner.operands
-        return False
-
 
 def outlined(name: str, block: Any) -> list[Outlined]:
     """A function for each attention in a block of operations that are lowered; in the order of their results."""
@@ -169,10 +149,12 @@ class _Reading:
             return results
         values = [(operand, self.read(operand)) for operand in operation.operands]
         known = Operand | Scaling | Opaque | Splat | Attended | Sdpa | Probabilities
-        ways = [[operand for operand, value in values if not isinstance(value, known)]]
+        ways = [
+            [operand for operand, value in values if isinstance(value, Operand) and value.factors],
+            [operand for operand, value in values if not isinstance(value, known)],
+        ]
         if any(isinstance(value, Scores) for _, value in values):  # which a constant masks
-            made = [operand for operand, value in values if isinstance(value, Operand) and value.factors]
-            ways[:0] = [[operand for operand, value in values if _is_constant(value)], made]
+            ways[:0] = [[operand for operand, value in values if _is_constant(value)]]
         for way in ways:
             again = self._with_given(operation, way)
             if again is not None:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mutants import difference, draws
 
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend import load
+from npuc.compiler.frontend.calls import inline_calls
+from npuc.compiler.frontend.functions import choose
+from npuc.compiler.frontend.load import alone
+from npuc.compiler.frontend.parse import parse
+from npuc.compiler.frontend.place import Blocked
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TORCH, LINALG = "attention_torch.mlir", "attention_linalg.mlir"
@@ -35,11 +41,34 @@ def before(line: str, *added: str) -> Edit:
 
 
 def refusal(text: str) -> InputError:
-    with pytest.raises(InputError) as caught:
-        load(text, "near.mlir")
-    place = caught.value.place
+    """Why a function is no attention; where one is inside, it is what the source has there."""
+    error = reason(text)
+    try:
+        found = load(text, "near.mlir")
+    except InputError as refused:
+        assert str(refused) == str(error)
+        return error
+    for attention in found:
+        assert attention.within is not None and attention.outlined is not None
+        module = parse(attention.outlined, "near.mlir")
+        with module.context:
+            for arrays in draws(attention, 5):
+                assert difference(module, attention, arrays) <= 1.0
+    return error
+
+
+def reason(text: str) -> InputError:
+    """Why a function as a whole is no attention, at its place."""
+    module = parse(text, "near.mlir")
+    with module.context:
+        chosen = choose(module, "near.mlir", None)
+        inline_calls(chosen.operation)
+        with pytest.raises((Blocked, InputError)) as caught:
+            alone(chosen, "near.mlir", None)
+        error = caught.value.error("near.mlir") if isinstance(caught.value, Blocked) else caught.value
+    place = error.place
     assert place is not None and place.line is not None and place.column is not None
-    return caught.value
+    return error
 
 
 AFTER_SCORES = "%index_storage = tensor.empty()"

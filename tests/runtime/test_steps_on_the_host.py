@@ -1,0 +1,96 @@
+"""What a function does besides an attention of its own arguments is done on the host: before, after and beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import npuc
+from npuc.compiler.frontend import load
+
+H, S, T, D = 2, 6, 9, 16
+Q, K = f"tensor<{H}x{S}x{D}xf32>", f"tensor<{H}x{T}x{D}xf32>"
+ATTEND = f'"attn.sdpa"(%q1, %k1, %v1) : ({Q}, {K}, {K}) -> {Q}'
+
+
+def source(before: str = "", after: str = "", results: tuple[str, ...] = ("%o",), types: tuple[str, ...] = (Q,)) -> str:
+    """A function of Q, K, V and one number; q1, k1 and v1 are attended."""
+    made = "\n".join(
+        f"  %{x}1 = tensor.cast %{x} : {type_} to {type_}"
+        for x, type_ in zip("qkv", (Q, K, K), strict=True)
+        if f"%{x}1 =" not in before
+    )
+    return (
+        f"func.func @f(%q: {Q}, %k: {K}, %v: {K}, %x: {Q}) -> ({', '.join(types)}) {{\n{before}\n{made}\n"
+        f"  %o = {ATTEND}\n{after}\n  return {', '.join(results)} : {', '.join(types)}\n}}\n"
+    )
+
+
+def softmax(s: np.ndarray) -> np.ndarray:
+    e = np.exp(s - s.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return softmax(q @ k.swapaxes(-1, -2) / np.sqrt(D)) @ v
+
+
+HALVES = f"tensor<{H}x{S}x8xf32>"
+STEPS = {
+    "a residual": (
+        source(after=f"  %r = arith.addf %o, %x : {Q}", results=("%r",)),
+        lambda q, k, v, x: attended(q, k, v) + x,
+    ),
+    "Q itself added": (
+        source(after=f"  %r = arith.addf %q, %o : {Q}", results=("%r",)),
+        lambda q, k, v, x: attended(q, k, v) + q,
+    ),
+    "a number times the result": (
+        source(after=f"  %c = arith.constant dense<3.0> : {Q}\n  %r = arith.mulf %o, %c : {Q}", results=("%r",)),
+        lambda q, k, v, x: 3 * attended(q, k, v),
+    ),
+    "something added to Q": (source(f"  %q1 = arith.addf %q, %x : {Q}"), lambda q, k, v, x: attended(q + x, k, v)),
+    "V times a number": (
+        source(f"  %c = arith.constant dense<0.5> : {K}\n  %v1 = arith.mulf %v, %c : {K}"),
+        lambda q, k, v, x: attended(q, k, v / 2),
+    ),
+    "a second result": (
+        source(after=f"  %r = math.tanh %x : {Q}", results=("%r", "%o"), types=(Q, Q)),
+        lambda q, k, v, x: (np.tanh(x), attended(q, k, v)),
+    ),
+    "a part of the result": (
+        source(
+            after=f"  %r = tensor.extract_slice %o[0, 0, 4] [{H}, {S}, 8] [1, 1, 1] : {Q} to {HALVES}",
+            results=("%r",),
+            types=(HALVES,),
+        ),
+        lambda q, k, v, x: attended(q, k, v)[..., 4:12],
+    ),
+    "one attention after another": (
+        source(after=f'  %r = "attn.sdpa"(%o, %k, %v) : ({Q}, {K}, {K}) -> {Q}', results=("%r",)),
+        lambda q, k, v, x: attended(attended(q, k, v), k, v),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_attention_is_cut_out_and_the_steps_stay(name: str, tmp_path: Path) -> None:
+    text, wanted = STEPS[name]
+    assert {a.within for a in load(text, "f.mlir")} == {"f"}
+    path = tmp_path / "f.mlir"
+    path.write_text(text)
+    rng = np.random.default_rng(4)
+    given = [rng.standard_normal(shape).astype(np.float32) for shape in ((H, S, D), (H, T, D), (H, T, D), (H, S, D))]
+    expected = wanted(*given)
+    with npuc.load(path, backend="reference") as model:
+        found = model(*given)
+    several = isinstance(expected, tuple)
+    for one, other in zip(found if several else [found], expected if several else [expected], strict=True):
+        assert np.abs(one - other).max() < 1e-4
+
+
+def test_an_attention_alone_is_cut_from_nothing() -> None:
+    (found,) = load(source(), "f.mlir")
+    assert found.within is None and [one.place for one in found.beside] == [3]
