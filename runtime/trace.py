@@ -133,4 +133,5 @@ def _by_start(each: Span | Level) -> tuple[float, float]:
 
 
 def _named(what: str, process: int, thread: int, arguments: dict[str, Any]) -> dict[str, Any]:
-    return {"name": what, "ph": "M", "pid": process, "tid": thread, "ts": 0, "args": arguments}
+    # The category is that of Chrome's own metadata: some readers take every event to have one.
+    return {"name": what, "cat": "__metadata", "ph": "M", "pid": process, "tid": thread, "ts": 0, "args": arguments}

@@ -60,7 +60,7 @@ def test_every_event_has_what_its_phase_needs(events):
     for event in events:
         assert isinstance(event["name"], str) and event["name"] and event["ph"] in "XCM"
         assert isinstance(event["pid"], int) and isinstance(event["tid"], int) and isinstance(event["args"], dict)
-        assert event["ts"] >= 0
+        assert event["ts"] >= 0 and isinstance(event["cat"], str) and event["cat"]
         if event["ph"] == "X":
             assert event["dur"] >= 0 and event["cat"] in ("core", "dma", "phase", "stall", "sequence")
         if event["ph"] == "C":
