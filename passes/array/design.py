@@ -122,7 +122,7 @@ def relay_buffers(fifos: tuple[Fifo, ...], target: Target) -> dict[str, Buffer]:
     for fifo in sorted(fifos, key=lambda fifo: fifo.dealt):
         slots = fifo.dealt_slots(target.cores_per_column) if fifo.dealt else fifo.relay_slots(None)
         for slot in slots:
-            places[slot.buffer] = Buffer(-(-end // ALIGNMENT) * ALIGNMENT, fifo.tile.nbytes)
+            places[slot.buffer] = Buffer(-(-end // ALIGNMENT) * ALIGNMENT, fifo.relay_buffer_bytes)
             end = places[slot.buffer].end
     if end > target.memtile_memory:
         raise ResourceError(f"memory tile holds {target.memtile_memory:,} bytes, the kernel needs {end:,}")
@@ -173,7 +173,8 @@ def _check_locks(design: Design) -> None:
 
 
 def _check_channels(design: Design) -> None:
-    """Streams that take turns have alike many buffers, and none is dealt out: a stream of its own goes to each core."""
+    """Streams that take turns have alike many buffers, and none is dealt out (a stream of its own goes to each core) or
+    kept."""
     names = Counter(fifo.name for fifo in design.fifos)
     if any(count > 1 for count in names.values()):
         raise ResourceError("two streams have one name")
@@ -186,7 +187,7 @@ def _check_channels(design: Design) -> None:
     for channel in {fifo.channel for fifo in inputs}:
         sharing = design.inputs(channel)
         alike = {(fifo.depth, fifo.relay_depth, fifo.columns) for fifo in sharing}
-        if len(alike) > 1 or (len(sharing) > 1 and any(fifo.dealt for fifo in sharing)):
+        if len(alike) > 1 or (len(sharing) > 1 and any(fifo.dealt or fifo.kept for fifo in sharing)):
             together = ", ".join(fifo.name for fifo in sharing)
             raise ResourceError(f"streams {together} cannot take turns on channel {channel}")
     if outputs:

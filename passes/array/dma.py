@@ -6,6 +6,7 @@ The same in every tile of a kind, whatever the lengths: how often a ring turns i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
@@ -19,6 +20,7 @@ from npuc.passes.array.fifo import (
     Slot,
     empty_full,
 )
+from npuc.passes.array.kept import Kept
 
 
 class Step(NamedTuple):
@@ -32,7 +34,7 @@ class Step(NamedTuple):
 def core_program(design: Design) -> DmaProgram:
     """Each receiving channel fills the buffers of its streams in turn, the sending one empties those of the output."""
     numbers = iter(range(design.target.core_descriptors))
-    rings = _Rings("core", design.buffers, list(design.core_locks), [numbers, numbers])
+    rings = Rings("core", design.buffers, list(design.core_locks), [numbers, numbers])
     for channel in RECEIVING_CHANNELS:
         rings.add("s2mm", channel, _turns(design.inputs(channel), lambda fifo: _linear(fifo, fifo.core_slots())))
     for fifo in design.outputs:
@@ -42,12 +44,20 @@ def core_program(design: Design) -> DmaProgram:
 
 def memtile_program(design: Design) -> DmaProgram:
     """Tiles come in as they lie and go out in the cores' order, or the other way round."""
+    return memtile_rings(design).program()
+
+
+def memtile_rings(design: Design) -> Rings:
+    """The same, and what of it runs by the runtime sequence's tasks alone."""
     half = design.target.memtile_descriptors
     numbers = [iter(range(half)), iter(range(half, 2 * half))]
-    rings = _Rings("memtile", design.relay_buffers, list(design.relay_locks), numbers)
+    rings = Rings("memtile", design.relay_buffers, list(design.relay_locks), numbers)
     cores = design.target.cores_per_column
     for channel in RECEIVING_CHANNELS:
         shared = [fifo for fifo in design.inputs(channel) if not fifo.dealt]
+        if any(fifo.kept for fifo in shared):
+            rings.keep(channel, shared[0])
+            continue
         rings.add("s2mm", channel, _turns(shared, lambda fifo: _linear(fifo, fifo.relay_slots(None))))
         rings.add("mm2s", channel, _turns(shared, lambda fifo: _ordered(fifo, fifo.relay_slots(None))))
     dealt = [fifo for channel in RECEIVING_CHANNELS for fifo in design.inputs(channel) if fifo.dealt]
@@ -59,7 +69,18 @@ def memtile_program(design: Design) -> DmaProgram:
         for direction, fifos in (("mm2s", dealt), ("s2mm", design.outputs)):
             for fifo in fifos:
                 rings.add(direction, FIRST_CORE_CHANNEL + core, _ordered(fifo, fifo.relay_slots(core)))
-    return rings.program()
+    return rings
+
+
+def kept_streams(design: Design) -> list[Kept]:
+    """What memory tiles keep, with the descriptors that are left for it."""
+    rings = memtile_rings(design)
+    used = {descriptor.number for descriptor in rings.descriptors}
+    half, found = design.target.memtile_descriptors, []
+    for kept in rings.kept:
+        first = half * (kept.channel % 2)
+        found.append(replace(kept, spare=tuple(sorted({*range(first, first + half)} - used))))
+    return found
 
 
 def _linear(fifo: Fifo, slots: Sequence[Slot]) -> list[Step]:
@@ -75,7 +96,7 @@ def _turns(fifos: Sequence[Fifo], steps: Callable[[Fifo], list[Step]]) -> list[S
     return [step for turn in zip(*(steps(fifo) for fifo in fifos), strict=True) for step in turn]
 
 
-class _Rings:
+class Rings:
     """Collects the rings of one tile; numbers: of descriptors for channels of even and of odd number."""
 
     def __init__(
@@ -85,6 +106,7 @@ class _Rings:
         self.locks = {name: number for number, name in enumerate(locks)}
         self.descriptors: list[Descriptor] = []
         self.starts: list[ChannelStart] = []
+        self.kept: list[Kept] = []
 
     def add(self, direction: str, channel: int, steps: Iterable[Step]) -> None:
         """For ever; receiving fills buffers, sending empties them."""
@@ -97,6 +119,14 @@ class _Rings:
         if links:
             self.descriptors += ring(links)
             self.starts.append(ChannelStart(direction, channel, links[0].number))
+
+    def keep(self, channel: int, fifo: Fifo) -> None:
+        """No ring: descriptors for tasks of the runtime sequence."""
+        (slot,) = fifo.relay_slots(None)
+        empty, full = (self.locks[name] for name in empty_full(slot.locks))
+        numbers = (self._number(channel), self._number(channel), self._number(channel))
+        self.kept.append(Kept(fifo, channel, self.buffers[slot.buffer].address, (empty, full), numbers))
+        self.descriptors += self.kept[-1].descriptors
 
     def _number(self, channel: int) -> int:
         number = next(self.numbers[channel % 2], None)

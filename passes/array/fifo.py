@@ -35,7 +35,9 @@ class Fifo:
     depth, relay_depth: buffers in a core, and in a memory tile (for each core where they get different tiles).
     producer, consumers: DEVICE and CORES.  dealt: each core has tiles of its own, in turn, else all get the same.
     channel: the receiving channel; streams to cores that name the same take turns on it.  columns: neighbouring ones
-    that get the stream from one shim.  behind: bytes in a core's buffer after the tile that no DMA touches.
+    that get the stream from one shim.  behind: bytes in a core's buffer after the tile that no DMA touches.  kept: its
+    buffers in a memory tile are one, which tasks of the runtime sequence fill and empty (kept.py), so that tiles can be
+    sent again; else that is done for ever, in turn.
     Raises ResourceError for what cannot be.
     """
 
@@ -49,6 +51,7 @@ class Fifo:
     relay_depth: int = 2
     columns: int = 1
     behind: int = 0
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if min(self.depth, self.relay_depth, self.columns) < 1 or self.behind < 0:
@@ -59,6 +62,8 @@ class Fifo:
             raise ResourceError(f"stream {self.name} wants channel {self.channel}, which is not there")
         if not self.dealt and not self.to_cores:
             raise ResourceError(f"stream {self.name}: cores cannot send one tile together")
+        if self.kept and (self.dealt or not self.to_cores):
+            raise ResourceError(f"stream {self.name}: memory tiles keep what all cores get, and nothing else")
         if self.dealt and self.columns > 1:
             raise ResourceError(f"stream {self.name}: each column's cores get their own tiles from its own shim")
 
@@ -77,10 +82,17 @@ class Fifo:
 
     def relay_slots(self, core: int | None) -> list[Slot]:
         """The buffers in a memory tile, in turn; core: the one they are for, where tiles are dealt out."""
+        if self.kept:
+            return [Slot(self.name, self.name)]
         if not self.dealt:
             return [Slot(f"{self.name}{number}", self.name) for number in range(self.relay_depth)]
         stem = f"{self.name}{core}"
         return [Slot(f"{stem}.{number}", stem) for number in range(self.relay_depth)]
+
+    @property
+    def relay_buffer_bytes(self) -> int:
+        """Of each of them."""
+        return self.tile.nbytes * (self.relay_depth if self.kept else 1)
 
     def dealt_slots(self, cores: int) -> list[Slot]:
         """The buffers in a memory tile of all cores, in the order in which tiles are dealt out."""

@@ -80,3 +80,11 @@ class Tile:
         across, along = (self.cols // self.order.cols, words), (self.rows // rows, rows * self.row_words)
         inner, outer = (across, along) if self.order.by == "rows" else (along, across)
         return (Dimension(words, 1), Dimension(rows, self.row_words), Dimension(*inner), Dimension(0, outer[1]))
+
+    def dimensions_of_many(self) -> tuple[Dimension, ...]:
+        """The same over any number of such blocks, one behind the other."""
+        if self.order is None or self.order.by == "rows":
+            return self.dimensions()  # the tiles of the next block's rows follow as those of its own do
+        words = self.order.cols * DTYPE_BYTES[self.dtype] // WORD_BYTES
+        across = Dimension(self.cols // self.order.cols, words)
+        return (Dimension(words, 1), Dimension(self.rows, self.row_words), across, Dimension(0, self.words))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError, UsageError
 from npuc.passes.array.design import core_locks, relay_buffers, relay_locks
+from npuc.passes.array.fifo import Fifo
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention import integer_memory, memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
@@ -17,7 +18,7 @@ from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.predict import predicted_cycles
 from npuc.passes.attention.shares import reads_allowed, shared_work
-from npuc.passes.attention.streams import START, integer_streams, streams
+from npuc.passes.attention.streams import START, integer_streams, most_kept, streams
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 
@@ -32,7 +33,7 @@ INTEGER_WIDE_HEAD = 128  # beyond, KEY_BLOCK
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
-OPTION_KEYS = ("query_block", "group_columns", "split")
+OPTION_KEYS = ("query_block", "group_columns", "split", "kept")
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def candidates(attention: Attention, count: int) -> list[Candidate]:
     found = []
     for tiles in _ranked(attention, options)[:count]:
         chosen = {"query_block": tiles.query_block, "group_columns": tiles.group_columns, "split": int(tiles.split)}
+        chosen |= {"kept": 1} if tiles.kept else {}
         predicted = _predicted(tiles, attention, options).estimate.total
         found.append(Candidate(tiles.columns, {key: str(value) for key, value in chosen.items()}, predicted))
     return found
@@ -79,6 +81,7 @@ def _ranked(attention: Attention, options: Options) -> list[Tiles]:
         for group_columns in _group_sizes(columns, options)
         if not (integer and group_columns * CORES_PER_COLUMN * query_block % sizes[1])  # Q comes in blocks of keys
     ]
+    choices = [each for tiles in choices for each in _keeping(tiles, call, options)]
     if not choices:
         raise UsageError("int8: rows of an item are no multiple of a block of keys", remedy="a larger query_block")
     return sorted(choices, key=lambda tiles: _rank(tiles, call))
@@ -121,16 +124,36 @@ def _splits(attention: Attention, options: Options) -> list[bool]:
     return [possible[wanted]]
 
 
+def _keeping(tiles: Tiles, call: Call, options: Options) -> Iterator[Tiles]:
+    """The tiles, and where that serves the call, the same with K and V kept in the memory tiles."""
+    wanted = options.options.get("kept")
+    if wanted not in (None, "0", "1"):
+        raise UsageError(f"kept={wanted}: possible are 0, 1")
+    if wanted != "1":
+        yield tiles
+    if tiles.split and wanted != "0":
+        kept = replace(tiles, kept=most_kept(_streams(tiles), NPU1))
+        if wanted == "1" or _work(kept, call).by_heads:
+            yield kept
+
+
+def _streams(tiles: Tiles) -> tuple[Fifo, ...]:
+    sizes = (tiles.head_dim, tiles.query_block, tiles.key_block)
+    if tiles.precision == "int8":
+        return integer_streams(*sizes, tiles.output, kept=tiles.kept)
+    return streams(*sizes, tiles.mask_parts, tiles.split, kept=tiles.kept)
+
+
 def _work(tiles: Tiles, call: Call) -> Work:
     masked = bool(tiles.mask_parts)
     call = call if masked else grouped_call(call, tiles.rows)
-    return shared_work(call, tiles.rows, tiles.query_block, tiles.key_block, tiles.groups, masked)
+    return shared_work(call, tiles.rows, tiles.query_block, tiles.key_block, tiles.groups, masked, tiles.kept)
 
 
 def _rank(tiles: Tiles, call: Call) -> tuple[int, int, int, int, int]:
     work = _work(tiles, call)
     cost = estimate(tiles, work)
-    rereads = max(0, work.items - call.batch * call.kv_heads * reads_allowed(call))
+    rereads = max(0, work.reads - call.batch * call.kv_heads * reads_allowed(call))
     # The sequence runs beside the cores: a sixteenth of it decides between otherwise equal choices.
     return rereads, cost.total + cost.dispatch // 16, -tiles.query_block, tiles.columns, tiles.group_columns
 
@@ -186,10 +209,11 @@ def _column_counts(options: Options) -> list[int]:
 def _plan(tiles: Tiles, call: Call) -> Plan:
     if tiles.precision == "int8":
         sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.output)
-        fifos, buffers = integer_streams(*sizes), integer_memory.core_memory(*sizes)
+        buffers = integer_memory.core_memory(*sizes)
     else:
         bf16_sizes = (tiles.head_dim, tiles.query_block, tiles.key_block, tiles.mask_parts, tiles.split)
-        fifos, buffers = streams(*bf16_sizes), memory.core_memory(*bf16_sizes)
+        buffers = memory.core_memory(*bf16_sizes)
+    fifos = _streams(tiles)
     core, memtile = core_locks(fifos, (START,)), relay_locks(fifos, NPU1)
     return Plan(
         head_dim=tiles.head_dim,
@@ -209,6 +233,7 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         estimate=estimate(tiles, _work(tiles, call)),
         precision=tiles.precision,
         output=tiles.output,
+        kept=tiles.kept,
     )
 
 

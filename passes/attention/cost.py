@@ -64,6 +64,7 @@ class Tiles:
     capped: bool = False
     precision: str = "bf16"
     output: str = "bf16"
+    kept: int = 0
 
     @property
     def rows(self) -> int:
@@ -188,14 +189,17 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     moved = 0 if tiles.fixed else moved_cycles(tiles)
     fixed = item_cycles(tiles) + moved + masked + (COSTS.completion + transfer if alone else 0)
     busiest = work.count(0)
-    lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
+    if work.by_heads:
+        lengths = [n for n in blocks for _ in range(work.sets)] * (busiest // work.of_head)
+    else:
+        lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
     live = sum(lengths)
     queries = query_cycles(tiles)
     # Of Q, the first blocks are in the tiles; the others come while the output of the item before is made.
     fixed += max(0, round(queries - stream - (1 - ITEM_BEFORE) * item_cycles(tiles))) if tiles.split else 0
     core, streams = live * compute + busiest * fixed, live * stream + busiest * queries
     column = sum(max(n * compute + fixed, n * stream + queries) for n in lengths)
-    all_blocks = heads * sum(blocks)
+    all_blocks = work.reads * blocks[0] if work.by_heads else heads * sum(blocks)
     moved = all_blocks * (
         2 * tiles.key_block * tiles.head_dim * BYTES[tiles.precision] + tiles.group_columns * mask_bytes(tiles)
     )

@@ -59,8 +59,9 @@ class Plan:
     query_block, key_block: rows of Q a core holds, rows of K and V it takes at a time.  group_columns: neighbouring
     columns that share one stream of K and V.  mask_parts: bf16 numbers to an element of the mask operand, 0 where there
     is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  split: K and
-    V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  call: what it
-    was planned for, and runs without being told otherwise.  precision: of Q, K and V; output: element type of O.
+    V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  kept: blocks that
+    memory tiles hold of what comes on either channel, where they send K and V of a head again for its further items
+    (`Work.by_heads`); else 0.  call: what it was planned for, and runs without being told otherwise.  precision: of Q, K and V; output: element type of O.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
     """
@@ -82,6 +83,7 @@ class Plan:
     estimate: Estimate
     precision: str = "bf16"
     output: str = "bf16"
+    kept: int = 0
 
     @property
     def groups(self) -> int:
@@ -150,6 +152,8 @@ class Plan:
         for name in ("precision", "output"):  # said where they are not the usual ones
             if values[name] == "bf16":
                 del values[name]
+        if not self.kept:
+            del values["kept"]
         for name, value in values.items():
             if name in places:
                 values[name] = {buffer: list(place) for buffer, place in value.items()}
@@ -179,6 +183,8 @@ class Plan:
                 raise ValueError(f"{plan.mask_parts} parts of a mask, with head size {plan.head_dim}")
             if plan.split and (plan.mask_parts or plan.rows_per_item % plan.key_block):
                 raise ValueError(f"K and V on two channels, with a mask or {plan.rows_per_item} rows an item")
+            if not 0 <= plan.kept <= NPU1.lock_maximum or (plan.kept and not plan.split):
+                raise ValueError(f"{plan.kept} blocks kept, of K and V on {1 + plan.split} channels")
             if plan.precision not in ("bf16", "int8") or plan.output not in ("bf16", "i8"):
                 raise ValueError(f"precision {plan.precision} with results of {plan.output}")
             if (plan.precision == "int8") != bool(plan.call.quantities) or (
@@ -205,6 +211,9 @@ class Plan:
             f"{'on a channel each' if self.split else 'by turns'}, shared by {self.group_columns}, "
             f"work items per group {per_group}",
         ]
+        if self.kept:
+            sent = f"K and V of a head are read once and sent {work.of_head} times" if work.by_heads else "nothing sent again"
+            lines.append(f"kept       {self.kept} blocks of each channel in the memory tiles, {sent}")
         lines += _memory_lines("core", self.core_buffers)
         lines += _memory_lines("memtile", self.memtile_buffers)
         lines.append(_lock_line("core", self.core_locks, self.core_lock_initial))

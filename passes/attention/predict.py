@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 COSTS = NPU1.costs
 BUFFERED_BLOCKS = 3  # of K and V on their way, in the memory tile and in the core
+CORE_BLOCKS = 2  # in the core
 FORWARD = 40  # from the last word into a memory tile to the first one at a core
+FAR = 1 << 40  # words: more than a call has
 VALUES_NEEDED = 0.5  # of a block's cycles pass before it needs V
 
 QUEUES = {
@@ -95,6 +97,30 @@ class Lane:
         return time
 
 
+class Relay:
+    """A memory tile's sending channel where it keeps what came on a lane: blocks of that, or some of them again.
+
+    block: words.
+    """
+
+    word = 1.0
+
+    def __init__(self, lane: Lane, block: int) -> None:
+        self.lane, self.block = lane, block
+        self.again = False  # whether the next words are there
+        self.time = 0.0
+
+    @property
+    def words(self) -> int:
+        return FAR if self.again else self.lane.words
+
+    def take(self, words: int, not_before: float) -> float:
+        """As a lane's; each block comes whole before it goes on."""
+        came = 0.0 if self.again else self.lane.take(words, 0.0) + FORWARD + self.block
+        self.time = max(max(self.time, not_before) + words, came)
+        return self.time
+
+
 class Group:
     """The items of a column group, followed as far as their tasks have been pushed."""
 
@@ -106,10 +132,20 @@ class Group:
         cores = clock.tiles.rows // clock.tiles.query_block
         self.ends = [0.0] * cores  # of the last item's blocks, core by core
         self.free = [0.0] * cores  # when its output has left them
-        self._recent = [0.0] * BUFFERED_BLOCKS  # when all cores had let go of the buffers of the last blocks
+        self._recent = [0.0] * (CORE_BLOCKS if clock.tiles.kept else BUFFERED_BLOCKS)  # when all cores had let go of the buffers of the last blocks
         self.outputs: dict[int, list[float]] = {column: [] for column in self.columns}  # when items' output is out
         self._made: list[float] = []  # when the last item's output would leave if the next one's Q did not come
+        self._relays: dict[tuple[int, Channel], Relay] = {}
         self._steps = self._work()
+
+    def _source(self, column: int, channel: Channel, again: bool = False) -> Lane | Relay:
+        """Where a column's blocks come from; again: they are in the memory tile."""
+        lane = self.clock.lanes[column, channel]
+        if not self.clock.tiles.kept:
+            return lane
+        relay = self._relays.setdefault((column, channel), Relay(lane, self.clock.block_words))
+        relay.again = again
+        return relay
 
     def follow(self) -> None:
         next(self._steps, None)
@@ -125,11 +161,12 @@ class Group:
         """Goes on to where a task is missing."""
         clock, tiles = self.clock, self.clock.tiles
         core_words = clock.output_words // CORES_PER_COLUMN
-        queries = [
-            (clock.lanes[column, channel], words)
+        places = [
+            ((column, channel), words)
             for (channel, words), column in product(clock.query_words, self.columns[: clock.own])
         ]
         for item in self.items:
+            queries = [(self._source(*place), words) for place, words in places]
             while any(lane.words < words for lane, words in queries):
                 yield
             if tiles.split:
@@ -153,7 +190,7 @@ class Group:
             if not tiles.split:
                 self._leaves(0.0)
 
-    def _core_by_core(self, lane: Lane, words: int) -> list[float]:
+    def _core_by_core(self, lane: Lane | Relay, words: int) -> list[float]:
         """When the rows of each core of a column have gone, which go one core's after the other's."""
         last = lane.take(words, 0.0)
         return [last - left * lane.word * words / CORES_PER_COLUMN for left in reversed(range(CORES_PER_COLUMN))]
@@ -170,12 +207,16 @@ class Group:
             out.append(max(max(made, not_before) + FORWARD + last, (out[-1] if out else 0.0) + words))
         self._made = []
 
-    def _passed(self, lane: Lane, blocks: int, after: float) -> float:
+    def _passed(self, lane: Lane | Relay, blocks: int, after: float) -> float:
         """When the cores have taken the blocks of an item's Q on a channel, which they do as the last one's output is
         made, and not before `after`; each comes by way of the memory tile, and to where the one before the last was."""
         words, arrived, end = self.clock.block_words, 0.0, max(self.ends)
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [end]  # when the blocks before let go of their buffers
         for _ in range(blocks):
+            if isinstance(lane, Relay):
+                arrived = lane.take(words, recent[-2]) + FORWARD
+                recent = [*recent[1:], max(arrived, end, self.started, after)]
+                continue
             arrived = max(lane.take(words, recent[0]) + FORWARD, arrived, recent[-2]) + words
             recent = [*recent[1:], max(arrived, end, self.started, after)]
         return recent[-1]
@@ -183,8 +224,9 @@ class Group:
     def _blocks(self, item: Item, begins: list[float]) -> Iterator[None]:
         """Moves `ends` to those of the item's blocks, the first of which begins at `begins` at the earliest."""
         clock, tiles = self.clock, self.clock.tiles
-        keys = clock.lanes[self.columns[0], FIRST]  # and V, where there is a mask
-        others = [clock.lanes[column, SECOND] for column in self.columns[: clock.own]] if clock.other_words else []
+        keys = self._source(self.columns[0], FIRST, item.again)  # and V, where there is a mask
+        own = self.columns[: clock.own] if clock.other_words else []
+        others = [self._source(column, SECOND, item.again) for column in own]
         half = 0 if tiles.split else clock.block_words // 2
         ends, recent = begins, self._recent
         for rest, cycles in runs(tiles, clock.work, item.base, item.first, item.end):
@@ -198,7 +240,7 @@ class Group:
                     continue
                 some = min(rest, 8, *held) if alike and rest >= 16 and min(ends) >= keys.time else 1
                 arrived = keys.take(some * clock.block_words, recent[0]) + half + FORWARD
-                ready = arrived - (half + (some - 1) * clock.block_words) * clock.word
+                ready = arrived - (half + (some - 1) * clock.block_words) * keys.word
                 for lane in others:
                     arrived = max(arrived, lane.take(some * clock.other_words, recent[0]) + FORWARD)
                 if some > 1:
@@ -264,7 +306,7 @@ class Clock:
             column, row, offset = geometry.split_address(operation.address)
             if row == geometry.SHIM_ROW:
                 self._push(column, QUEUES[offset], operation.value)
-            else:
+            elif row != geometry.MEMTILE_ROW:
                 self.group(column).started = self.time
             self.time += COSTS.write
         else:
@@ -329,4 +371,4 @@ def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
         plan.split,
     )
     capped = attention.softcap is not None
-    return Tiles(*sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output)
+    return Tiles(*sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output, kept=plan.kept)

@@ -11,18 +11,20 @@ share K and V are rows of one head's items (grouped.py), or share items (shares.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.dma import kept_streams
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import head_table, parameter_words
 from npuc.passes.attention.grouped import grouped
+from npuc.passes.attention.keeping import Keeper
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.shims import DEPTH, DESCRIPTORS, Flight, Shim, Template
-from npuc.passes.attention.streams import START
+from npuc.passes.attention.streams import START, make_design
 from npuc.passes.attention.transfers import (
     CHANNELS,
     FIRST,
@@ -77,10 +79,10 @@ class _Tasks(NamedTuple):
 class _Part:
     """An item in one column of its group, and how many tasks of each channel were sent."""
 
-    __slots__ = ("flight", "head", "sent", "shim", "tasks")
+    __slots__ = ("flight", "item", "sent", "shim", "tasks")
 
-    def __init__(self, shim: Shim, head: int, tasks: _Tasks) -> None:
-        self.shim, self.head, self.tasks = shim, head, tasks
+    def __init__(self, shim: Shim, item: Item, tasks: _Tasks) -> None:
+        self.shim, self.item, self.tasks = shim, item, tasks
         self.flight = Flight()
         self.sent = dict.fromkeys(CHANNELS, 0)
 
@@ -93,9 +95,17 @@ class _Sequence:
         self.transfers = Transfers(plan, work, operands)
         self.writer = TxnWriter()
         self.shims = [Shim(number, self.writer) for number in range(plan.columns)]
-        self._tasks: dict[tuple[int, int, int, int], _Tasks] = {}
+        self._tasks: dict[tuple[int, int, int, bool, int], _Tasks] = {}
         self._on = self.transfers.further()
         self.ahead = plan.split and self._sends_ahead()
+        self.items = [list(work.of_group(group)) for group in range(plan.groups)]
+        self.keepers = list(self._made_keepers()) if plan.kept else []
+
+    def _made_keepers(self) -> Iterator[Keeper]:
+        kept = kept_streams(make_design(self.plan))
+        for column in range(self.plan.columns):
+            items = self.items[column // self.plan.group_columns]
+            yield Keeper(column, self.writer, kept, self.plan.query_blocks, items, self.work)
 
     def _sends_ahead(self) -> bool:
         """Whether a column always holds the tasks of two items: then an item's wait for no output but earlier ones'."""
@@ -107,14 +117,21 @@ class _Sequence:
         )
 
     def build(self) -> bytes:
-        groups = [list(self.work.of_group(group)) for group in range(self.plan.groups)]
-        for turn in range(max(map(len, groups))):
-            items = [(group, items[turn]) for group, items in enumerate(groups) if turn < len(items)]
+        for turn in range(max(map(len, self.items))):
+            items = [(group, items[turn]) for group, items in enumerate(self.items) if turn < len(items)]
             self._turn(items, first=turn == 0)
         for shim in self.shims:
             while shim.flights:
-                shim.retire()
+                self._retire(shim)
+            if self.keepers:
+                self.keepers[shim.number].finish()
         return self.writer.finish(self.plan.columns)
+
+    def _retire(self, shim: Shim) -> None:
+        """Wait for the output of a column's oldest item."""
+        shim.retire()
+        if self.keepers:
+            self.keepers[shim.number].retire()
 
     def _members(self, group: int) -> Sequence[Shim]:
         width = self.plan.group_columns
@@ -139,7 +156,7 @@ class _Sequence:
 
     def tasks(self, item: Item, member: int) -> _Tasks:
         """Those of an item in the `member`-th column of its group: the same templates for all heads."""
-        key = (item.base, item.first, item.end, member)
+        key = (item.base, item.first, item.end, item.again, member)
         tasks = self._tasks.get(key)
         if tasks is None:
             tasks = self._tasks[key] = self._made(item._replace(head=0), member)
@@ -162,7 +179,7 @@ class _Sequence:
     def _parts(self, items: Sequence[tuple[int, Item]]) -> list[_Part]:
         """The items, each in every column of its group."""
         return [
-            _Part(shim, item.head, self.tasks(item, member))
+            _Part(shim, item, self.tasks(item, member))
             for group, item in items
             for member, shim in enumerate(self._members(group))
         ]
@@ -181,11 +198,13 @@ class _Sequence:
             if not first:
                 for channel in CHANNELS:
                     self._send_next(part, channel)
+                self._keep([part])
         inputs = (FIRST, SECOND) if self.plan.split else (SECOND, FIRST)  # what cores wait for first
         if first:
             for channel in (*inputs, *(inputs if self.plan.split else ())):
                 for part in parts:
                     self._send_next(part, channel)
+            self._keep(parts)
             for column in range(self.plan.columns):
                 self._start_cores(column)
             for part in parts:
@@ -198,9 +217,19 @@ class _Sequence:
     def _begin(self, part: _Part) -> None:
         """Wait until the column holds the item's tasks, or has nothing else under way."""
         shim, tasks = part.shim, part.tasks
-        while shim.flights and not shim.holds(tasks.of, tasks.descriptors):
-            shim.retire()
+        while shim.flights and not (shim.holds(tasks.of, tasks.descriptors) and self._is_kept(part)):
+            self._retire(shim)
         shim.flights.append(part.flight)
+
+    def _is_kept(self, part: _Part) -> bool:
+        """Whether a memory tile that keeps K and V can be told of the item now."""
+        return not self.keepers or self.keepers[part.shim.number].holds(part.item)
+
+    def _keep(self, parts: Iterable[_Part]) -> None:
+        """What memory tiles that keep K and V do for the items."""
+        for part in parts:
+            if self.keepers:
+                self.keepers[part.shim.number].begin(part.item)
 
     def _send_next(self, part: _Part, channel: Channel) -> None:
         """The item's next task of a channel, if there is one: when the queue is full, after the token of its oldest.
@@ -214,7 +243,7 @@ class _Sequence:
         if sent >= DEPTH:
             part.shim.done(part.flight, channel)
         token = left == 0 if channel is OUTPUT else left >= DEPTH
-        part.shim.push(part.flight, channel, tasks[sent], part.head, token)
+        part.shim.push(part.flight, channel, tasks[sent], part.item.head, token)
         part.sent[channel] = sent + 1
 
 
@@ -232,10 +261,14 @@ class _Plain(_Sequence):
             for column in range(self.plan.columns):
                 self._start_cores(column)
         parts = self._parts(items)
+        self._keep(parts)
         most = max(len(part.tasks.stages) for part in parts)
         for number in range(-most, 0):  # the last is the output's in all columns
             at = [(part, *each) for part in parts for each in _stage(part.tasks.stages, number).items()]
             self._run(at)
+        for part in parts:
+            if self.keepers:
+                self.keepers[part.shim.number].retire()
 
     def _run(self, stage: Sequence[tuple[_Part, Channel, Sequence[Template]]]) -> None:
         """Push a stage's tasks, of all columns and channels in turn, and wait for all of them."""
@@ -246,7 +279,7 @@ class _Plain(_Sequence):
                 continue
             if len(part.flight.tasks[channel]) == DEPTH:
                 part.shim.done(part.flight, channel)
-            part.shim.push(part.flight, channel, tasks.popleft(), part.head, token=True)
+            part.shim.push(part.flight, channel, tasks.popleft(), part.item.head, token=True)
             waiting.append((part, channel, tasks))
         for part, channel, _ in stage:
             while part.flight.tasks[channel]:

@@ -7,6 +7,7 @@ seen by some of its rows only: the cores that share it have the same ones to go 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -30,14 +31,33 @@ def reads_allowed(call: Call) -> int:
     return -(-(call.heads // call.kv_heads) * call.query_length // REUSED_ROWS)
 
 
-def shared_work(call: Call, rows: int, query_block: int, key_block: int, groups: int, masked: bool) -> Work:
-    """The items of a call, of as many heads as is best.  masked: with a mask operand."""
-    return Work(call, rows, key_block, groups, _best_share(call, rows, query_block, key_block, masked))
+def shared_work(
+    call: Call, rows: int, query_block: int, key_block: int, groups: int, masked: bool, kept: int = 0
+) -> Work:
+    """The items of a call, of as many heads as is best.  masked: with a mask operand.  kept: blocks that memory tiles
+    hold of what comes on a channel."""
+    work = Work(call, rows, key_block, groups, _best_share(call, rows, query_block, key_block, masked))
+    return replace(work, by_heads=True) if kept and _can_keep(work, kept) else work
+
+
+def blocks_of_head(work: Work) -> int:
+    """That come on the busier channel for all items of a head of K and V, whose keys come once: those of the first
+    item, and all Q."""
+    first, end = work.blocks(work.base(work.rounds - 1))
+    return end - first + work.of_head * -(-work.rows // work.key_block // 2)
+
+
+def _can_keep(work: Work, kept: int) -> bool:
+    """Whether K and V of a head can be sent again for its further items: two heads fit, of which one comes while the
+    other is worked on, and the first item has the blocks of all.  (Factors of each head are found by its number.)"""
+    first, end = work.blocks(work.base(work.rounds - 1))
+    inside = all(first <= item.first and item.end <= end for item in work.first_of_rounds())
+    return work.of_head > 1 and inside and 2 * blocks_of_head(work) <= kept and len(work.call.quantities) < 2
 
 
 def plan_work(plan: Plan, call: Call, masked: bool) -> Work:
     """Those of a call on a plan."""
-    return shared_work(call, plan.rows_per_item, plan.query_block, plan.key_block, plan.groups, masked)
+    return shared_work(call, plan.rows_per_item, plan.query_block, plan.key_block, plan.groups, masked, plan.kept)
 
 
 @lru_cache(maxsize=4096)

@@ -8,14 +8,14 @@ out of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.elf import CoreImage
 from npuc.passes.array.design import Design, Place
 from npuc.passes.array.fifo import CORES, DEVICE, Fifo
-from npuc.passes.array.target import NPU1
+from npuc.passes.array.target import NPU1, Target
 from npuc.passes.array.tile import Order, Tile
 
 if TYPE_CHECKING:
@@ -41,9 +41,16 @@ def key_order(key_block: int) -> Order:
 
 
 def streams(
-    head_dim: int, query_block: int, key_block: int, mask_parts: int, split: bool, group_columns: int = 1
+    head_dim: int,
+    query_block: int,
+    key_block: int,
+    mask_parts: int,
+    split: bool,
+    group_columns: int = 1,
+    kept: int = 0,
 ) -> tuple[Fifo, ...]:
-    """K, V, the cores' own rows and O.  split: K and V have a channel each.
+    """K, V, the cores' own rows and O.  split: K and V have a channel each.  kept: blocks of each that memory tiles hold
+    for tasks of the runtime sequence, if not 0.
 
     Raises ResourceError for sizes that have no such layout.
     """
@@ -56,35 +63,47 @@ def streams(
     elif not split:
         block = Tile(query_block, head_dim, "bf16", QUERY_ORDER)
         rows = (Fifo("q", block, depth=1, dealt=True, channel=SECOND_CHANNEL),)
+    shared = dict(columns=group_columns, relay_depth=kept or 2, kept=bool(kept))
     beside = SECOND_CHANNEL if split else FIRST_CHANNEL
     return (
-        Fifo("k", keys, depth=2, columns=group_columns, channel=FIRST_CHANNEL),
-        Fifo("v", values, 2, columns=group_columns, channel=beside, behind=key_block // 8 * ONES_BYTES),
+        Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
+        Fifo("v", values, 2, channel=beside, behind=key_block // 8 * ONES_BYTES, **shared),  # type: ignore[arg-type]
         *rows,
         Fifo("o", Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), 1, producer=CORES, consumers=DEVICE, dealt=True),
     )
 
 
 def integer_streams(
-    head_dim: int, query_block: int, key_block: int, output: str, group_columns: int = 1
+    head_dim: int, query_block: int, key_block: int, output: str, group_columns: int = 1, kept: int = 0
 ) -> tuple[Fifo, ...]:
     """Those of int8: K and V on a channel each.  output: element type of O."""
+    shared = dict(columns=group_columns, relay_depth=kept or 2, kept=bool(kept))
     keys = Tile(key_block, head_dim, "i8", key_order(key_block))
     values = Tile(key_block, head_dim, "i8", INTEGER_VALUE_ORDER)
     results = Tile(query_block, head_dim, output, INTEGER_OUTPUT_ORDER)
     ones = key_block // 8 * ONES_BYTES
     return (
-        Fifo("k", keys, depth=2, columns=group_columns, channel=FIRST_CHANNEL),
-        Fifo("v", values, depth=2, columns=group_columns, channel=SECOND_CHANNEL, behind=ones),
+        Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
+        Fifo("v", values, depth=2, channel=SECOND_CHANNEL, behind=ones, **shared),  # type: ignore[arg-type]
         Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True),
     )
 
 
 def plan_streams(plan: Plan) -> tuple[Fifo, ...]:
     """Those of a plan."""
+    sizes = (plan.head_dim, plan.query_block, plan.key_block)
     if plan.precision == "int8":
-        return integer_streams(plan.head_dim, plan.query_block, plan.key_block, plan.output, plan.group_columns)
-    return streams(plan.head_dim, plan.query_block, plan.key_block, plan.mask_parts, plan.split, plan.group_columns)
+        return integer_streams(*sizes, plan.output, plan.group_columns, plan.kept)
+    return streams(*sizes, plan.mask_parts, plan.split, plan.group_columns, plan.kept)
+
+
+def most_kept(fifos: Sequence[Fifo], target: Target) -> int:
+    """Blocks of K and of V, or of Q on its way with them, that memory tiles hold beside the output."""
+    relayed = {fifo.name: fifo for fifo in fifos}
+    output = relayed["o"]
+    others = target.cores_per_column * output.relay_depth * output.tile.nbytes
+    both = relayed["k"].tile.nbytes + relayed["v"].tile.nbytes
+    return min((target.memtile_memory - others) // both, target.lock_maximum)
 
 
 def make_design(plan: Plan, programs: Mapping[Place, CoreImage] | None = None) -> Design:

@@ -178,11 +178,12 @@ class Transfers:
             return {SECOND: rows}, {FIRST: self._turns(item, column)}, output
         if column:
             return (output,)
+        keys = {FIRST: self._keys(self.operands.k, item), SECOND: self._keys(self.operands.v, item)}
         before_keys, before_values = (blocks * self.plan.key_block for blocks in self.plan.query_blocks)
         return (
             {FIRST: self._rows(self.operands.q, item, 0, before_keys)},
             {SECOND: self._rows(self.operands.q, item, before_keys, before_values)},
-            {FIRST: self._keys(self.operands.k, item), SECOND: self._keys(self.operands.v, item)},
+            {} if item.again else keys,
             output,
         )
 

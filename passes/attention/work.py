@@ -7,6 +7,8 @@ them.  With N such sets of heads in all (of all batch entries), T = ceil(S / P) 
 * Items are numbered 0 .. T * N - 1, the last rounds (under a causal limit the longest) first: item n is round
   T - 1 - n // N of set n % N.  Group g does n = g, g + G, g + 2 G, ...  The last set of a head of K and V is moved up
   so that it ends with the head's last one, and some heads are computed by two items.
+* Where memory tiles keep K and V (`by_heads`), group g does all items of heads g, g + G, ... of K and V instead, one
+  head after the other, of each the last round first.
 * An item's first query is base = max(0, min(round * P, S - P)): the last round is moved up so that it ends with the
   last query.
 * An item has R rows, A bands of them, one a head.  In a band queries base .. base + P - 1 come again and again; rows
@@ -48,13 +50,14 @@ def alone(call: Call, rows: int) -> Share:
 
 class Item(NamedTuple):
     """number: of the call.  head: its first one, of batch * heads.  base: first query.  first, end: key blocks
-    first .. end - 1."""
+    first .. end - 1.  again: whether memory tiles keep these of the item before."""
 
     number: int
     head: int
     base: int
     first: int
     end: int
+    again: bool = False
 
 
 class Stretch(NamedTuple):
@@ -67,13 +70,15 @@ class Stretch(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """The items of a call.  rows: of an item (R).  groups: column groups (G).  shared: None for items of one head."""
+    """The items of a call.  rows: of an item (R).  groups: column groups (G).  shared: None for items of one head.
+    by_heads: of K and V, one after the other, which are read once each."""
 
     call: Call
     rows: int
     key_block: int
     groups: int
     shared: Share | None = None
+    by_heads: bool = False
 
     @property
     def share(self) -> Share:
@@ -106,8 +111,20 @@ class Work:
         """Blocks of all keys."""
         return -(-self.call.key_length // self.key_block)
 
+    @property
+    def of_head(self) -> int:
+        """Items of a head of K and V."""
+        return self.rounds * self.sets
+
+    @property
+    def reads(self) -> int:
+        """How often K and V of heads are read, all heads together."""
+        return self.items // self.of_head if self.by_heads else self.items
+
     def count(self, group: int) -> int:
         """Items of a group."""
+        if self.by_heads:
+            return max(0, -(-(self.reads - group) // self.groups)) * self.of_head
         return max(0, -(-(self.items - group) // self.groups))
 
     def base(self, round_: int) -> int:
@@ -135,9 +152,16 @@ class Work:
         """The items of a group, in order."""
         heads = self.set_heads()
         ranges = [(self.base(r), *self.blocks(self.base(r))) for r in range(self.rounds)]
-        for number in range(group, self.items, self.groups):
-            round_, place = self.rounds - 1 - number // len(heads), number % len(heads)
-            yield Item(number, heads[place], *ranges[round_])
+        if not self.by_heads:
+            for number in range(group, self.items, self.groups):
+                round_, place = self.rounds - 1 - number // len(heads), number % len(heads)
+                yield Item(number, heads[place], *ranges[round_])
+            return
+        for head in range(group, self.reads, self.groups):
+            for turn in range(self.of_head):
+                turned, place = turn // self.sets, head * self.sets + turn % self.sets
+                item = Item(turned * len(heads) + place, heads[place], *ranges[self.rounds - 1 - turned])
+                yield item._replace(again=turn > 0)
 
     def first_of_rounds(self) -> Iterator[Item]:
         """One item of each round: the others have its rows and key blocks, of other heads."""
@@ -183,15 +207,15 @@ class Work:
     def words(self, group: int, lane_row: int) -> tuple[int, ...]:
         """Words 0..9 of the parameters of a core whose lane begins at row `lane_row` of an item.
 
-        Items of the group, the first item's number and G, P, N, T, S, Skv, diagonal, window, lane_row and the query
+        Items of the group, the first item's place in its round and from each to the next, P, N, T, S, Skv, diagonal, window, lane_row and the query
         that it is; see core/parameters.py for words 10 and up.
         """
         call = self.call
         return (
             self.count(group),
-            group | self.groups << 16,
+            1 << 16 if self.by_heads else group | self.groups << 16,
             self.share.queries,
-            self.per_round,
+            self.sets if self.by_heads else self.per_round,
             self.rounds,
             call.query_length,
             call.key_length,

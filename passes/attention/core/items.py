@@ -1,7 +1,8 @@
 """Which rows and which blocks of keys a core works on: the scalar half of the program, the mirror of `..work`.
 
 Items are numbered longest first: rounds of queries from the last to the first, in each the heads of all batches, or
-sets of heads.  A column group takes every stride-th.  An item has SPAN queries, of one head or of each of several, in
+sets of heads.  A column group takes every stride-th; or, where memory tiles keep K and V, all items of some heads of
+these, where round 0 is followed by the next head's last one.  An item has SPAN queries, of one head or of each of several, in
 rows that begin again with the first one behind the last; the last round is moved up to end with the last query.
 """
 
@@ -44,6 +45,10 @@ def _settle(k: Context) -> Reg:
         k.b.add(isa.MUL_mul_r_rr(carry, beyond, per_round))
         position, round_ = k.difference(position, carry, "position"), k.difference(round_, beyond, "round")
     k.set_word(Word.POSITION, k.sum(position, k.high_half(Word.STEPS, "stride")))
+    before, rounds = k.b.r("before_first"), k.b.r("rounds_on")
+    k.b.add(isa.LT(before, round_, k.scalar(0, "first_round")))
+    k.b.add(isa.MUL_mul_r_rr(rounds, before, k.word(Word.ROUNDS)))
+    round_ = k.sum(round_, rounds, "round")
     k.set_word(Word.ROUND, round_)
     return round_
 

@@ -1,0 +1,83 @@
+"""Streams that memory tiles keep: a ring of tiles that the tasks of a runtime sequence fill and empty.
+
+What came once can be sent again, as long as its place in the ring is not given free.  Three descriptors are there from
+the start, each of one tile, and the next one at its next run: one fills, one sends tiles and gives their places free,
+one sends and holds them.  They stand at the ring's first tile when the array is configured; whoever moves them on by
+other than whole rounds sets them back (`rewind`).  Chains of further descriptors send tiles from any place on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from npuc.compiler.target.npu1 import geometry
+from npuc.passes.array.descriptors import Descriptor
+from npuc.passes.array.fifo import Fifo, empty_full
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept stream in every memory tile.
+
+    channel: the receiving and the sending one.  address: of the ring.  fill, release, hold: its descriptors.  spare:
+    numbers of descriptors that its channel can use beside those of the design.
+    """
+
+    fifo: Fifo
+    channel: int
+    address: int
+    locks: tuple[int, int]  # places that are free; tiles that came and were not sent yet
+    numbers: tuple[int, int, int]
+    spare: tuple[int, ...] = ()
+
+    @property
+    def tiles(self) -> int:
+        """That the ring holds."""
+        return self.fifo.relay_depth
+
+    @property
+    def descriptors(self) -> tuple[Descriptor, Descriptor, Descriptor]:
+        """That fill, release and hold."""
+        empty, full = self.locks
+        step = dict(iterations=self.tiles, iteration_step=self.fifo.tile.words)
+        sent = replace(self._tile(self.numbers[1], full), dimensions=self.fifo.tile.dimensions())
+        fill = replace(self._tile(self.numbers[0], empty), release=(full, 1), **step)
+        hold = replace(sent, number=self.numbers[2], **step)
+        return fill, replace(sent, release=(empty, 1), **step), hold
+
+    def _tile(self, number: int, acquire: int) -> Descriptor:
+        return Descriptor("memtile", number, self.address, self.fifo.tile.words, acquire=(acquire, -1))
+
+    def sending(self, numbers: Iterator[int], first: int, count: int, come: bool, freed: int = 0) -> list[Descriptor]:
+        """A chain that sends `count` tiles from place `first` on, which may lie beyond the ring's end, and begin again.
+
+        come: whether they have to come first, else they are there.  freed: places that are free at its end.
+        """
+        empty, full = self.locks
+        parts = []
+        while count:
+            first %= self.tiles
+            some = min(count, self.tiles - first)
+            parts.append((first, some))
+            first, count = first + some, count - some
+        chain = []
+        for place, some in parts:
+            words = self.fifo.tile.words
+            descriptor = Descriptor("memtile", next(numbers), self.address + 4 * place * words, some * words)
+            order = self.fifo.tile.dimensions_of_many()
+            chain.append(replace(descriptor, dimensions=order, acquire=(full, -some) if come else None))
+        if freed:
+            chain[-1] = replace(chain[-1], release=(empty, freed))
+        return chain
+
+    @staticmethod
+    def rewind(descriptor: Descriptor) -> tuple[int, int]:
+        """(offset in the tile's registers, word): what has it stand where it stood at first."""
+        word = geometry.BD_FIELDS["memtile"]["iteration_current"].word
+        return geometry.bd_offset("memtile", descriptor.number) + 4 * word, descriptor.pack()[word]
+
+
+def chained(descriptors: list[Descriptor]) -> list[Descriptor]:
+    """Each followed by the next."""
+    following = [descriptor.number for descriptor in descriptors[1:]]
+    return [replace(one, next=number) for one, number in zip(descriptors, [*following, None], strict=True)]
