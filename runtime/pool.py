@@ -185,5 +185,6 @@ def _in_tiles_of(part: Attention, plan: Plan) -> bytes:
         "query_block": str(plan.query_block),
         "group_columns": str(plan.group_columns),
         "split": str(int(plan.split)),
+        "kept": str(int(bool(plan.kept))),
     }
     return driver.compile_description(part, driver.Settings(columns=plan.columns, options=options)).xclbin

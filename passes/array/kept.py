@@ -10,23 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.descriptors import Descriptor
-from npuc.passes.array.fifo import Fifo, empty_full
+from npuc.passes.array.fifo import Fifo
 
 
 @dataclass(frozen=True)
 class Kept:
     """A kept stream in every memory tile.
 
-    channel: the receiving and the sending one.  address: of the ring.  fill, release, hold: its descriptors.  spare:
-    numbers of descriptors that its channel can use beside those of the design.
+    channel: the receiving and the sending one.  address: of the ring.  locks: places that are free, and tiles that came
+    and were not sent yet.  numbers: of the descriptors that fill, release and hold.  spare: numbers of those that the
+    channel can use beside the design's.
     """
 
     fifo: Fifo
     channel: int
     address: int
-    locks: tuple[int, int]  # places that are free; tiles that came and were not sent yet
+    locks: tuple[int, int]
     numbers: tuple[int, int, int]
     spare: tuple[int, ...] = ()
 
@@ -39,14 +41,15 @@ class Kept:
     def descriptors(self) -> tuple[Descriptor, Descriptor, Descriptor]:
         """That fill, release and hold."""
         empty, full = self.locks
-        step = dict(iterations=self.tiles, iteration_step=self.fifo.tile.words)
-        sent = replace(self._tile(self.numbers[1], full), dimensions=self.fifo.tile.dimensions())
-        fill = replace(self._tile(self.numbers[0], empty), release=(full, 1), **step)
-        hold = replace(sent, number=self.numbers[2], **step)
-        return fill, replace(sent, release=(empty, 1), **step), hold
+        fill, release, hold = self.numbers
+        sent = replace(self._tile(release, full), dimensions=self.fifo.tile.dimensions())
+        filled = replace(self._tile(fill, empty), release=(full, 1))
+        return filled, replace(sent, release=(empty, 1)), replace(sent, number=hold)
 
     def _tile(self, number: int, acquire: int) -> Descriptor:
-        return Descriptor("memtile", number, self.address, self.fifo.tile.words, acquire=(acquire, -1))
+        words = self.fifo.tile.words
+        step = dict(iterations=self.tiles, iteration_step=words)
+        return Descriptor("memtile", number, self.address, words, acquire=(acquire, -1), **step)  # type: ignore[arg-type]
 
     def sending(self, numbers: Iterator[int], first: int, count: int, come: bool, freed: int = 0) -> list[Descriptor]:
         """A chain that sends `count` tiles from place `first` on, which may lie beyond the ring's end, and begin again.

@@ -210,6 +210,9 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     start = COSTS.shim_start + tiles.columns * (
         3 * (COSTS.block_write + COSTS.patch + COSTS.write) + CORES_PER_COLUMN * PARAMETERS
     )
+    if work.by_heads:  # what memory tiles are told of each item, and before the first one
+        dispatch += 2 * work.items * tiles.group_columns * (2 * COSTS.block_write + COSTS.write)
+        start += 4 * tiles.columns * COSTS.write
     start += queries + 2 * stream if tiles.split else round(COSTS.word * tile_words) // CORES_PER_COLUMN
     drain = tile_words + COSTS.completion
     terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}

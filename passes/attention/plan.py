@@ -61,7 +61,8 @@ class Plan:
     is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  split: K and
     V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  kept: blocks that
     memory tiles hold of what comes on either channel, where they send K and V of a head again for its further items
-    (`Work.by_heads`); else 0.  call: what it was planned for, and runs without being told otherwise.  precision: of Q, K and V; output: element type of O.
+    (`Work.by_heads`); else 0.  call: what it was planned for, and runs without being told otherwise.  precision: of Q,
+    K and V; output: element type of O.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
     """
@@ -212,7 +213,11 @@ class Plan:
             f"work items per group {per_group}",
         ]
         if self.kept:
-            sent = f"K and V of a head are read once and sent {work.of_head} times" if work.by_heads else "nothing sent again"
+            sent = (
+                f"K and V of a head are read once and sent {work.of_head} times"
+                if work.by_heads
+                else "nothing sent again"
+            )
             lines.append(f"kept       {self.kept} blocks of each channel in the memory tiles, {sent}")
         lines += _memory_lines("core", self.core_buffers)
         lines += _memory_lines("memtile", self.memtile_buffers)

@@ -132,7 +132,9 @@ class Group:
         cores = clock.tiles.rows // clock.tiles.query_block
         self.ends = [0.0] * cores  # of the last item's blocks, core by core
         self.free = [0.0] * cores  # when its output has left them
-        self._recent = [0.0] * (CORE_BLOCKS if clock.tiles.kept else BUFFERED_BLOCKS)  # when all cores had let go of the buffers of the last blocks
+        self._recent = [0.0] * (
+            CORE_BLOCKS if clock.tiles.kept else BUFFERED_BLOCKS
+        )  # when all cores had let go of the buffers of the last blocks
         self.outputs: dict[int, list[float]] = {column: [] for column in self.columns}  # when items' output is out
         self._made: list[float] = []  # when the last item's output would leave if the next one's Q did not come
         self._relays: dict[tuple[int, Channel], Relay] = {}
@@ -371,4 +373,6 @@ def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
         plan.split,
     )
     capped = attention.softcap is not None
-    return Tiles(*sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output, kept=plan.kept)
+    return Tiles(
+        *sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output, kept=plan.kept
+    )

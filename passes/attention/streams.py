@@ -49,8 +49,8 @@ def streams(
     group_columns: int = 1,
     kept: int = 0,
 ) -> tuple[Fifo, ...]:
-    """K, V, the cores' own rows and O.  split: K and V have a channel each.  kept: blocks of each that memory tiles hold
-    for tasks of the runtime sequence, if not 0.
+    """K, V, the cores' own rows and O.  split: K and V have a channel each.  kept: blocks of each that memory tiles
+    hold for tasks of the runtime sequence, if not 0.
 
     Raises ResourceError for sizes that have no such layout.
     """

@@ -207,8 +207,8 @@ class Work:
     def words(self, group: int, lane_row: int) -> tuple[int, ...]:
         """Words 0..9 of the parameters of a core whose lane begins at row `lane_row` of an item.
 
-        Items of the group, the first item's place in its round and from each to the next, P, N, T, S, Skv, diagonal, window, lane_row and the query
-        that it is; see core/parameters.py for words 10 and up.
+        Items of the group, the first item's place in its round and from each to the next, P, N, T, S, Skv, diagonal,
+        window, lane_row and the query that it is; see core/parameters.py for words 10 and up.
         """
         call = self.call
         return (

@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 import numpy as np
+from memtile_replay import Memtile
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
@@ -48,6 +49,7 @@ class Replay:
     def __init__(self, plan: Plan, work: Work, data: bytes) -> None:
         self.plan, self.work = plan, work
         self.shims = [Shim() for _ in range(plan.columns)]
+        self.memtiles = [Memtile(plan) for _ in range(plan.columns)]  # where these keep K and V
         self.parameters: dict[tuple[int, int], tuple[int, ...]] = {}
         self.started: list[tuple[int, int]] = []
         self.sent_at_waits: dict[int, list[int]] = defaultdict(list)  # column -> words pushed to FIRST at each output's
@@ -60,6 +62,23 @@ class Replay:
             assert not any(shim.tokens.values()), "a token is left"
             for tasks in shim.tasks.values():
                 assert all(task.done for task in tasks)
+        self._run_memtiles()
+
+    def _run_memtiles(self) -> None:
+        for column, memtile in enumerate(self.memtiles):
+            for ring, channel in zip(memtile.rings, (FIRST, SECOND), strict=False):
+                source = column - column % self.plan.group_columns
+                size = self.plan.key_block * self.plan.row_words
+                ring.arrived.extend(self.words(source, channel).reshape(-1, size, 2))
+                ring.run()
+                assert ring.is_rewound()
+
+    def at_cores(self, column: int, channel: Channel) -> np.ndarray:
+        """The same of all that the column's cores get, by way of a memory tile that may keep it; as it lies there."""
+        if not self.plan.kept:
+            return self.words(column - column % self.plan.group_columns, channel)
+        out = self.memtiles[column].rings[(FIRST, SECOND).index(channel)].out
+        return np.concatenate(out) if out else np.zeros((0, 2), int)
 
     def words(self, column: int, channel: Channel) -> np.ndarray:
         """[n, 2] (argument, word index) of all that a channel moved, in order."""
@@ -80,6 +99,10 @@ class Replay:
             assert not busy, f"descriptor {number} of column {column} is rewritten in flight"
             shim.descriptors[number] = geometry.unpack_bd("shim", operation.words)
             shim.patches.pop(number, None)
+        elif row == geometry.MEMTILE_ROW:
+            assert isinstance(operation, (txn.Write, txn.BlockWrite))
+            words = operation.words if isinstance(operation, txn.BlockWrite) else (operation.value,)
+            self.memtiles[column].write(offset, words)
         elif isinstance(operation, txn.BlockWrite):
             assert offset == self.plan.core_buffers["params"].address
             self.parameters[column, row] = operation.words
@@ -144,7 +167,8 @@ class Replay:
         tile = 4 * plan.query_block * plan.row_words
         items = sum(len(task.words) for task in shim.tasks[OUTPUT] if task.done) // tile
         group, member = divmod(column, plan.group_columns)
-        blocks = sum(item.end - item.first for item in list(self.work.of_group(group))[:items])
+        begun = list(self.work.of_group(group))[:items]
+        blocks = sum(item.end - item.first for item in begun if not item.again)
         if plan.mask_parts:
             block = 2 * plan.query_block * plan.key_block
             own = (items * plan.query_chunks + plan.mask_parts * blocks) * block
@@ -155,6 +179,9 @@ class Replay:
         if plan.split:
             counts = zip((FIRST, SECOND), plan.query_blocks, strict=True)
             taken = {channel: (items * queries + blocks) * size * (member == 0) for channel, queries in counts}
+        sent = sum(item.end - item.first for item in begun)
+        for ring, queries in zip(self.memtiles[column].rings, plan.query_blocks, strict=False):
+            ring.done(items * queries + blocks, items * queries + sent)
         for channel, words in taken.items():
             for task in shim.tasks[channel]:
                 words -= len(task.words)

@@ -23,7 +23,13 @@ from npuc.passes.options import Options
 def plan(request: pytest.FixtureRequest) -> Plan:
     head_dim, split = request.param
     attention = Attention.make(heads=4, query_length=256, head_dim=head_dim)
-    return make_plan(attention, Options(options={"split": split}))
+    return make_plan(attention, Options(options={"split": split, "kept": "0"}))
+
+
+@pytest.fixture(params=[24, 64, 128])
+def keeping(request: pytest.FixtureRequest) -> Plan:
+    attention = Attention.make(heads=4, query_length=256, head_dim=request.param)
+    return make_plan(attention, Options(options={"split": "1", "kept": "1"}))
 
 
 def test_core_descriptor_words_are_those_of_the_fact_sheet() -> None:
@@ -131,3 +137,41 @@ def test_an_empty_lock_starts_at_the_number_of_its_buffers(plan: Plan) -> None:
     waits = Counter(d.acquire[0] for d in receiving if d.acquire)
     for name, lock in plan.memtile_locks.items():
         assert plan.memtile_lock_initial[name] == (waits[lock] if name.endswith("empty") else 0)
+
+
+def test_kept_streams_have_descriptors_of_their_own_parity_and_run_by_tasks_alone(keeping: Plan) -> None:
+    program = dma.memtile_program(make_design(keeping))
+    numbers = [descriptor.number for descriptor in program.descriptors]
+    assert len(numbers) == len(set(numbers))
+    assert {(start.direction, start.channel) for start in program.starts}.isdisjoint({("s2mm", 0), ("mm2s", 1)})
+    for kept in dma.kept_streams(make_design(keeping)):
+        pool = {*(geometry.MEMTILE_ODD_CHANNEL_BDS if kept.channel else geometry.MEMTILE_EVEN_CHANNEL_BDS)}
+        assert {*kept.numbers, *kept.spare} <= pool and not {*kept.spare} & {*numbers} and len(kept.spare) >= 8
+        fill, release, hold = kept.descriptors
+        empty, full = kept.locks
+        assert (fill.acquire, fill.release) == ((empty, -1), (full, 1))
+        assert (release.acquire, release.release) == ((full, -1), (empty, 1))
+        assert (hold.acquire, hold.release) == ((full, -1), None)
+        assert {descriptor.iterations for descriptor in kept.descriptors} == {keeping.kept}
+        name = kept.fifo.name
+        assert keeping.memtile_lock_initial[f"{name}_empty"] == keeping.kept
+        assert keeping.memtile_buffers[name].size == keeping.kept * kept.fifo.tile.nbytes
+
+
+@pytest.mark.parametrize(("first", "count"), [(0, 1), (3, 5), (-2, 2), (-1, 4)])
+@pytest.mark.parametrize("come", [False, True])
+def test_kept_tiles_are_sent_from_any_place_in_the_layouts_that_cores_read(
+    keeping: Plan, first: int, count: int, come: bool
+) -> None:
+    for kept, layout in zip(dma.kept_streams(make_design(keeping)), (key_layout, value_layout), strict=True):
+        blocks = np.arange(kept.tiles * kept.fifo.tile.words).reshape(kept.tiles, keeping.key_block, keeping.row_words)
+        place = first % kept.tiles
+        chain = kept.sending(iter(range(40, 44)), place + kept.tiles, count, come, freed=7)
+        places = [np.fromiter(one.word_addresses(), dtype=np.int64) - kept.address // 4 for one in chain]
+        expected = [layout(blocks[(place + number) % kept.tiles]).ravel() for number in range(count)]
+        assert np.array_equal(blocks.ravel()[np.concatenate(places)], np.concatenate(expected))
+        assert [one.release for one in chain[:-1]] == [None] * (len(chain) - 1)
+        assert chain[-1].release == (kept.locks[0], 7)
+        waited = [one.acquire for one in chain]
+        tiles = [-(one.words // kept.fifo.tile.words) for one in chain]
+        assert waited == ([(kept.locks[1], some) for some in tiles] if come else [None] * len(chain))

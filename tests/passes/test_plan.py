@@ -103,7 +103,18 @@ def test_query_block_asked_for_is_used() -> None:
 def test_keys_and_values_are_read_once_for_256_queries_of_a_head(head_dim: int) -> None:
     for queries in (64, 256, 1000):
         plan = planned(heads=8, query_length=queries, head_dim=head_dim)
-        assert plan.rows_per_item >= min(256, queries)
+        assert plan.rows_per_item >= min(256, queries) or plan.work.reads <= 8 * -(-queries // 256)
+
+
+def test_short_keys_are_kept_in_memory_tiles_and_sent_again() -> None:
+    """Two heads' K, V and Q of 128 KiB and 64 KiB, in 512 KiB with the output; longer ones do not fit twice."""
+    plan = planned(heads=32, query_length=256, head_dim=128)
+    assert plan.kept and plan.work.by_heads and plan.work.reads == 32
+    assert "read once and sent 2 times" in plan.describe()
+    data = json.loads(json.dumps(plan.to_json()))
+    assert Plan.from_json(data) == plan
+    assert not planned(heads=32, query_length=1024, head_dim=128).kept
+    assert not planned(options={"kept": "0"}, heads=32, query_length=256, head_dim=128).kept
 
 
 def test_groups_asked_for_are_used() -> None:
@@ -121,6 +132,7 @@ def test_groups_asked_for_are_used() -> None:
         dict(options={"query_block": "20"}),
         dict(options={"query_block": "-8"}),
         dict(options={"split": "2"}),
+        dict(options={"kept": "2"}),
     ],
     ids=str,
 )
@@ -139,6 +151,8 @@ def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
         {"call": {}},
         {"more": 1},
         {"split": True, "mask_parts": 1},
+        {"split": False, "kept": 8},
+        {"kept": 64},
     ],
     ids=str,
 )

@@ -10,12 +10,15 @@ import npuc
 from npuc.compiler.frontend.attention import Attention
 
 LENGTHS = ((1, 96, 160), (1, 1, 40), (2, 130, 1), (1, 200, 100), (1, 1, 1), (1, 31, 33), (1, 257, 64))
-# columns, columns of a group, queries a core, style of the sequence, head size
+# columns, columns of a group, queries a core, style of the sequence, head size, whether memory tiles keep K and V
 WAYS = [
-    (1, 1, 24, "plain", 24),
-    (2, 2, 40, "default", 64),
-    pytest.param(4, 4, 8, "plain", 24, marks=pytest.mark.slow),
-    pytest.param(4, 2, 16, "default", 256, marks=pytest.mark.slow),
+    (1, 1, 24, "plain", 24, False),
+    (2, 2, 40, "default", 64, False),
+    (1, 1, 16, "default", 32, True),
+    pytest.param(2, 2, 8, "plain", 24, True, marks=pytest.mark.slow),
+    pytest.param(4, 1, 32, "default", 128, True, marks=pytest.mark.slow),
+    pytest.param(4, 4, 8, "plain", 24, False, marks=pytest.mark.slow),
+    pytest.param(4, 2, 16, "default", 256, False, marks=pytest.mark.slow),
 ]
 
 
@@ -29,11 +32,12 @@ def attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     return weights @ v / np.maximum(weights.sum(-1, keepdims=True), 1e-300)
 
 
-@pytest.mark.parametrize(("columns", "group_columns", "query_block", "style", "head_dim"), WAYS, ids=str)
+@pytest.mark.parametrize(("columns", "group_columns", "query_block", "style", "head_dim", "kept"), WAYS, ids=str)
 def test_lengths_grow_shrink_and_repeat(
-    columns: int, group_columns: int, query_block: int, style: str, head_dim: int
+    columns: int, group_columns: int, query_block: int, style: str, head_dim: int, kept: bool
 ) -> None:
     options = dict(split="1", query_block=str(query_block), group_columns=str(group_columns), sequence=style)
+    options["kept"] = str(int(kept))
     sizes = dict(batch=None, heads=3, kv_heads=1, query_length=None, key_length=None, head_dim=head_dim)
     attention = Attention.make(**sizes, causal=True, align="bottom-right")  # type: ignore[arg-type]
     random = np.random.default_rng(query_block)

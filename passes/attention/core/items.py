@@ -2,8 +2,9 @@
 
 Items are numbered longest first: rounds of queries from the last to the first, in each the heads of all batches, or
 sets of heads.  A column group takes every stride-th; or, where memory tiles keep K and V, all items of some heads of
-these, where round 0 is followed by the next head's last one.  An item has SPAN queries, of one head or of each of several, in
-rows that begin again with the first one behind the last; the last round is moved up to end with the last query.
+these, where round 0 is followed by the next head's last one.  An item has SPAN queries, of one head or of each of
+several, in rows that begin again with the first one behind the last; the last round is moved up to end with the last
+query.
 """
 
 from __future__ import annotations
