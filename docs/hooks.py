@@ -26,16 +26,36 @@ def bench_table(recorded: dict[str, Any]) -> str:
     """Markdown. recorded: one object of `npuc bench --json`."""
     from npuc.compiler.bench_cases import CASES
 
-    texts = {case.name: case.text for case in CASES}
-    lines = ["| case | cycles | predicted | utilisation | bound by |", "| --- | ---: | ---: | ---: | --- |"]
+    cases = {case.name: case for case in CASES}
+    lines = [
+        "| case | cycles | predicted | utilisation | GOPS | GOPS/W, by a model | bound by |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+    ]
     for case in recorded["cases"]:
-        name = texts.get(case["name"], case["name"])
+        known = cases[case["name"]]
         if "unsupported" in case:
-            lines.append(f"| {name} | not computed: {case['unsupported']} | | | |")
+            lines.append(f"| {known.text} | not computed: {case['unsupported']} | | | | | |")
             continue
-        share = "" if case["utilization"] is None else f"{case['utilization']:.1%}"
-        lines.append(f"| {name} | {case['cycles']:,} | {case['predicted']:,} | {share} | {case['binds']} |")
+        shares = "| | "
+        if case["utilization"] is not None:
+            rate = rates(case, known.attention.precision, recorded["machine"])
+            shares = f"{case['utilization']:.1%} | {rate}"
+        lines.append(f"| {known.text} | {case['cycles']:,} | {case['predicted']:,} | {shares} | {case['binds']} |")
     return "\n".join(lines) + "\n"
+
+
+def rates(case: dict[str, Any], precision: str, machine: str) -> str:
+    """GOPS, and GOPS a watt by the model of `npuc.runtime.energy`, as two cells. case: of `npuc bench --json`."""
+    from npuc.runtime.emulator.timing import MACHINES
+    from npuc.runtime.energy import modelled, three_digits
+    from npuc.runtime.statistics import PEAK_MACS_PER_CYCLE
+
+    macs = round(case["utilization"] * PEAK_MACS_PER_CYCLE[precision] * case["cycles"])
+    energy = modelled(case["cycles"] / MACHINES[machine].clock_hz, macs)
+    if energy is None:
+        return " | "
+    least, most = (three_digits(each) for each in energy.gops_per_watt)
+    return f"{three_digits(energy.gops)} | {least} to {most}"
 
 
 def validation_table(recorded: list[dict[str, Any]]) -> str:

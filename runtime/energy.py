@@ -30,3 +30,16 @@ def modelled(seconds: float, macs: int) -> Energy | None:
     gops = OPERATIONS_PER_MAC * macs / seconds / 1e9
     joules = seconds * LEAST_WATTS, seconds * MOST_WATTS
     return Energy(joules, gops, (gops / MOST_WATTS, gops / LEAST_WATTS))
+
+
+def energy_line(energy: Energy) -> str:
+    """One line that says what it is."""
+    low, high = (f"{1e3 * joules:.2g}" for joules in energy.joules)
+    least, most = (three_digits(each) for each in energy.gops_per_watt)
+    what = f"{three_digits(energy.gops)} GOPS, {least} to {most} GOPS/W"
+    return f"energy       {low} to {high} mJ; {what} (a model: {LEAST_WATTS:g} to {MOST_WATTS:g} W, not measured)\n"
+
+
+def three_digits(value: float) -> str:
+    """Three digits, and all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

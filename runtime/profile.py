@@ -8,22 +8,26 @@ from typing import Any
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.timing import MachineTable
+from npuc.runtime.energy import energy_line, modelled
 from npuc.runtime.phase_shares import PhaseShare, phase_shares
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.summary import table
 from npuc.runtime.verdict import of_core, verdict
 
 
-def profile_text(report: RunReport, machine: MachineTable, per_tile: bool = False) -> str:
+def profile_text(report: RunReport, machine: MachineTable, per_tile: bool = False, macs: int | None = None) -> str:
     """Shares are of the run's cycles: the mean of a class's units, and for channels the busiest one's.
 
-    machine: the one that was emulated. per_tile: with tables of each core and DMA channel, in cycles.
+    machine: the one that was emulated. per_tile: with tables of each core and DMA channel, in cycles. macs: of the
+    run, for its energy.
     """
     if not report.cores or not report.cycles:
         return f"no profile: {report.backend} does not count cycles\n"
     said = verdict(report, machine)
     mark = " (emulated)" if report.emulated else ""
     text = f"binds        {said.binds}: {said.why}\nhelps        {said.help}\n"
+    energy = modelled(report.seconds, macs) if macs is not None and report.emulated else None
+    text += "" if energy is None else energy_line(energy)
     text += f"cores{mark}, share of the cycles\n{table([_cores(report)])}"
     if report.dma:
         text += f"DMA channels{mark}, share of the cycles\n{table(_channels(report))}"

@@ -192,19 +192,19 @@ def _traced(path: str | None) -> Iterator[Callable[[RunReport], None]]:
         raise
 
 
-def _no_profile(_: RunReport) -> str:
+def _no_profile(report: RunReport, macs: int | None) -> str:
     return ""
 
 
-def _profile(settings: BackendSettings, per_tile: bool) -> Callable[[RunReport], str]:
+def _profile(settings: BackendSettings, per_tile: bool) -> Callable[[RunReport, int | None], str]:
     from npuc.runtime.backends.emulator import machine_of
     from npuc.runtime.profile import profile_text
 
-    return lambda report: profile_text(report, machine_of(settings), per_tile)
+    return lambda report, macs: profile_text(report, machine_of(settings), per_tile, macs)
 
 
 def _report(
-    summary: RunSummary | ForeignSummary, as_json: bool, profile: Callable[[RunReport], str], aside: bool
+    summary: RunSummary | ForeignSummary, as_json: bool, profile: Callable[[RunReport, int | None], str], aside: bool
 ) -> None:
     """profile: its text. aside: standard output is taken, the text goes to standard error."""
     for warning in summary.warnings:
@@ -212,7 +212,7 @@ def _report(
     if as_json:
         click.echo(json.dumps(summary.to_json()))
     else:
-        text = summary.text() + profile(summary.report)
+        text = summary.text() + profile(summary.report, getattr(summary, "macs", None))
         click.echo(text, nl=False, err=aside)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from npuc import __version__
-from npuc.runtime.energy import LEAST_WATTS, MOST_WATTS, modelled
+from npuc.runtime.energy import LEAST_WATTS, MOST_WATTS, modelled, three_digits
 from npuc.runtime.phase_shares import phase_shares
 from npuc.runtime.report import array_picture, loops, roofline, shares, timeline
 from npuc.runtime.report.markup import Markup, element, joined, table
@@ -83,12 +83,7 @@ def _figures(subject: Subject) -> Markup:
         low, high = (1e3 * joules for joules in energy.joules)
         least, most = energy.gops_per_watt
         watts = f"{LEAST_WATTS} to {MOST_WATTS:g} W above idle"
-        basis = f"a model, not measured: {watts}; {_three(least)} to {_three(most)} GOPS/W"
-        figures.append((f"{_three(energy.gops)} GOPS", "two operations a product (emulated)"))
+        basis = f"a model, not measured: {watts}; {three_digits(least)} to {three_digits(most)} GOPS/W"
+        figures.append((f"{three_digits(energy.gops)} GOPS", "two operations a product (emulated)"))
         figures.append((f"{low:.2g} to {high:.2g} mJ", basis))
     return element("div", *(element("div", element("b", a), element("span", b)) for a, b in figures), class_="tiles")
-
-
-def _three(value: float) -> str:
-    """Three digits, and all before the point."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -54,3 +54,12 @@ def test_energy_is_power_times_time_at_both_ends():
     assert energy.joules == pytest.approx((6.8e-3, 12e-3)) and energy.gops == pytest.approx(1000)
     assert energy.gops_per_watt == pytest.approx((1000 / 6, 1000 / 3.4))
     assert modelled(0.0, 5) is None
+
+
+def test_the_energy_of_a_run_stands_beside_its_operations_as_a_model():
+    # 1,000 cycles at 1 GHz, 1e6 products: 2e6 operations in a microsecond are 2,000 GOPS; 3.4 to 6 uJ.
+    line = profile_text(report(), PHOENIX, macs=10**6).splitlines()[2]
+    assert line == (
+        "energy       0.0034 to 0.006 mJ; 2,000 GOPS, 333 to 588 GOPS/W (a model: 3.4 to 6 W, not measured)"
+    )
+    assert "energy" not in profile_text(report(), PHOENIX)
