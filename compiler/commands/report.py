@@ -15,7 +15,7 @@ from npuc.runtime.backends import MACHINES, BackendSettings
 
 @click.command("report")
 @click.argument("file", metavar="KERNEL")
-@click.option("--kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
+@click.option("--kernel", "--func", "kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
 @click.option("--dim", "dims", metavar="S=N", multiple=True, help="A size that the source leaves open, repeatable.")
 @click.option("--random", "seed", type=click.IntRange(0), default=0, metavar="SEED", help="Draws the inputs (0).")
 @click.option("--machine", type=click.Choice(MACHINES), default=MACHINES[0], show_default=True)

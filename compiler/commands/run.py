@@ -30,7 +30,7 @@ LARGEST_BUFFER = 1 << 32  # bytes a buffer argument may have: what the emulated 
 
 @click.command("run")
 @click.argument("file", metavar="FILE")
-@click.option("--kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
+@click.option("--kernel", "--func", "kernel", metavar="NAME", help="Which kernel (in MLIR: function), of several.")
 @click.option(
     "--input",
     "inputs",

@@ -226,6 +226,13 @@ def test_the_command_writes_the_page_of_a_run(npuc, tmp_path):
     assert "cycles predicted" in text and "values" in text
 
 
+def test_of_several_functions_one_is_named_as_compile_names_it(npuc, tmp_path):
+    source, out = tmp_path / "two.mlir", tmp_path / "r.html"
+    source.write_text(SMALL.replace("64x64", "?x64") + SMALL.replace("@small", "@other"))
+    code, _, _ = npuc("report", source, "--func", "small", "--dim", "S=32", "--dim", "Skv=32", "-o", out)
+    assert code == 0 and "32 queries, 32 keys" in words_of(parsed(out.read_bytes()))
+
+
 @pytest.mark.parametrize(
     "words, what",
     [
