@@ -36,7 +36,8 @@ def shared_work(
 ) -> Work:
     """The items of a call, of as many heads as is best.  masked: with a mask operand.  kept: blocks that memory tiles
     hold of what comes on a channel."""
-    work = Work(call, rows, key_block, groups, _best_share(call, rows, query_block, key_block, masked))
+    share = _best_share(call, rows, query_block, key_block, masked)
+    work = Work(call, rows, key_block, groups, share, in_turn=masked)
     return replace(work, by_heads=True) if kept and _can_keep(work, kept) else work
 
 
@@ -49,9 +50,10 @@ def blocks_of_head(work: Work) -> int:
 
 def _can_keep(work: Work, kept: int) -> bool:
     """Whether K and V of a head can be sent again for its further items: two heads fit, of which one comes while the
-    other is worked on, and the first item has the blocks of all.  (Factors of each head are found by its number.)"""
+    other is worked on, and the first item has the blocks of all, which come as they lie.  (Factors of each head are
+    found by its number.)"""
     first, end = work.blocks(work.base(work.rounds - 1))
-    inside = all(first <= item.first and item.end <= end for item in work.first_of_rounds())
+    inside = all(first <= item.first == item.begin and item.end <= end for item in work.first_of_rounds())
     return work.of_head > 1 and inside and 2 * blocks_of_head(work) <= kept and len(work.call.quantities) < 2
 
 

@@ -303,9 +303,12 @@ class Transfers:
         missing = (item.end - item.first) * block - there
         if missing > call.key_length:
             return self._all_keys(operand, batch, head)
-        pieces = [self._piece(operand, batch, head, first, there)]
+        before = (item.begin - item.first) * block
+        pieces = [self._piece(operand, batch, head, first + before, there - before)]
         if missing:
             pieces.append(self._piece(operand, batch, head, call.key_length - missing, missing))
+        if before:
+            pieces.append(self._piece(operand, batch, head, first, before))
         return [Task(tuple(pieces))]
 
     def _all_keys(self, operand: Operand, batch: int, head: int) -> list[Task]:
@@ -337,21 +340,25 @@ class Transfers:
         """K and V block by block in turn, of all key blocks of an item; the first column of a group sends for them."""
         if column:
             return []
-        call, block = self.work.call, self.plan.key_block
+        call = self.work.call
         batch, head = divmod(item.head, call.heads)
         head = call.kv_head(head)
-        whole = min(item.end, call.key_length // block)
-        tasks = []
-        for first in range(item.first, whole, BLOCKS_PER_TASK):
-            count = min(BLOCKS_PER_TASK, whole - first)
+        whole = min(item.end, call.key_length // self.plan.key_block)
+        tasks = list(self._whole_blocks(batch, head, item.begin, whole))
+        if whole < item.end:
+            tasks += self._last_block(batch, head)
+        return tasks + list(self._whole_blocks(batch, head, item.first, item.begin))
+
+    def _whole_blocks(self, batch: int, head: int, begin: int, end: int) -> Iterator[Task]:
+        """Blocks begin .. end - 1 of K and V in turn."""
+        block = self.plan.key_block
+        for first in range(begin, end, BLOCKS_PER_TASK):
+            count = min(BLOCKS_PER_TASK, end - first)
             pieces = tuple(
                 self._moving(operand, batch, head, first * block, block, count)
                 for operand in (self.operands.k, self.operands.v)
             )
-            tasks.append(Task(pieces, count))
-        if whole < item.end:
-            tasks += self._last_block(batch, head)
-        return tasks
+            yield Task(pieces, count)
 
     def _last_block(self, batch: int, head: int) -> Iterator[Task]:
         """The block that is not full: its keys, then others of the same head in place of the missing ones."""

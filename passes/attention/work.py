@@ -17,7 +17,9 @@ them.  With N such sets of heads in all (of all batch entries), T = ceil(S / P) 
 * Lane l (one core) has rows l * Bq .. l * Bq + Bq - 1 of the item: of one band, or bands of P rows.
 * The key blocks are those between the first key that the item's first query sees and the last that its last one sees,
   at least one, the same for all lanes: K and V are broadcast to them.  Row t of block b is key b * Bk + t; rows beyond
-  the last key hold other rows of the same head, which the core hides.
+  the last key hold other rows of the same head, which the core hides.  Where a window leaves a block that all queries
+  see whole, and not the first one, it comes first, then those behind it, and then those before it: cores find
+  references for all rows in it.
 """
 
 from __future__ import annotations
@@ -50,13 +52,14 @@ def alone(call: Call, rows: int) -> Share:
 
 class Item(NamedTuple):
     """number: of the call.  head: its first one, of batch * heads.  base: first query.  first, end: key blocks
-    first .. end - 1.  again: whether memory tiles keep these of the item before."""
+    first .. end - 1, of which `begin` comes first.  again: whether memory tiles keep these of the item before."""
 
     number: int
     head: int
     base: int
     first: int
     end: int
+    begin: int
     again: bool = False
 
 
@@ -71,7 +74,7 @@ class Stretch(NamedTuple):
 @dataclass(frozen=True)
 class Work:
     """The items of a call.  rows: of an item (R).  groups: column groups (G).  shared: None for items of one head.
-    by_heads: of K and V, one after the other, which are read once each."""
+    by_heads: of K and V, one after the other, which are read once each.  in_turn: key blocks come as they lie."""
 
     call: Call
     rows: int
@@ -79,6 +82,7 @@ class Work:
     groups: int
     shared: Share | None = None
     by_heads: bool = False
+    in_turn: bool = False
 
     @property
     def share(self) -> Share:
@@ -141,6 +145,18 @@ class Work:
         end = max(begin + 1, min(last // self.key_block + 1, self.key_blocks))
         return begin, end
 
+    def begin(self, base: int, first: int) -> int:
+        """The first block in order, where `first` is the first one as they lie."""
+        call = self.call
+        last_query = min(base + self.share.queries, call.query_length) - 1
+        begin = -(-max(0, last_query + call.diagonal - call.window + 1) // self.key_block)
+        seen_by_all = min(base + call.diagonal, call.key_length - 1) + 1
+        return begin if not self.in_turn and first < begin < seen_by_all // self.key_block else first
+
+    def _item(self, number: int, head: int, base: int) -> Item:
+        first, end = self.blocks(base)
+        return Item(number, head, base, first, end, self.begin(base, first))
+
     def set_heads(self) -> list[int]:
         """The first query head of each set, of batch * heads."""
         call, heads = self.call, self.share.heads
@@ -151,23 +167,22 @@ class Work:
     def of_group(self, group: int) -> Iterator[Item]:
         """The items of a group, in order."""
         heads = self.set_heads()
-        ranges = [(self.base(r), *self.blocks(self.base(r))) for r in range(self.rounds)]
+        rounds = [self._item(0, 0, self.base(r)) for r in range(self.rounds)]
         if not self.by_heads:
             for number in range(group, self.items, self.groups):
                 round_, place = self.rounds - 1 - number // len(heads), number % len(heads)
-                yield Item(number, heads[place], *ranges[round_])
+                yield rounds[round_]._replace(number=number, head=heads[place])
             return
         for head in range(group, self.reads, self.groups):
             for turn in range(self.of_head):
                 turned, place = turn // self.sets, head * self.sets + turn % self.sets
-                item = Item(turned * len(heads) + place, heads[place], *ranges[self.rounds - 1 - turned])
-                yield item._replace(again=turn > 0)
+                number = turned * len(heads) + place
+                yield rounds[self.rounds - 1 - turned]._replace(number=number, head=heads[place], again=turn > 0)
 
     def first_of_rounds(self) -> Iterator[Item]:
         """One item of each round: the others have its rows and key blocks, of other heads."""
         for round_ in range(self.rounds):
-            base = self.base(round_)
-            yield Item((self.rounds - 1 - round_) * self.per_round, 0, base, *self.blocks(base))
+            yield self._item((self.rounds - 1 - round_) * self.per_round, 0, self.base(round_))
 
     def in_order(self, rounds: int) -> list[tuple[int, int]]:
         """Of each row of so many rounds: its head, counted from the item's first, and its query."""

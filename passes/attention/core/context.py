@@ -81,6 +81,11 @@ class Shape:
         return -(-self.head_dim // self.keys)
 
     @property
+    def in_turn(self) -> bool:
+        """Whether key blocks come as they lie: with a mask."""
+        return bool(self.mask_parts)
+
+    @property
     def clears_first(self) -> bool:
         """Whether O is cleared while an item's first keys come: columns that share them have waited for each other, and
         for the last output to leave; a column by itself goes on to its first scores meanwhile."""

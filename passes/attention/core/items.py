@@ -78,8 +78,43 @@ def _blocks(k: Context, first_query: Reg, span: Reg) -> None:
     begin = k.shifted(k.maximum(first, k.scalar(0, "no_key")), -places, "first_block")
     begin = k.minimum(begin, k.sum(count, -1))
     end = k.minimum(k.sum(k.shifted(last, -places), 1), count)
-    k.set_word(Word.FIRST_KEY, k.shifted(begin, places))
+    first_key, end_key = k.shifted(begin, places), k.shifted(end, places)
+    if not k.shape.in_turn:
+        k.set_word(Word.END_KEY, end_key)
+        k.set_word(Word.BACK, k.difference(first_key, end_key))
+        first_key = _seen_by_all(k, first_query, last_query, first_key)
+    k.set_word(Word.FIRST_KEY, first_key)
     k.set_word(Word.BLOCKS, k.maximum(k.difference(end, begin), k.scalar(1, "one_block")))
+
+
+def _seen_by_all(k: Context, first_query: Reg, last_query: Reg, first_key: Reg) -> Reg:
+    """Where the first block begins that all queries see whole, if one is behind the item's first, else that one."""
+    keys = k.shape.keys
+    (first, _), (_, last) = _sees(k, last_query), _sees(k, first_query)
+    key = k.b.r("seen_by_all")
+    k.b.add(isa.AND(key, k.sum(first, keys - 1), k.scalar(-keys, "whole_blocks")))
+    takes, inside = k.b.r("takes"), k.b.r("inside")
+    k.b.add(isa.LT(takes, first_key, key))
+    k.b.add(isa.GE(inside, last, k.sum(key, keys - 1)))
+    k.b.add(isa.AND(takes, takes, inside))
+    further = k.difference(key, first_key, "further")
+    k.b.add(isa.MUL_mul_r_rr(further, further, takes))
+    return k.sum(first_key, further)
+
+
+def next_block(k: Context, first_key: Reg) -> None:
+    """The register to the next block's first key, from that of a block."""
+    b, keys = k.b, k.shape.keys
+    b.add(
+        isa.ADD_add_r_ri(first_key, first_key, keys)
+        if keys < 64
+        else isa.ADD(first_key, first_key, k.scalar(keys, "block_keys"))
+    )
+    if not k.shape.in_turn:
+        end, back = b.r("at_end"), b.r("back")
+        b.add(isa.EQ(end, first_key, k.word(Word.END_KEY)))
+        b.add(isa.MUL_mul_r_rr(back, end, k.word(Word.BACK)))
+        b.add(isa.ADD(first_key, first_key, back))
 
 
 def _limits(k: Context, first_query: Reg, span: Reg) -> None:

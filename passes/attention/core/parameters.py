@@ -40,7 +40,7 @@ class Word(IntEnum):
     POSITION = 16  # number of the item in its round
     ROUND = 17
     FIRST_QUERY = 18  # of the item
-    FIRST_KEY = 19  # of the item's blocks
+    FIRST_KEY = 19  # of the item's first block in order
     BLOCKS = 20
     HIDDEN_ABOVE = 21  # a block that begins beyond this key is hidden from this core's rows
     HIDDEN_BELOW = 22  # so is one that begins before this one
@@ -48,6 +48,8 @@ class Word(IntEnum):
     WHOLE_BELOW = 24  # so is one that begins before this one
     LEFT = 25  # items of the call that have not begun
     TAKEN = 26  # whether the next item's Q was taken before the last one's output was done
+    END_KEY = 27  # behind the item's last block as they lie
+    BACK = 28  # from there to the first one
 
 
 WORDS = 16  # of a call

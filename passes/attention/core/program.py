@@ -30,7 +30,7 @@ from npuc.passes.attention.core.fixed_scores import (
     prepare_fixed,
     round_scores,
 )
-from npuc.passes.attention.core.items import begin_item, classify, first_item
+from npuc.passes.attention.core.items import begin_item, classify, first_item, next_block
 from npuc.passes.attention.core.layouts import require_layouts
 from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
@@ -145,7 +145,7 @@ def _work_item(k: Context) -> None:
         with b.source("next block"):
             for ring in ("keys", "values"):
                 k.advance(ring)
-            b.add(isa.ADD_add_r_ri(first_key, first_key, k.shape.keys))
+            next_block(k, first_key)
             classify(k, first_key, hidden, partial)
     if not (k.shape.split or k.shape.mask_parts):
         k.release("q_empty")

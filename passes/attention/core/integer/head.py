@@ -25,7 +25,7 @@ HEAD_WORDS = len(HeadWord)
 PLACE = Word.FACTOR  # of the first, among a call's parameters
 NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is negative
 # The core's own: those of the unit in use.
-MULTIPLIERS, SHIFTS = Word.TAKEN + 1, Word.TAKEN + 2
+MULTIPLIERS, SHIFTS = len(Word), len(Word) + 1
 
 
 def use_unit(k: Context, coarse: bool) -> None:

@@ -22,7 +22,7 @@ from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import IntegerShape
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
-from npuc.passes.attention.core.items import classify, first_item
+from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.program import CONV_EVEN, KernelProgram
 from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
@@ -97,7 +97,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
         with b.source("next block"):
             for ring in ("keys", "values"):
                 k.advance(ring)
-            b.add(isa.ADD(first_key, first_key, k.scalar(shape.keys, "block_keys")))
+            next_block(k, first_key)
     _begin_output(k, not_first)  # where no block was seen
     take_queries_between(k, turn_rows, lambda count, done: normalise(k, shape, count, done))
     k.release("o_full")
