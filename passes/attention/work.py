@@ -62,6 +62,11 @@ class Item(NamedTuple):
     begin: int
     again: bool = False
 
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Key blocks as they come."""
+        return (*range(self.begin, self.end), *range(self.first, self.begin))
+
 
 class Stretch(NamedTuple):
     """Rows one behind the other: of which of the item's heads, from which query of the head on, how many."""

@@ -154,7 +154,7 @@ def check_channel(
         for first in range(*((0, middle) if channel == FIRST else (middle, work.rows)), plan.key_block):
             wanted = rows_of_item(operands.q, plan.row_words, work, item, range(first, first + plan.key_block))
             assert np.array_equal(blocks.popleft(), wanted)
-        for block in range(item.first, item.end):
+        for block in item.order:
             check_keys(plan, call, operands.k if channel == FIRST else operands.v, item, block, blocks.popleft())
     assert not blocks
 
@@ -164,7 +164,7 @@ def check_keys_values(plan: Plan, work: Work, operands: Operands, moved: np.ndar
     call, size = work.call, plan.key_block * plan.row_words
     blocks = deque(moved.reshape(-1, size, 2))
     for item in work.of_group(group) if group is not None else ():
-        for block in range(item.first, item.end):
+        for block in item.order:
             for operand in (operands.k, operands.v):
                 check_keys(plan, call, operand, item, block, blocks.popleft())
     assert not blocks

@@ -107,7 +107,7 @@ class Streams:
             if self.plan.split:
                 for block in range(sum(here[:channel]), sum(here[: channel + 1])):
                     yield self.q[self.places(item, range(block * size, (block + 1) * size))]
-            for block in range(item.first, item.end):
+            for block in item.order:
                 keys = np.arange(block * size, (block + 1) * size)
                 yield rows[item.head // group][keys % rows.shape[1]]
 
@@ -119,7 +119,7 @@ class Streams:
             for chunk in range(-(-dim // keys)):
                 first = min(chunk * keys, dim - keys)
                 yield self.q[rows][:, first : first + keys]
-            for block in range(item.first, item.end):
+            for block in item.order:
                 columns = np.arange(block * keys, (block + 1) * keys)
                 some = self.mask[rows][:, columns % self.mask.shape[2]]
                 yield from in_parts(some, self.plan.mask_parts)
