@@ -24,6 +24,7 @@ def _case(name: str, text: str, plain: bool = False, **shape: object) -> Case:
 
 _EXAMPLE: dict[str, Any] = dict(heads=4, query_length=256, head_dim=64)
 _LONG: dict[str, Any] = dict(query_length=2048, head_dim=128, kv_heads=16)
+_WINDOW: dict[str, Any] = dict(causal=True, window=1024, **_LONG)
 _LONG_64: dict[str, Any] = dict(query_length=2048, head_dim=64)
 _CAUSAL_64: dict[str, Any] = dict(query_length=2048, head_dim=64, kv_heads=16, causal=True)
 _DECODE: dict[str, Any] = dict(query_length=1, key_length=2048, kv_heads=16, head_dim=128)
@@ -45,7 +46,8 @@ CASES: tuple[Case, ...] = (
     _case("causal-s2048-d128-fast", "causal, 2048 on 16, D 128, fast", causal=True, recipe="fast", **_LONG),
     _case("causal-s2048-d64", "causal, 2048 on 16, D 64", **_CAUSAL_64),
     _case("causal-s2048-d64-fast", "causal, 2048 on 16, D 64, fast", recipe="fast", **_CAUSAL_64),
-    _case("window-s2048-d128", "causal, window 1,024, 2048 on 16, D 128", causal=True, window=1024, **_LONG),
+    _case("window-s2048-d128", "causal, window 1,024, 2048 on 16, D 128", **_WINDOW),
+    _case("window-s2048-d128-fast", "causal, window 1,024, 2048 on 16, D 128, fast", recipe="fast", **_WINDOW),
     _case("softcap-s2048-d128", "softcap 50, 2048 on 16, D 128", softcap=50.0, **_LONG),
     _case("decode-kv16", "1 query, 2,048 keys on 16, D 128", **_DECODE),
     _case("decode-h8-kv4", "8 heads on 4, 1 query, 2,048 keys, D 128", **{**_DECODE, "heads": 8, "kv_heads": 4}),
