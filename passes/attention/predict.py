@@ -176,7 +176,7 @@ class Group:
                 for lane, words in queries:
                     after = 0.0 if clock.ahead else loaded  # then all blocks of one channel are taken first
                     loaded = max(loaded, self._passed(lane, words // clock.block_words, after))
-                self._leaves(loaded)  # it is made as the next item's Q is taken
+                self._leaves(0.0)  # while the next item's Q is waited for
                 # The last output leaves while the first block's scores are made.
                 begins = [max(loaded, free - core_words, self.started) for free in self.free]
             else:

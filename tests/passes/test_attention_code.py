@@ -70,3 +70,21 @@ def test_elf_and_image_hold_exactly_the_generated_code(compiled: CompiledKernel)
         assert read_elf(compiled.elfs[column, row]).program == program.code
         written = tiles[f"core({column},{row})"]
         assert written["program_bytes"] == -(-len(program.code) // 4) * 4 and written["enabled"]
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize("recipe", ["fast", "accurate"])
+def test_no_bundle_of_the_loop_of_scores_loads_keys_twice(recipe: str, head_dim: int) -> None:
+    """Both halves of a block of keys may lie in one bank.  A pass has four loads of Q, beside each of which one of K
+    may go, and two of K nowhere."""
+    kernel = compile_attention(Attention.make(heads=1, query_length=128, head_dim=head_dim, recipe=recipe), Options())
+    (program,) = programs(kernel)
+    starts = {name: address for address, name in program.symbols}
+    loops = [one for one in program.statistics["loops"] if one["name"].startswith("scores.") or one["name"] == "scores"]
+    assert loops and all(one["interval"] == one["resource_bound"] for one in loops)
+    for one in loops:
+        end = starts[one["name"]] + one["bytes"]
+        bundles = [b for b in decode_program(program.code) if starts[one["name"]] <= b.address < end]
+        assert len(bundles) == one["bundles"]
+        texts = [format_bundle(bundle) for bundle in bundles]
+        assert sum("vlda" in text and "vldb" in text for text in texts) <= 4

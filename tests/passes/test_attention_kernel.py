@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
@@ -97,6 +98,8 @@ class Streams:
         self.parity = {"k": 0, "v": 0, "m": 0}
         self.taken = self.finished = 0
         self.started = False
+        self.acquired: list[str] = []
+        self.before_output: list[Counter[str]] = []
         self.output = np.full(self.q.shape, np.nan)
 
     def _blocks(self, channel: int, rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -140,6 +143,7 @@ class Streams:
         name = next(name for name, lock in LOCKS.items() if lock == number - 48)
         assert value & 0xFFFFFFFF == (0xFFFFFFFF if acquire else 1), (name, value)
         dim, keys = self.plan.head_dim, self.plan.key_block
+        self.acquired += [name] * acquire
         if name == "start":
             if self.started:
                 raise Stop
@@ -166,6 +170,7 @@ class Streams:
             tiles = self.memory[start : start + 2 * self.plan.query_block * dim].view(ml_dtypes.bfloat16)
             rows = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1, dim)
             self.output[self.places(item)] = rows.astype(np.float64)
+            self.before_output.append(Counter(self.acquired))
 
     def _next(self, which: str) -> tuple[str, np.ndarray]:
         place = f"{which}{self.parity[which] % 2}"
@@ -212,8 +217,12 @@ def run_call(
     mask: np.ndarray | None = None,
     recipe: str = "fast",
     ahead: bool = False,
+    before_output: list[Counter[str]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `lanes` cores make of a call, each on its own, and the reference; mask: [heads, S, Skv]."""
+    """What `lanes` cores make of a call, each on its own, and the reference; mask: [heads, S, Skv].
+
+    before_output: where given, gets how often the last core had acquired each lock at each item's output.
+    """
     q, k, v = (a.astype(np.float32).astype(ml_dtypes.bfloat16) for a in arrays)
     shape.rows_per_item = lanes * shape.query_block
     kernel = build(shape, recipe, softcap=bool(call.softcap))
@@ -232,6 +241,8 @@ def run_call(
         assert not any(list(blocks) for blocks in streams.blocks.values())
         assert not shape.mask_parts or not list(streams.rows_and_masks)
         out = np.where(np.isnan(streams.output), out, streams.output)
+        if before_output is not None:
+            before_output[:] = streams.before_output
     return out, attention(call, q, k, v, 0.0 if mask is None else mask.astype(np.float64))
 
 
@@ -377,6 +388,19 @@ def test_queries_come_in_blocks_of_keys_and_values(
     call = Call(1, 2, 1, lanes * queries - 5, keys + 7, scale, diagonal=2)
     shape = plan(dim, queries, keys, split=True)
     assert_close(*run_call(call, several(np.random.default_rng(dim), call, dim), shape, lanes=lanes, ahead=ahead))
+
+
+def test_an_output_leaves_before_the_last_queries_of_the_next_item_come() -> None:
+    """Waiting for these then hides its way out."""
+    call = Call(1, 2, 1, 256, 64, 0.1)
+    found: list[Counter[str]] = []
+    arrays = several(np.random.default_rng(7), call, 8)
+    assert_close(*run_call(call, arrays, plan(8, 64, 32, split=True), lanes=4, ahead=True, before_output=found))
+    # On each channel four blocks of Q and two of keys or values an item; the second takes its own between.
+    first, second = found
+    assert first["k_full"] == first["v_full"] == 4 + 2 + 2
+    assert second["k_full"] == second["v_full"] == 2 * (4 + 2)
+    assert second["o_empty"] == 2
 
 
 def several(rng: np.random.Generator, call: Call, dim: int, make: Callable[..., Arrays] = normal) -> Arrays:

@@ -155,7 +155,7 @@ def _work_item(k: Context) -> None:
     else:
         with b.source("normalise: O divided by the sums"):
             normalise(k, k.shape.groups)
-    k.release("o_full")
+        k.release("o_full")
 
 
 def _begin_output(k: Context, not_first: Reg) -> None:

@@ -18,12 +18,13 @@ from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 STREAMS = (("k", "keys"), ("v", "values"))
+PARTS_BESIDE = 2  # parts of Q for each part of an output
 TakeRows = Callable[[Context, str, Reg, Reg], None]  # of the core's own out of a block: `transpose_rows`
 Finish = Callable[[int, Reg], None]  # results of so many groups, behind those that the register counts
 
 
 def passes(shape: Shape) -> int:
-    """In how many parts outputs are made, between which blocks are taken."""
+    """In how many parts the next item's blocks are taken, between the first of which outputs are made."""
     return 4 if shape.groups % 4 == 0 else 2
 
 
@@ -64,7 +65,9 @@ def _ahead(k: Context) -> Reg:
 
 
 def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish: Finish | None = None) -> None:
-    """End of an item: its output is made, and the next item's Q taken where there is one and it comes ahead."""
+    """End of an item: its output is made, and the next item's Q taken where there is one and it comes ahead.
+
+    The output is done with the first of these blocks, and leaves while the others are waited for."""
     b = k.b
     with b.source("rows and keys of the item"):
         left = k.sum(k.word(Word.LEFT), -1, "items_left")
@@ -77,6 +80,7 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
         _begin_item(k)
     parts = passes(k.shape)
     rows, done, left = _first_rows(k), k.scalar(0, "groups_done"), k.scalar(parts, "parts")
+    outputs = k.scalar(parts // PARTS_BESIDE, "parts_of_output")
     # Blocks of a part and, where they are no multiple of the parts, what is over goes to the first ones.
     over = [k.scalar(blocks % parts, "q_blocks_over") for blocks in k.shape.query_blocks]
     with b.counted_loop(left, "between"):
@@ -93,11 +97,18 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
                 elif blocks:
                     with b.if_nonzero(count):
                         _take(k, rows_of, stream, ring, row, count)
-        with b.source("normalise: O divided by the sums"):
-            if finish is None:
-                normalise(k, k.shape.groups // parts, done)
-            else:
-                finish(k.shape.groups // parts, done)
+        with b.if_nonzero(outputs):
+            with b.source("normalise: O divided by the sums"):
+                groups = k.shape.groups // (parts // PARTS_BESIDE)
+                if finish is None:
+                    normalise(k, groups, done)
+                else:
+                    finish(groups, done)
+                b.add(isa.ADD_add_r_ri(outputs, outputs, -1))
+                ready = b.r("output_ready")
+                b.add(isa.EQZ(ready, outputs))
+            with b.if_nonzero(ready):
+                k.release("o_full")
 
 
 def _begin_item(k: Context) -> None:

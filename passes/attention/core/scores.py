@@ -136,7 +136,7 @@ def multiply(k: Context, tiles: Sequence[Sequence[Register]], operands: Operands
             keys = {i: "a", i + half: "b"}
             key = {tile: b.x("k") for tile in keys}
             for tile, port in keys.items():
-                k.load_x(key[tile], operands.sides[port], "k", port=port)
+                k.load_x(key[tile], operands.sides[port], "k", port=port, bank="k")
             for g in range(GROUPS):  # by turns: time for the next step's queries to come in
                 for tile in keys:
                     accumulator = tiles[g][tile]

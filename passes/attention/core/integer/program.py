@@ -100,7 +100,6 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
             next_block(k, first_key)
     _begin_output(k, not_first)  # where no block was seen
     take_queries_between(k, turn_rows, lambda count, done: normalise(k, shape, count, done))
-    k.release("o_full")
 
 
 def _begin_output(k: Context, not_first: Reg) -> None:
