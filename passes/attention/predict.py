@@ -22,7 +22,15 @@ from npuc.passes.attention.call import call_of
 from npuc.passes.attention.core.parameters import AHEAD, WORDS, Word
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
-from npuc.passes.attention.plan import BYTES, CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan, shared_out
+from npuc.passes.attention.plan import (
+    BYTES,
+    CORES_PER_COLUMN,
+    ELEMENT_BYTES,
+    WORD_BYTES,
+    Estimate,
+    Plan,
+    shared_out,
+)
 from npuc.passes.attention.sequence import sequence
 from npuc.passes.attention.shares import plan_work
 from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, whole_arguments
@@ -354,11 +362,21 @@ def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -
     numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
     mask_shape = attention.argument("mask").shape if attention.mask is not None else None
     operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
-    done = call if mask_shape is not None else grouped_call(call, plan.rows_per_item)
-    clock = Clock(plan_tiles(plan, attention), plan_work(plan, done, masked=mask_shape is not None))
+    clock = Clock(plan_tiles(plan, attention), _work_of(plan, attention))
     for operation in txn.read_txn(sequence(plan, call, operands, style)).operations:
         clock.issue(operation)
     return round(clock.time)
+
+
+def predicted_terms(plan: Plan, attention: Attention) -> Estimate:
+    """What the cost model says of a call, term by term. Raises InputError where a length is open."""
+    return cost.estimate(plan_tiles(plan, attention), _work_of(plan, attention))
+
+
+def _work_of(plan: Plan, attention: Attention) -> Work:
+    """The items of a call on a plan."""
+    call, masked = call_of(attention), attention.mask is not None
+    return plan_work(plan, call if masked else grouped_call(call, plan.rows_per_item), masked)
 
 
 def plan_tiles(plan: Plan, attention: Attention) -> Tiles:

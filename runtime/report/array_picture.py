@@ -30,7 +30,9 @@ def section(subject: Subject) -> Markup:
     title = f"{len(tiles)} tiles and {len(streams)} streams between them"
     texts = (text for tile in tiles for text in _texts(tile))
     picture = drawing(width, height, title, *(_tile(tile) for tile in tiles), *lines, *texts)
-    keys = [("u1", "buffers, by bank")]
+    keys = [("u1", "buffers of channels, by bank")]
+    if any(not piece.moved for tile in tiles for piece in tile.pieces):
+        keys.append(("u2", "buffers of the core alone"))
     if any(loads):
         keys += [(f"s{n % COLOURS}", f"streams of {_carried(load) or 'other data'}") for n, load in enumerate(loads)]
     else:
@@ -66,7 +68,14 @@ def _tile(tile: Configured) -> Markup:
         for piece in tile.pieces:
             at, wide = left + inner * piece.start / size, max(1.0, inner * (piece.end - piece.start) / size)
             parts.append(
-                bar(at, top, wide, 14, "u1", f"{piece.name}: {piece.end - piece.start:,} bytes from {piece.start:#x}")
+                bar(
+                    at,
+                    top,
+                    wide,
+                    14,
+                    "u1" if piece.moved else "u2",
+                    f"{piece.name}: {piece.end - piece.start:,} bytes from {piece.start:#x}",
+                )
             )
         for bank in range(1, size // BANK_BYTES[tile.kind]):
             at = left + inner * bank * BANK_BYTES[tile.kind] / size

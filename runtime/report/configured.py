@@ -16,21 +16,24 @@ from npuc.runtime.emulator.lock_providers import descriptors_to_come
 from npuc.runtime.emulator.tile import Tile
 from npuc.runtime.report.subject import Subject
 
+Known = Mapping[tuple[str, int], tuple[str, int]]  # kind of tile, first byte: name, bytes
 BANK_BYTES = {"core": geometry.CORE_BANK_SIZE, "memtile": geometry.MEMTILE_BANK_SIZE}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes start .. end - 1 of a tile's data memory. name: of the buffer, or the descriptors that reach it."""
+    """Bytes start .. end - 1 of a tile's data memory. name: of the buffer, or the descriptors that reach it. moved:
+    whether any does."""
 
     start: int
     end: int
     name: str
+    moved: bool = True
 
 
 @dataclass(frozen=True)
 class Configured:
-    """One tile. pieces: buffers in order, none over another's start."""
+    """One tile. pieces: buffers in order."""
 
     column: int
     row: int
@@ -61,8 +64,8 @@ class Stream:
 def configured(subject: Subject) -> tuple[tuple[Configured, ...], tuple[Stream, ...]]:
     """Boots the image; nothing runs."""
     array = run_apart(lambda: _booted(subject))
-    tiles = tuple(_tile(tile, subject.names) for tile in array.tiles.values())
-    return tiles, tuple(_streams(array, subject.names))
+    tiles = tuple(_tile(tile, subject.buffers) for tile in array.tiles.values())
+    return tiles, tuple(_streams(array, subject.buffers))
 
 
 def _booted(subject: Subject) -> Array:
@@ -71,12 +74,13 @@ def _booted(subject: Subject) -> Array:
     return device._array
 
 
-def _tile(tile: Tile, names: Mapping[tuple[str, int], str]) -> Configured:
+def _tile(tile: Tile, known: Known) -> Configured:
     runs = tile.core is not None and tile.core.running
-    return Configured(tile.column, tile.row, tile.kind, tuple(_pieces(tile, names)), runs)
+    return Configured(tile.column, tile.row, tile.kind, tuple(_pieces(tile, known)), runs)
 
 
-def _pieces(tile: Tile, names: Mapping[tuple[str, int], str]) -> list[Piece]:
+def _pieces(tile: Tile, known: Known) -> list[Piece]:
+    """What descriptors reach, and of a tile where any do, the other known buffers."""
     found: dict[int, tuple[int, list[int]]] = {}
     for number, words in enumerate(tile.descriptors):
         reach = _reach(tile.kind, number, words)
@@ -84,11 +88,14 @@ def _pieces(tile: Tile, names: Mapping[tuple[str, int], str]) -> list[Piece]:
             end, numbers = found.get(reach[0], (0, []))
             found[reach[0]] = max(end, reach[1]), [*numbers, number]
     pieces = []
-    for start, (end, numbers) in sorted(found.items()):
+    for start, (end, numbers) in found.items():
         descriptors = "descriptor " + ", ".join(str(number) for number in numbers)
-        name = names.get((tile.kind, start))
-        pieces.append(Piece(start, end, descriptors if name is None else f"{name} ({descriptors})"))
-    return pieces
+        name, size = known.get((tile.kind, start), ("", 0))
+        pieces.append(Piece(start, max(end, start + size), f"{name} ({descriptors})" if name else descriptors))
+    for (kind, start), (name, size) in known.items() if pieces else ():
+        if kind == tile.kind and start not in found:
+            pieces.append(Piece(start, start + size, name, moved=False))
+    return sorted(pieces, key=lambda piece: piece.start)
 
 
 def _reach(kind: str, number: int, words: list[int]) -> tuple[int, int] | None:
@@ -105,7 +112,7 @@ def _reach(kind: str, number: int, words: list[int]) -> tuple[int, int] | None:
     return start, min(start + 4 * fields["length"], geometry.MEMTILE_MEMORY_SIZE)
 
 
-def _streams(array: Array, names: Mapping[tuple[str, int], str]) -> Iterator[Stream]:
+def _streams(array: Array, known: Known) -> Iterator[Stream]:
     places = {tile.name: (tile.column, tile.row) for tile in array.tiles.values()}
     channels = {channel.name: channel for channel in array.channels()}
     places |= {channel.name: (channel.tile.column, channel.tile.row) for channel in channels.values()}
@@ -114,14 +121,14 @@ def _streams(array: Array, names: Mapping[tuple[str, int], str]) -> Iterator[Str
     for unit, ends in found:
         if ends.units:
             # A shim's descriptors come with a call; what waits at the other end is there from the start.
-            filled = (_buffers(channels[each], names) for each in (unit, *ends.units) if each in channels)
+            filled = (_buffers(channels[each], known) for each in (unit, *ends.units) if each in channels)
             buffers = next((each for each in filled if each), ())
             yield Stream(places[unit], tuple(places[each] for each in ends.units), unit, tuple(ends.units), buffers)
 
 
-def _buffers(channel: Channel, names: Mapping[tuple[str, int], str]) -> tuple[str, ...]:
+def _buffers(channel: Channel, known: Known) -> tuple[str, ...]:
     """Names of what a channel's tasks reach, as far as they have any."""
     kind = channel.tile.kind
     reached = (_reach(kind, number, channel.tile.descriptors[number]) for number in descriptors_to_come(channel))
-    known = (names.get((kind, reach[0])) for reach in reached if reach is not None)
-    return tuple(dict.fromkeys(name for name in known if name is not None))
+    found = (known.get((kind, reach[0])) for reach in reached if reach is not None)
+    return tuple(dict.fromkeys(buffer[0] for buffer in found if buffer is not None))

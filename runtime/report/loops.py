@@ -84,7 +84,7 @@ def loops_of(program: CoreProgram) -> tuple[Loop, ...]:
 
 def _symbol(program: CoreProgram, address: int) -> str:
     before = [name for at, name in program.symbols if at <= address and name]
-    return before[-1] if before else f"{address:#x}"
+    return before[-1] if before else "loop"
 
 
 def distinct_programs(file: bytes) -> list[tuple[CoreProgram, int]]:

@@ -49,10 +49,11 @@ def of_executable(
 
 def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: BackendSettings) -> Subject:
     """kernel: with the run's lengths. macs: products of the run that no rule leaves out."""
-    from npuc.passes.attention.predict import predicted_cycles
+    from npuc.passes.attention.predict import predicted_cycles, predicted_terms
 
     has_plan = bool(kernel.metadata.get("plan"))
     style = str(kernel.metadata.get("sequence", "default"))
+    estimate = predicted_terms(kernel.plan, kernel.attention) if has_plan else None
     return Subject(
         name=kernel.name,
         what=describe(kernel.attention),
@@ -64,7 +65,8 @@ def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: Backen
         macs=macs,
         precision=kernel.attention.precision,
         predicted=predicted_cycles(kernel.plan, kernel.attention, style) if has_plan else None,
-        names=_buffer_names(kernel.plan) if has_plan else {},
+        terms={} if estimate is None else {"compute": estimate.compute, "streams": estimate.streams},
+        buffers=_buffers(kernel.plan) if has_plan else {},
     )
 
 
@@ -73,6 +75,6 @@ def of_foreign(kernel: ForeignKernel, report: RunReport, settings: BackendSettin
     return Subject(kernel.name, what, machine_of(settings), kernel.pdi, kernel.columns, kernel.pdi, report)
 
 
-def _buffer_names(plan: Plan) -> Mapping[tuple[str, int], str]:
-    cores = {("core", start): name for name, (start, _) in plan.core_buffers.items()}
-    return cores | {("memtile", start): name for name, (start, _) in plan.memtile_buffers.items()}
+def _buffers(plan: Plan) -> Mapping[tuple[str, int], tuple[str, int]]:
+    places = (("core", plan.core_buffers), ("memtile", plan.memtile_buffers))
+    return {(kind, start): (name, size) for kind, found in places for name, (start, size) in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from npuc import __version__
+from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.energy import LEAST_WATTS, MOST_WATTS, modelled, three_digits
 from npuc.runtime.phase_shares import phase_shares
 from npuc.runtime.report import array_picture, loops, roofline, shares, timeline
@@ -30,6 +31,7 @@ def page(subject: Subject) -> bytes:
         *(element("p", f"Warning: {warning}") for warning in subject.report.warnings),
         element("h2", "Where the cycles went"), shares.section(subject),
         *_phases(subject),
+        *_predicted(subject),
         element("h2", "Products and bytes"), roofline.section(subject),
         element("h2", "On the time line"), timeline.section(subject),
         element("h2", "The array"), array_picture.section(subject),
@@ -57,6 +59,23 @@ def _phases(subject: Subject) -> tuple[Markup, ...]:
     ]
     heading = element("h3", "Phases of the core programs, the mean of the cores")
     return heading, table(("phase", "cycles", "of the run", "of them waiting"), rows)
+
+
+def _predicted(subject: Subject) -> tuple[Markup, ...]:
+    """What the cost model says of the run beside what the emulator counted, where there is a plan."""
+    if not subject.predicted:
+        return ()
+    report, terms = subject.report, subject.terms
+    code = max((c.bundles + c.stall_memory + c.stall_stream for c in report.cores), default=0)
+    into = (c["busy"] for c in report.dma if c["row"] in geometry.CORE_ROWS and c["direction"] == "s2mm")
+    counted = [
+        ("the run", subject.predicted, subject.cycles),
+        ("code of the busiest core", terms.get("compute", 0), code),
+        ("words into the busiest core, on one channel", terms.get("streams", 0), round(max(into, default=0))),
+    ]
+    rows = [(what, f"{a:,}", f"{b:,}", f"{b / a - 1:+.1%}") for what, a, b in counted if a]
+    heading = element("h3", "Predicted by the planner's cost model, and emulated, in cycles")
+    return heading, table(("", "predicted", "emulated", "off by"), rows)
 
 
 def _figures(subject: Subject) -> Markup:

@@ -15,7 +15,8 @@ class Subject:
     """pdi, columns: the array image and its partition. programs: the file's bytes, which hold the core programs.
 
     report: of the run, with its trace. macs, precision: of an attention; None for other kernels. predicted: cycles by
-    the cost model. names: of the buffers of core and memory tiles, by kind of tile and first byte.
+    the cost model; terms: what it expects of the busiest core's code and its busiest channel. buffers: of core and
+    memory tiles that are in use, by kind of tile and first byte: name and bytes.
     """
 
     name: str
@@ -28,7 +29,8 @@ class Subject:
     macs: int | None = None
     precision: str | None = None
     predicted: int | None = None
-    names: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    terms: Mapping[str, int] = field(default_factory=dict)
+    buffers: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:

@@ -173,12 +173,17 @@ def test_waiting_for_the_call_is_start_and_end_by_the_cores_mean():
     assert said.binds == "start and end" and said.why.startswith("50% of the cores' cycles")
 
 
-def test_streams_say_what_they_carry():
+def test_buffers_are_those_of_the_plan_and_streams_say_what_they_carry():
     kernel = npuc.compile(Attention.make(heads=4, query_length=128, head_dim=64))
     with kernel.load(backend="emulator", fallback=()) as executable:
         file = executable.kernel
     report = RunReport("emulator", True, 0.0, 1, PHOENIX.clock_hz, (), ())
-    _, streams = configured(of_kernel(file, report, 1, BackendSettings()))
+    tiles, streams = configured(of_kernel(file, report, 1, BackendSettings()))
+    planned = {(start, start + size) for start, size in file.plan.core_buffers.values()}
+    for tile in tiles:
+        if tile.kind == "core":  # those that no channel reaches as well: scores, sums
+            assert {(piece.start, piece.end) for piece in tile.pieces} == planned
+            assert {piece.moved for piece in tile.pieces} == {True, False}
     into, out_of = {}, {}
     for stream in streams:
         for end in stream.ends:
@@ -213,6 +218,7 @@ def test_a_loop_is_counted_by_slot():
     # Three loads and moves of address arithmetic are not: lda twice, mov twice, add once, by the text above.
     assert loop.used == {"lda": 2, "mv": 2, "alu": 1}
     assert loop.bound == 2 and loop.binding == "lda and mv" and loop.products == 0
+    assert loop.name == "loop"  # no symbol stands before it
 
 
 def test_the_command_writes_the_page_of_a_run(npuc, tmp_path):
@@ -224,6 +230,11 @@ def test_the_command_writes_the_page_of_a_run(npuc, tmp_path):
     code, said, _ = npuc("run", source, "--report", tmp_path / "again.html", "--json")  # the same draw, from the cache
     assert code == 0 and (tmp_path / "again.html").read_bytes() == out.read_bytes()
     assert "cycles predicted" in text and "values" in text
+    rows = [[cell.text for cell in row] for row in parsed(out.read_bytes()).iter("tr")]
+    (run,), (code,) = ([row for row in rows if row[0] == what] for what in ("the run", "code of the busiest core"))
+    for row in (run, code):  # by the model's own limits of what it may be off by, at such a short call
+        predicted, emulated = (int(number.replace(",", "")) for number in row[1:3])
+        assert row[3] == f"{emulated / predicted - 1:+.1%}" and 0.5 < emulated / predicted < 2
 
 
 def test_of_several_functions_one_is_named_as_compile_names_it(npuc, tmp_path):
