@@ -101,7 +101,7 @@ def core_places(target: Target, columns: int) -> list[Place]:
 
 
 def core_locks(fifos: tuple[Fifo, ...], signals: tuple[str, ...]) -> dict[str, int]:
-    return lock_pairs((fifo.name, fifo.depth) for fifo in fifos) | dict.fromkeys(signals, 0)
+    return lock_pairs((fifo.name, fifo.depth * fifo.pieces) for fifo in fifos) | dict.fromkeys(signals, 0)
 
 
 def relay_locks(fifos: tuple[Fifo, ...], target: Target) -> dict[str, int]:

@@ -24,11 +24,12 @@ from npuc.passes.array.kept import Kept
 
 
 class Step(NamedTuple):
-    """One buffer of a ring: how many words of it pass, and in which order."""
+    """One buffer of a ring, or a piece of it from byte `offset` on: how many words pass, and in which order."""
 
     slot: Slot
     words: int
     order: tuple[Dimension, ...]
+    offset: int = 0
 
 
 def core_program(design: Design) -> DmaProgram:
@@ -38,7 +39,7 @@ def core_program(design: Design) -> DmaProgram:
     for channel in RECEIVING_CHANNELS:
         rings.add("s2mm", channel, _turns(design.inputs(channel), lambda fifo: _linear(fifo, fifo.core_slots())))
     for fifo in design.outputs:
-        rings.add("mm2s", CORE_OUTPUT_CHANNEL, _linear(fifo, fifo.core_slots()))
+        rings.add("mm2s", CORE_OUTPUT_CHANNEL, _pieces(fifo))
     return rings.program()
 
 
@@ -87,6 +88,16 @@ def _linear(fifo: Fifo, slots: Sequence[Slot]) -> list[Step]:
     return [Step(slot, fifo.tile.words, ()) for slot in slots]
 
 
+def _pieces(fifo: Fifo) -> list[Step]:
+    """What leaves a core."""
+    size = fifo.tile.nbytes // fifo.pieces
+    return [
+        Step(slot, fifo.tile.words // fifo.pieces, (), number * size)
+        for slot in fifo.core_slots()
+        for number in range(fifo.pieces)
+    ]
+
+
 def _ordered(fifo: Fifo, slots: Sequence[Slot]) -> list[Step]:
     return [Step(slot, fifo.tile.words, fifo.tile.dimensions()) for slot in slots]
 
@@ -111,10 +122,10 @@ class Rings:
     def add(self, direction: str, channel: int, steps: Iterable[Step]) -> None:
         """For ever; receiving fills buffers, sending empties them."""
         links = []
-        for (buffer, stem), words, order in steps:
+        for (buffer, stem), words, order, offset in steps:
             empty, full = (self.locks[name] for name in empty_full(stem))
             wait, signal = (empty, full) if direction == "s2mm" else (full, empty)
-            number, address = self._number(channel), self.buffers[buffer].address
+            number, address = self._number(channel), self.buffers[buffer].address + offset
             links.append(Descriptor(self.kind, number, address, words, order, acquire=(wait, -1), release=(signal, 1)))
         if links:
             self.descriptors += ring(links)

@@ -37,7 +37,7 @@ class Fifo:
     channel: the receiving channel; streams to cores that name the same take turns on it.  columns: neighbouring ones
     that get the stream from one shim.  behind: bytes in a core's buffer after the tile that no DMA touches.  kept: its
     buffers in a memory tile are one, which tasks of the runtime sequence fill and empty (kept.py), so that tiles can be
-    sent again; else that is done for ever, in turn.
+    sent again; else that is done for ever, in turn.  pieces: in which a tile leaves a core, each as soon as it is made.
     Raises ResourceError for what cannot be.
     """
 
@@ -52,6 +52,7 @@ class Fifo:
     columns: int = 1
     behind: int = 0
     kept: bool = False
+    pieces: int = 1
 
     def __post_init__(self) -> None:
         if min(self.depth, self.relay_depth, self.columns) < 1 or self.behind < 0:
@@ -62,6 +63,8 @@ class Fifo:
             raise ResourceError(f"stream {self.name} wants channel {self.channel}, which is not there")
         if not self.dealt and not self.to_cores:
             raise ResourceError(f"stream {self.name}: cores cannot send one tile together")
+        if self.pieces < 1 or self.tile.words % self.pieces or (self.pieces > 1 and self.to_cores):
+            raise ResourceError(f"stream {self.name}: {self.pieces} pieces of what leaves the cores")
         if self.kept and (self.dealt or not self.to_cores):
             raise ResourceError(f"stream {self.name}: memory tiles keep what all cores get, and nothing else")
         if self.dealt and self.columns > 1:

@@ -35,6 +35,11 @@ INTEGER_OUTPUT_ORDER = Order(4, 8)
 ONES_BYTES = 64  # for every 8 keys: a tile of ones behind V, for the row sums
 
 
+def output_pieces(query_block: int) -> int:
+    """In how many pieces a core's O leaves it where K and V have a channel each: of whole groups of four rows."""
+    return 2 if query_block % 16 == 0 else 1
+
+
 def key_order(key_block: int) -> Order:
     """A core reads the two halves of a key block through its two load ports: half by half, then along the head."""
     return Order(key_block // 2, 8)
@@ -69,8 +74,12 @@ def streams(
         Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
         Fifo("v", values, 2, channel=beside, behind=key_block // 8 * ONES_BYTES, **shared),  # type: ignore[arg-type]
         *rows,
-        Fifo("o", Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), 1, producer=CORES, consumers=DEVICE, dealt=True),
+        _output(Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), output_pieces(query_block) if split else 1),
     )
+
+
+def _output(results: Tile, pieces: int) -> Fifo:
+    return Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True, pieces=pieces)
 
 
 def integer_streams(
@@ -85,7 +94,7 @@ def integer_streams(
     return (
         Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
         Fifo("v", values, depth=2, channel=SECOND_CHANNEL, behind=ones, **shared),  # type: ignore[arg-type]
-        Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True),
+        _output(results, output_pieces(query_block)),
     )
 
 

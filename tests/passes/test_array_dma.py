@@ -15,7 +15,7 @@ from npuc.passes.array.descriptors import Descriptor, Dimension
 from npuc.passes.array.fifo import FIRST_CORE_CHANNEL
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.streams import make_design
+from npuc.passes.attention.streams import make_design, output_pieces
 from npuc.passes.options import Options
 
 
@@ -89,13 +89,23 @@ def test_descriptors_stay_inside_their_buffers(plan: Plan, kind: str) -> None:
         if kind == "core"
         else (dma.memtile_program(make_design(plan)), plan.memtile_buffers)
     )
-    starts = {buffer.address: buffer for buffer in buffers.values()}
     for descriptor in program.descriptors:
-        buffer = starts[descriptor.address]
+        (buffer,) = (one for one in buffers.values() if one.address <= descriptor.address < one.end)
         places = list(descriptor.word_addresses())
         assert len(set(places)) == descriptor.words
         assert buffer.address <= 4 * min(places) and 4 * max(places) + 4 <= buffer.end
         assert geometry.unpack_bd(kind, descriptor.pack())["valid"]
+
+
+def test_pieces_of_finished_tiles_leave_a_core_in_order_each_by_a_lock_of_its_own(plan: Plan) -> None:
+    chain = dma.core_program(make_design(plan)).chain("mm2s", 0)
+    assert len(chain) == (output_pieces(plan.query_block) if plan.split else 1)
+    assert plan.core_lock_initial["o_empty"] == len(chain)
+    sent = np.concatenate([np.fromiter(one.word_addresses(), dtype=np.int64) for one in chain])
+    first = plan.core_buffers["o"].address // 4
+    assert np.array_equal(sent, np.arange(first, first + plan.query_block * plan.output_words))
+    full, empty = plan.core_locks["o_full"], plan.core_locks["o_empty"]
+    assert all((one.acquire, one.release) == ((full, -1), (empty, 1)) for one in chain)
 
 
 def test_core_receives_leave_the_tile_of_ones_behind_v_alone(plan: Plan) -> None:

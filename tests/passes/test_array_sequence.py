@@ -20,6 +20,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
 from npuc.passes.attention.choose import make_plan
 from npuc.passes.attention.core.parameters import AHEAD, Word, parameter_words
+from npuc.passes.attention.core.query_blocks import with_one_more
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.integer_factors import Quantities
 from npuc.passes.attention.masks import MaskCopy, mask_copy
@@ -424,3 +425,8 @@ def test_an_item_that_is_longer_than_tasks_of_a_memory_tile_is_refused() -> None
     call = Call(1, 2, 2, 40, 40_000, 1.0)
     with pytest.raises(ResourceError, match="1,250 blocks of keys"):
         sequence(plan, call, whole_arguments(plan, call, ROLES))
+
+
+def test_what_is_over_of_blocks_is_taken_in_the_first_part_and_the_last_ones() -> None:
+    assert [with_one_more(over, 4) for over in range(4)] == [0b0000, 0b0001, 0b1001, 0b1101]
+    assert [with_one_more(over, 2) for over in range(2)] == [0, 1]

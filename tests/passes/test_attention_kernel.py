@@ -20,6 +20,7 @@ from npuc.passes.attention.core import build
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES, parameter_words, scale_words
 from npuc.passes.attention.plan import Buffer, shared_out
 from npuc.passes.attention.shares import shared_work
+from npuc.passes.attention.streams import output_pieces
 from npuc.passes.attention.work import Item, Work
 
 KEYS = 32
@@ -68,6 +69,7 @@ def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, spl
         core_locks=LOCKS,
         mask_parts=mask_parts,
         split=split,
+        kept=0,
         group_columns=1,
         precision="bf16",
     )
@@ -96,7 +98,8 @@ class Streams:
         self.blocks = {"k": self._blocks(0, self.k), "v": self._blocks(1, self.v)}
         self.rows_and_masks = self._rows_and_masks()
         self.parity = {"k": 0, "v": 0, "m": 0}
-        self.taken = self.finished = 0
+        self.taken = self.finished = 0  # items whose Q came as a whole, and pieces of outputs
+        self.pieces = output_pieces(shape.query_block) if shape.split else 1
         self.started = False
         self.acquired: list[str] = []
         self.before_output: list[Counter[str]] = []
@@ -141,7 +144,8 @@ class Streams:
 
     def __call__(self, number: int, value: int, acquire: bool) -> None:
         name = next(name for name, lock in LOCKS.items() if lock == number - 48)
-        assert value & 0xFFFFFFFF == (0xFFFFFFFF if acquire else 1), (name, value)
+        wanted = (-self.pieces if name == "o_empty" else -1) if acquire else 1
+        assert value & 0xFFFFFFFF == wanted & 0xFFFFFFFF, (name, value)
         dim, keys = self.plan.head_dim, self.plan.key_block
         self.acquired += [name] * acquire
         if name == "start":
@@ -164,12 +168,14 @@ class Streams:
             place, rows = self._next("v")
             self.put(place, rows.reshape(keys // 8, 8, dim // 4, 4).transpose(2, 0, 1, 3))
         elif name == "o_full":
-            item = self.items[self.finished]
+            number, piece = divmod(self.finished, self.pieces)
             self.finished += 1
-            start = self.plan.core_buffers["o"].address
-            tiles = self.memory[start : start + 2 * self.plan.query_block * dim].view(ml_dtypes.bfloat16)
+            count = self.plan.query_block // self.pieces
+            start = self.plan.core_buffers["o"].address + 2 * piece * count * dim
+            tiles = self.memory[start : start + 2 * count * dim].view(ml_dtypes.bfloat16)
             rows = tiles.reshape(-1, dim // 4, 4, 4).transpose(0, 2, 1, 3).reshape(-1, dim)
-            self.output[self.places(item)] = rows.astype(np.float64)
+            first = self.lane_row + piece * count
+            self.output[self.places(self.items[number], range(first, first + count))] = rows.astype(np.float64)
             self.before_output.append(Counter(self.acquired))
 
     def _next(self, which: str) -> tuple[str, np.ndarray]:
@@ -237,7 +243,7 @@ def run_call(
         streams = Streams(shape, work, lane * shape.query_block, memory, (q, k, v), mask, ahead)
         with np.errstate(all="ignore"):
             Sequential(memory, streams).run(kernel.program)
-        assert streams.finished == len(streams.items)
+        assert streams.finished == len(streams.items) * streams.pieces
         assert not any(list(blocks) for blocks in streams.blocks.values())
         assert not shape.mask_parts or not list(streams.rows_and_masks)
         out = np.where(np.isnan(streams.output), out, streams.output)
@@ -397,7 +403,7 @@ def test_an_output_leaves_before_the_last_queries_of_the_next_item_come() -> Non
     arrays = several(np.random.default_rng(7), call, 8)
     assert_close(*run_call(call, arrays, plan(8, 64, 32, split=True), lanes=4, ahead=True, before_output=found))
     # On each channel four blocks of Q and two of keys or values an item; the second takes its own between.
-    first, second = found
+    _, first, _, second = found  # by pieces, of which there are two
     assert first["k_full"] == first["v_full"] == 4 + 2 + 2
     assert second["k_full"] == second["v_full"] == 2 * (4 + 2)
     assert second["o_empty"] == 2

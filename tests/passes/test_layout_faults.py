@@ -96,6 +96,9 @@ REFUSED = {
     "V tiles by rows, Q in them": (SPLIT, constant(streams, "VALUE_ORDER", Order(8, 4))),
     "K not in halves, Q in it": (SPLIT, constant(streams, "key_order", lambda key_block: Order(key_block, 8))),
     "Q in blocks that no item is cut into": (SPLIT, constant(choose, "KEY_BLOCK", 64)),
+    "O in pieces": (PLAIN, stream("o", pieces=2)),
+    "O in more pieces than it is made in": (SPLIT, stream("o", pieces=4)),
+    "K in pieces": (SPLIT, stream("k", pieces=2)),
     "no ones behind V": (PLAIN, stream("v", behind=0)),
     **{
         f"a smaller buffer {name}": (MASKED if name == "m1" else PLAIN, smaller_buffer(name))

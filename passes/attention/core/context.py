@@ -257,9 +257,11 @@ class Context:
         self.b.add(isa.SUB(r, a, r))
         return r
 
-    def acquire(self, lock: str) -> None:
+    def acquire(self, lock: str, count: int = 1) -> None:
+        """count: of what the lock counts, all at once."""
         with self.b.step(f"acquire {lock}"):
-            self.b.acquire(LOCK_BASE + self.locks[lock], self.registers["minus_one"])
+            value = self.registers["minus_one"] if count == 1 else self.scalar(-count, "all_of_them")
+            self.b.acquire(LOCK_BASE + self.locks[lock], value)
 
     def release(self, lock: str) -> None:
         with self.b.step(f"release {lock}"):

@@ -14,6 +14,7 @@ from npuc.passes.array.fifo import Fifo
 from npuc.passes.attention.core.context import TILE, Shape
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.core.state import STATE
+from npuc.passes.attention.streams import output_pieces
 
 Walk = Callable[[int, int], int]  # (row, column) -> bytes
 RINGS = {"k": 2, "v": 2, "m": 2, "q": 1, "o": 1}  # buffers that the program goes through in turn
@@ -23,18 +24,20 @@ def require_layouts(shape: Shape, fifos: Sequence[Fifo], buffers: Mapping[str, B
     """Raises ResourceError, naming the stream or buffer, where the program would not find what is in it."""
     walks = {name: (rows, cols, "bf16", walk) for name, (rows, cols, walk) in _walks(shape).items()}
     ones = "the tile of ones behind V has", shape.keys // 8 * TILE
-    require_streams(walks, RINGS, ones, fifos)
+    require_streams(walks, RINGS, output_pieces(shape.queries) if shape.split else 1, ones, fifos)
     require_buffers(shape.keys if shape.split else 1, shape.item_rows, _sizes(shape), buffers)
 
 
 def require_streams(
     walks: Mapping[str, tuple[int, int, str, Walk]],
     rings: Mapping[str, int],
+    pieces: int,
     ones: tuple[str, int],
     fifos: Sequence[Fifo],
 ) -> None:
     """walks: stream -> rows, columns, element type, and where the program finds a number. rings: buffers of a stream.
-    ones: what lies behind V, in words, and its bytes. Raises ResourceError, naming the stream."""
+    pieces: in which O is given to the DMA. ones: what lies behind V, in words, and its bytes. Raises ResourceError,
+    naming the stream."""
     for fifo in fifos:
         tile, (rows, cols, dtype, walk) = fifo.tile, walks[fifo.name]
         if (tile.rows, tile.cols, tile.dtype) != (rows, cols, dtype):
@@ -45,6 +48,8 @@ def require_streams(
             raise ResourceError(
                 f"the core program has {rings[fifo.name]} buffers of stream {fifo.name}, not {fifo.depth}"
             )
+        if fifo.name == "o" and fifo.pieces != pieces:
+            raise ResourceError(f"the core program makes O in {pieces} pieces, and it leaves in {fifo.pieces}")
         if fifo.name == "v" and fifo.behind != ones[1]:
             raise ResourceError(f"{ones[0]} {ones[1]} bytes, not {fifo.behind}")
 

@@ -43,7 +43,7 @@ from npuc.passes.attention.core.scores import compute_scores
 from npuc.passes.attention.core.softcap import cap_any_scores, cap_scores
 from npuc.passes.attention.core.values import accumulate_values
 from npuc.passes.attention.core.visibility import Limits
-from npuc.passes.attention.streams import plan_streams
+from npuc.passes.attention.streams import output_pieces, plan_streams
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Builder, Program, Reg
 
@@ -137,7 +137,7 @@ def _work_item(k: Context) -> None:
         hidden, partial = b.r("hidden"), b.r("partial")
         classify(k, first_key, hidden, partial)
     if k.shape.clears_first:
-        k.acquire("o_empty")
+        _acquire_output(k)
         with b.source("O and sums cleared"):
             clear_output(k)
     with b.counted_loop(blocks, "block"):
@@ -166,9 +166,14 @@ def _begin_output(k: Context, not_first: Reg) -> None:
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))
     with k.b.if_nonzero(first):
-        k.acquire("o_empty")
+        _acquire_output(k)
         with k.b.source("O and sums cleared"):
             clear_output(k)
+
+
+def _acquire_output(k: Context) -> None:
+    """All pieces of the last item's have left."""
+    k.acquire("o_empty", output_pieces(k.shape.queries) if k.shape.split else 1)
 
 
 def _queries(k: Context) -> None:

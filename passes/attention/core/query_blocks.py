@@ -14,6 +14,7 @@ from npuc.passes.attention.core.items import begin_item
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import AHEAD, Word
 from npuc.passes.attention.core.query import transpose_rows
+from npuc.passes.attention.streams import output_pieces
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -24,8 +25,16 @@ Finish = Callable[[int, Reg], None]  # results of so many groups, behind those t
 
 
 def passes(shape: Shape) -> int:
-    """In how many parts the next item's blocks are taken, between the first of which outputs are made."""
-    return 4 if shape.groups % 4 == 0 else 2
+    """In how many parts the next item's blocks are taken, between the first of which outputs are made and sent."""
+    return PARTS_BESIDE * output_pieces(shape.queries)
+
+
+def with_one_more(over: int, parts: int) -> int:
+    """Bits of the parts that take one of so many blocks more, the first part's lowest: the first and the last of them,
+    as a block is the longer on its way the sooner the one before it was taken; and what is over beside the last."""
+    if over < 2:
+        return over
+    return 1 | ((1 << over - 1) - 1) << parts - over + 1
 
 
 def begin_queries(k: Context, items: Reg) -> None:
@@ -81,17 +90,17 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
     parts = passes(k.shape)
     rows, done, left = _first_rows(k), k.scalar(0, "groups_done"), k.scalar(parts, "parts")
     outputs = k.scalar(parts // PARTS_BESIDE, "parts_of_output")
-    # Blocks of a part and, where they are no multiple of the parts, what is over goes to the first ones.
-    over = [k.scalar(blocks % parts, "q_blocks_over") for blocks in k.shape.query_blocks]
+    # Blocks of a part and, where they are no multiple of the parts, which parts take one more.
+    over = [k.scalar(with_one_more(blocks % parts, parts), "q_blocks_over") for blocks in k.shape.query_blocks]
     with b.counted_loop(left, "between"):
         with b.if_nonzero(k.word(Word.TAKEN)):
             for (stream, ring), row, rest, blocks in zip(STREAMS, rows, over, k.shape.query_blocks, strict=True):
                 count = k.scalar(blocks // parts, "q_blocks")
                 if blocks % parts:
                     more = b.r("one_more")
-                    b.add(isa.LT(more, k.registers["zero"], rest))
+                    b.add(isa.AND(more, rest, k.registers["one"]))
                     b.add(isa.ADD(count, count, more))
-                    b.add(isa.ADD_add_r_ri(rest, rest, -1))
+                    b.add(isa.ASHL(rest, rest, k.scalar(-1, "next_part")))
                 if blocks >= parts:
                     _take(k, rows_of, stream, ring, row, count)
                 elif blocks:
@@ -105,10 +114,7 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
                 else:
                     finish(groups, done)
                 b.add(isa.ADD_add_r_ri(outputs, outputs, -1))
-                ready = b.r("output_ready")
-                b.add(isa.EQZ(ready, outputs))
-            with b.if_nonzero(ready):
-                k.release("o_full")
+            k.release("o_full")
 
 
 def _begin_item(k: Context) -> None:

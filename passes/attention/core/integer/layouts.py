@@ -9,6 +9,7 @@ from npuc.passes.array.fifo import Fifo
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, RECORD, IntegerShape
 from npuc.passes.attention.core.layouts import Walk, require_buffers, require_streams
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
+from npuc.passes.attention.streams import output_pieces
 
 RINGS = {"k": 2, "v": 2, "o": 1}  # buffers that the program goes through in turn
 ONES_BYTES = 64  # for every eight keys
@@ -17,7 +18,7 @@ ONES_BYTES = 64  # for every eight keys
 def require_layouts(shape: IntegerShape, fifos: Sequence[Fifo], buffers: Mapping[str, Buffer]) -> None:
     """Raises ResourceError, naming the stream or buffer, where the program would not find what is in it."""
     ones = "the ones behind V have", shape.keys // 8 * ONES_BYTES
-    require_streams(_walks(shape), RINGS, ones, fifos)
+    require_streams(_walks(shape), RINGS, output_pieces(shape.queries), ones, fifos)
     require_buffers(shape.keys, shape.item_rows, _sizes(shape), buffers)
 
 

@@ -26,7 +26,7 @@ from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.program import CONV_EVEN, KernelProgram
 from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
-from npuc.passes.attention.streams import plan_streams
+from npuc.passes.attention.streams import output_pieces, plan_streams
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Builder, Reg
 
@@ -107,7 +107,7 @@ def _begin_output(k: Context, not_first: Reg) -> None:
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))
     with k.b.if_nonzero(first):
-        k.acquire("o_empty")
+        k.acquire("o_empty", output_pieces(k.shape.queries))
         with k.b.source("O and sums cleared"):
             clear_output(k)
 
