@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
+from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from perfetto_reader import ask
 from test_trace import deepest
 
 import npuc
@@ -131,28 +131,40 @@ def test_locks_without_names_have_numbers():
     assert names.level("core", 3) == "lock 3 k_full" and names.level("memtile", 3) == "lock 3"
 
 
-def trace_processor():
-    """Perfetto's trace processor: NPUC_TRACE_PROCESSOR, or what its Python package has fetched before."""
-    fetched = Path.home() / ".local" / "share" / "perfetto" / "prebuilts"
-    found = [Path(os.environ.get("NPUC_TRACE_PROCESSOR", "-")), *sorted(fetched.glob("trace_processor_shell-*"))]
-    return next((str(path) for path in found if path.is_file() and os.access(path, os.X_OK)), None)
-
-
 def test_perfetto_reads_what_was_written(recorded, tmp_path):
-    processor = pytest.importorskip("perfetto.trace_processor")
-    binary = trace_processor()
-    if binary is None:
-        pytest.skip("no trace_processor_shell (NPUC_TRACE_PROCESSOR)")
+    """Its own trace processor: no error, every slice and counter, phases in the program and waits in phases."""
     file = tmp_path / "t.json"
     recorded[1].write(str(file))
     written = json.loads(file.read_text())["traceEvents"]
-    with processor.TraceProcessor(trace=str(file), config=processor.TraceProcessorConfig(bin_path=binary)) as reader:
-        (errors,) = reader.query("select coalesce(sum(value), 0) as n from stats where severity = 'error'")
-        assert errors.n == 0
-        counted = {row.category: row.n for row in reader.query("select category, count() as n from slice group by 1")}
-        for category in ("core", "phase", "stall", "dma", "sequence"):
-            assert counted[category] == sum(e["ph"] == "X" and e["cat"] == category for e in written)
-        depths = {row.category: row.d for row in reader.query("select category, max(depth) as d from slice group by 1")}
-        assert (depths["core"], depths["phase"], depths["stall"]) == (0, 1, 2)
-        (levels,) = reader.query("select count() as n from counter")
-        assert levels.n == sum(e["ph"] == "C" for e in written)
+    errors, slices, around, counters, threads = ask(
+        file.read_bytes(),
+        "select name, value from stats where severity = 'error' and value != 0",
+        "select category, count() as n, max(depth) as deepest, sum(dur) as ns from slice group by 1",
+        "select s.category as inner, p.category as outer, count() as n from slice s join slice p on s.parent_id = p.id "
+        "group by 1, 2",
+        "select t.name as name, count() as n, max(c.value) as most from counter c join counter_track t "
+        "on c.track_id = t.id group by 1",
+        "select process.name as process, thread.name as thread from thread join process using (upid)",
+    )
+    assert errors == []
+    spans = [event for event in written if event["ph"] == "X"]
+    found = {row["category"]: row for row in slices}
+    assert set(found) == {event["cat"] for event in spans} == {"core", "phase", "stall", "dma", "sequence"}
+    for category, row in found.items():
+        durations = [event["dur"] * 1000 for event in spans if event["cat"] == category]
+        assert row["n"] == len(durations) and abs(row["ns"] - sum(durations)) <= len(durations)  # it rounds each
+    assert [found[category]["deepest"] for category in ("core", "phase", "stall")] == [0, 1, 2]
+    pairs = {(row["inner"], row["outer"]): row["n"] for row in around}
+    assert pairs["phase", "core"] == found["phase"]["n"]
+    assert pairs["stall", "phase"] + pairs.get(("stall", "core"), 0) == found["stall"]["n"]
+    levels = Counter(event["name"] for event in written if event["ph"] == "C")
+    read = Counter({row["name"]: 0 for row in counters})
+    for row in counters:
+        read[row["name"].removesuffix(" value")] += row["n"]
+    assert {name: n for name, n in read.items() if n} == levels
+    assert ("core(0,2)", "core") in {(row["process"], row["thread"]) for row in threads}
+
+
+def test_perfetto_says_what_is_no_trace():
+    with pytest.raises(ValueError):
+        ask(b'{"traceEvents": [{"ph": "X",', "select no_such_column from slice")
