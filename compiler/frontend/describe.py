@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,8 @@ WANTED = "wanted is a function of Q, K and V, [B, H, S, D] each, that returns so
 
 # Element types of arguments that have no part in the attention.
 PASSED_DTYPES = (*DTYPES, "f64", "i16", "i32", "i64")
+
+MOST_READINGS = 2  # of an argument in other layouts: a mask's axes, and then which of them are the keys
 
 # Scales this close to 1/sqrt(D) are it: factors in float32, up to two of them, cannot say it better.
 SCALE_ROUNDING = 2.0**-21
@@ -70,9 +73,11 @@ def attention_of(name: str, function: Any, block: Any, file: str, layouts: Layou
 def _value(block: Any, expected: Layouts) -> tuple[Value, Layouts]:
     """What a function returns, its arguments read as [B, H, S, D], or as its contractions say they lie."""
     layouts = dict(expected)
+    read = Counter(layouts.keys())
     first = value = run(block, layouts)[0]
-    while isinstance(value, Opaque) and value.layouts and layouts.keys().isdisjoint(changed := _changed(block, value)):
-        if not changed:
+    while isinstance(value, Opaque) and (changed := _changed(block, value, layouts)):
+        read.update(changed.keys())
+        if max(read.values()) > MOST_READINGS:
             break
         layouts |= changed
         value = run(block, layouts)[0]
@@ -104,13 +109,13 @@ def _axis_of(signature: _Signature, roles: dict[str, int], dimension: str) -> st
     return "*".join(sorted(names.get(label, label) for label in labels))
 
 
-def _changed(block: Any, value: Opaque) -> dict[int, Axes]:
+def _changed(block: Any, value: Opaque, layouts: Layouts) -> dict[int, Axes]:
     """The layouts that an operation asks for, of arguments that were not read so."""
     wanted = value.layouts or {}
     return {
         number: axes
         for number, axes in wanted.items()
-        if axes != argument_axes(number, sizes_of(block.arguments[number].type))
+        if axes != (layouts.get(number) or argument_axes(number, sizes_of(block.arguments[number].type)))
     }
 
 

@@ -17,9 +17,11 @@ from npuc.compiler.frontend.values import (
     Correction,
     Empty,
     Exponentials,
+    Inverted,
     Opaque,
     Operand,
     OperandProduct,
+    Predicate,
     Probabilities,
     RowMaximum,
     Scaling,
@@ -79,6 +81,8 @@ def _neutral(operation: Any, operands: Sequence[Value]) -> Value | None:
             return value
         if operation.name in MAXIMA and (other.value == -math.inf or _raises_nothing(other, value)):
             return value
+        if operation.name in MAXIMA and isinstance(value, Scores) and other.value < 0:
+            return masking.raised(value, float(other.value))
     return None
 
 
@@ -223,7 +227,18 @@ def _cap(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _exponential(operation: Any, operands: Sequence[Value]) -> Value | None:
-    return decomposed.exponential(operation, operands[0])
+    return decomposed.exponential(operation, operands[0], operation.name == "math.exp2")
+
+
+def _power(operation: Any, operands: Sequence[Value]) -> Value | None:
+    """A number to the power of a value: e to the power of the number's logarithm times it."""
+    base, value = operands
+    if not isinstance(base, Splat) or not (math.isfinite(base.value) and base.value > 1):
+        return None
+    if base.value == 2:
+        return decomposed.exponential(operation, value, True)
+    scaled = _times(operation, value, math.log(base.value)) if isinstance(value, Shifted | Scores) else None
+    return None if scaled is None else decomposed.exponential(operation, scaled, False)
 
 
 def _compare(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -244,7 +259,23 @@ def _logic(operation: Any, operands: Sequence[Value]) -> Value | None:
 
 
 def _compare_integers(operation: Any, operands: Sequence[Value]) -> Value | None:
+    if element_type(operation.operands[0].type) == "i1":
+        return _compare_truths(operation, *operands)
     return positions.compare(operation, operands) or open_lengths.compare(operation, operands)
+
+
+def _compare_truths(operation: Any, left: Value, right: Value) -> Value | None:
+    """eq (0) or ne (1) of a truth with a constant: itself, or the opposite."""
+    if isinstance(left, Splat):
+        left, right = right, left
+    predicate = operation.attributes["predicate"].value
+    if not isinstance(right, Splat) or predicate not in (0, 1):
+        return None
+    if bool(right.value) == (predicate == 0):
+        return None if isinstance(left, Opaque) else left
+    if isinstance(left, Operand | Inverted | Predicate):
+        return positions.opposite(left)
+    return decomposed.negate(operation, left, Splat(-1, "i1"))
 
 
 def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
@@ -252,7 +283,8 @@ def _select(operation: Any, operands: Sequence[Value]) -> Value | None:
     if chosen is not None:
         return chosen
     kept = decomposed.unhide(operation, *operands) or decomposed.finite_maximum(operation, *operands)
-    kept = kept or decomposed.raised(operation, *operands)
+    kept = kept or decomposed.raised_scores(operation, *operands)
+    kept = kept or decomposed.raised(operation, *operands) or decomposed.numbered(operation, *operands)
     return kept or masking.select(operation, *operands) or decomposed.select(operation, *operands)
 
 
@@ -277,4 +309,5 @@ RULES: dict[str, Rule] = {
     "math.tanh": _cap,
     "math.exp": _exponential,
     "math.exp2": _exponential,
+    "math.powf": _power,
 }

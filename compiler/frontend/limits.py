@@ -46,12 +46,12 @@ def room(product: Product) -> float:
     """How far scores, masked ones that are to be seen too, may be from zero."""
     masking = product.masking
     if masking is None:
-        return _spread(product)
+        return spread(product)
     added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
-    return (_spread(product) + added) * math.prod(masking.later)
+    return (spread(product) + added) * math.prod(masking.later)
 
 
-def _spread(product: Product) -> float:
+def spread(product: Product) -> float:
     """How far scores may be from zero before they are masked; a hyperbolic tangent is at most one."""
     given = LARGEST_SCALE if scalings(product.factors) else 1.0
     return (ROOM if product.capped is None else 1.0) * abs(numbers(product.factors)) * given
@@ -94,7 +94,7 @@ def _checked_hidden(product: Product, masking: Masking, total: float, band: Band
     """What the scale that a call gives may be at most, so that a finite number hides scores as -inf does; where it
     hides a whole row it is at most HIDES. Raises MaskError where it does not."""
     added = -HIDES if masking.operand is not None and not masking.operand.keep else 0.0
-    reach, room_left = 2 * _spread(product) * total, -(masking.hidden + added) * total - LOST
+    reach, room_left = 2 * spread(product) * total, -(masking.hidden + added) * total - LOST
     shown = masking.operand is None and band.shows_each_query_a_key()
     may_hide_rows = -masking.hidden * math.prod(masking.later) >= -HIDES * ROUNDED
     given = bool(scalings(product.factors))

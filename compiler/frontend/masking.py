@@ -82,6 +82,15 @@ def select(operation: Any, condition: Value, left: Value, right: Value) -> Value
     return bias if isinstance(kept, Splat) and kept.value == 0 else None
 
 
+def raised(scores: Scores, least: float) -> Scores | None:
+    """The maximum of masked scores and a number: it stands for those that are hidden (`limits` says whether it hides
+    them, as any that is put in their place)."""
+    hides = scores.product.masking
+    if hides is None or hides.later:
+        return None
+    return _masked(scores, replace(hides, hidden=max(hides.hidden, least)))
+
+
 def _where_both(operation: Any, condition: Conjunction, left: Value, right: Value) -> Value | None:
     """Scores where an argument is true and a comparison holds: hidden by one, and by the other."""
     if not isinstance(left, Scores):

@@ -13,6 +13,7 @@ from npuc.compiler.frontend.loop_nest import REDUCTION
 
 # What softmax is made of, and operations that are attention by themselves.
 SOFTMAX = ("math.exp", "math.exp2", "linalg.softmax")
+POWER = "math.powf"  # of a number: an exponential
 WHOLE = (SDPA, "tm_tensor.attention")
 # What depends on nothing, or on lengths.
 CONSTANTS = ("arith.constant", "tensor.empty", "linalg.fill", "tensor.dim", "tensor.splat", "arith.index_cast")
@@ -54,7 +55,7 @@ def _anchors(block: Any, operations: list[Any], places: dict[Any, int]) -> list[
     names = {*SOFTMAX, *WHOLE}
 
     def visit(operation: Any) -> Any:
-        if operation.name in names:
+        if operation.name in names or (operation.name == POWER and _of_a_number(operation, operations, places)):
             at = operation
             while at.block != block:
                 at = at.parent
@@ -63,6 +64,15 @@ def _anchors(block: Any, operations: list[Any], places: dict[Any, int]) -> list[
 
     block.owner.walk(visit)
     return sorted(found)
+
+
+def _of_a_number(power: Any, operations: list[Any], places: dict[Any, int]) -> bool:
+    """Whether a constant is raised to a power, in the body of an operation or outside one."""
+    base = power.operands[0]
+    if base in list(power.block.arguments):
+        base = power.parent.operands[list(power.block.arguments).index(base)]
+    made_inside = getattr(getattr(base.owner, "operation", base.owner), "name", None) == "arith.constant"
+    return made_inside or _constant(base, operations, places)
 
 
 def _about(anchor: int, operations: list[Any], places: dict[Any, int], past: bool) -> set[int]:

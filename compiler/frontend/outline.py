@@ -8,11 +8,13 @@ are cloned into a function. That function is then recognised as if it had come a
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.frontend.axes import AxisError, argument_axes
+from npuc.compiler.frontend.combine_masks import combine_masks
 from npuc.compiler.frontend.given import given, problem_of
 from npuc.compiler.frontend.interpret import execute
 from npuc.compiler.frontend.layouts import layout_of
@@ -26,6 +28,7 @@ from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import (
     Attended,
     Axes,
+    Length,
     Opaque,
     Operand,
     Probabilities,
@@ -37,6 +40,7 @@ from npuc.compiler.frontend.values import (
 )
 
 MOST_READINGS = 8  # of each operation on average, once and again with the layouts that contractions show
+MOST_LAYOUTS = 2  # of a leaf
 SMALLEST_CONTRACTION = 4  # loop dimensions: with fewer it is a projection, whatever would fit
 
 
@@ -60,33 +64,56 @@ class Outlined:
 
 def outlined(name: str, block: Any) -> list[Outlined]:
     """A function for each attention in a block of operations that are lowered; in the order of their results."""
-    reading = _Reading(block)
-    with assumptions():
-        reading.run()
+    reading = _read(block)
+    combined = combine_masks(reading.values, [reading.operations[place] for place in reading.near])
+    taken = frozenset(masks.mask for masks in combined)
+    if combined:
+        reading = _read(block, taken)
     roots = list(_roots(reading))
+    widened = frozenset(value for root in roots for value in _widened(reading.values[root], reading))
+    if widened:
+        reading = _read(block, taken | widened)
+        roots = list(_roots(reading))
     found = []
     for number, root in enumerate(roots):
         cut = _cut(root, reading)
         if cut is not None:
             suffix = f"_{number}" if len(roots) > 1 else ""
-            layouts = {n: reading.layouts[m] for n, m in enumerate(cut[0]) if m in reading.layouts}
+            layouts = {n: reading.layouts[m] for n, m in enumerate(cut.numbers) if m in reading.layouts}
             if any(atom.open for axes in layouts.values() for axis in axes for atom in axis):
                 layouts = {}  # which have names by the numbers of arguments
-            found.append(_function(f"{name}_attention{suffix}", root, cut[1], cut[2], layouts))
+            found.append(_function(f"{name}_attention{suffix}", root, cut, layouts))
+    leaves = {leaf for part in found for leaf in part.leaves}
+    for masks in combined:
+        if masks.mask not in leaves:
+            masks.undo()
     return found
 
 
-class _Reading:
-    """The execution of a block. leaves: their values by number; layouts: of those that are not [B, H, S, D]."""
+def _read(block: Any, taken: frozenset[Any] = frozenset()) -> _Reading:
+    reading = _Reading(block, taken)
+    with assumptions() as reading.equal:
+        reading.run()
+    return reading
 
-    def __init__(self, block: Any) -> None:
+
+class _Reading:
+    """The execution of a block. leaves: their values by number; layouts: of those that are not [B, H, S, D].
+
+    taken: values that are leaves, whatever they are.
+    """
+
+    def __init__(self, block: Any, taken: frozenset[Any]) -> None:
+        self.taken = taken
         self.operations = [view.operation for view in block.operations]
         self.places = {result: n for n, operation in enumerate(self.operations) for result in operation.results}
         self.near = near(block, self.operations, self.places)
         self.arguments = list(block.arguments)
         self.layouts: dict[int, Axes] = {}
+        self.laid: Counter[int] = Counter()
         self.values: dict[Any, Value] = {}
         self.leaves: dict[int, Any] = {}
+        self.equal: set[frozenset[str]] = set()
         self._numbers: dict[Any, int] = {}
 
     def leaf(self, value: Any) -> Value | None:
@@ -103,6 +130,24 @@ class _Reading:
             return self.places[value], value.result_number if hasattr(value, "result_number") else 0
         return -1, self.arguments.index(value)
 
+    def length_of(self, value: Any, numbers: list[int]) -> tuple[int, int] | None:
+        """Of which of the leaves `numbers` a value is the length, by its place among them and the dimension, where it
+        is read from another tensor whose length is taken to be the same."""
+        known = self.values.get(value)
+        name = known.single if isinstance(known, Length) else None
+        if name is None or getattr(value.owner, "name", None) != "tensor.dim":
+            return None
+        same, waiting = {name}, [name]
+        while waiting:
+            at = waiting.pop()
+            more = {other for pair in self.equal if at in pair for other in pair} - same
+            same |= more
+            waiting += more
+        if int(name.partition(".")[0]) in numbers:
+            return None
+        places = [tuple(map(int, one.split("."))) for one in sorted(same)]
+        return next(((numbers.index(number), d) for number, d in places if number in numbers), None)
+
     def run(self) -> None:
         """From the first operation to the last, and again from a leaf whose layout a contraction shows."""
         self._give_arguments()
@@ -117,7 +162,7 @@ class _Reading:
                 continue
             for result, value in zip(operation.results, results, strict=True):
                 unknown = isinstance(value, Opaque) and operation.name != "arith.constant"
-                is_given = unknown or self._converts(result, value) or _is_out_of_order(value)
+                is_given = unknown or result in self.taken or self._converts(result, value) or _is_out_of_order(value)
                 self.values[result] = (self.leaf(result) if is_given else None) or value
             at += 1
 
@@ -192,9 +237,10 @@ class _Reading:
         changed = {
             number: axes
             for number, axes in value.layouts.items()
-            if number not in self.layouts and axes != argument_axes(number, sizes_of(self.leaves[number].type))
+            if axes != (self.layouts.get(number) or argument_axes(number, sizes_of(self.leaves[number].type)))
         }
-        if not changed:
+        self.laid.update(changed.keys())
+        if not changed or max(self.laid[number] for number in changed) > MOST_LAYOUTS:
             return None
         self.layouts |= changed
         for number in changed:
@@ -229,18 +275,48 @@ def _roots(reading: _Reading) -> Iterator[Any]:
                 yield result
 
 
+def _widened(root: Value, reading: _Reading) -> Iterator[Any]:
+    """Where Q, K and V are of several types: what leaves of the narrower ones are converted to."""
+    assert isinstance(root, Attended | Sdpa)
+    if isinstance(root, Sdpa):
+        numbers = {root.query, root.key, root.value}
+    else:
+        numbers = {root.softmax.product.left, root.softmax.product.right, root.value}
+    types = {number: reading.leaves[number].type.element_type for number in numbers}
+    widest = max(types.values(), key=lambda type_: type_.width)
+    narrow = {number for number, type_ in types.items() if type_ != widest}
+    for place in reading.near if narrow else ():
+        operation = reading.operations[place]
+        for result in operation.results:
+            value = reading.values.get(result)
+            if isinstance(value, Operand) and value.argument in narrow and result.type.element_type == widest:
+                narrow.remove(value.argument)
+                yield result
+
+
 def _leaves(user: Any, value: Attended | Sdpa, reading: _Reading) -> bool:
     """Whether a use is no further step of the same attention."""
     results = list(user.results)
     return not results or not all(isinstance(reading.values.get(r), Attended | Sdpa) for r in results)
 
 
-def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]] | None:
-    """The numbers of the leaves under a root, the leaves, and the operations between in their order; None where it
-    rests on something else."""
+@dataclass(frozen=True)
+class _Cut:
+    """numbers: of the leaves under a root.  operations: between, in their order.  lengths: values that are lengths of
+    leaves, by the leaf's place among them and the dimension."""
+
+    numbers: list[int]
+    leaves: list[Any]
+    operations: list[Any]
+    lengths: dict[Any, tuple[int, int]]
+
+
+def _cut(root: Any, reading: _Reading) -> _Cut | None:
+    """What is between a root and its leaves; None where it rests on something else."""
     numbers = sorted(_arguments(reading.values[root]), key=lambda number: reading.place(reading.leaves[number]))
     leaves = [reading.leaves[number] for number in numbers]
     stops = set(leaves)
+    lengths: dict[Any, tuple[int, int]] = {}
     seen: set[Any] = set()
     found: list[tuple[Any, Any]] = []
     waiting = [root]
@@ -249,6 +325,10 @@ def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]]
         if at in stops or at in seen:
             continue
         seen.add(at)
+        length = reading.length_of(at, numbers)
+        if length is not None:
+            lengths[at] = length
+            continue
         owner = at.owner
         if not hasattr(owner, "operands"):  # a block: an argument that has no part in it
             return None
@@ -256,7 +336,7 @@ def _cut(root: Any, reading: _Reading) -> tuple[list[int], list[Any], list[Any]]
         found.append((operation, at))
         waiting += _used(operation)
     places = {reading.places[value]: operation for operation, value in found}
-    return numbers, leaves, [places[place] for place in sorted(places)]
+    return _Cut(numbers, leaves, [places[place] for place in sorted(places)], lengths)
 
 
 def _arguments(value: Value) -> set[int]:
@@ -288,24 +368,30 @@ def _used(operation: Any) -> list[Any]:
     return [value for value in found if value not in inside]
 
 
-def _function(name: str, root: Any, leaves: list[Any], operations: list[Any], layouts: dict[int, Axes]) -> Outlined:
+def _function(name: str, root: Any, cut: _Cut, layouts: dict[int, Axes]) -> Outlined:
     """A module with a function of the leaves that does the operations and returns the root."""
     from torch_mlir import ir
 
-    parameters = ", ".join(f"%leaf{n}: {leaf.type}" for n, leaf in enumerate(leaves))
+    parameters = ", ".join(f"%leaf{n}: {leaf.type}" for n, leaf in enumerate(cut.leaves))
+    lengths = "".join(
+        f"  %at{n} = arith.constant {dimension} : index\n"
+        f"  %length{n} = tensor.dim %leaf{leaf}, %at{n} : {cut.leaves[leaf].type}\n"
+        for n, (leaf, dimension) in enumerate(cut.lengths.values())
+    )
     text = (
-        f"func.func @{symbol(name)}({parameters}) -> {root.type} {{\n"
+        f"func.func @{symbol(name)}({parameters}) -> {root.type} {{\n{lengths}"
         f'  %place = "npuc.place"() : () -> {root.type}\n  return %place : {root.type}\n}}'
     )
     module = ir.Module.parse(text)
     block = module.body.operations[0].operation.regions[0].blocks[0]
-    place = block.operations[0].operation
-    mapped = dict(zip(leaves, block.arguments, strict=True))
+    *made, place, _ = [view.operation for view in block.operations]
+    mapped = dict(zip(cut.leaves, block.arguments, strict=True))
+    mapped.update(zip(cut.lengths, (length.results[0] for length in made[1::2]), strict=True))
     point = ir.InsertionPoint(place)
-    for operation in operations:
+    for operation in cut.operations:
         copy = operation.clone(ip=point)
         replace_operands(copy, mapped)
         mapped.update(zip(operation.results, copy.results, strict=True))
     place.results[0].replace_all_uses_with(mapped[root])
     place.erase()
-    return Outlined(name, module, tuple(leaves), root, layouts)
+    return Outlined(name, module, tuple(cut.leaves), root, layouts)

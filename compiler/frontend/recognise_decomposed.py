@@ -15,6 +15,7 @@ from npuc.compiler.frontend import masking
 from npuc.compiler.frontend.axes import label, row_aligned
 from npuc.compiler.frontend.limits import room
 from npuc.compiler.frontend.number_formats import lowest
+from npuc.compiler.frontend.positions import opposite
 from npuc.compiler.frontend.recognise_products import attended
 from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
@@ -23,10 +24,14 @@ from npuc.compiler.frontend.values import (
     AbsoluteRowMaximum,
     Correction,
     Exponentials,
+    Inverted,
+    IsNoNumber,
     LogProbabilities,
     LogSum,
     LogSumExp,
     Opaque,
+    Operand,
+    Predicate,
     Probabilities,
     Product,
     RowIsMinusInfinity,
@@ -34,6 +39,7 @@ from npuc.compiler.frontend.values import (
     RowReciprocal,
     RowSum,
     RowTest,
+    ScoreAbove,
     ScoreIsMinusInfinity,
     Scores,
     Shifted,
@@ -127,18 +133,19 @@ def subtract(operation: Any, left: Value, right: Value) -> Value | None:
     return Opaque(operation, f"it subtracts {describe(right)} from the scores, not their row maximum")
 
 
-def exponential(operation: Any, value: Value) -> Value | None:
+def exponential(operation: Any, value: Value, binary: bool) -> Value | None:
+    """e, or 2 where `binary`, to the power of a value."""
     if isinstance(value, Scores):
         return Opaque(operation, "it exponentiates scores whose row maximum was not subtracted")
     if isinstance(value, StartLessMaximum):
         return Correction(value.axes)
-    if isinstance(value, LogProbabilities) and operation.name == "math.exp":
+    if isinstance(value, LogProbabilities) and not binary:
         return Probabilities(value.axes, value.softmax)
     if not isinstance(value, Shifted):
         return None
     if value.by is not None:
-        return Unhidden(value.axes, value.product, value.by, value.key, operation.name == "math.exp2")
-    fold = binary_softmax if operation.name == "math.exp2" else natural_softmax
+        return Unhidden(value.axes, value.product, value.by, value.key, binary)
+    fold = binary_softmax if binary else natural_softmax
     softmax = fold(operation, value.product, value.key)
     return softmax if isinstance(softmax, Opaque) else Exponentials(value.axes, softmax)
 
@@ -178,6 +185,10 @@ def _log_softmax(operation: Any, left: Shifted, right: LogSum) -> Value:
 def unhide(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
     """Exponentials where a condition holds and zero elsewhere, which hides what the maximum was not taken of; or what
     is hidden already, as zeros."""
+    if isinstance(right, Exponentials | Probabilities | Unhidden) and isinstance(
+        condition, Operand | Inverted | Predicate
+    ):
+        condition, left, right = opposite(condition), right, left
     if isinstance(left, Exponentials | Probabilities) and isinstance(right, Splat) and right.value == 0:
         return left if _hides_the_same(operation, condition, left) else None
     if not isinstance(left, Unhidden):
@@ -268,6 +279,10 @@ def _differ_by_factors(tested: Product, used: Product) -> bool:
 def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value | None:
     """cmpf oeq (predicate 1), ueq (8), one (6) or une (13) of the scores with -inf; of the size of a row maximum with
     inf those, or olt (4) or ult (11)."""
+    if predicate in _GREATER | _LESS and any(isinstance(v, Scores) and v.product.masking for v in (left, right)):
+        return _above(predicate in _GREATER, left, right)
+    if isinstance(left, Probabilities):
+        return _compare_probabilities(predicate, left, right)
     swapped = isinstance(left, Splat) and (predicate in (1, 6, 8, 13) or isinstance(right, RowMaximum))
     if swapped:
         left, right = right, left
@@ -281,6 +296,45 @@ def compare(operation: Any, predicate: int, left: Value, right: Value) -> Value 
     if isinstance(left, AbsoluteRowMaximum) and right.value == math.inf and predicate in (1, 8, 4, 6, 11, 13):
         return RowTest(left.axes, left.product, left.key, predicate not in (1, 8))
     return None
+
+
+def _above(greater: bool, left: Value, right: Value) -> ScoreAbove | None:
+    """Masked scores compared with a number."""
+    scores, number = (left, right) if isinstance(left, Scores) else (right, left)
+    if not isinstance(scores, Scores) or not isinstance(number, Splat):
+        return None
+    return ScoreAbove(scores.axes, scores.product, float(number.value), greater == (scores is right))
+
+
+def raised_scores(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """The maximum of masked scores and a number, as a choice by their comparison."""
+    if not isinstance(condition, ScoreAbove):
+        return None
+    scores, number = (right, left) if condition.number_first else (left, right)
+    if scores == Scores(condition.axes, condition.product) and isinstance(number, Splat):
+        if number.is_float and number.value == condition.number < 0:
+            assert isinstance(scores, Scores)
+            return masking.raised(scores, condition.number)
+    return Opaque(operation, f"it chooses {describe(left)} or {describe(right)} by scores")
+
+
+def _compare_probabilities(predicate: int, left: Probabilities, right: Value) -> Value | None:
+    """Of probabilities with themselves, une (13) or uno (14): whether they are no numbers, as in rows that see no key;
+    with an infinity, oeq (1): never."""
+    if right == left and predicate in (13, 14):
+        return IsNoNumber(left.axes, left.softmax)
+    if isinstance(right, Splat) and abs(right.value) == math.inf and predicate == 1:
+        return Splat(0, "i1")
+    return None
+
+
+def numbered(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
+    """Probabilities, and a finite number where they are none: what rows that see no key give is the source's choice."""
+    if not isinstance(condition, IsNoNumber) or not isinstance(right, Probabilities):
+        return None
+    if not isinstance(left, Splat) or not math.isfinite(left.value) or right != condition.probabilities:
+        return Opaque(operation, f"it puts {describe(left)} in the place of probabilities")
+    return right
 
 
 def negate(operation: Any, left: Value, right: Value) -> Value | None:

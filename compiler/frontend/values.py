@@ -384,6 +384,18 @@ class Probabilities:
 
 
 @dataclass(frozen=True)
+class IsNoNumber:
+    """i1: which probabilities are not numbers, those of rows that see no key."""
+
+    axes: Axes
+    softmax: Softmax
+
+    @property
+    def probabilities(self) -> Probabilities:
+        return Probabilities(self.axes, self.softmax)
+
+
+@dataclass(frozen=True)
 class StartLessMaximum:
     """What a running maximum starts from, less the maximum of a row: at most zero."""
 
@@ -446,6 +458,16 @@ class AboveStart:
 
 
 @dataclass(frozen=True)
+class ScoreAbove:
+    """i1: which masked scores are above a number; number_first: which the number is above of."""
+
+    axes: Axes
+    product: Product
+    number: float
+    number_first: bool
+
+
+@dataclass(frozen=True)
 class RowTest:
     """i1: which row maxima are infinite, or, where `finite`, which are not."""
 
@@ -484,8 +506,8 @@ Value: TypeAlias = (
     "Splat | Scaling | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate"
     " | Conjunction | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
     " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
-    " | WeightedValues | ScoreIsMinusInfinity"
-    " | RowIsMinusInfinity | AbsoluteRowMaximum | AboveStart | RowTest | Attended | Sdpa"
+    " | IsNoNumber | WeightedValues | ScoreIsMinusInfinity"
+    " | RowIsMinusInfinity | AbsoluteRowMaximum | AboveStart | ScoreAbove | RowTest | Attended | Sdpa"
 )
 
 _NAMES = {
@@ -513,6 +535,7 @@ _NAMES = {
     LogProbabilities: "the logarithm of the probabilities",
     RowReciprocal: "the reciprocal of the row sum",
     Probabilities: "the probabilities",
+    IsNoNumber: "the test for probabilities that are no numbers",
     StartLessMaximum: "the start of the row maximum less the maximum",
     Correction: "the correction of what was accumulated before",
     WeightedValues: "the exponentials times V without the division by their row sum",
@@ -520,6 +543,7 @@ _NAMES = {
     RowIsMinusInfinity: "the test for rows of -inf",
     AbsoluteRowMaximum: "the size of the row maximum",
     AboveStart: "the test for a row maximum above a number",
+    ScoreAbove: "the test for scores above a number",
     RowTest: "the test for a row maximum that is no number",
     Attended: "the attention result",
     Sdpa: "the attention result",

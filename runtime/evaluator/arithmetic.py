@@ -2,13 +2,16 @@
 
 Floats are computed in float64: the sign of a zero that a maximum or minimum gives is not modelled. Integers wrap in
 their own width. What MLIR leaves undefined (division by zero, a shift past the width, a conversion out of range) is an
-error.
+error; a conversion out of range only where the result rests on it (`standing_in`), as programs convert the logarithm
+of zero and then choose something else.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -19,6 +22,30 @@ from npuc.runtime.evaluator.elements import ElementType
 
 class UndefinedError(Exception):
     """The operation has no result on these values; the text says why."""
+
+
+@dataclass
+class StandIn:
+    """What stands for integers that no conversion gives: the least of their type, or the greatest. met: whether any
+    was needed."""
+
+    least: bool
+    met: bool = False
+
+
+_stand_in: ContextVar[StandIn | None] = ContextVar("what stands for undefined integers", default=None)
+
+
+@contextmanager
+def standing_in(least: bool) -> Iterator[StandIn]:
+    """Conversions that have no result give one of two numbers inside: what comes out the same with both does not rest
+    on them."""
+    stand = StandIn(least)
+    token = _stand_in.set(stand)
+    try:
+        yield stand
+    finally:
+        _stand_in.reset(token)
 
 
 @dataclass(frozen=True)
@@ -210,9 +237,15 @@ def _to_integer(signed: bool) -> Function:
     def convert(arrays: Sequence[np.ndarray], signature: Signature) -> np.ndarray:
         type_, whole = signature.result, np.trunc(arrays[0])
         low, high = type_.limits if signed else (0, (1 << type_.width) - 1)
-        if not np.all((whole >= low) & (whole < float(high + 1))):
+        fits = (whole >= low) & (whole < float(high + 1))
+        if np.all(fits):
+            return type_.wrapped(whole.astype(np.int64 if signed else np.uint64))
+        stand = _stand_in.get()
+        if stand is None:
             raise UndefinedError(f"it converts a number that {type_.name} cannot hold")
-        return type_.wrapped(whole.astype(np.int64 if signed else np.uint64))
+        stand.met = True
+        found = np.where(fits, whole, 0.0).astype(np.int64 if signed else np.uint64)
+        return type_.wrapped(np.where(fits, found, found.dtype.type(low if stand.least else high)))
 
     return convert
 

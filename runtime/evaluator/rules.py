@@ -12,6 +12,7 @@ from npuc.runtime.evaluator.build import MOST_ITERATIONS, Builder, Rule
 from npuc.runtime.evaluator.build_linalg import generated, softmax
 from npuc.runtime.evaluator.nodes import Node, Splat, Uninitialised
 from npuc.runtime.evaluator.scan import scan
+from npuc.runtime.evaluator.scatter import scatter
 from npuc.runtime.evaluator.tensors import Assembled, Box, FromElements, Reshape, Scalar, Slice, check_slice
 
 
@@ -235,4 +236,5 @@ RULES: dict[str, Rule] = {
     SDPA: build_attention.sdpa,
     "tm_tensor.attention": build_attention.tm_tensor_attention,
     "tm_tensor.scan": scan,
+    "tm_tensor.scatter": scatter,
 }

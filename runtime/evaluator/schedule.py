@@ -7,13 +7,15 @@ repeats the least work.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from npuc.compiler.diagnostics import ResourceError
+from npuc.compiler.diagnostics import InputError, ResourceError
+from npuc.runtime.evaluator.arithmetic import standing_in
 from npuc.runtime.evaluator.nodes import Node, Request
 from npuc.runtime.evaluator.regions import Region, count, everything, halves, lengths, put
 
@@ -106,8 +108,25 @@ def evaluate(node: Node, region: Region | None = None, cuts: Cuts | None = None)
     out = np.empty(lengths(region), node.type.dtype)
     if count(region):
         for part, tasks in _parts(node, region, {} if cuts is None else cuts):
-            put(out, region, part, run(tasks))
+            put(out, region, part, _defined(tasks))
     return out
+
+
+def _defined(tasks: Sequence[Task]) -> np.ndarray:
+    """The result of the last task. Raises InputError where it rests on a conversion that has no result."""
+    with standing_in(least=True) as stand:
+        try:
+            result = run(tasks)
+        except InputError:
+            if not stand.met:
+                raise
+            result = None
+    if stand.met and result is not None:
+        with contextlib.suppress(InputError), standing_in(least=False):
+            other = run(tasks)
+            if np.all((result == other) | ((result != result) & (other != other))):
+                return result
+    return run(tasks) if stand.met or result is None else result
 
 
 def _parts(node: Node, region: Region, cuts: Cuts) -> Iterator[tuple[Region, list[Task]]]:

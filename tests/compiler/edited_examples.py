@@ -26,6 +26,8 @@ S3 = "tensor<4x128x256xf32>"  # scores of the linalg example
 ROW3 = "tensor<4x128xf32>"
 PARALLEL4 = 'iterator_types = ["parallel", "parallel", "parallel", "parallel"]'
 
+LENGTHS = {"S": 6, "Skv": 6, "B": 2}  # where they are open
+
 
 def edited(example: str, *edits: Edit) -> str:
     text = (EXAMPLES / example).read_text()
@@ -50,6 +52,7 @@ def refusal(text: str) -> InputError:
         return error
     for attention in found:
         assert attention.within is not None and attention.outlined is not None
+        attention = attention.bound({name: LENGTHS[name] for name in attention.open_dimensions})
         module = parse(attention.outlined, "near.mlir")
         with module.context:
             for arrays in draws(attention, 5):

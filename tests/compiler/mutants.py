@@ -196,7 +196,10 @@ def outcome_of(module: Any, seed: int) -> tuple[str, str]:
         return "crash", traceback.format_exc(limit=-3)
     try:
         for attention in found:
-            source = module if attention.outlined is None else ir.Module.parse(attention.outlined)
+            source = module
+            if attention.outlined is not None:
+                with module.context:
+                    source = ir.Module.parse(attention.outlined)
             for number, arrays in enumerate(draws(attention, seed)):
                 apart = difference(source, attention, arrays)
                 if apart > 1.0:

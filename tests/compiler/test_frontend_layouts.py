@@ -164,3 +164,38 @@ def test_layouts_say_which_dimension_is_which() -> None:
     assert found.argument("out").layout == ((("B", b),), (("S", s),), (("H", h * g), ("D", d)))
     assert found.argument("q").shape == (b, h * g, s, d) and found.argument("q").source_shape == (b, s, h * g, d)
     assert Attention.from_json(found.to_json()) == found
+
+
+def test_a_mask_of_scores_in_another_order_says_which_are_its_keys() -> None:
+    """K Q^T, moved to [B, S, H, Skv], masked by [B, S, Skv]: its axes show first where it meets the scores, and which
+    of them is of the keys at the softmax."""
+    q, k, m = "tensor<2x6x4x16xf32>", "tensor<2x9x4x16xf32>", "tensor<2x6x9xi1>"
+    raw, scores, truths, row = "tensor<2x4x9x6xf32>", "tensor<2x6x4x9xf32>", "tensor<2x6x4x9xi1>", "tensor<2x6x4xf32>"
+    text = f"""
+func.func @main(%q: {q}, %k: {k}, %v: {k}, %m: {m}) -> {q} {{
+  %r = stablehlo.dot_general %k, %q, batching_dims = [0, 2] x [0, 2], contracting_dims = [3] x [3] : ({k}, {q}) -> {raw}
+  %x = stablehlo.transpose %r, dims = [0, 3, 1, 2] : ({raw}) -> {scores}
+  %low = stablehlo.constant dense<-1.0e30> : {scores}
+  %zero = stablehlo.constant dense<0.0> : tensor<f32>
+  %least = stablehlo.constant dense<0xFF800000> : tensor<f32>
+  %t = stablehlo.broadcast_in_dim %m, dims = [0, 1, 3] : ({m}) -> {truths}
+  %y = stablehlo.select %t, %x, %low : {truths}, {scores}
+  %a = stablehlo.reduce(%y init: %least) applies stablehlo.maximum across dimensions = [3]
+    : ({scores}, tensor<f32>) -> {row}
+  %b = stablehlo.broadcast_in_dim %a, dims = [0, 1, 2] : ({row}) -> {scores}
+  %d = stablehlo.subtract %y, %b : {scores}
+  %e = stablehlo.exponential %d : {scores}
+  %l = stablehlo.reduce(%e init: %zero) applies stablehlo.add across dimensions = [3]
+    : ({scores}, tensor<f32>) -> {row}
+  %n = stablehlo.broadcast_in_dim %l, dims = [0, 1, 2] : ({row}) -> {scores}
+  %p = stablehlo.divide %e, %n : {scores}
+  %w = stablehlo.dot_general %v, %p, batching_dims = [0, 2] x [0, 2], contracting_dims = [1] x [3]
+    : ({k}, {scores}) -> tensor<2x4x16x6xf32>
+  %o = stablehlo.transpose %w, dims = [0, 3, 1, 2] : (tensor<2x4x16x6xf32>) -> {q}
+  return %o : {q}
+}}
+"""
+    (found,) = load(text, "m.mlir")
+    assert (found.within, found.mask, found.heads, found.query_length, found.key_length) == (None, "keep", 4, 6, 9)
+    mask = found.argument("mask")
+    assert mask.shape == (2, 1, 6, 9) and mask.source_shape == (2, 6, 9)

@@ -77,8 +77,8 @@ REFUSED: dict[str, tuple[dict[str, str], tuple[str, str, tuple[int, ...]] | None
     "a number above zero": (
         masked(SELECT.replace("0xFF800000", "1.0e9"), I1, element="i1"), KEEP, "which does not hide them"),
     "hidden scores raised to a number": (
-        then(masked(PLUS), "%c = arith.constant 0xFF7FFFFF : f32; %n = arith.maximumf %a, %c : f32" + YIELD), MASK,
-        "arith.maximumf: no step of attention that is recognised on the scores"),
+        then(masked(PLUS), "%c = arith.constant -1.0e9 : f32; %n = arith.maximumf %a, %c : f32" + YIELD), MASK,
+        "-1e+09 does not hide a score for certain"),
     "the maximum before the mask": (
         masked(PLUS) | {"max": SOURCE["max"].replace("%x ", "%x1 ")}, MASK,
         "it subtracts the maximum of another tensor from the scores"),

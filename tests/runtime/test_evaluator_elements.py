@@ -305,3 +305,21 @@ def test_what_is_undefined_or_unknown_does_no_harm_where_it_is_not_needed() -> N
     text = body(['%x = "other.thing"(%a) : (tensor<2xi8>) -> tensor<2xi8>', "%r = arith.addi %a, %a : tensor<2xi8>"],
                 "%a: tensor<2xi8>", "tensor<2xi8>")  # fmt: skip
     assert value(text, np.array([1, 2], np.int8)).tolist() == [2, 4]
+
+
+def test_a_conversion_without_a_result_does_no_harm_where_another_is_chosen() -> None:
+    """As T5's relative positions convert the logarithm of zero, and choose the position itself there."""
+    lines = [
+        "%l = math.log %a : tensor<3xf32>",
+        "%i = arith.fptosi %l : tensor<3xf32> to tensor<3xi64>",
+        "%o = arith.constant dense<1.0> : tensor<3xf32>",
+        "%c = arith.cmpf olt, %a, %o : tensor<3xf32>",
+        "%z = arith.constant dense<7> : tensor<3xi64>",
+    ]
+    chosen = [*lines, "%r = arith.select %c, %z, %i : tensor<3xi1>, tensor<3xi64>"]
+    array = np.array([0.0, 3.0, 8.0])
+    assert value(body(chosen, "%a: tensor<3xf32>", "tensor<3xi64>"), array).tolist() == [7, 1, 2]
+    used = [*lines, "%r = arith.select %c, %i, %z : tensor<3xi1>, tensor<3xi64>"]
+    assert "cannot hold" in refusal(body(used, "%a: tensor<3xf32>", "tensor<3xi64>"), array).message
+    clamped = [*lines, "%r = arith.maxsi %i, %z : tensor<3xi64>"]
+    assert "cannot hold" in refusal(body(clamped, "%a: tensor<3xf32>", "tensor<3xi64>"), array).message

@@ -8,6 +8,7 @@ from evaluated import body, refusal, source, value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from npuc.compiler.diagnostics import InputError
 from npuc.runtime.evaluator import schedule
 
 A = np.arange(24.0).reshape(2, 3, 4)
@@ -401,3 +402,39 @@ def scanned(step: str, inclusive: str = "true") -> str:
 )  # fmt: skip
 def test_other_scans_are_refused(text: str) -> None:
     assert "tm_tensor.scan" in refusal(text, ROWS).message
+
+
+def scattered(body_: str = "tm_tensor.yield %x : f32", window: tuple[int, ...] = (1, 1)) -> str:
+    """Three updates of a tensor [4, 5] at rows and columns that are given."""
+    w = "x".join(map(str, window))
+    return f"""func.func @f(%a: tensor<4x5xf32>, %u: tensor<3x{w}xf32>, %i: tensor<3x2xi32>) -> tensor<4x5xf32> {{
+  %r = tm_tensor.scatter {{dimension_map = array<i64: 0, 1>}} unique_indices(false)
+    ins(%u, %i : tensor<3x{w}xf32>, tensor<3x2xi32>) outs(%a : tensor<4x5xf32>) {{
+  ^bb0(%x: f32, %y: f32):
+    {body_}
+  }} -> tensor<4x5xf32>
+  return %r : tensor<4x5xf32>
+}}"""
+
+
+PLACES = np.array([[0, 1], [3, 2], [3, 2]], np.int32)
+
+
+@pytest.mark.parametrize("window", [(1, 1), (1, 3)])
+def test_a_scatter_replaces_windows_at_places(window: tuple[int, int]) -> None:
+    rng = np.random.default_rng(2)
+    old, updates = rng.standard_normal((4, 5)), rng.standard_normal((3, *window))
+    wanted = old.copy()
+    for (row, column), update in zip(PLACES, updates, strict=True):
+        wanted[row : row + window[0], column : column + window[1]] = update
+    text = scattered(window=window)
+    np.testing.assert_array_equal(value(text, old, updates, PLACES), wanted)
+    np.testing.assert_array_equal(source(text, old, updates, PLACES).part([[0, 3], [1, 3]]), wanted[[0, 3]][:, [1, 3]])
+
+
+def test_a_scatter_beyond_its_tensor_or_of_sums_is_refused() -> None:
+    old, updates = np.zeros((4, 5)), np.ones((3, 1, 1))
+    with pytest.raises(InputError, match="tm_tensor.scatter: it writes at 1 to 5 of a dimension of 5"):
+        value(scattered(), old, updates, np.array([[0, 1], [3, 5], [0, 2]], np.int32))
+    with pytest.raises(InputError, match="only scatters that replace"):
+        value(scattered("%n = arith.addf %x, %y : f32\n tm_tensor.yield %n : f32"), old, updates, PLACES)

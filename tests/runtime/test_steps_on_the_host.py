@@ -94,3 +94,57 @@ def test_the_attention_is_cut_out_and_the_steps_stay(name: str, tmp_path: Path) 
 def test_an_attention_alone_is_cut_from_nothing() -> None:
     (found,) = load(source(), "f.mlir")
     assert found.within is None and [one.place for one in found.beside] == [3]
+
+
+def test_what_is_of_a_narrower_type_is_widened_on_the_host(tmp_path: Path) -> None:
+    narrow = f"tensor<{H}x{T}x{D}xf16>"
+    text = source().replace(f"%k: {K}, %v: {K}", f"%k: {narrow}, %v: {narrow}")
+    for name in "kv":
+        text = text.replace(f"tensor.cast %{name} : {K} to {K}", f"arith.extf %{name} : {narrow} to {K}")
+    (found,) = load(text, "f.mlir")
+    assert found.within == "f" and {a.dtype for a in found.arguments} == {"f32"}
+    path = tmp_path / "f.mlir"
+    path.write_text(text)
+    rng = np.random.default_rng(4)
+    q, k, v, x = (rng.standard_normal(shape) for shape in ((H, S, D), (H, T, D), (H, T, D), (H, S, D)))
+    k, v = k.astype(np.float16), v.astype(np.float16)
+    with npuc.load(path, backend="reference") as model:
+        out = model(q.astype(np.float32), k, v, x.astype(np.float32))
+    assert np.abs(out - attended(q, k.astype(np.float64), v.astype(np.float64))).max() < 1e-4
+
+
+def test_a_length_may_be_read_from_what_is_not_attended() -> None:
+    """The mask's storage is as long as x is, from which Q, K and V are made: as they are, so."""
+    cube, scores = "tensor<2x?x16xf32>", "tensor<2x?x?xf32>"
+    text = f"""
+func.func @f(%x: {cube}) -> {cube} {{
+  %one = arith.constant 1 : index
+  %zero = arith.constant 0.0 : f32
+  %low = arith.constant 0xFF800000 : f32
+  %n = tensor.dim %x, %one : {cube}
+  %e = tensor.empty(%n) : {cube}
+  %y = linalg.map ins(%x : {cube}) outs(%e : {cube}) (%in: f32, %init: f32) {{
+    %t = math.tanh %in : f32
+    linalg.yield %t : f32
+  }}
+  %z = tensor.empty(%n, %n) : {scores}
+  %sz = linalg.fill ins(%zero : f32) outs(%z : {scores}) -> {scores}
+  %s = linalg.batch_matmul indexing_maps = [affine_map<(h, i, j, d) -> (h, i, d)>,
+      affine_map<(h, i, j, d) -> (h, j, d)>, affine_map<(h, i, j, d) -> (h, i, j)>]
+    ins(%y, %y : {cube}, {cube}) outs(%sz : {scores}) -> {scores}
+  %m = linalg.map ins(%s : {scores}) outs(%z : {scores}) (%in: f32, %init: f32) {{
+    %i = linalg.index 1 : index
+    %j = linalg.index 2 : index
+    %sees = arith.cmpi sge, %i, %j : index
+    %p = arith.select %sees, %in, %low : f32
+    linalg.yield %p : f32
+  }}
+  %p = linalg.softmax dimension(2) ins(%m : {scores}) outs(%z : {scores}) -> {scores}
+  %oz = linalg.fill ins(%zero : f32) outs(%e : {cube}) -> {cube}
+  %o = linalg.batch_matmul ins(%p, %y : {scores}, {cube}) outs(%oz : {cube}) -> {cube}
+  return %o : {cube}
+}}
+"""
+    (found,) = load(text, "f.mlir")
+    assert (found.within, found.causal, found.query_length) == ("f", True, None)
+    assert found.outlined is not None and "tensor.dim" in found.outlined
