@@ -89,8 +89,7 @@ def _texts(tile: Configured) -> Iterator[Markup]:
     yield text_at(x + 6, y + 15, f"{KIND_NAMES[tile.kind]} {tile.column},{tile.row}", class_="over")
     size = geometry.DATA_MEMORY_SIZE.get(tile.kind)
     if size is not None:
-        used = sum(piece.end - piece.start for piece in tile.pieces)
-        yield text_at(x + 6, y + 34, f"{used / 1024:,.0f} of {size // 1024} KiB", class_="small over")
+        yield text_at(x + 6, y + 34, f"{tile.used / 1024:,.0f} of {size // 1024} KiB", class_="small over")
 
 
 def _lanes(streams: tuple[Stream, ...]) -> Iterator[float]:

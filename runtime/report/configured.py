@@ -41,6 +41,15 @@ class Configured:
     pieces: tuple[Piece, ...]
     runs: bool  # whether it has a program and is enabled
 
+    @property
+    def used(self) -> int:
+        """Bytes of its data memory that buffers take; some take turns in the same."""
+        total = covered = 0
+        for piece in self.pieces:
+            total += max(0, piece.end - max(covered, piece.start))
+            covered = max(covered, piece.end)
+        return total
+
 
 @dataclass(frozen=True)
 class Stream:

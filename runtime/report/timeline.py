@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from npuc.runtime.report.markup import Markup, bar, element, joined, legend
+from npuc.runtime.report.markup import Markup, element, joined, legend
 from npuc.runtime.report.subject import Subject
 from npuc.runtime.trace import CONTROLLER_PROCESS, Span, Trace
 
@@ -16,6 +16,7 @@ KINDS = (
     ("c4", "waiting for a lock"), ("c3", "waiting for the stream or memory"),
 )  # fmt: skip
 CLASS_OF = {"receiving": "c0", "sending": "c0", "lock stall": "c4", "memory backpressure": "c3", "starved": "c3"}
+NOTHING = ""
 MOMENTS = frozenset({"descriptor started", "descriptor finished", "task finished"})
 
 
@@ -29,9 +30,7 @@ def section(subject: Subject) -> Markup:
     step = subject.cycles / WIDTH
     drawn: list[Markup] = [element("title", TITLE)]
     for index, (_, spans) in enumerate(rows):
-        for class_, start, end in _merged(spans, step):
-            x, wide = (start - begin) / step, max(0.5, (end - start) / step)
-            drawn.append(bar(round(x, 1), index * ROW + 2, round(wide, 1), ROW - 4, class_))
+        drawn += _row(index * ROW + 2, _parts(spans, begin, step))
     height = len(rows) * ROW
     marks = []
     for cycle in ticks(subject.cycles):
@@ -88,18 +87,34 @@ def _class(span: Span) -> str:
     return CLASS_OF.get(span.name, "c0")
 
 
-def _merged(spans: Iterable[Span], step: float) -> Iterator[tuple[str, float, float]]:
-    """Neighbours of one colour as one where what lies between them is narrower than can be seen."""
-    last: tuple[str, float, float] | None = None
-    for span in sorted(spans, key=lambda span: span.start):
-        class_ = _class(span)
-        if last is not None and class_ == last[0] and span.start - last[2] < step / 2:
-            last = class_, last[1], max(last[2], span.end)
-            continue
-        if last is not None and span.end - span.start < step / 4 and span.start - last[2] < step / 2:
-            continue
-        if last is not None:
-            yield last
-        last = class_, span.start, span.end
-    if last is not None:
-        yield last
+def _row(y: int, parts: Sequence[tuple[str, int, int]]) -> Iterator[Markup]:
+    """One path a colour."""
+    for class_ in sorted({part[0] for part in parts}):
+        boxes = (f"M{x} {y}h{wide}v{ROW - 4}h-{wide}z" for kind, x, wide in parts if kind == class_)
+        yield element("path", d="".join(boxes), class_=class_)
+
+
+def _parts(spans: Iterable[Span], begin: float, step: float) -> list[tuple[str, int, int]]:
+    """(colour, first of WIDTH columns, how many): of each column the state that the drawing still owes most of.
+
+    So states that change more often than can be drawn have their shares of the width, whatever the run's length.
+    """
+    covered: dict[str, list[float]] = {}
+    for span in spans:
+        first, last = (span.start - begin) / step, min((span.end - begin) / step, float(WIDTH))
+        columns = covered.setdefault(_class(span), [0.0] * WIDTH)
+        for column in range(max(0, int(first)), min(WIDTH, math.ceil(last))):
+            columns[column] += max(0.0, min(last, column + 1) - max(first, column))
+    owed = dict.fromkeys([NOTHING, *covered], 0.0)
+    parts: list[tuple[str, int, int]] = []
+    for column in range(WIDTH):
+        shares = {class_: columns[column] for class_, columns in covered.items()}
+        for class_, share in {**shares, NOTHING: max(0.0, 1.0 - sum(shares.values()))}.items():
+            owed[class_] += share
+        drawn = max(owed, key=lambda class_: owed[class_])
+        owed[drawn] -= 1.0
+        if parts and parts[-1][0] == drawn:
+            parts[-1] = drawn, parts[-1][1], parts[-1][2] + 1
+        else:
+            parts.append((drawn, column, 1))
+    return [part for part in parts if part[0] != NOTHING]

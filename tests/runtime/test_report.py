@@ -20,7 +20,8 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.runtime.backends import BackendSettings
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import PHOENIX
-from npuc.runtime.report.configured import configured
+from npuc.runtime.report import timeline
+from npuc.runtime.report.configured import Configured, Piece, configured
 from npuc.runtime.report.loops import loops_of
 from npuc.runtime.report.markup import element, joined
 from npuc.runtime.report.of_run import of_kernel
@@ -203,6 +204,41 @@ def test_marks_of_the_time_line_are_round_and_few(cycles):
     steps = {b - a for a, b in pairwise(marks)}
     assert len(steps) <= 1 and all(str(step).rstrip("0") in ("1", "2", "5") for step in steps)
     assert cycles < 7 or len(marks) >= 3
+
+
+@pytest.mark.parametrize("count", [2, 300, 1500, 4000, 50_000])
+def test_a_row_of_the_time_line_shows_each_state_by_its_share_however_often_it_changes(count):
+    """Three tenths of each stretch a wait, six a program, one nothing."""
+    cycles, spans = 1_000_000, []
+    for start in (cycles * number / count for number in range(count)):
+        one = cycles / count / 10
+        spans += [
+            stall("waiting for K", start, start + 3 * one),
+            Span(1, 1, "k", "core", start + 4 * one, start + 10 * one),
+        ]
+    parts = timeline._parts(spans, 0, cycles / timeline.WIDTH)
+    drawn = {class_: sum(wide for kind, _, wide in parts if kind == class_) for class_ in ("c4", "c0")}
+    assert drawn["c4"] == pytest.approx(0.3 * timeline.WIDTH, abs=2)
+    assert drawn["c0"] == pytest.approx(0.6 * timeline.WIDTH, abs=2)
+    assert all(a[1] + a[2] <= b[1] for a, b in pairwise(parts)) and parts[-1][1] + parts[-1][2] <= timeline.WIDTH
+
+
+def test_a_page_of_a_long_run_stays_small(subject):
+    trace, step = subject.report.trace, subject.cycles / 1500
+    core = next(span for span in trace.spans if span.category == "core")
+    spans = [
+        Span(core.process + row, core.thread, name, "stall", (at + part) * step, (at + part + 0.5) * step)
+        for row in range(16)
+        for at in range(1500)
+        for part, name in ((0, "waiting for K"), (0.5, "memory"))
+    ]
+    long_one = replace(trace, spans=(*trace.spans, *spans))
+    assert len(page(replace(subject, report=replace(subject.report, trace=long_one)))) < 1_000_000
+
+
+def test_memory_that_buffers_share_counts_once():
+    pieces = (Piece(0, 100, "q"), Piece(50, 120, "o"), Piece(200, 210, "k"))
+    assert Configured(0, 2, "core", pieces, True).used == 130
 
 
 @pytest.mark.parametrize("cycle, text", [(0, "0"), (500, "500"), (20_000, "20k"), (1_500_000, "1.5M")])
