@@ -100,9 +100,9 @@ def _parts(spans: Iterable[Span], begin: float, step: float) -> list[tuple[str, 
     So states that change more often than can be drawn have their shares of the width, whatever the run's length.
     """
     covered: dict[str, list[float]] = {}
-    for span in spans:
-        first, last = (span.start - begin) / step, min((span.end - begin) / step, float(WIDTH))
-        columns = covered.setdefault(_class(span), [0.0] * WIDTH)
+    for class_, start, end in _innermost(spans):
+        first, last = (start - begin) / step, min((end - begin) / step, float(WIDTH))
+        columns = covered.setdefault(class_, [0.0] * WIDTH)
         for column in range(max(0, int(first)), min(WIDTH, math.ceil(last))):
             columns[column] += max(0.0, min(last, column + 1) - max(first, column))
     owed = dict.fromkeys([NOTHING, *covered], 0.0)
@@ -118,3 +118,21 @@ def _parts(spans: Iterable[Span], begin: float, step: float) -> list[tuple[str, 
         else:
             parts.append((drawn, column, 1))
     return [part for part in parts if part[0] != NOTHING]
+
+
+def _innermost(spans: Iterable[Span]) -> Iterator[tuple[str, float, float]]:
+    """(colour, start, end) without overlaps: where spans lie over each other, that which began last."""
+    open_spans: list[Span] = []
+    at = -math.inf
+    for span in [*sorted(spans, key=lambda span: (span.start, -span.end)), None]:
+        start = math.inf if span is None else span.start
+        while open_spans and at < start:
+            end = min(start, open_spans[-1].end)
+            if end > at:
+                yield _class(open_spans[-1]), at, end
+                at = end
+            if open_spans[-1].end <= at:
+                open_spans.pop()
+        if span is not None:
+            at = max(at, start)
+            open_spans.append(span)

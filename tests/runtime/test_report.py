@@ -223,6 +223,17 @@ def test_a_row_of_the_time_line_shows_each_state_by_its_share_however_often_it_c
     assert all(a[1] + a[2] <= b[1] for a, b in pairwise(parts)) and parts[-1][1] + parts[-1][2] <= timeline.WIDTH
 
 
+def test_of_what_lies_over_each_other_the_inner_is_drawn():
+    def dma(name, start, end):
+        return Span(1, 1, name, "dma", start, end)
+
+    found = timeline._innermost([dma("receiving", 0, 100), dma("starved", 20, 30), dma("lock stall", 30, 40),
+                                 dma("sending", 120, 130), dma("starved", 125, 140)])  # fmt: skip
+    assert list(found) == [
+        ("c0", 0, 20), ("c3", 20, 30), ("c4", 30, 40), ("c0", 40, 100), ("c0", 120, 125), ("c3", 125, 140)
+    ]  # fmt: skip
+
+
 def test_a_page_of_a_long_run_stays_small(subject):
     trace, step = subject.report.trace, subject.cycles / 1500
     core = next(span for span in trace.spans if span.category == "core")
