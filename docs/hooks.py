@@ -1,6 +1,7 @@
 """What pages print from the product: what kernels take, formats, figures of `npuc bench` and of the validation.
 
-`python docs/hooks.py` writes the tables into the pages anew; mkdocs takes them as they are at its time.
+`python docs/hooks.py` writes the tables into the pages anew; mkdocs takes them as they are at its time. With files that
+`npuc bench CASE... --json` wrote, their cases come into `performance.json` first, in place of what it had of them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,16 @@ def bench_table(recorded: dict[str, Any]) -> str:
             shares = f"{case['utilization']:.1%} | {rate}"
         lines.append(f"| {known.text} | {case['cycles']:,} | {case['predicted']:,} | {shares} | {case['binds']} |")
     return "\n".join(lines) + "\n"
+
+
+def merged(recorded: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
+    """Two objects of `npuc bench --json` as one, in the order of the cases; of both the later figures."""
+    from npuc.compiler.bench_cases import CASES
+
+    if recorded["machine"] != measured["machine"]:
+        raise ValueError(f"figures of {measured['machine']} among those of {recorded['machine']}")
+    found = {case["name"]: case for case in (*recorded["cases"], *measured["cases"])}
+    return {**recorded, "cases": [found[case.name] for case in CASES if case.name in found]}
 
 
 def rates(case: dict[str, Any], precision: str, machine: str) -> str:
@@ -149,6 +161,9 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        figures = merged(json.loads(FIGURES.read_text("utf-8")), json.loads(Path(name).read_text("utf-8")))
+        FIGURES.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     for page in sorted(Path(__file__).parent.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         if with_tables(text) != text:

@@ -100,6 +100,16 @@ def test_the_figures_are_of_cases_that_bench_has():
     assert {case["name"] for case in recorded["cases"]} <= {case.name for case in CASES}
 
 
+def test_figures_measured_anew_take_the_place_of_those_before():
+    def figures(**cycles):
+        return {"machine": "phoenix", "emulated": True, "cases": [{"name": n, "cycles": c} for n, c in cycles.items()]}
+
+    made = hooks().merged(figures(**{"s256-d64": 5, "example": 1}), figures(**{"example": 2, "s1024-d80": 3}))
+    assert made == figures(**{"example": 2, "s256-d64": 5, "s1024-d80": 3})
+    with pytest.raises(ValueError, match="8700g"):
+        hooks().merged(figures(), {**figures(), "machine": "8700g"})
+
+
 def test_the_pages_build_without_a_warning(tmp_path):
     if any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocs_click", "mkdocstrings")):
         pytest.skip("mkdocs with its plugins is not installed (the extra `docs`)")
