@@ -16,7 +16,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array import dma
 from npuc.passes.array.descriptors import DmaProgram
 from npuc.passes.array.design import Design, Place
-from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
+from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNELS
 from npuc.passes.array.flows import design_flows, token_route
 from npuc.passes.array.router import Connection, PacketConnection, route
 from npuc.passes.array.target import Target
@@ -48,7 +48,7 @@ def configure(design: Design) -> list[cdo.Command]:
     commands += circuits(route(design_flows(design), design.columns))
     for column in columns:
         commands += packets(token_route(column))
-        commands += _shim_ports(column)
+        commands += _shim_ports(column, SHIM_OUTPUT_CHANNELS[: len(design.output_channels)])
     for column, row in design.tiles:
         control = geometry.tile_address(column, row, geometry.CORE_CONTROL)
         commands.append(cdo.MaskWrite(control, geometry.CORE_CONTROL_ENABLE, geometry.CORE_CONTROL_ENABLE))
@@ -139,16 +139,17 @@ def packets(rule: PacketConnection) -> Iterator[cdo.Command]:
         yield cdo.Write(geometry.tile_address(*connection.tile, offset), word)
 
 
-def _shim_ports(column: int) -> Iterator[cdo.Command]:
-    """Mux and demux to the DMA, and the controller id that the channels' tokens carry."""
+def _shim_ports(column: int, outputs: Sequence[int]) -> Iterator[cdo.Command]:
+    """Mux and demux to the DMA, and the controller id that the channels' tokens carry.  outputs: S2MM channels."""
+    receiving = tuple(geometry.SHIM_S2MM_MASTER_SOUTH[channel] for channel in outputs)
     for register, fields, ports in (
         (geometry.SHIM_MUX, geometry.SHIM_MUX_LSB, geometry.SHIM_MM2S_SLAVE_SOUTH),
-        (geometry.SHIM_DEMUX, geometry.SHIM_DEMUX_LSB, (geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL],)),
+        (geometry.SHIM_DEMUX, geometry.SHIM_DEMUX_LSB, receiving),
     ):
         address = geometry.tile_address(column, geometry.SHIM_ROW, register)
         for port in ports:
             yield cdo.MaskWrite(address, 3 << fields[port], DMA_SELECTED << fields[port])
-    for direction, channel in (("s2mm", SHIM_OUTPUT_CHANNEL), ("mm2s", 0), ("mm2s", 1)):
+    for direction, channel in (*(("s2mm", channel) for channel in outputs), ("mm2s", 0), ("mm2s", 1)):
         control = geometry.channel_control_offset("shim", direction, channel)
         yield cdo.MaskWrite(
             geometry.tile_address(column, geometry.SHIM_ROW, control),

@@ -66,18 +66,20 @@ class Design:
         return [fifo for fifo in self.fifos if not fifo.to_cores]
 
     @property
-    def output_channel(self) -> int:
-        """A memory tile's sending channel to device memory: the first that no stream to the cores has.
+    def output_channels(self) -> list[int]:
+        """A memory tile's sending channels to device memory, by outlet: the first that no stream to the cores has.
 
-        Raises ResourceError where they have all.
+        Raises ResourceError where they leave too few.
         """
+        wanted = max((fifo.outlets for fifo in self.outputs), default=0)
         taken = {fifo.channel for fifo in self.fifos if fifo.to_cores and not fifo.dealt}
         if any(fifo.to_cores and fifo.dealt for fifo in self.fifos):
             taken |= {FIRST_CORE_CHANNEL + core for core in range(self.target.cores_per_column)}
         free = [channel for channel in range(self.target.memtile_channels) if channel not in taken]
-        if not free:
-            raise ResourceError("streams to the cores have all channels of a memory tile, none is left for the output")
-        return free[0]
+        if len(free) < wanted:
+            left = "none is" if not free else f"{len(free)} of {wanted} are"
+            raise ResourceError(f"streams to the cores have channels of a memory tile, {left} left for the output")
+        return free[:wanted]
 
     @property
     def core_locks(self) -> dict[str, int]:
@@ -190,5 +192,4 @@ def _check_channels(design: Design) -> None:
         if len(alike) > 1 or (len(sharing) > 1 and any(fifo.dealt or fifo.kept for fifo in sharing)):
             together = ", ".join(fifo.name for fifo in sharing)
             raise ResourceError(f"streams {together} cannot take turns on channel {channel}")
-    if outputs:
-        _ = design.output_channel
+    _ = design.output_channels

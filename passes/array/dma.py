@@ -65,7 +65,8 @@ def memtile_rings(design: Design) -> Rings:
     for fifo in dealt:
         rings.add("s2mm", fifo.channel, _linear(fifo, fifo.dealt_slots(cores)))
     for fifo in design.outputs:
-        rings.add("mm2s", design.output_channel, _linear(fifo, fifo.dealt_slots(cores)))
+        for outlet in range(fifo.outlets):
+            rings.add("mm2s", design.output_channels[outlet], _linear(fifo, fifo.dealt_slots(cores, outlet)))
     for core in range(cores):
         for direction, fifos in (("mm2s", dealt), ("s2mm", design.outputs)):
             for fifo in fifos:

@@ -18,7 +18,7 @@ RECEIVING_CHANNELS = (0, 1)  # of a core, and of a shim and a memory tile on tha
 # Memory tile: MM2S 0 and 1 send what all cores get; S2MM 2 + c is core c's, MM2S 2 + c too where tiles are dealt out.
 FIRST_CORE_CHANNEL = 2
 CORE_OUTPUT_CHANNEL = 0  # MM2S of a core
-SHIM_OUTPUT_CHANNEL = 0  # S2MM of a shim
+SHIM_OUTPUT_CHANNELS = (0, 1)  # S2MM of a shim
 
 
 class Slot(NamedTuple):
@@ -38,6 +38,7 @@ class Fifo:
     that get the stream from one shim.  behind: bytes in a core's buffer after the tile that no DMA touches.  kept: its
     buffers in a memory tile are one, which tasks of the runtime sequence fill and empty (kept.py), so that tiles can be
     sent again; else that is done for ever, in turn.  pieces: in which a tile leaves a core, each as soon as it is made.
+    outlets: a shim's channels to device memory, each for as many neighbouring cores.
     Raises ResourceError for what cannot be.
     """
 
@@ -53,6 +54,7 @@ class Fifo:
     behind: int = 0
     kept: bool = False
     pieces: int = 1
+    outlets: int = 1
 
     def __post_init__(self) -> None:
         if min(self.depth, self.relay_depth, self.columns) < 1 or self.behind < 0:
@@ -65,6 +67,8 @@ class Fifo:
             raise ResourceError(f"stream {self.name}: cores cannot send one tile together")
         if self.pieces < 1 or self.tile.words % self.pieces or (self.pieces > 1 and self.to_cores):
             raise ResourceError(f"stream {self.name}: {self.pieces} pieces of what leaves the cores")
+        if not 1 <= self.outlets <= (1 if self.to_cores else len(SHIM_OUTPUT_CHANNELS)):
+            raise ResourceError(f"stream {self.name} has {self.outlets} channels to device memory: no such way")
         if self.kept and (self.dealt or not self.to_cores):
             raise ResourceError(f"stream {self.name}: memory tiles keep what all cores get, and nothing else")
         if self.dealt and self.columns > 1:
@@ -97,10 +101,12 @@ class Fifo:
         """Of each of them."""
         return self.tile.nbytes * (self.relay_depth if self.kept else 1)
 
-    def dealt_slots(self, cores: int) -> list[Slot]:
-        """The buffers in a memory tile of all cores, in the order in which tiles are dealt out."""
-        slots = [self.relay_slots(core) for core in range(cores)]
-        return [some[number] for number in range(self.relay_depth) for some in slots]
+    def dealt_slots(self, cores: int, outlet: int | None = None) -> list[Slot]:
+        """The buffers in a memory tile of all cores, or of an outlet's, in the order in which tiles are dealt out."""
+        each = cores // self.outlets
+        some = range(cores) if outlet is None else range(outlet * each, (outlet + 1) * each)
+        slots = [self.relay_slots(core) for core in some]
+        return [those[number] for number in range(self.relay_depth) for those in slots]
 
 
 def empty_full(stem: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from npuc.passes.array.fifo import (
     CORE_OUTPUT_CHANNEL,
     FIRST_CORE_CHANNEL,
     RECEIVING_CHANNELS,
-    SHIM_OUTPUT_CHANNEL,
+    SHIM_OUTPUT_CHANNELS,
     Fifo,
 )
 from npuc.passes.array.router import Connection, Flow, PacketConnection, Port
@@ -51,8 +51,10 @@ def _from_memory(design: Design, column: int) -> Iterator[Flow]:
             members = tuple(_memtile(member, channel) for member in range(column, column + width))
             yield Flow(f"{_named(fifos)} from memory", source, members)
     for fifo in design.outputs:
-        target = Port(column, SHIM, "south", geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNEL])
-        yield Flow(f"{_named([fifo])} to memory", _memtile(column, design.output_channel), (target,))
+        for outlet in range(fifo.outlets):
+            port = geometry.SHIM_S2MM_MASTER_SOUTH[SHIM_OUTPUT_CHANNELS[outlet]]
+            source = _memtile(column, design.output_channels[outlet])
+            yield Flow(f"{_named([fifo])} to memory", source, (Port(column, SHIM, "south", port),))
 
 
 def _inside(design: Design, column: int) -> Iterator[Flow]:

@@ -51,20 +51,24 @@ class Kept:
         step = dict(iterations=self.tiles, iteration_step=words)
         return Descriptor("memtile", number, self.address, words, acquire=(acquire, -1), **step)  # type: ignore[arg-type]
 
-    def sending(self, numbers: Iterator[int], first: int, count: int, come: bool, freed: int = 0) -> list[Descriptor]:
-        """A chain that sends `count` tiles from place `first` on, which may lie beyond the ring's end, and begin again.
-
-        come: whether they have to come first, else they are there.  freed: places that are free at its end.
-        """
-        empty, full = self.locks
+    def parts(self, first: int, count: int) -> list[tuple[int, int]]:
+        """(place, tiles) of a stretch of the ring, which may begin before its end and end behind its start."""
         parts = []
         while count:
             first %= self.tiles
             some = min(count, self.tiles - first)
             parts.append((first, some))
             first, count = first + some, count - some
+        return parts
+
+    def sending(self, numbers: Iterator[int], first: int, count: int, come: bool, freed: int = 0) -> list[Descriptor]:
+        """A chain that sends `count` tiles from place `first` on, which may lie beyond the ring's end, and begin again.
+
+        come: whether they have to come first, else they are there.  freed: places that are free at its end.
+        """
+        empty, full = self.locks
         chain = []
-        for place, some in parts:
+        for place, some in self.parts(first, count):
             words = self.fifo.tile.words
             descriptor = Descriptor("memtile", next(numbers), self.address + 4 * place * words, some * words)
             order = self.fifo.tile.dimensions_of_many()

@@ -33,6 +33,7 @@ INTEGER_WIDE_HEAD = 128  # beyond, KEY_BLOCK
 HEAD_UNIT = 8  # elements; the runtime pads other head sizes
 QUERY_BLOCK_UNIT = 8
 QUERY_BLOCK_LIMIT = 64
+CLOSE, MOST_FOLLOWED = 1.04, 3  # choices whose sequences are followed
 OPTION_KEYS = ("query_block", "group_columns", "split", "kept")
 
 
@@ -46,26 +47,38 @@ class Candidate:
 
 
 def make_plan(attention: Attention, options: Options) -> Plan:
-    """The plan with the least estimated cycles; ties go to more queries a core, then to fewer columns.
+    """The plan with the least estimated cycles, of those within CLOSE of these the one whose sequence takes the least;
+    ties go to more queries a core, then to fewer columns.
 
     K and V are read once for REUSED_ROWS rows of all query heads that share them, or all there are.  Open lengths are
     planned with usual ones.  Raises UsageError for impossible options, ResourceError when no tile fits the memories.
     """
-    attention = with_default_sizes(attention)
-    best = _ranked(attention, options)[0]
-    return _predicted(best, attention, options)
+    return _best_first(with_default_sizes(attention), options)[0][1]
 
 
 def candidates(attention: Attention, count: int) -> list[Candidate]:
     """What the planner could choose, best first by its own order; the first is its choice. Raises as `make_plan`."""
     attention, options = with_default_sizes(attention), Options()
     found = []
-    for tiles in _ranked(attention, options)[:count]:
+    near = _best_first(attention, options)
+    others = [tiles for tiles in _ranked(attention, options) if tiles not in [best for best, _ in near]]
+    plans = near + [(tiles, _predicted(tiles, attention, options)) for tiles in others[: max(0, count - len(near))]]
+    for tiles, plan in plans[:count]:
         chosen = {"query_block": tiles.query_block, "group_columns": tiles.group_columns, "split": int(tiles.split)}
         chosen |= {"kept": 1} if tiles.kept else {}
-        predicted = _predicted(tiles, attention, options).estimate.total
-        found.append(Candidate(tiles.columns, {key: str(value) for key, value in chosen.items()}, predicted))
+        options_of = {key: str(value) for key, value in chosen.items()}
+        found.append(Candidate(tiles.columns, options_of, plan.estimate.total))
     return found
+
+
+def _best_first(attention: Attention, options: Options) -> list[tuple[Tiles, Plan]]:
+    """The best choices, whose costs are close by the model of terms, in the order of what their sequences take."""
+    call, ranked = call_of(attention), _ranked(attention, options)
+    rereads, cost, *_ = _rank(ranked[0], call)
+    ranks = [(tiles, _rank(tiles, call)) for tiles in ranked[:MOST_FOLLOWED]]
+    near = [tiles for tiles, rank in ranks if rank[0] == rereads and rank[1] <= CLOSE * cost]
+    plans = [(tiles, _predicted(tiles, attention, options)) for tiles in near]
+    return sorted(plans, key=lambda one: one[1].estimate.total)
 
 
 def _ranked(attention: Attention, options: Options) -> list[Tiles]:

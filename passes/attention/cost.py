@@ -167,6 +167,24 @@ def moved_cycles(tiles: Tiles, again: bool = False) -> int:
     return round(tiles.query_block * row)
 
 
+def start_cycles(tiles: Tiles, tile_words: int) -> int:
+    """Until the last core has its Q and first keys.  tile_words: 32-bit words of a column's O.
+
+    Shims are told of Q, K and V, and memory tiles of what they keep; then cores start, one by one.  Q of an item waits
+    for them all, but for two blocks on a channel; or comes core by core.
+    """
+    descriptor, words = COSTS.block_write + COSTS.patch, block_words(tiles)
+    cores = tiles.columns * CORES_PER_COLUMN * PARAMETERS
+    if not tiles.split:
+        sent = tiles.columns * (3 * descriptor + 2 * COSTS.write)
+        last = COSTS.shim_start + tiles.columns * (descriptor + COSTS.write) + round(COSTS.word * tile_words)
+        return max(sent + cores, last + tile_words // CORES_PER_COLUMN)
+    sent = tiles.groups * (4 * descriptor + 2 * COSTS.write)
+    told = 4 * tiles.columns * COSTS.write if tiles.kept else 0
+    first = shared_out(tiles.rows, tiles.key_block)[0]
+    return max(sent + told + cores + max(0, first - 2) * words, COSTS.shim_start + sent + query_cycles(tiles)) + words
+
+
 def estimate(tiles: Tiles, work: Work) -> Estimate:
     """Estimate for the items of a call."""
     call, heads = work.call, work.per_round
@@ -181,7 +199,7 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
         shared, own, queued = 2 * pushes + (2 if tail else 0), 4 if short else 2, pushes
     else:  # Q and K, Q and V
         pushes = 4 if short else 2
-        shared, own, queued = pushes + 2 + (2 if tail else 0), 2 if short else 1, pushes // 2
+        shared, own, queued = pushes + 2 + (2 if tail else 0), 4 if short else 2, pushes // 2
     descriptors = shared + own
     alone = 2 * descriptors > NPU1.shim_descriptors or 2 * queued > NPU1.task_queue  # one item under way at a time
     limited = call.diagonal < call.query_length or tail
@@ -207,14 +225,10 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     per_item = tiles.group_columns * own + shared
     dispatch = work.items * (per_item * (COSTS.block_write + COSTS.patch) + (pushes + 2) * COSTS.write)
     dispatch += busiest * (max(queued, 2 if short else 1) - 1) * COSTS.push_gap
-    start = COSTS.shim_start + tiles.columns * (
-        3 * (COSTS.block_write + COSTS.patch + COSTS.write) + CORES_PER_COLUMN * PARAMETERS
-    )
-    if work.by_heads:  # what memory tiles are told of each item, and before the first one
+    if work.by_heads:  # what memory tiles are told of each item
         dispatch += 2 * work.items * tiles.group_columns * (2 * COSTS.block_write + COSTS.write)
-        start += 4 * tiles.columns * COSTS.write
-    start += queries + 2 * stream if tiles.split else round(COSTS.word * tile_words) // CORES_PER_COLUMN
-    drain = tile_words + COSTS.completion
+    start = start_cycles(tiles, tile_words)
+    drain = tile_words // (1 + tiles.split) + COSTS.completion
     terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}
     total = start + max(column, ddr, dispatch) + drain
     return Estimate(

@@ -9,7 +9,9 @@ as it came.  A call begins with the rings at their first places, and leaves them
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.txn_writer import TxnWriter
@@ -20,7 +22,11 @@ from npuc.passes.attention.work import Item, Work
 
 DEPTH = geometry.CHANNEL_QUEUE_DEPTH
 MOST_REPEATS = 256  # of a task
-LONGEST_CHAIN = 4  # Q and keys, each of which may begin before the ring's end and end behind its start
+
+
+@lru_cache(maxsize=4096)
+def packed(descriptor: Descriptor) -> tuple[int, ...]:
+    return descriptor.pack()
 
 
 class _Runs:
@@ -77,7 +83,7 @@ class _Ring:
         until = self.came + self._comes(item)
         if self.work.by_heads:
             queued = self.fill.holds(until) and len(self.flights) < DEPTH
-            return queued and len(self._chain(item, range(LONGEST_CHAIN))) <= len(self.free)
+            return queued and sum(len(self.kept.parts(*span)) for span in self._spans(item)) <= len(self.free)
         return self.fill.holds(until) and self.release.holds(until)
 
     def begin(self, item: Item) -> None:
@@ -93,24 +99,28 @@ class _Ring:
         elif not self.begun:  # block by block, as they come
             keeper.push("mm2s", channel, self._held.number, self.came)
         else:
-            chain = self._chain(item, self.free)
+            chain = self._chain(item)
             numbers = [self.free.popleft() for _ in chain]
             keeper.write(chain)
             keeper.push("mm2s", channel, numbers[0], 1)
         self.begun += 1
         self.flights.append((numbers, self.came))
 
-    def _chain(self, item: Item, free: Iterable[int]) -> list[Descriptor]:
-        """An item's Q and keys.  Those of a head were taken in while the one before was worked on."""
+    def _spans(self, item: Item) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(first place, blocks) of an item's Q and of its keys."""
         head, turn = divmod(self.begun, self.work.of_head)
         start = head * self.of_head
         keys = start + self.queries
         queries = keys + self.end - self.first + (turn - 1) * self.queries if turn else start
+        return (queries, self.queries), (keys + item.first - self.first, item.end - item.first)
+
+    def _chain(self, item: Item) -> list[Descriptor]:
+        """An item's Q and keys.  Those of a head were taken in while the one before was worked on."""
+        turn = self.begun % self.work.of_head
         freed = self.of_head if turn == self.work.of_head - 1 else 0
-        numbers, blocks = iter(free), item.end - item.first
-        chain = self.kept.sending(numbers, queries, self.queries, come=True)
-        chain += self.kept.sending(numbers, keys + item.first - self.first, blocks, come=not turn, freed=freed)
-        return chained(chain)
+        numbers, (queries, keys) = iter(self.free), self._spans(item)
+        chain = self.kept.sending(numbers, *queries, come=True)
+        return chained(chain + self.kept.sending(numbers, *keys, come=not turn, freed=freed))
 
     def retire(self) -> None:
         """The output of the oldest item under way is out."""
@@ -167,4 +177,5 @@ class Keeper:
     def write(self, chain: Sequence[Descriptor]) -> None:
         for descriptor in chain:
             offset = geometry.bd_offset("memtile", descriptor.number)
-            self.writer.block(geometry.tile_address(self.column, geometry.MEMTILE_ROW, offset), descriptor.pack())
+            words = packed(replace(descriptor, number=0))
+            self.writer.block(geometry.tile_address(self.column, geometry.MEMTILE_ROW, offset), words)

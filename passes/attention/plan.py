@@ -132,6 +132,11 @@ class Plan:
         return 1 if self.split else self.key_block
 
     @property
+    def outlets(self) -> int:
+        """Channels on which a column's O reaches device memory."""
+        return 1 + self.split
+
+    @property
     def query_chunks(self) -> int:
         """Blocks of the mask's shape in which Q travels, where there is a mask: chunk c holds the columns from
         min(c * key_block, head_dim - key_block) on."""

@@ -33,7 +33,7 @@ from npuc.passes.attention.plan import (
 )
 from npuc.passes.attention.sequence import sequence
 from npuc.passes.attention.shares import plan_work
-from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, whole_arguments
+from npuc.passes.attention.transfers import FIRST, OUTPUTS, SECOND, Channel, whole_arguments
 from npuc.passes.attention.work import Item, Work
 
 if TYPE_CHECKING:
@@ -206,15 +206,20 @@ class Group:
         return [last - left * lane.word * words / CORES_PER_COLUMN for left in reversed(range(CORES_PER_COLUMN))]
 
     def _leaves(self, not_before: float) -> None:
-        """The last item's output, once: of all cores of a column one after the other, which end at once where their
-        rows come together, else one after the other as their rows came."""
+        """The last item's output, once: of the cores of each outlet of a column one after the other."""
         if not self._made:
             return
-        words = self.clock.output_words
-        last = words if self.clock.tiles.split else words // CORES_PER_COLUMN
+        each = CORES_PER_COLUMN * self.clock.outlet_words // self.clock.output_words  # cores of an outlet
+        words = self.clock.outlet_words // each
         for number, out in enumerate(self.outputs.values()):
-            made = max(self._made[number * CORES_PER_COLUMN :][:CORES_PER_COLUMN])
-            out.append(max(max(made, not_before) + FORWARD + last, (out[-1] if out else 0.0) + words))
+            made = self._made[number * CORES_PER_COLUMN :][:CORES_PER_COLUMN]
+            before, last = out[-1] if out else 0.0, 0.0
+            for first in range(0, CORES_PER_COLUMN, each):
+                time = before
+                for one in made[first : first + each]:
+                    time = max(time, max(one, not_before) + FORWARD) + words
+                last = max(last, time)
+            out.append(last)
         self._made = []
 
     def _passed(self, lane: Lane | Relay, blocks: int, after: float) -> float:
@@ -276,6 +281,7 @@ class Clock:
         row_words = tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
         rows = CORES_PER_COLUMN * tiles.query_block
         self.output_words = rows * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
+        self.outlet_words = self.output_words // (1 + tiles.split)
         # Of an item's Q, and of a key block: K and V, and the mask; own: columns of a group with inputs of their own.
         self.query_words, self.own = [(SECOND, self.output_words)], tiles.group_columns
         self.block_words, self.other_words = 2 * tiles.key_block * row_words, cost.mask_bytes(tiles) // WORD_BYTES
@@ -293,7 +299,7 @@ class Clock:
         self.groups = [Group(self, number) for number in range(tiles.groups)]
         self._descriptors: dict[tuple[int, int], Sequence[int]] = {}
         self._pushed: dict[tuple[int, Channel], float] = {}
-        self._sent: dict[int, list[int]] = defaultdict(lambda: [0])  # words of O up to each of its tokens
+        self._sent: dict[tuple[int, Channel], list[int]] = defaultdict(lambda: [0])  # words of O up to each token
         self._tokens: dict[tuple[int, Channel], int] = defaultdict(int)
 
     def group(self, column: int) -> Group:
@@ -331,10 +337,11 @@ class Clock:
         while fields["use_next"]:
             fields = descriptor_fields(tuple(self._descriptors[column, fields["next_bd"]]))
             words += fields["length"]
-        if channel == OUTPUT:
-            self._sent[column][-1] += words * repeat
+        if channel in OUTPUTS:
+            sent = self._sent[column, channel]
+            sent[-1] += words * repeat
             if token:
-                self._sent[column].append(self._sent[column][-1])
+                sent.append(sent[-1])
         else:
             self.lanes[column, channel].push(Task(self.time, words * repeat, bool(token)))
 
@@ -342,8 +349,8 @@ class Clock:
         """When the task ends whose token is the channel's next."""
         group, token = self.group(column), self._tokens[column, channel]
         self._tokens[column, channel] += 1
-        if channel == OUTPUT:
-            return group.output(column, self._sent[column][token] // self.output_words - 1)
+        if channel in OUTPUTS:
+            return group.output(column, (self._sent[column, channel][token] - 1) // self.outlet_words)
         group.follow()
         return self.lanes[column, channel].end(token)
 

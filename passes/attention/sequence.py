@@ -28,7 +28,7 @@ from npuc.passes.attention.streams import START, make_design
 from npuc.passes.attention.transfers import (
     CHANNELS,
     FIRST,
-    OUTPUT,
+    OUTPUTS,
     SECOND,
     Channel,
     Operands,
@@ -188,15 +188,15 @@ class _Sequence:
         """One item of every group.
 
         At first Q, K and V of all columns are sent for (behind Q that is sent by repeating, K or V is a task of its
-        own), then the cores get their parameters, and outputs, which come last, are made ready.  Later a column is
-        served as soon as its turn comes.  Further tasks of a channel come after the first ones of all columns, as
-        pushes to a channel keep their distance.
+        own), then the cores get their parameters, and outputs, which come last, are made ready.  Later a column's
+        inputs are sent for as soon as its turn comes.  Further tasks of a channel come after the first ones of all
+        columns, as pushes to a channel keep their distance.
         """
         parts = self._parts(items)
         for part in parts:
             self._begin(part)
             if not first:
-                for channel in CHANNELS:
+                for channel in (SECOND, FIRST):
                     self._send_next(part, channel)
                 self._keep([part])
         inputs = (FIRST, SECOND) if self.plan.split else (SECOND, FIRST)  # what cores wait for first
@@ -207,10 +207,11 @@ class _Sequence:
             self._keep(parts)
             for column in range(self.plan.columns):
                 self._start_cores(column)
-            for part in parts:
-                self._send_next(part, OUTPUT)
+        for part in parts:
+            for channel in OUTPUTS:
+                self._send_next(part, channel)
         for _ in range(1, max(part.tasks.most for part in parts)):
-            for channel in (SECOND, OUTPUT, FIRST):
+            for channel in (SECOND, *OUTPUTS, FIRST):
                 for part in parts:
                     self._send_next(part, channel)
 
@@ -242,7 +243,7 @@ class _Sequence:
             return
         if sent >= DEPTH:
             part.shim.done(part.flight, channel)
-        token = left == 0 if channel is OUTPUT else left >= DEPTH
+        token = left == 0 if channel in OUTPUTS else left >= DEPTH
         part.shim.push(part.flight, channel, tasks[sent], part.item.head, token)
         part.sent[channel] = sent + 1
 

@@ -106,9 +106,9 @@ def _shares(call: Call, rows: int, query_block: int) -> Iterator[Share]:
 
 def _is_sent(work: Work, query_block: int) -> bool:
     """Whether the descriptors of one shim suffice for an item whose bands may have rows again: those of all Q, which
-    the first column of a group may send in two parts, those of its O, and those of K and V."""
+    the first column of a group may send in two parts, those of its O, likewise, and those of K and V."""
     if work.share.queries == work.share.band:
         return True
     queries = len(list(work.stretches(0, 0, work.rows))) + 1
-    outputs = len(list(work.stretches(0, 0, CORES_PER_COLUMN * query_block)))
+    outputs = len(list(work.stretches(0, 0, CORES_PER_COLUMN * query_block))) + 1
     return queries + outputs + KEYS_AND_VALUES <= NPU1.shim_descriptors

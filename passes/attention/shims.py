@@ -10,7 +10,7 @@ from npuc.compiler.diagnostics import ResourceError
 from npuc.compiler.emit.txn import pack_words
 from npuc.compiler.emit.txn_writer import TxnWriter, block_head, pack_offset, patch_head, sync_bytes, write_bytes
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.attention.transfers import CHANNELS, OUTPUT, Channel, Piece, Task
+from npuc.passes.attention.transfers import CHANNELS, OUTPUTS, Channel, Piece, Task
 
 DESCRIPTORS = geometry.BD_COUNT["shim"]
 DESCRIPTOR_WORDS = geometry.BD_WORDS["shim"]
@@ -160,9 +160,11 @@ class Shim:
 
     def retire(self) -> None:
         """Wait for the output of the oldest flight: all its tasks are done then."""
-        self.writer.put((self._syncs[OUTPUT],), 1)
-        queued, free = self.queued, self.free
-        for channel, tasks in self.flights.popleft().tasks.items():
+        queued, free, flown = self.queued, self.free, self.flights.popleft().tasks
+        for channel in OUTPUTS:
+            if flown[channel]:
+                self.writer.put((self._syncs[channel],), 1)
+        for channel, tasks in flown.items():
             queued[channel] -= len(tasks)
             for numbers in tasks:
                 free.extend(numbers)

@@ -70,16 +70,17 @@ def streams(
         rows = (Fifo("q", block, depth=1, dealt=True, channel=SECOND_CHANNEL),)
     shared = dict(columns=group_columns, relay_depth=kept or 2, kept=bool(kept))
     beside = SECOND_CHANNEL if split else FIRST_CHANNEL
+    pieces, outlets = (output_pieces(query_block), 2) if split else (1, 1)
     return (
         Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
         Fifo("v", values, 2, channel=beside, behind=key_block // 8 * ONES_BYTES, **shared),  # type: ignore[arg-type]
         *rows,
-        _output(Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), output_pieces(query_block) if split else 1),
+        _output(Tile(query_block, head_dim, "bf16", OUTPUT_ORDER), pieces, outlets),
     )
 
 
-def _output(results: Tile, pieces: int) -> Fifo:
-    return Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True, pieces=pieces)
+def _output(results: Tile, pieces: int, outlets: int) -> Fifo:
+    return Fifo("o", results, 1, producer=CORES, consumers=DEVICE, dealt=True, pieces=pieces, outlets=outlets)
 
 
 def integer_streams(
@@ -94,7 +95,7 @@ def integer_streams(
     return (
         Fifo("k", keys, depth=2, channel=FIRST_CHANNEL, **shared),  # type: ignore[arg-type]
         Fifo("v", values, depth=2, channel=SECOND_CHANNEL, behind=ones, **shared),  # type: ignore[arg-type]
-        _output(results, output_pieces(query_block)),
+        _output(results, output_pieces(query_block), outlets=2),
     )
 
 

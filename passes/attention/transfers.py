@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from npuc.compiler.diagnostics import ResourceError
-from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNEL
+from npuc.passes.array.fifo import SHIM_OUTPUT_CHANNELS
 from npuc.passes.attention.call import Call, Left
 from npuc.passes.attention.masks import mask_copy, shape_of_keys
 from npuc.passes.attention.plan import CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Plan
@@ -22,10 +22,11 @@ from npuc.passes.attention.streams import FIRST_CHANNEL, SECOND_CHANNEL
 from npuc.passes.attention.work import Item, Stretch, Work
 
 Channel = tuple[str, int]  # of a shim
-OUTPUT: Channel = ("s2mm", SHIM_OUTPUT_CHANNEL)
+# O of a column: of its first cores, and of the others where K and V have a channel each.
+OUTPUTS: tuple[Channel, ...] = tuple(("s2mm", channel) for channel in SHIM_OUTPUT_CHANNELS)
 FIRST: Channel = ("mm2s", FIRST_CHANNEL)
 SECOND: Channel = ("mm2s", SECOND_CHANNEL)
-CHANNELS = (OUTPUT, SECOND, FIRST)
+CHANNELS = (*OUTPUTS, SECOND, FIRST)
 
 # The iteration field of a descriptor has 6 bits, so one task moves so many blocks of K and V at most.
 BLOCKS_PER_TASK = 64
@@ -169,7 +170,11 @@ class Transfers:
     def stages(self, item: Item, column: int) -> tuple[Stage, ...]:
         """What the `column`-th column of its group moves for an item: Q, K and V, or a mask, and O of its rows."""
         first, whole = column * self.column_rows, self.column_rows
-        output: Stage = {OUTPUT: self._rows(self.operands.o, item, first, whole)}
+        part = whole // self.plan.outlets
+        output: Stage = {
+            channel: self._rows(self.operands.o, item, first + number * part, part)
+            for number, channel in enumerate(OUTPUTS[: self.plan.outlets])
+        }
         if self.operands.mask is not None:
             mask = [Task((self._mask(self.operands.mask, item, column),))]
             return {SECOND: list(self._chunks(item, first))}, {SECOND: mask, FIRST: self._turns(item, column)}, output

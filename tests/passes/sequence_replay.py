@@ -15,7 +15,7 @@ from memtile_replay import Memtile
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.plan import Plan
-from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel
+from npuc.passes.attention.transfers import FIRST, OUTPUTS, SECOND, Channel
 from npuc.passes.attention.work import Work
 
 CHANNELS = {
@@ -157,7 +157,7 @@ class Replay:
             earlier.done = True
             if earlier is task:
                 break
-        if channel == OUTPUT:
+        if channel == OUTPUTS[self.plan.outlets - 1]:  # the last one that is waited for
             self.sent_at_waits[column].append(sum(len(pushed.words) for pushed in shim.tasks[FIRST]))
             self._consumed(column)
 
@@ -165,7 +165,9 @@ class Replay:
         """The items whose output is out have taken their queries, keys and values."""
         shim, plan = self.shims[column], self.plan
         tile = 4 * plan.query_block * plan.row_words
-        items = sum(len(task.words) for task in shim.tasks[OUTPUT] if task.done) // tile
+        outputs = OUTPUTS[: plan.outlets]
+        out = [sum(len(task.words) for task in shim.tasks[channel] if task.done) for channel in outputs]
+        items = min(out) // (tile // plan.outlets)
         group, member = divmod(column, plan.group_columns)
         begun = list(self.work.of_group(group))[:items]
         blocks = sum(item.end - item.first for item in begun if not item.again)

@@ -27,7 +27,7 @@ from npuc.passes.attention.masks import MaskCopy, mask_copy
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import length_warnings, sequence
 from npuc.passes.attention.shares import plan_work
-from npuc.passes.attention.transfers import FIRST, OUTPUT, SECOND, Channel, Operand, Operands, whole_arguments
+from npuc.passes.attention.transfers import FIRST, OUTPUTS, SECOND, Channel, Operand, Operands, whole_arguments
 from npuc.passes.attention.work import Item, Work
 from npuc.passes.options import Options
 
@@ -129,11 +129,14 @@ def test_every_item_gets_its_rows_and_gives_its_output_in_order(seed: int, style
     for column in range(plan.columns):
         group, member = divmod(column, plan.group_columns)
         items = list(work.of_group(group))
-        for operand, channel in ((operands.q, SECOND), (operands.o, OUTPUT))[plan.split :]:
-            expected = [
-                rows_of_item(operand, plan.row_words, work, item, range(member * tile, (member + 1) * tile))
-                for item in items
-            ]
+        part = tile // plan.outlets
+        outputs = [
+            (operands.o, channel, range(member * tile + number * part, member * tile + (number + 1) * part))
+            for number, channel in enumerate(OUTPUTS[: plan.outlets])
+        ]
+        queries = [(operands.q, SECOND, range(member * tile, (member + 1) * tile))]
+        for operand, channel, numbers in outputs if plan.split else queries + outputs:
+            expected = [rows_of_item(operand, plan.row_words, work, item, numbers) for item in items]
             moved = replay.words(column, channel)
             assert np.array_equal(moved, np.concatenate(expected) if expected else np.zeros((0, 2)))
         if plan.split:
