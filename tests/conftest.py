@@ -74,8 +74,14 @@ def facts_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One compile cache for the session, never the user's; that of all processes where there are several."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
+    """One compile cache for the session, never the user's; that of all processes where there are several.
+
+    NPUC_TEST_CACHE names a folder that is kept from one session to the next: kernels and what the emulator made of
+    them are there already, then.
+    """
+    if "NPUC_TEST_CACHE" in os.environ:
+        folder = Path(os.environ["NPUC_TEST_CACHE"]).absolute()
+    elif "PYTEST_XDIST_WORKER" in os.environ:
         folder = tmp_path_factory.getbasetemp().parent / "npuc-cache"
     else:
         folder = tmp_path_factory.mktemp("npuc-cache")
