@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from npuc.passes.array.design import ALIGNMENT
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.integer.head import HEAD_WORDS
 from npuc.passes.attention.core.integer.shape import OCTET, OUTPUT_TILE, RECORD
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import HEADS_LIMIT
-from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, laid_out
+from npuc.passes.attention.memory import ACROSS, CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, aligned, laid_out
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
-# Probabilities away from V and O, which one bundle accesses with them; Q away from K.
-INTEGER_ORDER = ("v0", "k0", "v1", "k1", "o", "scores", "q")
+# O, at the end of the memory, has a bank for itself and what little it has beyond that in the one before: one bundle
+# accesses V, probabilities and O.
+INTEGER_ORDER = ("v0", "k0", "v1", "k1", "scores", "q", "o")
 
 
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
@@ -32,4 +35,6 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     }
     names = {*ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
-    return laid_out(sizes, names, of_what, INTEGER_ORDER)
+    last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
+    across = {name: boundary - sizes[name] // 2 for name, boundary in ACROSS.items()}
+    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**across, **last}, last))

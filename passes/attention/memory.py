@@ -45,12 +45,9 @@ def core_buffer_sizes(
     }
 
 
-def _aligned(address: int, unit: int) -> int:
+def aligned(address: int, unit: int) -> int:
+    """The next multiple of `unit`."""
     return -(-address // unit) * unit
-
-
-def _wished(name: str, size: int) -> int:
-    return ACROSS[name] - size // 2 if name in ACROSS else NOT_BEFORE.get(name, 0)
 
 
 def _place(sizes: Mapping[str, int], wishes: Mapping[str, int], order: Sequence[str]) -> dict[str, Buffer]:
@@ -59,7 +56,7 @@ def _place(sizes: Mapping[str, int], wishes: Mapping[str, int], order: Sequence[
     placed: dict[str, Buffer] = {}
     end = 0
     for name in order:
-        placed[name] = Buffer(_aligned(max(end, wishes.get(name, 0)), ALIGNMENT), sizes[name])
+        placed[name] = Buffer(aligned(max(end, wishes.get(name, 0)), ALIGNMENT), sizes[name])
         end = placed[name].end
     for name in (filler for filler in FILLERS if filler in sizes):
         placed[name] = Buffer(_first_gap(placed, sizes[name]), sizes[name])
@@ -76,7 +73,7 @@ def _first_gap(placed: Mapping[str, Buffer], size: int) -> int:
     for buffer in sorted(placed.values()):
         if address + size <= buffer.address:
             return address
-        address = max(address, _aligned(buffer.end, ALIGNMENT))
+        address = max(address, aligned(buffer.end, ALIGNMENT))
     return address
 
 
@@ -87,22 +84,32 @@ def core_memory(
 
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
+    sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split)
+    across = {name: boundary - sizes[name] // 2 for name, boundary in ACROSS.items()}
     return laid_out(
-        core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split),
+        sizes,
         {*ORDER, *FILLERS} - INTEGER_BUFFERS - (set() if mask_parts else MASK_BUFFERS),
         f"{query_block} queries of head size {head_dim} with blocks of {key_block} keys",
+        ORDER,
+        ({**across, **NOT_BEFORE}, {}),
     )
 
 
 def laid_out(
-    sizes: Mapping[str, int], names: set[str], of_what: str, order: Sequence[str] = ORDER
+    sizes: Mapping[str, int],
+    names: set[str],
+    of_what: str,
+    order: Sequence[str],
+    choices: Sequence[Mapping[str, int]],
 ) -> dict[str, Buffer]:
-    """The same for buffers of those sizes, which must be those named, in that order."""
+    """Buffers of those sizes, which must be those named, in that order.
+
+    choices: addresses before which buffers are not to begin; the first with which all fit is taken.
+    """
     unplaced = set(sizes) ^ names
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
-    spread = {name: _wished(name, size) for name, size in sizes.items()}
-    for wishes in (spread, {}):
+    for wishes in choices:
         placed = _place(sizes, wishes, order)
         if all(buffer.end <= NPU1.core_memory for buffer in placed.values()):
             return {name: placed[name] for name in ("params", *sizes)}

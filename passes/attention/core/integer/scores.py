@@ -14,6 +14,7 @@ from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
 
 KEY_TILES = 4  # a pass
+STEPS_BEFORE = 2  # their loop
 KEY_TILE = 32  # bytes of four keys and eight dimensions
 
 
@@ -45,8 +46,8 @@ def compute_scores(k: Context, keys: Reg) -> None:
             queries = [k.pointer_from(k.sum(query_start, o * octet_bytes), f"p_q{o}") for o in range(together)]
 
             def step(first: bool, sides: dict[str, Reg] = sides, queries: list[Reg] = queries) -> None:
-                for o, right in enumerate(rights):
-                    k.load_x(right, queries[o], "q", port="ab"[o], bank="q")
+                for o, right in enumerate(rights):  # Q may lie in the bank of the upper half of K
+                    k.load_x(right, queries[o], "q", port="ab"[o], bank="k_b")
                 for i, left in enumerate(key_tiles):
                     _load_keys(k, left, sides["ab"[i // 2]], "ab"[i // 2], KEY_TILE if i % 2 == 0 else along)
                     for o, right in enumerate(rights):
@@ -56,9 +57,12 @@ def compute_scores(k: Context, keys: Reg) -> None:
                         else:
                             b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, configuration))
 
-            step(first=True)
-            if shape.depth_steps > 1:
-                with b.hardware_loop(shape.depth_steps - 1, "scores"):
+            # The first ones stand beside the last stores of the quad before.
+            before = min(STEPS_BEFORE, shape.depth_steps)
+            for number in range(before):
+                step(first=number == 0)
+            if shape.depth_steps > before:
+                with b.hardware_loop(shape.depth_steps - before, "scores"):
                     step(first=False)
             for o in range(together):
                 parts = [part for tile in tiles[o] for part in (tile.lo, tile.hi)]
