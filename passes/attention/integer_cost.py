@@ -11,7 +11,7 @@ MACS_PER_CYCLE = 256  # on one core
 BLOCK_FIXED = 180  # lock hand-over, what the rows see
 BLOCK_OCTET = 50  # eight queries: exponents
 SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
-VALUE_MAC, VALUE_OCTET = 1.375, 60  # bundles for a MAC, O's loads and stores beside them; ramps for eight queries
+VALUE_TILE, VALUE_OCTET = 2, 45  # bundles beside a tile's products and sums; ramps for eight queries
 BLOCK_VECTOR, BLOCK_BYTES = 7.5, 1.0  # 32 scores: exponentials; more where probabilities have two bytes
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
 MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
@@ -25,9 +25,10 @@ def block_cycles(tiles: Tiles) -> int:
     octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
     macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
     scores = macs + SCORE_PASS * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
-    values = VALUE_MAC * macs * (tiles.head_dim + 8) / tiles.head_dim + VALUE_OCTET * octets
+    tile = 2 * (1 + wide) * (tiles.key_block / 8 + 2) + VALUE_TILE  # two groups; what is added to O takes two steps more
+    values = octets * (tile * (tiles.head_dim / 8 + 1) + VALUE_OCTET)
     vectors = tiles.query_block * tiles.key_block / 32 * (BLOCK_VECTOR + BLOCK_BYTES * wide)
-    return round(scores + values * (2 if wide else 1) + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)
+    return round(scores + values + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)
 
 
 def item_cycles(tiles: Tiles) -> int:
