@@ -25,7 +25,8 @@ def block_cycles(tiles: Tiles) -> int:
     octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
     macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
     scores = macs + SCORE_PASS * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
-    tile = 2 * (1 + wide) * (tiles.key_block / 8 + 2) + VALUE_TILE  # two groups; what is added to O takes two steps more
+    steps = tiles.key_block / 8 + 2  # of eight keys; what is added to O takes two more
+    tile = 2 * (1 + wide) * steps + VALUE_TILE
     values = octets * (tile * (tiles.head_dim / 8 + 1) + VALUE_OCTET)
     vectors = tiles.query_block * tiles.key_block / 32 * (BLOCK_VECTOR + BLOCK_BYTES * wide)
     return round(scores + values + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)

@@ -42,11 +42,12 @@ def kinds() -> Iterator[Attention]:
 
 
 def integer_kinds() -> Iterator[Attention]:
-    """The same of int8, whose loops depend on the block of keys and the result's type."""
-    for head_dim, recipe, output in product((8, 64, 256), ("fast", "balanced"), ("i8", "bf16")):
+    """The same of int8, whose loops depend on the blocks of queries and keys and the result's type."""
+    for head_dim, length, recipe, output in product((8, 64, 256), (2048, 16, 8), ("fast", "balanced"), ("i8", "bf16")):
         made = Attention.make(
             heads=4,
-            query_length=2048,
+            query_length=length,
+            key_length=2048,
             head_dim=head_dim,
             recipe=recipe,
             dtype="i8",
