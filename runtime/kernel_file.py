@@ -93,6 +93,10 @@ class DescribedKernel:
                         sizes[name] = given
         return self.closed(sizes)
 
+    def require_lengths(self) -> None:
+        """Raises InputError where a length is open."""
+        _ = self.attention.lengths
+
 
 class Strides(NamedTuple):
     """Of a [batch, head, row, D] tensor, in 32-bit words."""

@@ -93,7 +93,8 @@ def _by_steps(
 def _of_attention(cut: Cut, step: Attended, values: Sequence[np.ndarray], source: SourceText, seed: int) -> CheckResult:
     """One attention against the source's operations for it, on what the kernel saw."""
     text = source if cut.attention.outlined is None else SourceText(cut.attention.outlined, source.file)
-    computed = replace(step.kernel.computing(cut.attention), source=text)
+    shapes = {a.name: np.shape(value) for a, value in zip(step.kernel.inputs, step.given, strict=True)}
+    computed = replace(step.kernel.computing(cut.attention).of_arrays(shapes), source=text)
     result = check_run(computed, step.seen, step.result, seed)
     for argument, own, taken in zip(computed.inputs, values, step.given, strict=True):
         value = np.asarray(own, np.float64)  # a mask may be of truths

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.driver import HostModule
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.host import Declared
@@ -47,6 +47,38 @@ class WholeKernel(DescribedKernel):
     def inputs(self) -> tuple[KernelArgument, ...]:
         """Of the function, whatever its attentions take."""
         return tuple(a for a in self.arguments if a.direction == "in")
+
+    @property
+    def open_sizes(self) -> dict[str, tuple[str, int]]:
+        """The open sizes of its inputs, by argument and dimension: arg0.1 is the second of the first."""
+        return {f"{a.name}.{d}": (a.name, d) for a in self.inputs for d, size in enumerate(a.shape) if size is None}
+
+    def closed(self, sizes: Mapping[str, int]) -> WholeKernel:
+        """With sizes that were open given by name. Raises UsageError for a name that is not open."""
+        known = self.open_sizes
+        for name in sizes:
+            if name not in known:
+                remedy = f"open: {', '.join(known) or 'none'}"
+                raise UsageError(f"@{self.function} leaves no {name} open", remedy=remedy)
+        return self._of_sizes({known[name]: size for name, size in sizes.items()})
+
+    def of_arrays(self, shapes: Mapping[str, tuple[int, ...]]) -> WholeKernel:
+        """With the open sizes that shapes by argument name show; wrong shapes are left to who reads the arrays."""
+        given = {(name, d): size for name, shape in shapes.items() for d, size in enumerate(shape)}
+        return self._of_sizes(given)
+
+    def _of_sizes(self, sizes: Mapping[tuple[str, int], int]) -> WholeKernel:
+        arguments = tuple(
+            replace(a, shape=tuple(sizes.get((a.name, d)) if n is None else n for d, n in enumerate(a.shape)))
+            for a in self.arguments
+        )
+        return replace(self, arguments=arguments)
+
+    def require_lengths(self) -> None:
+        if self.open_sizes:
+            example = next(iter(self.open_sizes))
+            what = f"@{self.function}: {', '.join(self.open_sizes)} is open"
+            raise InputError(what, remedy=f"give it by the arrays or as --dim {example}=N")
 
 
 class Attended(NamedTuple):
@@ -92,12 +124,15 @@ class WholeExecutable(Executable):
             part = self.whole.calls[name]
             executable = self._parts[part.kernel]
             kernel = executable.kernel.computing(part.attention)
+            shapes = {a.name: np.shape(value) for a, value in zip(kernel.inputs, values, strict=True)}
+            kernel = kernel.of_arrays(shapes)
+            attention = kernel.attention
             named = {
                 a.name: value != 0 if a.dtype == "i1" else value for a, value in zip(kernel.inputs, values, strict=True)
             }
-            call = executable.serve(named, part.attention)
+            call = executable.serve(named, attention)
             calls.append(call)
-            self.macs += multiply_accumulates(part.attention, all_inward(kernel, part.attention.taken(named)))
+            self.macs += multiply_accumulates(attention, all_inward(kernel, attention.taken(named)))
             (result,) = call.outputs.values()
             on_host = call.report.backend in HOST_BACKENDS  # which takes the arguments as they are given
             taken = {a.name: from_user(a, named[a.name]) for a in kernel.inputs}
@@ -147,9 +182,9 @@ def _argument(
     name: str, dtype: str, shape: Sequence[int | None], direction: str, place: int, file: str
 ) -> KernelArgument:
     """An argument or a result of a whole function. Raises InputError for what calls do not take."""
-    if dtype not in WHOLE_DTYPES or None in shape:
+    if dtype not in WHOLE_DTYPES:
         what = f"argument {name} of {dtype} {list(shape)} is not taken of whole modules"
-        raise InputError(what, place=file, remedy=f"element types are {', '.join(WHOLE_DTYPES)}, and sizes numbers")
+        raise InputError(what, place=file, remedy=f"element types are {', '.join(WHOLE_DTYPES)}")
     device = "f32" if dtype == "f16" else dtype
     return KernelArgument(name, direction, dtype, device, tuple(shape), direction, place)
 

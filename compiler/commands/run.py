@@ -311,7 +311,7 @@ def _inputs(
         seed = 0
     if seed is not None:
         kernel = executable.of_call(given)
-        _ = kernel.attention.lengths
+        kernel.require_lengths()
         given = {**draw(kernel.inputs, seed), **given}
     return executable.prepare(given)
 
@@ -373,10 +373,9 @@ def _run_whole(
     result = check_whole(kernel, given, call.outputs, executable.attended, seed) if wants_check else None
     for name, path in files.items():
         write_array(path, outputs[name])
-    name = ", ".join(dict.fromkeys(part.kernel for part in kernel.calls.values()))
-    return RunSummary(
-        f"{kernel.name} ({name})", kernel.attention, call.report, outputs, files, executable.macs, result, call.warnings
-    )
+    name = f"{kernel.name} ({', '.join(dict.fromkeys(part.kernel for part in kernel.calls.values()))})"
+    first = executable.attended[0].kernel.attention if executable.attended else kernel.attention
+    return RunSummary(name, first, call.report, outputs, files, executable.macs, result, call.warnings)
 
 
 def _fail_unless_passed(result: CheckResult | None) -> None:

@@ -154,13 +154,13 @@ def divided(axis: Axis, sizes: Sequence[Size]) -> list[Axis]:
         known = math.prod(size for size in sizes if size is not None)
         sizes = [total // max(known, 1) if size is None else size for size in sizes]
     atoms = list(axis)
-    parts = [merged(_take(atoms, size, axis)) for size in sizes]
+    parts = [merged(take(atoms, size, axis)) for size in sizes]
     if atoms:
         raise _splits(axis)
     return parts
 
 
-def _take(atoms: list[Atom], size: Size, axis: Axis) -> list[Atom]:
+def take(atoms: list[Atom], size: Size, axis: Axis) -> list[Atom]:
     """Remove from the front of `atoms` those that make a dimension of `size`."""
     if size is None:
         if not atoms or atoms[0].extent is not None:

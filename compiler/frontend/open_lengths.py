@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
-from npuc.compiler.frontend.axes import AxisError, divided, joined
+from npuc.compiler.frontend.axes import AxisError, divided, joined, label, merged, take
 from npuc.compiler.frontend.constants import element_type
 from npuc.compiler.frontend.number_formats import integer_width
 from npuc.compiler.frontend.positions import LONGEST, affine
@@ -227,23 +227,59 @@ def reshape(operation: Any, read: Read) -> Value:
         return Opaque(operation, "it reshapes to a shape that is not followed")
     try:
         whole = joined(axes, sizes_of(operation.operands[0].type))
-        parts = divided(whole, [size if isinstance(size, int) else None for size in sizes])
+        parts = _divided(whole, [size for size in sizes if size is not None])
     except AxisError as error:
         return Opaque(operation, str(error), error.remedy)
-    named = [(part[0].open, size) for part, size in zip(parts, sizes, strict=True) if isinstance(size, str) and part]
-    doubtful = [pair for pair in named if pair[0] != pair[1]]
-    if any(isinstance(size, str) and not part for part, size in zip(parts, sizes, strict=True)):
-        return Opaque(operation, "it reshapes to lengths that may be others")
-    for left, right in doubtful:
-        if not assume(left, right):
-            return Opaque(operation, "it reshapes to lengths that are not followed")
+    for part, size in zip(parts, sizes, strict=True):
+        if isinstance(size, _Multiple):
+            if not part:
+                return Opaque(operation, "it reshapes to lengths that may be others")
+            name = next(atom.open for atom in part if atom.extent is None)
+            if name != size.name and not assume(name, size.name):
+                return Opaque(operation, "it reshapes to lengths that are not followed")
     return with_axes(value, tuple(parts))
 
 
-def _size(value: Value) -> int | str | None:
+class _Multiple(NamedTuple):
+    """An open length, times a number."""
+
+    name: str
+    factor: int
+
+
+def _size(value: Value) -> int | _Multiple | None:
     if isinstance(value, Splat):
         return int(value.value)
-    return value.single if isinstance(value, Length) else None
+    if not isinstance(value, Length) or value.form.constant or len(value.form.terms) != 1:
+        return None
+    ((name, factor),) = value.form.terms
+    return _Multiple(name, factor) if factor > 0 else None
+
+
+def _divided(axis: Axis, sizes: Sequence[int | _Multiple]) -> list[Axis]:
+    """An axis as several dimensions. Raises AxisError where digits do not fall into them."""
+    if not any(isinstance(size, _Multiple) and size.factor > 1 for size in sizes) or not axis:
+        return divided(axis, [size if isinstance(size, int) else None for size in sizes])
+    atoms, parts = list(axis), []
+    for size in sizes:
+        parts.append(merged(_multiple(atoms, size, axis) if isinstance(size, _Multiple) else take(atoms, size, axis)))
+    if atoms:
+        raise AxisError("it splits an axis of open length")
+    return parts
+
+
+def _multiple(atoms: list[Atom], size: _Multiple, axis: Axis) -> list[Atom]:
+    """Remove from the front of `atoms` an open digit and others that make its factor."""
+    found: list[Atom] = []
+    known, is_open = 1, False
+    while known != size.factor or not is_open:
+        if not atoms or (is_open and atoms[0].extent is None):
+            raise AxisError(f"it splits the axis {label(axis)} of open length")
+        atom = atoms.pop(0)
+        is_open = is_open or atom.extent is None
+        known *= 1 if atom.extent is None else atom.extent
+        found.append(atom)
+    return found
 
 
 def extract(operation: Any, tensor: Value, indices: Sequence[Value], loops: Sequence[Atom]) -> Value:

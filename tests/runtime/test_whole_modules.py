@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from layered import E, S, layers, product, wanted
 
 import npuc
 from npuc.compiler.cli import group
-from npuc.compiler.diagnostics import InputError
+from npuc.compiler.diagnostics import InputError, UsageError
 from npuc.compiler.frontend import load, nearby
 
 
@@ -201,3 +201,53 @@ def test_batch_and_positions_may_be_one_dimension(tmp_path: Path) -> None:
     assert (found.batch, found.heads, found.query_length, found.head_dim) == (2, 2, 8, 16)
     result = CliRunner().invoke(group, ["run", str(path), "--backend", "reference", "--check"])
     assert result.exit_code == 0, result.output
+
+
+OPEN = """
+func.func @open(%x: tensor<2x?x16xf32>, %b: tensor<?x16xf32>) -> (tensor<2x?x16xf32>, tensor<?x16xf32>) {
+  %one = arith.constant 1 : index
+  %n = tensor.dim %x, %one : tensor<2x?x16xf32>
+  %e = tensor.empty(%n) : tensor<2x?x16xf32>
+  %y = linalg.generic {indexing_maps = [affine_map<(h, i, d) -> (h, i, d)>, affine_map<(h, i, d) -> (i, d)>,
+      affine_map<(h, i, d) -> (h, i, d)>], iterator_types = ["parallel", "parallel", "parallel"]}
+    ins(%x, %b : tensor<2x?x16xf32>, tensor<?x16xf32>) outs(%e : tensor<2x?x16xf32>) {
+  ^bb0(%a: f32, %c: f32, %o: f32):
+    %s = arith.addf %a, %c : f32
+    linalg.yield %s : f32
+  } -> tensor<2x?x16xf32>
+  %o = "attn.sdpa"(%y, %y, %x) {causal = true} : (tensor<2x?x16xf32>, tensor<2x?x16xf32>, tensor<2x?x16xf32>)
+    -> tensor<2x?x16xf32>
+  %r = arith.addf %o, %x : tensor<2x?x16xf32>
+  return %r, %b : tensor<2x?x16xf32>, tensor<?x16xf32>
+}
+"""
+
+
+@pytest.mark.parametrize("length", [5, 12])
+def test_a_call_gives_the_lengths_that_a_function_leaves_open(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "open.mlir"
+    path.write_text(OPEN)
+    rng = np.random.default_rng(7)
+    x, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, length, 16), (length, 16)))
+    with npuc.load(path, backend="reference") as model:
+        out, same = model(x, b)
+    y = (x + b).astype(np.float64)
+    scores = np.where(np.tri(length, dtype=bool), y @ y.swapaxes(1, 2) / 4, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    assert np.abs(weights / weights.sum(-1, keepdims=True) @ x + x - out).max() < 1e-4
+    np.testing.assert_array_equal(same, b)
+
+
+def test_open_lengths_of_a_function_are_named_by_argument_and_dimension(tmp_path: Path) -> None:
+    path = tmp_path / "open.mlir"
+    path.write_text(OPEN)
+
+    def run(*dims: str) -> Result:
+        given = [part for dim in dims for part in ("--dim", dim)]
+        return CliRunner().invoke(group, ["run", str(path), "--backend", "reference", "--check", "--json", *given])
+
+    report = json.loads(run("arg0.1=9", "arg1.0=9").stdout)
+    assert report["check"]["passed"] and report["outputs"]["result0"]["shape"] == [2, 9, 16]
+    assert "arg0.1, arg1.0 is open (give it by the arrays or as --dim arg0.1=N)" in str(run().exception)
+    refused = run("S=9").exception
+    assert isinstance(refused, UsageError) and "leaves no S open (open: arg0.1, arg1.0)" in str(refused)
