@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from npuc.compiler.diagnostics import ResourceError
@@ -256,6 +258,17 @@ class Context:
         self.b.add(isa.AND(r, over, self.shifted(over, -31, "sign")))
         self.b.add(isa.SUB(r, a, r))
         return r
+
+    @contextmanager
+    def passes(self, count: int, name: str) -> Iterator[Reg | None]:
+        """A loop of so many passes, known here; yields the register that counts those left.  A single one is no loop,
+        so that what is before and behind it is scheduled with it, and there is no register."""
+        if count == 1:
+            yield None
+            return
+        left = self.scalar(count, name)
+        with self.b.counted_loop(left, name):
+            yield left
 
     def acquire(self, lock: str, count: int = 1) -> None:
         """count: of what the lock counts, all at once."""

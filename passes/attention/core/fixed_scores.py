@@ -76,7 +76,7 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
     middle = group_bytes // 2  # what stores reach from there, both ways
     stores = [k.pointer("scores", g * group_bytes + middle, f"p_scores{g}") for g in range(GROUPS)]
     unrolled = shape.unrolled_pairs
-    pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
+    pair_bytes = b.m("score_pair")
     b.constant(pair_bytes, GROUPS * group_bytes)
     operands = Operands(k, keys)
     magic = _pattern(k)
@@ -85,13 +85,15 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
     references = References(k, k.b.x)
     chains = [[b.cm(f"u{g}_{s}") for s in range(steps)] for g in range(GROUPS)]
     tiles = [[half for chain in group for half in (chain.lo, chain.hi)] for group in chains]
-    with b.counted_loop(pairs, "score_pairs"):
+    with k.passes(shape.groups // GROUPS // unrolled, "score_pairs") as left:
         for pair in range(unrolled):
             references.spread(tiles)
             multiply(k, tiles, operands, peeled=min(pair, 1))
             operands.advance()
-            references.skip(pairs if pair == unrolled - 1 else None)
-            references.load()
+            if pair < unrolled - 1:
+                references.on()
+            elif left is not None:
+                references.on_unless_last(left)
             for step, g in _finished(steps):
                 chain = chains[g][step]
                 b.add(isa.VSUB(chain, chain, magic, k.registers["zero"]))

@@ -145,8 +145,6 @@ def _work_item(k: Context) -> None:
         with b.source("next block"):
             for ring in ("keys", "values"):
                 k.advance(ring)
-            next_block(k, first_key)
-            classify(k, first_key, hidden, partial)
     if not (k.shape.split or k.shape.mask_parts):
         k.release("q_empty")
     _begin_output(k, not_first)  # where no block was seen
@@ -209,16 +207,25 @@ def _key_block(k: Context, first_key: Reg, hidden: Reg, partial: Reg, not_first:
             k.release(f"{ring}_empty")
         if k.shape.mask_parts % 2:
             k.advance("masks")
+        _next_block(k, first_key, hidden, partial)
     with b.if_nonzero(seen):
         _seen_block(k, first_key, partial, not_first)
+        _next_block(k, first_key, hidden, partial)  # beside the start of the loops that follow
+        _add_values(k)
+
+
+def _next_block(k: Context, first_key: Reg, hidden: Reg, partial: Reg) -> None:
+    with k.b.source("next block"):
+        next_block(k, first_key)
+        classify(k, first_key, hidden, partial)
 
 
 def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    """Probabilities of a block."""
     b, keep = k.b, k.registers
     k.acquire("k_full")
     if k.shape.fixed:
         _fixed_block(k, first_key, partial, not_first)
-        _add_values(k)
         return
     with b.source("scores: U = K Q^T - reference"):
         compute_scores(k, keep["keys"])
@@ -230,7 +237,6 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     with b.source("probabilities: P = 2^(factor U)"):
         b.constant(not_first, 1)
         exponentiate(k)
-    _add_values(k)
 
 
 def _add_values(k: Context) -> None:

@@ -34,13 +34,13 @@ def compute_scores(k: Context, keys: Reg) -> None:
         limit = call_x(k, "threshold")
         b.constant(k.registers["flag"], 0)
     unrolled = 1 if shape.adjusted else shape.unrolled_pairs  # such programs are long as they are
-    pairs, pair_bytes = k.scalar(shape.groups // GROUPS // unrolled, "score_pairs"), b.m("score_pair")
+    pair_bytes = b.m("score_pair")
     b.constant(pair_bytes, GROUPS * shape.key_tiles * TILE)
     operands = Operands(k, keys)
     references = None if shape.adjusted else References(k, b.bm)
     # The same registers for all pairs of a pass: the ramps of their loops overlap as far as these are free.
     tiles = [[b.bm(f"u{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
-    with b.counted_loop(pairs, "score_pairs"):
+    with k.passes(shape.groups // GROUPS // unrolled, "score_pairs") as left:
         for pair in range(unrolled):
             if references is None:
                 _clear(k, tiles)
@@ -48,9 +48,10 @@ def compute_scores(k: Context, keys: Reg) -> None:
                 references.spread(tiles)
             multiply(k, tiles, operands)
             operands.advance()
-            if references is not None:
-                references.skip(pairs if pair == unrolled - 1 else None)
-                references.load()
+            if references is not None and pair < unrolled - 1:
+                references.on()
+            elif references is not None and left is not None:
+                references.on_unless_last(left)
             for place, tile in enumerate((*tiles[0], *tiles[1])):  # in whichever order they are done
                 k.store_at(tile, scores, TILE * place, "scores")
             b.add(isa.PADDS_st_ptr_inc_idx(scores, pair_bytes))  # loads of the next pair go on beside
@@ -85,18 +86,22 @@ class References:
             for tile in group:
                 self.k.move(tile, reference)
 
-    def skip(self, left: Reg | None) -> None:
-        """On to the next pair, or in the last of the passes `left` to the same again."""
+    def on(self) -> None:
+        """To those of the next pair."""
+        step = self.k.b.m("state_step")
+        self.k.b.constant(step, GROUPS * STATE.nbytes)
+        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.state, step))
+        self.load()
+
+    def on_unless_last(self, left: Reg) -> None:
+        """The same, and in the last of the passes `left` the same again."""
         b, step, by = self.k.b, self.k.b.m("state_step"), self.k.b.r("state_step")
-        if left is None:
-            b.constant(step, GROUPS * STATE.nbytes)
-            b.add(isa.PADDA_lda_ptr_inc_idx(self.state, step))
-            return
         more = self.k.sum(left, -1, "pairs_more")
         b.add(isa.NEZ(more, more))
         b.add(isa.MUL_mul_r_rr(by, more, self.k.scalar(GROUPS * STATE.nbytes, "state_pair")))
         b.add(isa.MOV_mv_scl(step, by))
         b.add(isa.PADDA_lda_ptr_inc_idx(self.state, step))
+        self.load()
 
     def load(self) -> None:
         for place, reference in enumerate(self.groups):

@@ -34,7 +34,6 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
     steps = shape.keys // 8
     group_bytes = shape.output_tiles * TILE
     unrolled = shape.unrolled_pairs
-    pairs = k.scalar(shape.groups // 2 // unrolled, "pairs")
     mode = k.scalar(SHUFFLE_8X4_TO_4X8, "mode_8x4_to_4x8")
     on = b.m("v_on")
     b.constant(on, steps * TILE - HALF)
@@ -53,7 +52,7 @@ def _accumulate(k: Context, values: Reg, probabilities: Reg, step: int) -> None:
     # A register for each link of a chain: none is held longer than from one MAC to the next.
     o = [[b.bm(f"o{g}_{s}") for s in range(steps + 1)] for g in range(2)]
     v = [b.x("v") for s in range(steps)]
-    with b.counted_loop(pairs, "value_pairs"):
+    with k.passes(shape.groups // 2 // unrolled, "value_pairs"):
         for pair in range(unrolled):
             for g in range(2):
                 for s in range(steps):
