@@ -8,6 +8,9 @@ from pathlib import Path
 
 from edited_examples import EXAMPLES, TORCH, Edit, edited
 from laid_out import LAYOUTS, MASKED_LAYOUTS, laid_out
+from test_frontend_calls import GRAPH, onnx
+from test_frontend_combined_masks import MEANT as COMBINED
+from test_frontend_emitted_steps import MEANT as EMITTED
 from test_frontend_iree_attention import MEANT as IREE
 from test_frontend_same_meaning import SAME_MEANING
 from test_frontend_same_meaning_masks import MASKED_TEXTS
@@ -45,6 +48,9 @@ def sources() -> dict[str, str]:
     found |= {f"laid out: {name}": laid_out(*layouts, mask=mask) for name, (*layouts, mask) in MASKED_LAYOUTS.items()}
     found |= {f"softmax: {name}": written_out(**pieces) for name, (pieces, _) in MEANT.items()}
     found |= {f"iree: {name}": text for name, text in IREE.items()}
+    found |= {f"emitted: {name}": text for name, (text, _) in EMITTED.items()}
+    found |= {f"masks: {name}": text for name, (text, _) in COMBINED.items()}
+    found["onnx"] = onnx(GRAPH)
     found["two results"] = edited(TORCH, *TWO_RESULTS)
     for folder in ("inputs", "cases/mlir/accept"):
         for path in sorted((SHARED / folder).glob("*.mlir*")):
