@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.report.configured import BANK_BYTES, Configured, Stream, configured
@@ -34,19 +34,28 @@ def section(subject: Subject) -> Markup:
     if any(not piece.moved for tile in tiles for piece in tile.pieces):
         keys.append(("u2", "buffers of the core alone"))
     if any(loads):
-        keys += [(f"s{n % COLOURS}", f"streams of {_carried(load) or 'other data'}") for n, load in enumerate(loads)]
+        keys += [
+            (f"s{n % COLOURS}", f"streams of {_carried(load, subject.passing) or 'other data'}")
+            for n, load in enumerate(loads)
+        ]
     else:
         keys.append(("s0", "streams"))
-    return joined(picture, legend(tuple(keys)), element("p", FROM, class_="dim"), _table(streams), _buffers(tiles))
+    return joined(
+        picture,
+        legend(tuple(keys)),
+        element("p", FROM, class_="dim"),
+        _table(streams, subject.passing),
+        _buffers(tiles),
+    )
 
 
-def _carried(names: tuple[str, ...]) -> str:
-    return ", ".join(name.upper() if len(name) == 1 else name for name in names)
+def _carried(names: tuple[str, ...], passing: Mapping[str, str]) -> str:
+    return ", ".join(passing.get(name, name.upper() if len(name) == 1 else name) for name in names)
 
 
-def _table(streams: tuple[Stream, ...]) -> Markup:
+def _table(streams: tuple[Stream, ...], passing: Mapping[str, str]) -> Markup:
     rows = [
-        (stream.unit, ", ".join(stream.units), _carried(stream.carries), ", ".join(stream.buffers))
+        (stream.unit, ", ".join(stream.units), _carried(stream.carries, passing), ", ".join(stream.buffers))
         for stream in streams
     ]
     summary = element("summary", f"{len(streams)} streams")

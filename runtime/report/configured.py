@@ -89,22 +89,34 @@ def _tile(tile: Tile, known: Known) -> Configured:
 
 
 def _pieces(tile: Tile, known: Known) -> list[Piece]:
-    """What descriptors reach, and of a tile where any do, the other known buffers."""
-    found: dict[int, tuple[int, list[int]]] = {}
+    """What descriptors reach, in the known buffers where they lie in one, and of a tile where any do, the others."""
+    found: dict[int, tuple[int, str, list[int]]] = {}
     for number, words in enumerate(tile.descriptors):
         reach = _reach(tile.kind, number, words)
         if reach is not None:
-            end, numbers = found.get(reach[0], (0, []))
-            found[reach[0]] = max(end, reach[1]), [*numbers, number]
+            start, end, name = _around(tile.kind, reach, known)
+            before, _, numbers = found.get(start, (0, name, []))
+            found[start] = max(before, end), name, [*numbers, number]
     pieces = []
-    for start, (end, numbers) in found.items():
+    for start, (end, name, numbers) in found.items():
         descriptors = "descriptor " + ", ".join(str(number) for number in numbers)
-        name, size = known.get((tile.kind, start), ("", 0))
-        pieces.append(Piece(start, max(end, start + size), f"{name} ({descriptors})" if name else descriptors))
+        pieces.append(Piece(start, end, f"{name} ({descriptors})" if name else descriptors))
     for (kind, start), (name, size) in known.items() if pieces else ():
         if kind == tile.kind and start not in found:
             pieces.append(Piece(start, start + size, name, moved=False))
     return sorted(pieces, key=lambda piece: piece.start)
+
+
+def _around(kind: str, reach: tuple[int, int], known: Known) -> tuple[int, int, str]:
+    """First byte, end and name of the smallest known buffer that holds these bytes; they themselves where none does."""
+    first, end = reach
+    holding = [
+        (size, start, name)
+        for (tile, start), (name, size) in known.items()
+        if tile == kind and start <= first and end <= start + size
+    ]
+    size, start, name = min(holding, default=(end - first, first, ""))
+    return start, start + size, name
 
 
 def _reach(kind: str, number: int, words: list[int]) -> tuple[int, int] | None:
@@ -139,5 +151,5 @@ def _buffers(channel: Channel, known: Known) -> tuple[str, ...]:
     """Names of what a channel's tasks reach, as far as they have any."""
     kind = channel.tile.kind
     reached = (_reach(kind, number, channel.tile.descriptors[number]) for number in descriptors_to_come(channel))
-    found = (known.get((kind, reach[0])) for reach in reached if reach is not None)
-    return tuple(dict.fromkeys(buffer[0] for buffer in found if buffer is not None))
+    names = (_around(kind, reach, known)[2] for reach in reached if reach is not None)
+    return tuple(dict.fromkeys(name for name in names if name))

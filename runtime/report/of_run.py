@@ -67,6 +67,8 @@ def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: Backen
         predicted=predicted_cycles(kernel.plan, kernel.attention, style) if has_plan else None,
         terms={} if estimate is None else {"compute": estimate.compute, "streams": estimate.streams},
         buffers=_buffers(kernel.plan) if has_plan else {},
+        # Without a channel of its own Q comes before K and V, in blocks as they have them.
+        passing={"k": "Q and K", "v": "Q and V"} if has_plan and kernel.plan.split else {},
     )
 
 

@@ -16,7 +16,8 @@ class Subject:
 
     report: of the run, with its trace. macs, precision: of an attention; None for other kernels. predicted: cycles by
     the cost model; terms: what it expects of the busiest core's code and its busiest channel. buffers: of core and
-    memory tiles that are in use, by kind of tile and first byte: name and bytes.
+    memory tiles that are in use, by kind of tile and first byte: name and bytes. passing: what goes through the buffers
+    of a fifo, where that is more than its name says.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Subject:
     predicted: int | None = None
     terms: Mapping[str, int] = field(default_factory=dict)
     buffers: Mapping[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
+    passing: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cycles(self) -> int:

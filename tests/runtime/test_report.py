@@ -174,12 +174,14 @@ def test_waiting_for_the_call_is_start_and_end_by_the_cores_mean():
     assert said.binds == "start and end" and said.why.startswith("50% of the cores' cycles")
 
 
-def test_buffers_are_those_of_the_plan_and_streams_say_what_they_carry():
-    kernel = npuc.compile(Attention.make(heads=4, query_length=128, head_dim=64))
+@pytest.mark.parametrize("split", ["0", "1"])
+def test_buffers_are_those_of_the_plan_and_streams_say_what_they_carry(split):
+    kernel = npuc.compile(Attention.make(heads=4, query_length=128, head_dim=64), options={"split": split})
     with kernel.load(backend="emulator", fallback=()) as executable:
         file = executable.kernel
     report = RunReport("emulator", True, 0.0, 1, PHOENIX.clock_hz, (), ())
-    tiles, streams = configured(of_kernel(file, report, 1, BackendSettings()))
+    about = of_kernel(file, report, 1, BackendSettings())
+    tiles, streams = configured(about)
     planned = {(start, start + size) for start, size in file.plan.core_buffers.values()}
     for tile in tiles:
         if tile.kind == "core":  # those that no channel reaches as well: scores, sums
@@ -192,6 +194,8 @@ def test_buffers_are_those_of_the_plan_and_streams_say_what_they_carry():
         out_of.setdefault(stream.source, set()).update(stream.carries)
     cores = {(column, row) for column in range(file.columns) for row in range(2, 6)}
     assert cores <= set(into) and all({"k", "v"} <= into[core] for core in cores)
+    for core in cores:  # Q on a channel of its own, or before K and V
+        assert any("q" in about.passing.get(fifo, fifo).lower() for fifo in into[core])
     assert all(out_of[core] == {"o"} for core in cores)
     for column in range(file.columns):  # results end in DDR
         assert "o" in into[column, 0]
