@@ -21,6 +21,7 @@ from npuc.compiler.frontend.values import (
     Opaque,
     Operand,
     OperandProduct,
+    Powers,
     Predicate,
     Probabilities,
     RowMaximum,
@@ -110,7 +111,7 @@ def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
     weights = decomposed.multiply(operation, left, right)
     if weights is not None:
         return weights
-    factors = (Operand, Scores, Exponentials, Probabilities)
+    factors = (Operand, Scores, Powers, Exponentials, Probabilities)
     if isinstance(left, factors) and isinstance(right, factors):
         return OperandProduct(left, right)
     for value, other in ((left, right), (right, left)):
