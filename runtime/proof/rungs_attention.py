@@ -29,11 +29,12 @@ class Case:
 
 
 SMALL = {"heads": 1, "query_length": 64, "head_dim": 64}
+# K and V by turns: a chain of two descriptors that step on from block to block; and a channel each: Q, then these.
 ITERATED = (
-    Case("one head on one column", {**SMALL, "query_length": 128}, {}, 1),
-    Case("four heads on four columns", {**SMALL, "heads": 4}, {}, 4),
+    Case("one head on one column", {**SMALL, "query_length": 128}, {"split": "0"}, 1),
+    Case("four heads on four columns", {**SMALL, "heads": 4}, {"split": "1"}, 4),
 )
-PLAIN = tuple(replace(case, options={"sequence": "plain"}) for case in ITERATED)
+PLAIN = tuple(replace(case, options={**case.options, "sequence": "plain"}) for case in ITERATED)
 FEATURES = (
     Case("lengths that fill no block", {**SMALL, "query_length": 50, "key_length": 77}),
     Case("an added mask", {**SMALL, "mask": "add"}),
