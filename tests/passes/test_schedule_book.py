@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from npuc.passes.attention.write_schedules import core_program, kinds
+from npuc.passes.attention.write_schedules import core_program, integer_kinds, kinds
 from npuc.passes.machine import codegen, modulo_schedule, schedule_book
 
-KINDS = list(kinds())
+KINDS = [*kinds(), *integer_kinds()]
 
 
 @pytest.mark.parametrize("number", random.Random(5).sample(range(len(KINDS)), 3))
