@@ -117,6 +117,12 @@ def test_short_keys_are_kept_in_memory_tiles_and_sent_again() -> None:
     assert not planned(options={"kept": "0"}, heads=32, query_length=256, head_dim=128).kept
 
 
+def test_of_close_choices_that_is_taken_whose_sequence_takes_clearly_less() -> None:
+    """Measured: 4 heads 53,686 cycles against 56,539 by turns; 32 heads 253,183 by turns against 261,903."""
+    assert planned(heads=4, query_length=256, head_dim=64).split
+    assert not planned(heads=32, query_length=256, head_dim=64).split
+
+
 def test_groups_asked_for_are_used() -> None:
     assert planned(options={"group_columns": "1"}, heads=8, query_length=1024, head_dim=128).group_columns == 1
     with pytest.raises(UsageError, match="group_columns=3: possible are 1, 2, 4"):
