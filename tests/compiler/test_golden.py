@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -97,14 +98,14 @@ def test_another_scheduling_decision_fails_the_check_and_names_core_address_and_
     other_schedule(monkeypatch)
     code, out, err = npuc("golden", "check", recorded, "--artifacts", recorded / "new")
     assert code == 1 and "case small differs" in err and "--update" in err
-    assert "PDI 0 program core(0,2..5)" in out
-    place = next(line for line in out.splitlines() if line.strip().startswith("core(0,2..5) 0x"))
+    (cores,) = re.findall(r"^ *PDI 0 program (core\(\S+\)) ", out, re.M)
+    place = next(line for line in out.splitlines() if line.strip().startswith(f"{cores} 0x"))
     assert " -> " in place or "added" in place or "removed" in place
     marks = [line.strip()[0] for line in out.splitlines() if line.strip()[:1] in ("-", "+")]
     assert {"-", "+"} <= set(marks)
     assert (recorded / "small.xclbin").read_bytes() == before
     assert (recorded / "new" / "small.xclbin").read_bytes() != before
-    assert "core(0,2..5)" in (recorded / "new" / "small.xclbin.html").read_text()
+    assert cores in (recorded / "new" / "small.xclbin.html").read_text()
 
 
 def test_record_leaves_a_golden_that_differs_alone_and_update_rewrites_it(recorded, npuc, monkeypatch):
@@ -113,7 +114,7 @@ def test_record_leaves_a_golden_that_differs_alone_and_update_rewrites_it(record
     assert npuc("golden", "record", recorded)[0] == 1
     assert (recorded / "small.xclbin").read_bytes() == before
     code, out, _ = npuc("golden", "check", recorded, "--update")
-    assert code == 0 and "small: updated" in out and "core(0,2..5) 0x" in out
+    assert code == 0 and "small: updated" in out and re.search(r"core\(\S+\) 0x", out)
     assert (recorded / "small.xclbin").read_bytes() != before
     assert npuc("golden", "check", recorded)[0] == 0
 
