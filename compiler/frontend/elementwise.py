@@ -21,7 +21,6 @@ from npuc.compiler.frontend.values import (
     Opaque,
     Operand,
     OperandProduct,
-    Powers,
     Predicate,
     Probabilities,
     RowMaximum,
@@ -111,7 +110,7 @@ def _multiply(operation: Any, operands: Sequence[Value]) -> Value | None:
     weights = decomposed.multiply(operation, left, right)
     if weights is not None:
         return weights
-    factors = (Operand, Scores, Powers, Exponentials, Probabilities)
+    factors = (Operand, Scores, Exponentials, Probabilities)
     if isinstance(left, factors) and isinstance(right, factors):
         return OperandProduct(left, right)
     for value, other in ((left, right), (right, left)):

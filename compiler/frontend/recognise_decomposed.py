@@ -17,7 +17,7 @@ from npuc.compiler.frontend.limits import room
 from npuc.compiler.frontend.number_formats import lowest
 from npuc.compiler.frontend.positions import opposite
 from npuc.compiler.frontend.recognise_products import attended
-from npuc.compiler.frontend.recognise_softmax import binary_softmax, exponentials, key_label, natural_softmax
+from npuc.compiler.frontend.recognise_softmax import binary_softmax, key_label, natural_softmax
 from npuc.compiler.frontend.values import (
     DEPTH,
     AboveStart,
@@ -31,7 +31,6 @@ from npuc.compiler.frontend.values import (
     LogSumExp,
     Opaque,
     Operand,
-    Powers,
     Predicate,
     Probabilities,
     Product,
@@ -68,13 +67,6 @@ STARTS = {
 def reduce_rows(operation: Any, kind: str, value: Value, initial: Value, dimension: int) -> Value:
     """The reduction `kind` (max, sum, and, or) of a value along one dimension; the result keeps the others."""
     wanted = {"max": Scores, "sum": Exponentials, "and": ScoreIsMinusInfinity, "or": ScoreIsMinusInfinity}
-    if isinstance(value, Powers) and kind == "sum":
-        over = key_label(value.axes[dimension])
-        if over is None:
-            return Opaque(operation, f"it sums {describe(value)} along axis {label(value.axes[dimension])}")
-        value = exponentials(operation, value, over)
-        if isinstance(value, Opaque):
-            return value
     tested = isinstance(value, ScoreIsMinusInfinity) and value.negated != (kind == "or")
     if not isinstance(value, wanted[kind]) or tested:
         return Opaque(operation, f"it takes the {kind} of {describe(value)}")
@@ -144,7 +136,7 @@ def subtract(operation: Any, left: Value, right: Value) -> Value | None:
 def exponential(operation: Any, value: Value, binary: bool) -> Value | None:
     """e, or 2 where `binary`, to the power of a value."""
     if isinstance(value, Scores):
-        return Powers(value.axes, value.product, binary)
+        return Opaque(operation, "it exponentiates scores whose row maximum was not subtracted")
     if isinstance(value, StartLessMaximum):
         return Correction(value.axes)
     if isinstance(value, LogProbabilities) and not binary:
@@ -193,15 +185,12 @@ def _log_softmax(operation: Any, left: Shifted, right: LogSum) -> Value:
 def unhide(operation: Any, condition: Value, left: Value, right: Value) -> Value | None:
     """Exponentials where a condition holds and zero elsewhere, which hides what the maximum was not taken of; or what
     is hidden already, as zeros."""
-    if isinstance(right, Powers | Exponentials | Probabilities | Unhidden) and isinstance(
+    if isinstance(right, Exponentials | Probabilities | Unhidden) and isinstance(
         condition, Operand | Inverted | Predicate
     ):
         condition, left, right = opposite(condition), right, left
     if isinstance(left, Exponentials | Probabilities) and isinstance(right, Splat) and right.value == 0:
         return left if _hides_the_same(operation, condition, left) else None
-    if isinstance(left, Powers) and isinstance(right, Splat) and right.value == 0:
-        hidden = masking.select(operation, condition, Scores(left.axes, left.product), Splat(-math.inf, "f32"))
-        return replace(left, product=hidden.product) if isinstance(hidden, Scores) else None
     if not isinstance(left, Unhidden):
         return None
     if not isinstance(right, Splat) or right.value != 0:
@@ -235,8 +224,6 @@ def _where(product: Product) -> Product:
 def divide(operation: Any, left: Value, right: Value) -> Value | None:
     if isinstance(right, RowSum) and isinstance(left, Splat) and left.value == 1:
         return RowReciprocal(right.axes, right.softmax)
-    if isinstance(left, Powers) and isinstance(right, RowSum):
-        left = exponentials(operation, left, right.softmax.key)
     if isinstance(left, Exponentials | WeightedValues):
         return _normalise(operation, left, right, RowSum)
     return None
@@ -245,8 +232,6 @@ def divide(operation: Any, left: Value, right: Value) -> Value | None:
 def multiply(operation: Any, left: Value, right: Value) -> Value | None:
     if isinstance(left, RowReciprocal):
         left, right = right, left
-    if isinstance(left, Powers) and isinstance(right, RowReciprocal):
-        left = exponentials(operation, left, right.softmax.key)
     if isinstance(left, Exponentials | WeightedValues) and isinstance(right, RowReciprocal):
         return _normalise(operation, left, right, RowReciprocal)
     return None

@@ -13,7 +13,6 @@ from typing import Any
 from npuc.compiler.frontend.axes import GROUPS, Pairs, aligned, label, merged
 from npuc.compiler.frontend.grouping import Pairing
 from npuc.compiler.frontend.layouts import of_scores, of_values
-from npuc.compiler.frontend.recognise_softmax import exponentials, key_label
 from npuc.compiler.frontend.values import (
     BATCH,
     DEPTH,
@@ -28,7 +27,6 @@ from npuc.compiler.frontend.values import (
     Opaque,
     Operand,
     OperandProduct,
-    Powers,
     Probabilities,
     Product,
     Scores,
@@ -52,11 +50,6 @@ def contract(operation: Any, product: OperandProduct, initial: Value, reduced: C
         return _scores(operation, left, right, dimension)
     if isinstance(left, Operand):
         left, right = right, left
-    if isinstance(left, Powers) and (key := key_label(left.axes[dimension])) is not None:
-        weights = exponentials(operation, left, key)
-        if isinstance(weights, Opaque):
-            return weights
-        left = weights
     if isinstance(left, Probabilities | Exponentials) and isinstance(right, Operand):
         return _attend(operation, left, right, dimension)
     return Opaque(operation, f"it multiplies {describe(left)} with {describe(right)}")

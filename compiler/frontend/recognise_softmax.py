@@ -12,9 +12,7 @@ from npuc.compiler.frontend.values import (
     LEFT,
     RIGHT,
     Axis,
-    Exponentials,
     Opaque,
-    Powers,
     Probabilities,
     Product,
     Scores,
@@ -51,22 +49,6 @@ def natural_softmax(operation: Any, product: Product, key: str) -> Softmax | Opa
 def binary_softmax(operation: Any, product: Product, key: str) -> Softmax | Opaque:
     """Softmax with 2 to the power of the scores, which is e to the power of ln 2 times as much."""
     return _softmax(operation, product, key, math.log(2))
-
-
-def exponentials(operation: Any, powers: Powers, key: str) -> Exponentials | Opaque:
-    """Exponentials of scores themselves as those of a softmax over the axis `key`: the shift of a row changes nothing.
-
-    What overflows without it has no number in the source; scores that are multiplied up, or by what a call gives, are
-    not taken for such that do not.
-    """
-    fold = binary_softmax if powers.binary else natural_softmax
-    softmax = fold(operation, powers.product, key)
-    if isinstance(softmax, Opaque):
-        return softmax
-    if abs(softmax.scale) > 1 or softmax.scaling is not None:
-        what = "it takes exponentials of scores that may overflow: their row maximum was not subtracted"
-        return Opaque(operation, what)
-    return Exponentials(powers.axes, softmax)
 
 
 def _softmax(operation: Any, product: Product, key: str, base: float) -> Softmax | Opaque:

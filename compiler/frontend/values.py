@@ -290,8 +290,8 @@ class MaskBias:
 class OperandProduct:
     """Elementwise product inside a contraction's body, before it is summed."""
 
-    left: Operand | Scores | Powers | Exponentials | Probabilities
-    right: Operand | Scores | Powers | Exponentials | Probabilities
+    left: Operand | Scores | Exponentials | Probabilities
+    right: Operand | Scores | Exponentials | Probabilities
 
 
 @dataclass(frozen=True)
@@ -330,16 +330,6 @@ class Unhidden:
     product: Product
     by: Product
     key: str
-    binary: bool
-
-
-@dataclass(frozen=True)
-class Powers:
-    """e, or 2 where `binary`, to the power of scores, of which no maximum was taken: over which axis they are to add
-    up is not known yet."""
-
-    axes: Axes
-    product: Product
     binary: bool
 
 
@@ -514,8 +504,8 @@ class Sdpa:
 
 Value: TypeAlias = (
     "Splat | Scaling | Length | LengthTest | Shape | Empty | Opaque | Operand | Inverted | Positions | Predicate"
-    " | Conjunction | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Powers | Exponentials"
-    " | RowSum | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
+    " | Conjunction | MaskBias | OperandProduct | Scores | RowMaximum | Shifted | Unhidden | Exponentials | RowSum"
+    " | LogSum | LogSumExp | LogProbabilities | RowReciprocal | StartLessMaximum | Correction | Probabilities"
     " | IsNoNumber | WeightedValues | ScoreIsMinusInfinity"
     " | RowIsMinusInfinity | AbsoluteRowMaximum | AboveStart | ScoreAbove | RowTest | Attended | Sdpa"
 )
@@ -538,7 +528,6 @@ _NAMES = {
     RowMaximum: "the row maximum of the scores",
     Shifted: "the scores less their row maximum",
     Unhidden: "exponentials of scores that are yet to be masked",
-    Powers: "the exponentials of the scores themselves",
     Exponentials: "the exponentials",
     RowSum: "the row sum of the exponentials",
     LogSum: "the logarithm of the row sum",

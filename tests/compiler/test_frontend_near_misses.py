@@ -111,6 +111,11 @@ NEAR_MISSES: dict[str, tuple[str, list[Edit], str]] = {
         [("collapse_shape %safe", "collapse_shape %power")],
         "func.return: the function returns the exponentials times V without the division by their row sum",
     ),
+    "no maximum": (
+        TORCH,
+        [(f"ins(%shifted : {S4})", f"ins(%s : {S4})")],
+        "math.exp: it exponentiates scores whose row maximum was not subtracted",
+    ),
     "no softmax": (
         TORCH,
         [("collapse_shape %safe", "collapse_shape %s")],
