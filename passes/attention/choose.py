@@ -74,11 +74,12 @@ def candidates(attention: Attention, count: int) -> list[Candidate]:
 
 def _best_first(attention: Attention, options: Options) -> list[tuple[Tiles, Plan]]:
     """The best choices, whose costs are close by the model of terms, in the order of what their sequences take; the
-    first of that model stays so if no other takes less by the error that is left."""
+    first of that model stays so if no other on as many columns takes less by the error that is left."""
     call, ranked = call_of(attention), _ranked(attention, options)
     rereads, cost, *_ = _rank(ranked[0], call)
     ranks = [(tiles, _rank(tiles, call)) for tiles in ranked[:MOST_FOLLOWED]]
-    near = [tiles for tiles, rank in ranks if rank[0] == rereads and rank[1] <= CLOSE * cost]
+    columns = ranked[0].columns
+    near = [t for t, rank in ranks if rank[0] == rereads and rank[1] <= CLOSE * cost and t.columns == columns]
     plans = [(tiles, _predicted(tiles, attention, options)) for tiles in near]
     return sorted(plans, key=lambda one: one[1].estimate.total * (LEFT if one[0] == ranked[0] else 1.0))
 
