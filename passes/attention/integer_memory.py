@@ -8,7 +8,7 @@ from npuc.passes.attention.core.integer.head import HEAD_WORDS
 from npuc.passes.attention.core.integer.shape import OCTET, OUTPUT_TILE, RECORD
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import HEADS_LIMIT
-from npuc.passes.attention.memory import ACROSS, CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, aligned, laid_out
+from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, across, aligned, laid_out
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
@@ -36,5 +36,4 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     names = {*ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
-    across = {name: boundary - sizes[name] // 2 for name, boundary in ACROSS.items()}
-    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**across, **last}, last))
+    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**across(sizes), **last}, last))

@@ -50,6 +50,11 @@ def aligned(address: int, unit: int) -> int:
     return -(-address // unit) * unit
 
 
+def across(sizes: Mapping[str, int]) -> dict[str, int]:
+    """Where buffers begin that lie across a bank boundary with half of themselves on each side."""
+    return {name: boundary - sizes[name] // 2 for name, boundary in ACROSS.items()}
+
+
 def _place(sizes: Mapping[str, int], wishes: Mapping[str, int], order: Sequence[str]) -> dict[str, Buffer]:
     """Those of `order` one behind the other, none before the address wished for; fillers into the first gap that holds
     them."""
@@ -85,13 +90,12 @@ def core_memory(
     Raises ResourceError naming the first buffer beyond the 64 KiB.
     """
     sizes = core_buffer_sizes(head_dim, query_block, key_block, mask_parts, split)
-    across = {name: boundary - sizes[name] // 2 for name, boundary in ACROSS.items()}
     return laid_out(
         sizes,
         {*ORDER, *FILLERS} - INTEGER_BUFFERS - (set() if mask_parts else MASK_BUFFERS),
         f"{query_block} queries of head size {head_dim} with blocks of {key_block} keys",
         ORDER,
-        ({**across, **NOT_BEFORE}, {}),
+        ({**across(sizes), **NOT_BEFORE}, {}),
     )
 
 

@@ -52,13 +52,13 @@ class _Values:
         sums = list(product(range(shape.probability_bytes), range(GROUPS)))
         # The MAC takes the lower half of these: by turns, if there are enough, as one is not filled anew before it was
         # read.  With both bytes all x registers are taken.
-        turns = TURNS if len(sums) == GROUPS else 1
+        turns = 1 if shape.wide else TURNS
         self.p = {one: [k.zero_x(f"p{one}_{turn}") for turn in range(turns)] for one in sums}
         # The same registers for all octets: the ramps of their loops overlap as far as these are free.
         self.rows = {one: b.x(f"rows{one}") for one in sums}
         self.starts = {one: b.cm(f"start{one}") for one in sums}
         self.sums = {one: [b.cm(f"sum{one}_{step}") for step in range(shape.value_steps)] for one in sums}
-        few = shape.value_steps if turns == TURNS else TURNS
+        few = TURNS if shape.wide else shape.value_steps
         v = [b.x(f"v{number}") for number in range(few)]
         self.v = [v[step % few] for step in range(shape.value_steps)]
         self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)]
