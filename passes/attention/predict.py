@@ -8,7 +8,7 @@ word of its task.  Streams run ahead of the cores by what the tiles buffer.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,7 +19,7 @@ from npuc.passes.array.target import NPU1
 from npuc.passes.attention import cost
 from npuc.passes.attention.block_costs import runs
 from npuc.passes.attention.call import call_of
-from npuc.passes.attention.core.parameters import AHEAD, WORDS, Word
+from npuc.passes.attention.core.parameters import AHEAD, MOST_SHORT, SHORT_ITEM, WORDS, Word
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
 from npuc.passes.attention.plan import (
@@ -33,6 +33,7 @@ from npuc.passes.attention.plan import (
 )
 from npuc.passes.attention.sequence import sequence
 from npuc.passes.attention.shares import plan_work
+from npuc.passes.attention.streams import output_pieces
 from npuc.passes.attention.transfers import FIRST, OUTPUTS, SECOND, Channel, whole_arguments
 from npuc.passes.attention.work import Item, Work
 
@@ -175,16 +176,15 @@ class Group:
             ((column, channel), words)
             for (channel, words), column in product(clock.query_words, self.columns[: clock.own])
         ]
+        before = FAR  # blocks of the last item
         for item in self.items:
             queries = [(self._source(*place), words) for place, words in places]
             while any(lane.words < words for lane, words in queries):
                 yield
             if tiles.split:
-                loaded = 0.0
-                for lane, words in queries:
-                    after = 0.0 if clock.ahead else loaded  # then all blocks of one channel are taken first
-                    loaded = max(loaded, self._passed(lane, words // clock.block_words, after))
+                loaded = self._loaded(queries, before < clock.short)
                 self._leaves(0.0)  # while the next item's Q is waited for
+                before = item.end - item.first
                 # The last output leaves while the first block's scores are made.
                 begins = [max(loaded, free - core_words, self.started) for free in self.free]
             else:
@@ -222,19 +222,36 @@ class Group:
             out.append(last)
         self._made = []
 
-    def _passed(self, lane: Lane | Relay, blocks: int, after: float) -> float:
-        """When the cores have taken the blocks of an item's Q on a channel, which they do as the last one's output is
-        made, and not before `after`; each comes by way of the memory tile, and to where the one before the last was."""
-        words, arrived, end = self.clock.block_words, 0.0, max(self.ends)
+    def _loaded(self, queries: Iterable[tuple[Lane | Relay, int]], short: bool) -> float:
+        """When the cores have an item's Q; short: the last one's output is made before.  Else it is with half of Q."""
+        loaded, ahead, pieces = 0.0, self.clock.ahead, output_pieces(self.clock.tiles.query_block)
+        core_words = self.clock.output_words // CORES_PER_COLUMN
+        ready = max(self.free) - core_words if ahead and short else max(self.ends)
+        for lane, words in queries:
+            blocks = words // self.clock.block_words
+            # Where not ahead, all blocks of one channel are taken first.
+            taken = self._passed(lane, blocks, ready, 0.0 if ahead else loaded)
+            loaded = max(loaded, taken[-1])
+            if ahead and not short:
+                half = taken[_blocks_before_outputs(blocks, pieces)]
+                self._made = [max(made, half + core_words / pieces) for made in self._made]
+        return loaded
+
+    def _passed(self, lane: Lane | Relay, blocks: int, end: float, after: float) -> list[float]:
+        """When the cores have taken 0, 1 ... of the blocks of an item's Q on a channel, which they do from `end` on,
+        and not before `after`; each comes by way of the memory tile, and to where the one before the last was."""
+        words, arrived, taken = self.clock.block_words, 0.0, [end]
         recent = [0.0] * (BUFFERED_BLOCKS - 1) + [end]  # when the blocks before let go of their buffers
         for _ in range(blocks):
             if isinstance(lane, Relay):
                 arrived = lane.take(words, recent[-2]) + FORWARD
                 recent = [*recent[1:], max(arrived, end, self.started, after)]
+                taken.append(recent[-1])
                 continue
             arrived = max(lane.take(words, recent[0]) + FORWARD, arrived, recent[-2]) + words
             recent = [*recent[1:], max(arrived, end, self.started, after)]
-        return recent[-1]
+            taken.append(recent[-1])
+        return taken
 
     def _blocks(self, item: Item, begins: list[float]) -> Iterator[None]:
         """Moves `ends` to those of the item's blocks, the first of which begins at `begins` at the earliest."""
@@ -272,12 +289,19 @@ class Group:
         self.ends, self._recent = ends, recent
 
 
+def _blocks_before_outputs(blocks: int, pieces: int) -> int:
+    """Of an item's Q on a channel, those before the last of so many pieces of the output (`core.query_blocks`)."""
+    each, over = divmod(blocks, 2 * pieces)
+    return each * pieces + min(over, 1) + max(0, over - 1 - pieces)
+
+
 class Clock:
     """Issues the operations of a sequence; `time` is when the next one begins."""
 
     def __init__(self, tiles: Tiles, work: Work) -> None:
         self.tiles, self.work, self.time = tiles, work, 0.0
         self.ahead = False  # whether cores take an item's Q while they make the last one's output
+        self.short = 0  # blocks of an item that makes its output before
         row_words = tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
         rows = CORES_PER_COLUMN * tiles.query_block
         self.output_words = rows * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
@@ -316,7 +340,8 @@ class Clock:
                 self._descriptors[column, number] = operation.words
             elif row != geometry.MEMTILE_ROW:
                 if len(operation.words) == WORDS:  # not those of the heads' factors
-                    self.ahead = bool(operation.words[Word.FLAGS] & AHEAD)
+                    flags = operation.words[Word.FLAGS]
+                    self.ahead, self.short = bool(flags & AHEAD), flags >> SHORT_ITEM & MOST_SHORT
             self.time += COSTS.block_write + max(0, len(operation.words) - COSTS.block_words) * COSTS.block_word
         elif isinstance(operation, txn.Write):
             column, row, offset = geometry.split_address(operation.address)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from npuc.compiler.emit.txn_writer import TxnWriter
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.dma import kept_streams
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.call import Call
 from npuc.passes.attention.core.parameters import head_table, parameter_words
 from npuc.passes.attention.grouped import grouped
@@ -39,6 +40,7 @@ from npuc.passes.attention.transfers import (
 )
 from npuc.passes.attention.work import Item, Work
 
+COSTS = NPU1.costs
 STYLES = ("default", "plain")
 LONGEST_KNOWN = 256 << 10  # bytes of a sequence with precedent on hardware
 
@@ -97,7 +99,9 @@ class _Sequence:
         self.shims = [Shim(number, self.writer) for number in range(plan.columns)]
         self._tasks: dict[tuple[int, int, int, bool, int], _Tasks] = {}
         self._on = self.transfers.further()
-        self.ahead = plan.split and self._sends_ahead()
+        under_way = self._under_way() if plan.split else 1
+        self.ahead = under_way > 1
+        self.short = self._short_item() if under_way == 2 else 0
         self.items = [list(work.of_group(group)) for group in range(plan.groups)]
         self.keepers = list(self._made_keepers()) if plan.kept else []
 
@@ -107,14 +111,25 @@ class _Sequence:
             items = self.items[column // self.plan.group_columns]
             yield Keeper(column, self.writer, kept, self.plan.query_blocks, items, self.work)
 
-    def _sends_ahead(self) -> bool:
-        """Whether a column always holds the tasks of two items: then an item's wait for no output but earlier ones'."""
+    def _under_way(self) -> int:
+        """Items whose tasks a column always holds at once: of two, an item's wait for no output but earlier ones'."""
         members = range(self.plan.group_columns)
         every = (self.tasks(item, member) for item in self.work.first_of_rounds() for member in members)
-        return all(
-            2 * tasks.descriptors <= DESCRIPTORS and all(2 * len(some) <= DEPTH for some in tasks.of.values())
-            for tasks in every
-        )
+        return min(min(DESCRIPTORS // tasks.descriptors, DEPTH // tasks.most) for tasks in every)
+
+    def _short_item(self) -> int:
+        """The blocks of keys of an item that takes its cores as long as the next one's Q takes to come, which is not
+        sent for until the output before is known to be out, if that is made while half of the item's own Q comes.
+
+        With two items under way shorter ones make their output before they wait for Q.
+        """
+        plan = self.plan
+        tasks = self.tasks(next(iter(self.work.first_of_rounds())), 0)
+        block, column = plan.key_block * plan.row_words, CORES_PER_COLUMN * plan.query_block * plan.output_words
+        known = COSTS.completion + column // (2 * plan.outlets)
+        sent = tasks.descriptors * (COSTS.block_write + COSTS.patch) + (tasks.most - 1) * COSTS.push_gap
+        come = COSTS.shim_start + 2 * block - plan.query_blocks[0] * block // 2
+        return max(0, -(-(known + sent + come) // plan.estimate.compute_per_block))
 
     def build(self) -> bytes:
         for turn in range(max(map(len, self.items))):
@@ -148,7 +163,7 @@ class _Sequence:
         for core, row in enumerate(geometry.CORE_ROWS):
             lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
             table = head_table(self.work, plan.head_dim, lane_row)
-            words = parameter_words(self.work, group, lane_row, self.ahead, plan.head_dim)
+            words = parameter_words(self.work, group, lane_row, self.ahead, plan.head_dim, self.short)
             if table:
                 self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)
             self.writer.block(geometry.tile_address(column, row, address), words)
@@ -254,8 +269,8 @@ class _Plain(_Sequence):
     def styled(self, stages: Iterable[Stage]) -> Iterable[Stage]:
         return [{channel: list(one_by_one(tasks)) for channel, tasks in stage.items()} for stage in stages]
 
-    def _sends_ahead(self) -> bool:
-        return False
+    def _under_way(self) -> int:
+        return 1
 
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         if first:

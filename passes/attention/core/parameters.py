@@ -56,7 +56,9 @@ WORDS = 16  # of a call
 PARAMETER_BYTES = 128
 
 # FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.
+# From bit SHORT_ITEM on a byte: an item of fewer blocks makes its output before the next one's Q is taken.
 NEGATIVE, ZERO, AHEAD = 1, 2, 4
+SHORT_ITEM, MOST_SHORT = 8, 255
 HEAD_TABLE = 8  # of int8: each head has factors of its own, in the buffer `heads`
 
 REBASE_THRESHOLD = 24.0
@@ -102,11 +104,13 @@ def head_table(work: Work, head_dim: int, lane_row: int) -> tuple[int, ...]:
     return tuple(word for first in work.set_heads() for word in each[(first + own) % len(each)])
 
 
-def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0) -> tuple[int, ...]:
+def parameter_words(
+    work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0, short: int = 0
+) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
 
     head_dim: wanted for int8.  ahead: the sequence sends for an item's Q without waiting for the output of the one
-    before.
+    before.  short: items of fewer blocks make their output before they take the next one's Q.
     """
     call = work.call
     factors: tuple[int, ...]
@@ -115,7 +119,7 @@ def parameter_words(work: Work, group: int, lane_row: int, ahead: bool = False, 
     else:
         factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
     words = [*work.words(group, lane_row), *factors]
-    words[Word.FLAGS] |= AHEAD if ahead else 0
+    words[Word.FLAGS] |= (AHEAD | min(short, MOST_SHORT) << SHORT_ITEM) if ahead else 0
     return tuple(word & 0xFFFFFFFF for word in words)
 
 

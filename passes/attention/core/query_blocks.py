@@ -12,7 +12,7 @@ from collections.abc import Callable
 from npuc.passes.attention.core.context import Context, Shape
 from npuc.passes.attention.core.items import begin_item
 from npuc.passes.attention.core.normalise import normalise
-from npuc.passes.attention.core.parameters import AHEAD, Word
+from npuc.passes.attention.core.parameters import AHEAD, SHORT_ITEM, Word
 from npuc.passes.attention.core.query import transpose_rows
 from npuc.passes.attention.streams import output_pieces
 from npuc.passes.machine import instructions as isa
@@ -73,6 +73,14 @@ def _ahead(k: Context) -> Reg:
     return ahead
 
 
+def _is_short(k: Context) -> Reg:
+    """Whether the item has fewer blocks of keys than the sequence says."""
+    least, short = k.b.r("least_blocks"), k.b.r("short")
+    k.b.add(isa.EXTENDu8(least, k.shifted(k.word(Word.FLAGS), -SHORT_ITEM, "least_blocks", signed=False)))
+    k.b.add(isa.LT(short, k.word(Word.BLOCKS), least))
+    return short
+
+
 def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish: Finish | None = None) -> None:
     """End of an item: its output is made, and the next item's Q taken where there is one and it comes ahead.
 
@@ -85,15 +93,21 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
         b.add(isa.NEZ(more, left))
         b.add(isa.AND(taken, _ahead(k), more))
         k.set_word(Word.TAKEN, taken)
+        short = _is_short(k)
     with b.if_nonzero(taken):
         _begin_item(k)
     parts = passes(k.shape)
-    rows, done, left = _first_rows(k), k.scalar(0, "groups_done"), k.scalar(parts, "parts")
-    outputs = k.scalar(parts // PARTS_BESIDE, "parts_of_output")
+    rows, done, outputs = _first_rows(k), k.scalar(0, "groups_done"), k.scalar(parts // PARTS_BESIDE, "parts_of_output")
+    only_outputs = b.r("only_outputs")
+    b.add(isa.MUL_mul_r_rr(only_outputs, short, outputs))
+    left = k.sum(only_outputs, parts, "parts")
     # Blocks of a part and, where they are no multiple of the parts, which parts take one more.
     over = [k.scalar(with_one_more(blocks % parts, parts), "q_blocks_over") for blocks in k.shape.query_blocks]
     with b.counted_loop(left, "between"):
-        with b.if_nonzero(k.word(Word.TAKEN)):
+        takes = b.r("takes")
+        b.add(isa.EQZ(takes, only_outputs))
+        b.add(isa.AND(takes, takes, k.word(Word.TAKEN)))
+        with b.if_nonzero(takes):
             for (stream, ring), row, rest, blocks in zip(STREAMS, rows, over, k.shape.query_blocks, strict=True):
                 count = k.scalar(blocks // parts, "q_blocks")
                 if blocks % parts:
@@ -115,6 +129,9 @@ def take_queries_between(k: Context, rows_of: TakeRows = transpose_rows, finish:
                     finish(groups, done)
                 b.add(isa.ADD_add_r_ri(outputs, outputs, -1))
             k.release("o_full")
+        before = b.r("before")
+        b.add(isa.NEZ(before, only_outputs))
+        b.add(isa.SUB(only_outputs, only_outputs, before))
 
 
 def _begin_item(k: Context) -> None:
