@@ -19,7 +19,7 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call, call_of
 from npuc.passes.attention.choose import make_plan
-from npuc.passes.attention.core.parameters import AHEAD, Word, parameter_words
+from npuc.passes.attention.core.parameters import AHEAD, MOST_SHORT, SHORT_ITEM, Word, parameter_words
 from npuc.passes.attention.core.query_blocks import with_one_more
 from npuc.passes.attention.grouped import grouped
 from npuc.passes.attention.integer_factors import Quantities
@@ -317,8 +317,10 @@ def test_each_core_with_work_gets_its_parameters_and_one_start(seed: int, style:
     for column, row in tiles:
         group, member = divmod(column, plan.group_columns)
         lane = (member * 4 + row - geometry.CORE_ROWS[0]) * plan.query_block
-        ahead = bool(replay.parameters[column, row][Word.FLAGS] & AHEAD)
-        assert replay.parameters[column, row] == parameter_words(work, group, lane, ahead)
+        flags = replay.parameters[column, row][Word.FLAGS]
+        ahead, short = bool(flags & AHEAD), flags >> SHORT_ITEM & MOST_SHORT
+        assert ahead or not short
+        assert replay.parameters[column, row] == parameter_words(work, group, lane, ahead, short=short)
         assert not ahead or (plan.split and style == "default")
 
 
