@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -28,6 +27,7 @@ from npuc.runtime.backends import (
     open_backend,
 )
 from npuc.runtime.devices.failures import DeviceFailure, reason_of
+from npuc.runtime.devices.giving_back import closed
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.layouts import all_inward, outward
 from npuc.runtime.magnitudes import magnitudes, overflows
@@ -166,8 +166,7 @@ class Executable:
                 buffers, held = hold(kernel, arrays)
                 pending = backend.submit(buffers, held)
             except BaseException:
-                with contextlib.suppress(BackendError):
-                    backend.close()
+                closed(backend.close)
                 raise
         except BackendError as error:
             self._count_failure(name, error)
@@ -196,8 +195,7 @@ class Executable:
             for name, opened in list(self._opened.items()):
                 if opened is backend:
                     del self._opened[name]
-        with contextlib.suppress(BackendError):
-            backend.close()
+        closed(backend.close)
 
     def _named(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name."""
@@ -347,8 +345,7 @@ class Executable:
         except BaseException as error:
             if isinstance(error, BackendError):
                 self._count_failure(name, error)
-            with contextlib.suppress(BackendError):
-                backend.close()
+            closed(backend.close)
             raise
         self._opened[name] = backend
         return outputs, report

@@ -19,6 +19,7 @@ from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.devices import abi, commands
 from npuc.runtime.devices.failures import no_answer, refused
+from npuc.runtime.devices.giving_back import closed
 from npuc.runtime.devices.system_calls import Mapping, Pinned, SystemCalls
 
 CORE_ROWS = len(geometry.CORE_ROWS)
@@ -60,8 +61,7 @@ class Client:
 
     def close(self) -> None:
         """Give back the heap and the node."""
-        with contextlib.suppress(BackendError):
-            self.heap.close()
+        closed(self.heap.close)
         self._close_descriptor()
 
     def request(self, request: str, /, **fields: Any) -> dict[str, Any]:
@@ -180,8 +180,7 @@ class Memory:
                 self.client.calls.unmap(mapping)
 
     def _forget(self) -> None:
-        with contextlib.suppress(BackendError):
-            self.client.request("GEM_CLOSE", handle=self.handle)
+        closed(lambda: self.client.request("GEM_CLOSE", handle=self.handle))
 
     def close(self) -> None:
         """Give the mapping and the buffer back, both even where one of them fails."""

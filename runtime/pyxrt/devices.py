@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import time
 import weakref
 from typing import Any
 
-from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.emit.xclbin import KernelEntry, Xclbin
 from npuc.compiler.emit.xclbin_metadata import KernelDescription
 from npuc.runtime.backends.amdxdna import clients
 from npuc.runtime.devices import system_calls
 from npuc.runtime.devices.client import ArrayImage, Client, Context
+from npuc.runtime.devices.giving_back import closed
 from npuc.runtime.devices.software import SoftwareDevice
 from npuc.runtime.devices.system_calls import SystemCalls
 from npuc.runtime.pyxrt.enums import Enumeration, xrt_info_device
@@ -216,5 +215,4 @@ class hw_context:
 
 def give_back(held: Any, *on: Any) -> None:
     """Close a context, a buffer or a command. on: what must be there as long as it is, which is why it is passed."""
-    with contextlib.suppress(NpucError):
-        held.close()
+    closed(held.close)
