@@ -9,7 +9,7 @@ from collections.abc import Callable
 from npuc.compiler.diagnostics import NpucError
 
 
-def closed(close: Callable[[], None]) -> None:
+def closed(close: Callable[[], object]) -> None:
     """Call `close`, whose NpucErrors are passed over.
 
     Frames of a failed close hold what was closed, and failures of several steps hold each other's frames: in cycles, in
