@@ -153,21 +153,23 @@ class _Sequence:
         return self.shims[group * width : (group + 1) * width]
 
     def _start_cores(self, column: int) -> None:
-        """Parameters into the cores' memories, then their start locks; cores without work of this call sleep on."""
+        """The words of the call into the memory of the lowest core, then its start lock, of which the others learn from
+        each other; cores without work of this call sleep on."""
         plan = self.plan
         group, member = divmod(column, plan.group_columns)
         if not self.work.count(group):
             return
-        address = plan.core_buffers["params"].address
-        lock = geometry.lock_offset("core", plan.core_locks[START])
+        first_row = member * CORES_PER_COLUMN * plan.query_block
         for core, row in enumerate(geometry.CORE_ROWS):
-            lane_row = (member * CORES_PER_COLUMN + core) * plan.query_block
-            table = head_table(self.work, plan.head_dim, lane_row)
-            words = parameter_words(self.work, group, lane_row, self.ahead, plan.head_dim, self.short)
+            table = head_table(self.work, plan.head_dim, first_row + core * plan.query_block)
             if table:
                 self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)
-            self.writer.block(geometry.tile_address(column, row, address), words)
-            self.writer.write(geometry.tile_address(column, row, lock), 1)
+        told = dict(head_dim=plan.head_dim, short=self.short, north=CORES_PER_COLUMN - 1)
+        words = parameter_words(self.work, group, first_row, self.ahead, **told)
+        row = geometry.CORE_ROWS[0]
+        self.writer.block(geometry.tile_address(column, row, plan.core_buffers["params"].address), words)
+        lock = geometry.lock_offset("core", plan.core_locks[START])
+        self.writer.write(geometry.tile_address(column, row, lock), 1)
 
     def tasks(self, item: Item, member: int) -> _Tasks:
         """Those of an item in the `member`-th column of its group: the same templates for all heads."""

@@ -58,6 +58,8 @@ PARAMETER_BYTES = 128
 # FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.
 # From bit SHORT_ITEM on a byte: an item of fewer blocks makes its output before the next one's Q is taken.
 NEGATIVE, ZERO, AHEAD = 1, 2, 4
+# In bits of NORTHERN, NORTH times: the cores that this one, and those that it tells of the call, tell of it.
+NORTH, NORTHERN = 16, 48
 SHORT_ITEM, MOST_SHORT = 8, 255
 HEAD_TABLE = 8  # of int8: each head has factors of its own, in the buffer `heads`
 
@@ -105,12 +107,13 @@ def head_table(work: Work, head_dim: int, lane_row: int) -> tuple[int, ...]:
 
 
 def parameter_words(
-    work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0, short: int = 0
+    work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0, short: int = 0, north: int = 0
 ) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
 
     head_dim: wanted for int8.  ahead: the sequence sends for an item's Q without waiting for the output of the one
-    before.  short: items of fewer blocks make their output before they take the next one's Q.
+    before.  short: items of fewer blocks make their output before they take the next one's Q.  north: cores above that
+    learn of the call from this one.
     """
     call = work.call
     factors: tuple[int, ...]
@@ -120,6 +123,7 @@ def parameter_words(
         factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
     words = [*work.words(group, lane_row), *factors]
     words[Word.FLAGS] |= (AHEAD | min(short, MOST_SHORT) << SHORT_ITEM) if ahead else 0
+    words[Word.FLAGS] |= north * NORTH
     return tuple(word & 0xFFFFFFFF for word in words)
 
 

@@ -35,6 +35,7 @@ from npuc.passes.attention.core.layouts import require_layouts
 from npuc.passes.attention.core.mask import Mask
 from npuc.passes.attention.core.normalise import normalise
 from npuc.passes.attention.core.parameters import Word
+from npuc.passes.attention.core.passed_on import pass_on
 from npuc.passes.attention.core.probabilities import exponentiate
 from npuc.passes.attention.core.query import clear_output, clear_state, mark_unseen, transpose_chunk, transpose_queries
 from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
@@ -77,6 +78,7 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
     with b.forever("run"):
         with b.source("parameters of the call"):
             k.acquire("start")
+            pass_on(k)
             prepare_call(k)
             if shape.fixed:
                 prepare_fixed(k)
