@@ -159,13 +159,13 @@ class _Sequence:
         group, member = divmod(column, plan.group_columns)
         if not self.work.count(group):
             return
-        first_row = member * CORES_PER_COLUMN * plan.query_block
-        for core, row in enumerate(geometry.CORE_ROWS):
-            table = head_table(self.work, plan.head_dim, first_row + core * plan.query_block)
+        lane_rows = [(member * CORES_PER_COLUMN + core) * plan.query_block for core in range(CORES_PER_COLUMN)]
+        for lane_row, row in zip(lane_rows, geometry.CORE_ROWS, strict=True):
+            table = head_table(self.work, plan.head_dim, lane_row)
             if table:
                 self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)
-        told = dict(head_dim=plan.head_dim, short=self.short, north=CORES_PER_COLUMN - 1)
-        words = parameter_words(self.work, group, first_row, self.ahead, **told)
+        lowest, *north = lane_rows
+        words = parameter_words(self.work, group, lowest, self.ahead, plan.head_dim, self.short, north)
         row = geometry.CORE_ROWS[0]
         self.writer.block(geometry.tile_address(column, row, plan.core_buffers["params"].address), words)
         lock = geometry.lock_offset("core", plan.core_locks[START])

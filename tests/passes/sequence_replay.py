@@ -14,6 +14,7 @@ from memtile_replay import Memtile
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
+from npuc.passes.attention.core.parameters import LANES_NORTH, NORTH, NORTHERN, Word
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.transfers import FIRST, OUTPUTS, SECOND, Channel
 from npuc.passes.attention.work import Work
@@ -44,7 +45,8 @@ class Shim:
 
 
 class Replay:
-    """shims[column] after the whole sequence; parameters[column, row]: words; chained, iterated, repeated: uses."""
+    """shims[column] after the whole sequence; parameters[column, row]: words, which cores pass on to the north; chained,
+    iterated, repeated: uses."""
 
     def __init__(self, plan: Plan, work: Work, data: bytes) -> None:
         self.plan, self.work = plan, work
@@ -115,7 +117,20 @@ class Replay:
         else:
             assert isinstance(operation, txn.Write) and operation.value == 1
             assert offset == geometry.lock_offset("core", self.plan.core_locks["start"])
-            self.started.append((column, row))
+            self._start(column, row)
+
+    def _start(self, column: int, row: int) -> None:
+        """A core, and those in the north that it tells of the call, each of the next one."""
+        words = self.parameters[column, row]
+        self.started.append((column, row))
+        if words[Word.FLAGS] & NORTHERN:
+            told = list(words)
+            told[Word.LANE], *others = (words[word] for word in LANES_NORTH)
+            for word, lane in zip(LANES_NORTH, (*others, 0), strict=True):
+                told[word] = lane
+            told[Word.FLAGS] -= NORTH
+            self.parameters[column, row + 1] = tuple(told)
+            self._start(column, row + 1)
 
     def _push(self, shim: Shim, channel: Channel, word: int) -> None:
         first, repeat, token = geometry.split_queue_word("shim", word)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from npuc.passes.attention.call import Call
-from npuc.passes.attention.core.parameters import Word
+from npuc.passes.attention.core.parameters import ALIKE, NORTH, NORTHERN, Word
 from npuc.passes.attention.plan import Plan
 from npuc.passes.machine.ir import Builder, Program, Reg
 
 CORE_MEMORY = 0x70000
 LOCK_BASE = 48
+NORTH_MEMORY, NORTH_LOCKS = 0x60000, 32  # facts/platform/device_npu1.md, "Core view of memory"
 LOAD, STORE = "LDA_dms_lda_pstm_nrm_imm", "ST_dms_sts_pstm_nrm_imm"
 TILE_WORDS = 16
 # Positions in a 4x8 tile of Q (4 rows of 4 words) of the words of its two 4x4 tiles of O.
@@ -38,6 +39,7 @@ class StandIn:
         with b.forever("run"):
             self._acquire("start")
             parameters = self._pointer("params")
+            self._pass_on(parameters)
             items, length, blocks = b.r("items"), b.r("key_length"), b.r("blocks")
             b.op("LDA_dms_lda_idx_imm", items, parameters, 0)
             b.op("LDA_dms_lda_idx_imm", length, parameters, 4 * Word.KEYS)
@@ -48,6 +50,22 @@ class StandIn:
             with b.counted_loop(items, "item"):
                 self._item(blocks, keys, values)
         return b.program
+
+    def _pass_on(self, parameters: Reg) -> None:
+        """The words of the call to the core in the north, while there is one; it makes no use of its lane."""
+        b, north, flags, there = self.b, self.b.r("north"), self.b.r("flags"), self.b.p("p_north")
+        b.op("LDA_dms_lda_idx_imm", flags, parameters, 4 * Word.FLAGS)
+        b.constant(north, NORTHERN)
+        b.op("AND", north, north, flags)
+        with b.if_nonzero(north):
+            b.constant(there, NORTH_MEMORY + self.plan.core_buffers["params"].address)
+            for word in range(ALIKE):
+                value = b.r("value")
+                b.op("LDA_dms_lda_idx_imm", value, parameters, 4 * word)
+                if word == Word.FLAGS:
+                    b.op("ADD_add_r_ri", value, value, -NORTH)
+                b.op("ST_dms_sts_idx_imm", value, there, 4 * word)
+            b.release(NORTH_LOCKS + self.plan.core_locks["start"], self.one)
 
     def _item(self, blocks: Reg, keys: tuple[Reg, Reg], values: tuple[Reg, Reg]) -> None:
         b = self.b

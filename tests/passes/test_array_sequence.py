@@ -316,11 +316,12 @@ def test_each_core_with_work_gets_its_parameters_and_one_start(seed: int, style:
     assert sorted(replay.started) == tiles and sorted(replay.parameters) == tiles
     for column, row in tiles:
         group, member = divmod(column, plan.group_columns)
-        lane = (member * 4 + row - geometry.CORE_ROWS[0]) * plan.query_block
+        lanes = [(member * 4 + core) * plan.query_block for core in range(row - geometry.CORE_ROWS[0], 4)]
         flags = replay.parameters[column, row][Word.FLAGS]
         ahead, short = bool(flags & AHEAD), flags >> SHORT_ITEM & MOST_SHORT
         assert ahead or not short
-        assert replay.parameters[column, row] == parameter_words(work, group, lane, ahead, short=short)
+        words = parameter_words(work, group, lanes[0], ahead, short=short, north=lanes[1:])
+        assert replay.parameters[column, row] == words
         assert not ahead or (plan.split and style == "default")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 
 from npuc.compiler.diagnostics import UnsupportedError
@@ -36,23 +37,29 @@ class Word(IntEnum):
     INVERSE_REST = 13  # third part; scores beyond which the reference moves
     REFINE = 14  # scores beyond which the maximum is refined; what a mask's numbers count, first part
     FLAGS = 15  # of Q's bits; what a mask's numbers count, second part
+    # LANE of the cores in the north, which learn of the call from this one, the next one's first.
+    LANE_NORTH = 16
+    LANE_NORTH_2 = 17
+    LANE_NORTH_3 = 18
     # The core's own.
-    POSITION = 16  # number of the item in its round
-    ROUND = 17
-    FIRST_QUERY = 18  # of the item
-    FIRST_KEY = 19  # of the item's first block in order
-    BLOCKS = 20
-    HIDDEN_ABOVE = 21  # a block that begins beyond this key is hidden from this core's rows
-    HIDDEN_BELOW = 22  # so is one that begins before this one
-    WHOLE_ABOVE = 23  # a block that begins beyond this key is hidden in part
-    WHOLE_BELOW = 24  # so is one that begins before this one
-    LEFT = 25  # items of the call that have not begun
-    TAKEN = 26  # whether the next item's Q was taken before the last one's output was done
-    END_KEY = 27  # behind the item's last block as they lie
-    BACK = 28  # from there to the first one
+    POSITION = 19  # number of the item in its round
+    ROUND = 20
+    FIRST_QUERY = 21  # of the item
+    FIRST_KEY = 22  # of the item's first block in order
+    BLOCKS = 23
+    HIDDEN_ABOVE = 24  # a block that begins beyond this key is hidden from this core's rows
+    HIDDEN_BELOW = 25  # so is one that begins before this one
+    WHOLE_ABOVE = 26  # a block that begins beyond this key is hidden in part
+    WHOLE_BELOW = 27  # so is one that begins before this one
+    LEFT = 28  # items of the call that have not begun
+    TAKEN = 29  # whether the next item's Q was taken before the last one's output was done
+    END_KEY = 30  # behind the item's last block as they lie
+    BACK = 31  # from there to the first one
 
 
-WORDS = 16  # of a call
+LANES_NORTH = (Word.LANE_NORTH, Word.LANE_NORTH_2, Word.LANE_NORTH_3)
+ALIKE = 16  # words that all cores of a column have in common, but for LANE and how many cores are in the north
+WORDS = 19  # of a call
 PARAMETER_BYTES = 128
 
 # FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.
@@ -107,13 +114,19 @@ def head_table(work: Work, head_dim: int, lane_row: int) -> tuple[int, ...]:
 
 
 def parameter_words(
-    work: Work, group: int, lane_row: int, ahead: bool = False, head_dim: int = 0, short: int = 0, north: int = 0
+    work: Work,
+    group: int,
+    lane_row: int,
+    ahead: bool = False,
+    head_dim: int = 0,
+    short: int = 0,
+    north: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
 
     head_dim: wanted for int8.  ahead: the sequence sends for an item's Q without waiting for the output of the one
-    before.  short: items of fewer blocks make their output before they take the next one's Q.  north: cores above that
-    learn of the call from this one.
+    before.  short: items of fewer blocks make their output before they take the next one's Q.  north: where the
+    lanes begin of the cores above that learn of the call from this one.
     """
     call = work.call
     factors: tuple[int, ...]
@@ -121,9 +134,10 @@ def parameter_words(
         factors = (*head_words(call.quantities[0], head_dim), HEAD_TABLE if len(call.quantities) > 1 else 0)
     else:
         factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
-    words = [*work.words(group, lane_row), *factors]
+    lanes = [work.words(group, row)[Word.LANE] for row in north]
+    words = [*work.words(group, lane_row), *factors, *lanes, *[0] * (len(LANES_NORTH) - len(lanes))]
     words[Word.FLAGS] |= (AHEAD | min(short, MOST_SHORT) << SHORT_ITEM) if ahead else 0
-    words[Word.FLAGS] |= north * NORTH
+    words[Word.FLAGS] |= len(north) * NORTH
     return tuple(word & 0xFFFFFFFF for word in words)
 
 

@@ -7,27 +7,27 @@ An operation of the sequence takes longer than this takes a core, and all column
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.parameters import NORTH, NORTHERN, PARAMETER_BYTES, WORDS, Word
+from npuc.passes.attention.core.parameters import ALIKE, LANES_NORTH, NORTH, NORTHERN, PARAMETER_BYTES, Word
 from npuc.passes.machine import instructions as isa
 
 NORTH_MEMORY, NORTH_LOCKS = 0x60000, 32
 
 
 def pass_on(k: Context) -> None:
-    """Behind `start`: if there are cores in the north to be told, the next one gets this one's words, with a lane of its
-    own, and starts."""
+    """Behind `start`: if there are cores in the north to be told, the next one gets this one's words with its own lane,
+    and starts."""
     b = k.b
     north, flags = b.r("north"), k.word(Word.FLAGS)
     b.add(isa.AND(north, flags, k.scalar(NORTHERN, "northern")))
     with b.if_nonzero(north):
         there = b.p("p_north")
         b.constant(there, NORTH_MEMORY + k.buffers["params"])
-        for first in range(0, 4 * WORDS, HALF):
-            words = b.x("words")
-            b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(words.lo, k.registers["pool"], first - PARAMETER_BYTES), region="params")
-            b.add(isa.VST_dmw_sts_w_ag_idx_imm(words.lo, there, first), region="north")
-        lane = k.sum(k.word(Word.LANE), k.shape.queries)
-        for word, value in ((Word.LANE, lane), (Word.FLAGS, k.sum(flags, -NORTH))):
+        for first in range(0, 4 * ALIKE, HALF):
+            words = b.x("words").lo
+            b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(words, k.registers["pool"], first - PARAMETER_BYTES), region="params")
+            b.add(isa.VST_dmw_sts_w_ag_idx_imm(words, there, first), region="north")
+        lanes = zip((Word.LANE, *LANES_NORTH), LANES_NORTH, strict=False)
+        for word, value in ((Word.FLAGS, k.sum(flags, -NORTH)), *((word, k.word(lane)) for word, lane in lanes)):
             b.add(isa.ST_dms_sts_idx_imm(value, there, 4 * word), region="north")
         with b.step("release start of the core in the north"):
             b.release(NORTH_LOCKS + k.locks["start"], k.registers["one"])

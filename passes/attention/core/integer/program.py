@@ -24,8 +24,8 @@ from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
 from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
-from npuc.passes.attention.core.program import CONV_EVEN, KernelProgram
 from npuc.passes.attention.core.passed_on import pass_on
+from npuc.passes.attention.core.program import CONV_EVEN, KernelProgram
 from npuc.passes.attention.core.query_blocks import begin_queries, take_queries, take_queries_between
 from npuc.passes.attention.streams import output_pieces, plan_streams
 from npuc.passes.machine import instructions as isa
