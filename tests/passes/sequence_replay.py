@@ -45,7 +45,7 @@ class Shim:
 
 
 class Replay:
-    """shims[column] after the whole sequence; parameters[column, row]: words, which cores pass on to the north; chained,
+    """shims[column] after the whole sequence; parameters[column, row]: words, passed on to the north; chained,
     iterated, repeated: uses."""
 
     def __init__(self, plan: Plan, work: Work, data: bytes) -> None:
