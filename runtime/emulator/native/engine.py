@@ -330,8 +330,7 @@ class NativeCore(Core):
             self._program = program_of(bytes(self.program_memory), self.strict, self.watched)
         if self._shape is not None and self._shape.pc != self.pc:  # set from outside
             self._to_interpreter()
-        if self.pc in self.watched and self.passing is not None:  # after a lock or a limit
-            self.passing(self.cycle, self.pc)
+        self._note_passing()  # after a lock or a limit
         patience = 0
         if self._shape is None and not self._idle():
             patience = AFTER_LIMIT if self._limited else PATIENCE
@@ -383,7 +382,13 @@ class NativeCore(Core):
             return False
         self._to_native(shape, values)
         self._next_block = block
+        self._note_passing()
         return True
+
+    def _note_passing(self) -> None:
+        """Native code tells of watched addresses that it comes to, not of those where it begins."""
+        if self.pc in self.watched and self.passing is not None:
+            self.passing(self.cycle, self.pc)
 
     def _may_be_native(self) -> bool:
         """Strict: native code takes loop registers as defined, and undefined bits only once it tracks them."""

@@ -197,11 +197,11 @@ class Program:
             known: dict[str, Any] = {}
             if kind == COMPUTED:
                 known["pc"] = int(state.words[layout.TARGET // 8])
-            if passing is not None and kind in (MARK, COMPUTED):
+            if passing is not None and kind != LINK:
                 address = known.get("pc", self.exit(place).shape.pc)
                 if address in self.watched:
                     passing(int(state.words[layout.CYCLE // 8]), address)
-            elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
+            if kind == LOOP:  # a hardware loop becomes active: its registers as they are
                 known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
             shape = self.exit(place).shape
             try:
