@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from npuc.runtime.backends import (
     open_backend,
 )
 from npuc.runtime.devices.failures import DeviceFailure, reason_of
-from npuc.runtime.devices.giving_back import closed
+from npuc.runtime.devices.giving_back import closed, forget
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
 from npuc.runtime.layouts import all_inward, outward
 from npuc.runtime.magnitudes import magnitudes, overflows
@@ -152,7 +153,7 @@ class Executable:
 
     def _begin(self, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]) -> Begun | None:
         """The call on the device; None where it takes none ahead, or fails this one, which then is made as usual."""
-        name = self.names[0]
+        name, handled = self.names[0], sys.exc_info()[1]
         try:
             if name in NPU_BACKENDS and kernel is not self.kernel:
                 check_supported(kernel.attention)
@@ -170,6 +171,7 @@ class Executable:
                 raise
         except BackendError as error:
             self._count_failure(name, error)
+            forget(error, handled)
             return None
         except UnsupportedError:
             return None
@@ -325,6 +327,7 @@ class Executable:
             raise UnsupportedError(problem, remedy="the reference computes it")
         if name not in HOST_BACKENDS and kernel is not self.kernel:
             check_supported(kernel.attention)  # its lengths, which the file left open
+        handled = sys.exc_info()[1]
         try:
             return self._run_once(name, kernel, arrays)
         except DeviceFailure as failure:
@@ -332,7 +335,8 @@ class Executable:
                 raise
             say_once(f"{name} failed {self.kernel.name}: {failure}; loading it anew")
             metrics.count("npuc_reloads_total", kernel=self.kernel.name, backend=name)
-            return self._run_once(name, kernel, arrays)
+            forget(failure, handled)
+        return self._run_once(name, kernel, arrays)
 
     def _run_once(
         self, name: str, kernel: DescribedKernel, arrays: Mapping[str, np.ndarray]
@@ -355,6 +359,7 @@ class Executable:
 
     def _first_that(self, act: Callable[[str], T]) -> T:
         """The result of `act` on the first backend that can, each fallback with a logged reason."""
+        handled = sys.exc_info()[1]
         for name, following in zip(self.names, (*self.names[1:], None), strict=True):
             try:
                 return act(name)
@@ -363,6 +368,7 @@ class Executable:
                     raise
                 say_once(f"{name} cannot serve {self.kernel.name}: {error}; falling back to {following}")
                 metrics.count("npuc_fallbacks_total", kernel=self.kernel.name, backend=name, to=following)
+                forget(error, handled)
         raise AssertionError("unreachable: there is at least one backend")
 
     def _after_fork(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from npuc.compiler.diagnostics import BackendError
+from npuc.runtime.devices.giving_back import passed_over
 
 if TYPE_CHECKING:
     from npuc.runtime.backends import Backend
@@ -70,7 +70,7 @@ class Submission:
         """Outputs, report and warnings. Raises CancelledError, BackendError, UnsupportedError."""
         begun = self._begun
         if begun is not None and self._call is None:
-            with contextlib.suppress(BackendError):
+            with passed_over(BackendError):
                 begun.pending.wait()  # without the lock: other calls may begin meanwhile
         with self._turn:
             if self._cancelled:
@@ -88,7 +88,7 @@ class Submission:
     def _ended(self) -> Call:
         begun, self._begun = self._begun, None  # an interrupt here leaves a call that is made again
         if begun is not None:
-            with contextlib.suppress(BackendError):
+            with passed_over(BackendError):
                 return self._executable.end(begun)
         return self._executable.call(self._given)
 

@@ -8,7 +8,8 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.emit.txn import read_txn
@@ -19,6 +20,7 @@ from npuc.runtime.backends.rows import padded
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Client, Command, Context, Memory
 from npuc.runtime.devices.failures import ended_badly
+from npuc.runtime.devices.giving_back import close_all
 from npuc.runtime.devices.standing import standing
 from npuc.runtime.devices.system_calls import SystemCalls
 from npuc.runtime.kernel_file import DescribedKernel, KernelFile
@@ -139,14 +141,10 @@ class _Buffers:
         return self.data[: len(arguments)]
 
     def close(self) -> None:
-        with contextlib.ExitStack() as all_of_it:
-            all_of_it.callback(self.command.close)
-            for memory in self.data:
-                all_of_it.callback(memory.close)
-            self.data = []
-            if self.instructions is not None:
-                all_of_it.callback(self.instructions.close)
-                self.instructions = None
+        instructions = [] if self.instructions is None else [self.instructions]
+        held = [*instructions, *self.data]
+        self.data, self.instructions = [], None
+        close_all([*(memory.close for memory in held), self.command.close])
 
 
 class AmdxdnaBackend:
@@ -167,7 +165,9 @@ class AmdxdnaBackend:
             limit = None if settings is None else settings.time_limit
             self._seconds = usual if limit is None else limit
             # Also where nobody closes it, once nobody has it.
-            self._release = weakref.finalize(self, _release, undo.pop_all(), client)
+            held = (self._context.close, self._places.close, partial(clients.give_back, client))
+            self._release = weakref.finalize(self, _release, held, client)
+            undo.pop_all()
             self._release.atexit = False
 
     def submit(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> Pending:
@@ -226,7 +226,7 @@ class AmdxdnaBackend:
         self._release()
 
 
-def _release(held: contextlib.ExitStack, client: Client) -> None:
+def _release(held: Sequence[Callable[[], object]], client: Client) -> None:
     """After a fork what is open is the parent's still: the child gives nothing back."""
     if client.process == os.getpid():
-        held.close()
+        close_all(held)

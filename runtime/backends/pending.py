@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from npuc.runtime.backends.rows import take_back
+from npuc.runtime.devices.giving_back import close_all
 from npuc.runtime.kernel_file import KernelFile
 from npuc.runtime.statistics import RunReport
 
@@ -112,7 +112,5 @@ class Places(Generic[P]):
 
     def close(self) -> None:
         """Give all back; the first failure is raised when all was tried."""
-        with contextlib.ExitStack() as all_of_it:
-            for place in self._places:
-                all_of_it.callback(place.close)
-            self._places, self._held = [], {}
+        places, self._places, self._held = self._places, [], {}
+        close_all(place.close for place in places)

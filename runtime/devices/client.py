@@ -11,15 +11,16 @@ import errno
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from npuc.compiler.diagnostics import BackendError
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.devices import abi, commands
 from npuc.runtime.devices.failures import no_answer, refused
-from npuc.runtime.devices.giving_back import closed
+from npuc.runtime.devices.giving_back import close_all, closed
 from npuc.runtime.devices.system_calls import Mapping, Pinned, SystemCalls
 
 CORE_ROWS = len(geometry.CORE_ROWS)
@@ -292,16 +293,14 @@ class Context:
 
     def close(self) -> None:
         """End the context, then give its images back. The first failure is raised when all was tried."""
-        with contextlib.ExitStack() as all_of_it:
-            for memory in self._images:
-                all_of_it.callback(memory.close)
-            self._images = []
-            if self.handle:
-                handle, self.handle = self.handle, 0
-                all_of_it.callback(self.client.request, "DESTROY_HWCTX", handle=handle)
-            if self._syncobj:
-                syncobj, self._syncobj = self._syncobj, 0
-                all_of_it.callback(self.client.request, "SYNCOBJ_DESTROY", handle=syncobj)
+        steps: list[Callable[[], object]] = []
+        if self._syncobj:
+            steps.append(partial(self.client.request, "SYNCOBJ_DESTROY", handle=self._syncobj))
+        if self.handle:
+            steps.append(partial(self.client.request, "DESTROY_HWCTX", handle=self.handle))
+        steps += [memory.close for memory in reversed(self._images)]
+        self.handle, self._syncobj, self._images = 0, 0, []
+        close_all(steps)
 
 
 class Command:

@@ -18,6 +18,7 @@ from npuc.runtime.backends.emulator import Emulation
 from npuc.runtime.devices import abi, commands, system_calls
 from npuc.runtime.devices.client import ArrayImage, Client, Command, Context, Memory
 from npuc.runtime.devices.failures import ended_badly
+from npuc.runtime.devices.giving_back import close_all
 from npuc.runtime.devices.standing import standing
 from npuc.runtime.proof.design import Image
 from npuc.runtime.trace_names import Names
@@ -146,17 +147,14 @@ class _InContext:
             self._context = Context(client, columns, [ArrayImage(pdi)])
             undo.callback(self._context.close)
             self._command = Command(client)
-            undo.callback(self._command.close)
-            undo.callback(self._give_back)
-            self._release = undo.pop_all()
+            undo.pop_all()
 
     _instructions: Memory | None
 
     def _give_back(self) -> None:
-        with contextlib.ExitStack() as all_of_it:
-            for memory in (*self._data, *([self._instructions] if self._instructions else [])):
-                all_of_it.callback(memory.close)
-            self._data, self._instructions = [], None
+        held = [*self._data, *([self._instructions] if self._instructions else [])]
+        self._data, self._instructions = [], None
+        close_all(memory.close for memory in held)
 
     def run(self, operations: Sequence[txn.Operation], buffers: Sequence[bytearray]) -> Outcome:
         sequence = txn.write_txn(operations, self._columns)
@@ -200,7 +198,7 @@ class _InContext:
         return self._data[: len(buffers)]
 
     def close(self) -> None:
-        self._release.close()
+        close_all((self._give_back, self._command.close, self._context.close))
 
 
 class Pair:
