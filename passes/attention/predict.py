@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 COSTS = NPU1.costs
-BUFFERED_BLOCKS = 3  # of K and V on their way, in the memory tile and in the core
+BUFFERED_BLOCKS = 4  # of K and V on their way, in the memory tile and in the core
 CORE_BLOCKS = 2  # in the core
 FORWARD = 40  # from the last word into a memory tile to the first one at a core
 FAR = 1 << 40  # words: more than a call has
