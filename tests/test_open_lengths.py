@@ -14,6 +14,7 @@ import npuc
 from npuc.compiler import cli, driver
 from npuc.compiler.emit.txn import read_txn
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.load import load
 from npuc.runtime import on_demand
 
 SIZES = {"heads": 4, "kv_heads": 2, "batch": None, "query_length": None, "key_length": None, "head_dim": 20}
@@ -144,3 +145,31 @@ def test_gemma_3_layers_compile_and_run_at_any_length(tmp_path: Path, capsys: py
     words = ("--dim", "S=5", "--dim", "Skv=5", "--backend", "emulator", "--check", "--json")
     code, out, _ = run(capsys, "run", tmp_path / "local.xclbin", *words)
     assert code == 0 and json.loads(out)["check"]["passed"]
+
+
+DESTINATION = """
+func.func @attention(%q: tensor<?x?x8xf32>, %k: tensor<?x?x8xf32>, %v: tensor<?x?x8xf32>, %out: tensor<?x?x8xf32>{more})
+    -> tensor<?x?x8xf32> {{
+  %o = tm_tensor.attention ins(%q, %k, %v : tensor<?x?x8xf32>, tensor<?x?x8xf32>, tensor<?x?x8xf32>)
+      outs(%out : tensor<?x?x8xf32>) -> tensor<?x?x8xf32>
+  return %o : tensor<?x?x8xf32>
+}}
+"""
+
+
+@pytest.mark.parametrize("more", ["", ", %ids: tensor<?x?xi64>, %more: tensor<?x?x3x?x?xf32>"])
+def test_arguments_without_use_are_open_as_the_others_are(more: str) -> None:
+    (attention,) = load(DESTINATION.format(more=more), "d.mlir")
+    partly = attention.bound({"S": 24})
+    assert [a.shape for a in partly.beside][:1] == [(None, 24, 8)]
+    for bound in (partly.bound({"B": 2, "Skv": 40}), attention.bound({"B": 2, "S": 24, "Skv": 40})):
+        (out, *others) = (a.shape for a in bound.beside)
+        assert out == (2, 24, 8) and not any(None in shape for shape in others)
+
+
+def test_a_destination_of_open_sizes_is_drawn(tmp_path: Path, npuc) -> None:
+    path = tmp_path / "d.mlir"
+    path.write_text(DESTINATION.format(more=", %ids: tensor<?x7xi64>"))
+    dims = ("--dim", "B=2", "--dim", "S=24", "--dim", "Skv=40")
+    code, _, err = npuc("run", path, "--backend", "reference", "--random", 1, "--check", *dims)
+    assert code == 0, err

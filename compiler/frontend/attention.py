@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from types import EllipsisType
 from typing import Any, NamedTuple
@@ -164,9 +164,9 @@ class Attention:
             sizes = self._with_both_lengths(sizes)
         sizes_of = {attribute: sizes.get(name, getattr(self, attribute)) for name, attribute in OPEN_NAMES.items()}
         closed = tuple(replace(a, shape=_bound_shape(a, sizes), layout=_bound_layout(a, sizes)) for a in self.arguments)
-        beside = tuple(
-            replace(a, shape=_bound_shape(a, sizes)) if len(a.shape) in (2, 3, 4) else a for a in self.beside
-        )
+        pairs = zip(reversed(self.arguments), reversed(closed), strict=True)  # the result first
+        alike = [(before.source_shape, after.source_shape) for before, after in pairs]
+        beside = tuple(replace(a, shape=_closed_shape(a, sizes, alike)) for a in self.beside)
         return replace(self, arguments=closed, beside=beside, **sizes_of)
 
     def _with_both_lengths(self, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -289,6 +289,20 @@ def _bound_shape(argument: Argument | CallArgument, sizes: Mapping[str, int]) ->
     """The argument's shape with `sizes` by name in place of what is open in it."""
     names = _axis_names(argument)[4 - len(argument.shape) :]
     return tuple(sizes.get(n) if s is None else s for n, s in zip(names, argument.shape, strict=True))
+
+
+def _closed_shape(argument: CallArgument, sizes: Mapping[str, int], alike: Sequence[tuple[Sizes, Sizes]]) -> Sizes:
+    """That of an argument no kernel takes: as the first of the attention's with such a type has it, as of a
+    destination; else by the names of its axes, and 1 where these tell nothing and no size of the attention is open.
+
+    alike: shapes of the attention's arguments before and now.
+    """
+    for before, now in alike:
+        if before == argument.shape:
+            return now
+    shape = _bound_shape(argument, sizes) if len(argument.shape) in (2, 3, 4) else argument.shape
+    is_open = any(None in now for _, now in alike)
+    return shape if is_open else tuple(1 if size is None else size for size in shape)
 
 
 def _bound_layout(argument: Argument, sizes: Mapping[str, int]) -> Layout:
