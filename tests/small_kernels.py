@@ -10,7 +10,7 @@ from npuc.compiler.frontend.attention import Attention
 
 
 @functools.cache
-def compiled(columns: int | None = None, **shape: int | str) -> Compiled:
-    """The kernel of an attention; shape as Attention.make takes it (default: one head of 64 x 64)."""
+def compiled(columns: int | None = 1, **shape: int | str) -> Compiled:
+    """The kernel of an attention; shape as Attention.make takes it (default: one head of 64 x 64, on one column)."""
     described = {"heads": 1, "query_length": 64, "head_dim": 64, **shape}
     return driver.compile_description(Attention.make(**described), Settings(columns=columns))  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_every_product_of_compile_is_shown_or_refused_in_one_line(npuc, tmp_path
         else:
             assert (code, err) == (0, "") and text.startswith(f"{path}: {stage}")
     if stage == "elf":
-        assert len(paths) == compiled().summary["cores"]
+        assert len(paths) == compiled(None).summary["cores"]
         assert npuc("inspect", out) == (3, "", f"error: {out}: cannot read: Is a directory\n")
 
 

@@ -6,11 +6,12 @@ An operation of the sequence takes longer than this takes a core, and all column
 
 from __future__ import annotations
 
+from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.parameters import ALIKE, LANES_NORTH, NORTH, NORTHERN, PARAMETER_BYTES, Word
 from npuc.passes.machine import instructions as isa
 
-NORTH_MEMORY, NORTH_LOCKS = 0x60000, 32
+NORTH_MEMORY, NORTH_LOCKS = geometry.CORE_VIEW_NORTH, geometry.CORE_LOCK_NORTH
 
 
 def pass_on(k: Context) -> None:
