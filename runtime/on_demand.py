@@ -146,12 +146,15 @@ def _loaded(description: Attention, backend: BackendName, fallback: Sequence[Fal
 
 
 def _class_of(attention: Attention) -> Attention:
-    """What a kernel is compiled for: lengths, limits of what queries see and scale are parameters of its calls."""
+    """What a kernel is compiled for: lengths, limits of what queries see, scale and the softcap, but for its being very
+    large, are parameters of its calls."""
+    from npuc.passes.attention.image_class import usual_softcap
+
     arguments = tuple(replace(a, shape=_open_shape(a)) for a in attention.arguments)
     batch = None if len(attention.argument("q").shape) == 4 else 1
     sizes: dict[str, Any] = {"batch": batch, "query_length": None, "key_length": None}
     limits: dict[str, Any] = {"causal": False, "window": None, "align": "top-left", "scale": 1.0}
-    limits["softcap"] = None if attention.softcap is None else 1.0
+    limits["softcap"] = usual_softcap(attention)
     return replace(attention, arguments=arguments, **sizes, **limits)
 
 

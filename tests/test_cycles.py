@@ -25,6 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
     "8 heads on 4 of 512, D 128": {**LARGE, "query_length": 512},
     "fast": {**LARGE, "recipe": "fast"},
     "causal": {**LARGE, "causal": True},
+    "softcap": {**LARGE, "softcap": 50.0},
     "mask that is added": {**LARGE, "mask": "add"},
     "one query, 1,024 keys": {**LARGE, "query_length": 1, "key_length": 1024},
     "int8": INTEGERS,

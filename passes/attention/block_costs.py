@@ -38,8 +38,8 @@ class _Rows(NamedTuple):
         cycles = cost.block_cycles(tiles)
         if block not in self.whole:
             cycles += cost.partial_cycles(tiles)
-        # Scores of 16 bits leave references at zero where all queries see all of the first block.
-        if block in self.moving and not (tiles.fixed and self.first in self.whole):
+        # Scores of 16 bits leave references at zero where all queries see all of the first block, or they are capped.
+        if block in self.moving and not (tiles.bounded or (tiles.fixed and self.first in self.whole)):
             cycles += cost.moved_cycles(tiles, again=block > self.first)
         return cycles
 

@@ -14,6 +14,7 @@ from npuc.passes.attention import integer_memory, memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
 from npuc.passes.attention.grouped import grouped_call
+from npuc.passes.attention.image_class import bounded_softcap
 from npuc.passes.attention.masks import mask_parts
 from npuc.passes.attention.plan import CORES_PER_COLUMN, Plan
 from npuc.passes.attention.predict import predicted_cycles
@@ -86,7 +87,8 @@ def _best_first(attention: Attention, options: Options) -> list[tuple[Tiles, Pla
 
 def _ranked(attention: Attention, options: Options) -> list[Tiles]:
     call = call_of(attention)
-    kind = dict(recipe=attention.recipe, capped=attention.softcap is not None, **numbers(attention))
+    capped = dict(capped=attention.softcap is not None, bounded=bounded_softcap(attention))
+    kind = dict(recipe=attention.recipe, **capped, **numbers(attention))
     sizes = (_head(attention), _key_block(attention), mask_parts(attention))
     integer = attention.precision == "int8"
     choices = [
@@ -250,6 +252,7 @@ def _plan(tiles: Tiles, call: Call) -> Plan:
         precision=tiles.precision,
         output=tiles.output,
         kept=tiles.kept,
+        bounded=tiles.bounded,
     )
 
 

@@ -40,6 +40,7 @@ ITEM_BEFORE = 0.35  # of that before the first block
 FIXED_BLOCK = 185
 FIXED_RAMPS = 34  # for each pair of groups whose loops do not overlap with those of the pair before
 FIXED_VECTOR, FIXED_CUBIC = 9.8, 1.5  # of 32 scores; and more by recipe balanced
+BOUNDED_BLOCK, BOUNDED_VECTOR, BOUNDED_CUBIC = 155, 19.1, 0.7  # the same where they are capped (core/capped.py)
 FIXED_PARTIAL = 21.0  # where limits hide some of them
 FIXED_AGAIN = 35.0  # beside their MACs, where references move
 FIXED_ITEM, FIXED_ROW, FIXED_OUTPUT = 621, 25.0, 0.40
@@ -66,6 +67,7 @@ class Tiles:
     precision: str = "bf16"
     output: str = "bf16"
     kept: int = 0
+    bounded: bool = False
 
     @property
     def rows(self) -> int:
@@ -78,7 +80,8 @@ class Tiles:
     @property
     def fixed(self) -> bool:
         """As core/context.py's Shape has it."""
-        return self.recipe != "accurate" and self.precision == "bf16" and not (self.capped or self.mask_parts)
+        adjusted = (self.capped and not self.bounded) or self.mask_parts
+        return self.recipe != "accurate" and self.precision == "bf16" and not adjusted
 
     @property
     def pairs_apart(self) -> float:
@@ -97,8 +100,10 @@ def block_cycles(tiles: Tiles) -> int:
     # O is loaded and stored tile by tile, which takes as long as the MACs of 32 keys; so for all fewer.
     walk = macs * max(1.0, BLOCK_OF_OUTPUT / tiles.key_block)
     if tiles.fixed:
-        per_score = FIXED_VECTOR + FIXED_CUBIC * (tiles.recipe != "fast")
-        return round(macs + walk + units * per_score + FIXED_BLOCK + FIXED_RAMPS * tiles.pairs_apart)
+        costs = (FIXED_BLOCK, FIXED_VECTOR, FIXED_CUBIC), (BOUNDED_BLOCK, BOUNDED_VECTOR, BOUNDED_CUBIC)
+        once, vector, cubic = costs[tiles.bounded]
+        softmax = units * (vector + cubic * (tiles.recipe != "fast"))
+        return round(macs + walk + softmax + once + FIXED_RAMPS * tiles.pairs_apart)
     per_score = BLOCK_VECTOR + SOFTCAP * tiles.capped
     per_score += ACCURATE * accurate
     if tiles.mask_parts:

@@ -61,7 +61,8 @@ class Plan:
     is none; with one, Q travels before the mask in blocks as the mask has them (`query_chunks` of them).  split: K and
     V have a channel each, and Q travels before them in blocks as they have them (`query_blocks`).  kept: blocks that
     memory tiles hold of what comes on either channel, where they send K and V of a head again for its further items
-    (`Work.by_heads`); else 0.  call: what it was planned for, and runs without being told otherwise.  precision: of Q,
+    (`Work.by_heads`); else 0.  bounded: whether softcaps of calls are
+    (`core.capped`).  call: what it was planned for, and runs without being told otherwise.  precision: of Q,
     K and V; output: element type of O.
     core_buffers, memtile_buffers: name -> Buffer in a core tile's or memory tile's own data memory; the same in
     every tile of the kind.  core_locks, memtile_locks: name -> lock id in the tile; *_initial: name -> value at load.
@@ -85,6 +86,7 @@ class Plan:
     precision: str = "bf16"
     output: str = "bf16"
     kept: int = 0
+    bounded: bool = False
 
     @property
     def groups(self) -> int:
@@ -158,8 +160,9 @@ class Plan:
         for name in ("precision", "output"):  # said where they are not the usual ones
             if values[name] == "bf16":
                 del values[name]
-        if not self.kept:
-            del values["kept"]
+        for name in ("kept", "bounded"):
+            if not values[name]:
+                del values[name]
         for name, value in values.items():
             if name in places:
                 values[name] = {buffer: list(place) for buffer, place in value.items()}
@@ -191,6 +194,8 @@ class Plan:
                 raise ValueError(f"K and V on two channels, with a mask or {plan.rows_per_item} rows an item")
             if not 0 <= plan.kept <= NPU1.lock_maximum or (plan.kept and not plan.split):
                 raise ValueError(f"{plan.kept} blocks kept, of K and V on {1 + plan.split} channels")
+            if plan.bounded not in (False, True) or (plan.bounded and (plan.mask_parts or plan.precision == "int8")):
+                raise ValueError("a bounded softcap, with a mask or int8")
             if plan.precision not in ("bf16", "int8") or plan.output not in ("bf16", "i8"):
                 raise ValueError(f"precision {plan.precision} with results of {plan.output}")
             if (plan.precision == "int8") != bool(plan.call.quantities) or (

@@ -424,5 +424,11 @@ def plan_tiles(plan: Plan, attention: Attention) -> Tiles:
     )
     capped = attention.softcap is not None
     return Tiles(
-        *sizes, recipe=attention.recipe, capped=capped, precision=plan.precision, output=plan.output, kept=plan.kept
+        *sizes,
+        recipe=attention.recipe,
+        capped=capped,
+        precision=plan.precision,
+        output=plan.output,
+        kept=plan.kept,
+        bounded=plan.bounded,
     )

@@ -165,7 +165,9 @@ class _Sequence:
             if table:
                 self.writer.block(geometry.tile_address(column, row, plan.core_buffers["heads"].address), table)
         lowest, *north = lane_rows
-        words = parameter_words(self.work, group, lowest, self.ahead, plan.head_dim, self.short, north)
+        words = parameter_words(
+            self.work, group, lowest, self.ahead, plan.head_dim, self.short, north, bounded=plan.bounded
+        )
         row = geometry.CORE_ROWS[0]
         self.writer.block(geometry.tile_address(column, row, plan.core_buffers["params"].address), words)
         lock = geometry.lock_offset("core", plan.core_locks[START])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import UnsupportedError
-from npuc.passes.attention.core.parameters import representable
+from npuc.passes.attention.core.parameters import MOST_BOUNDED, representable
 from npuc.passes.attention.integer_factors import HEADS_LIMIT, quantities_of
 from npuc.passes.attention.integer_factors import representable as representable_integers
 
@@ -132,6 +132,10 @@ def _recipe(a: Attention) -> Iterator[Problem]:
         yield f"recipe {a.recipe!r} is not supported", ON_THE_REFERENCE
 
 
+SOFTCAPS = (
+    f"without a mask kernels of recipes fast and balanced are for those up to {MOST_BOUNDED:g} or for larger ones"
+)
+
 RULES: tuple[Rule, ...] = (
     Rule("arguments", "each in one role", _arguments),
     Rule("element types", "bf16; f32 and f16 are rounded to bf16 by the runtime; i8 gives i8 or bf16", _element_types),
@@ -142,6 +146,6 @@ RULES: tuple[Rule, ...] = (
     Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
     Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
     Rule("masks", "boolean and added ones of any shape that broadcasts; f32 and f16 with 16 bits", _anything),
-    Rule("softcap", "any that with the scale stays within the range of the factors", _anything),
+    Rule("softcap", f"any that with the scale stays within the range of the factors; {SOFTCAPS}", _anything),
     Rule("recipe", ", ".join(RECIPES), _recipe),
 )

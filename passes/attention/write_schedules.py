@@ -17,28 +17,29 @@ from npuc.passes.machine.ir import Program
 from npuc.passes.options import Options
 
 HEAD_SIZES = (8, 16, 24, 32, 48, 64, 72, 128, 192, 256)  # others have the loops of these
-RECIPES = ("balanced", "accurate", "fast")  # the last where nothing is done to scores, else as the first
-SOFTCAP = 50.0
+RECIPES = ("balanced", "accurate", "fast")  # the last where scores are 16-bit numbers, else as the first
+SOFTCAPS = (None, 50.0, 100.0)  # the last where programs for large ones differ
 MASKS = ((None, "bf16"), ("add", "bf16"), ("add", "f32"))  # what is done to scores, elements: none, one part, two
 
 
 def kinds() -> Iterator[Attention]:
     """What differs in its core program, at the tile sizes that are chosen for many and for few queries."""
-    for head_dim, recipe, softcap, length, (mask, dtype) in product(
-        HEAD_SIZES, RECIPES, (None, SOFTCAP), (2048, 1), MASKS
-    ):
-        adjusted = softcap is not None or mask is not None
-        if not (recipe == "fast" and adjusted) and (mask is None or head_dim in (16, 64, 128, 256)):
-            yield Attention.make(
-                heads=4,
-                query_length=length,
-                head_dim=head_dim,
-                key_length=2048,
-                recipe=recipe,
-                softcap=softcap,
-                mask=mask,
-                dtype=dtype,
-            )
+    for head_dim, recipe, softcap, length, (mask, dtype) in product(HEAD_SIZES, RECIPES, SOFTCAPS, (2048, 1), MASKS):
+        made = Attention.make(
+            heads=4,
+            query_length=length,
+            head_dim=head_dim,
+            key_length=2048,
+            recipe=recipe,
+            softcap=softcap,
+            mask=mask,
+            dtype=dtype,
+        )
+        large = softcap == SOFTCAPS[-1]
+        as_balanced = recipe == "fast" and (mask is not None or large)
+        as_small = large and (mask is not None or recipe == "accurate")
+        if not (as_balanced or as_small) and (mask is None or head_dim in (16, 64, 128, 256)):
+            yield made
 
 
 def integer_kinds() -> Iterator[Attention]:

@@ -17,7 +17,7 @@ from sequential import Sequential, Stop
 from npuc.compiler.diagnostics import UnsupportedError
 from npuc.passes.attention.call import NO_DIAGONAL, NO_WINDOW, Call
 from npuc.passes.attention.core import build
-from npuc.passes.attention.core.parameters import PARAMETER_BYTES, parameter_words, scale_words
+from npuc.passes.attention.core.parameters import MOST_BOUNDED, PARAMETER_BYTES, parameter_words, scale_words
 from npuc.passes.attention.plan import Buffer, shared_out
 from npuc.passes.attention.shares import shared_work
 from npuc.passes.attention.streams import output_pieces
@@ -41,7 +41,9 @@ HIDES = 0xFF00  # in the first part of a mask's number
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, split: bool = False) -> SimpleNamespace:
+def plan(
+    head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, split: bool = False, bounded: bool = False
+) -> SimpleNamespace:
     block = keys * head_dim * 2
     sizes = {
         "params": PARAMETER_BYTES,
@@ -72,6 +74,7 @@ def plan(head_dim: int, queries: int, keys: int = KEYS, mask_parts: int = 0, spl
         kept=0,
         group_columns=1,
         precision="bf16",
+        bounded=bounded,
     )
 
 
@@ -152,7 +155,12 @@ class Streams:
             if self.started:
                 raise Stop
             self.started = True
-            self.put("params", np.array(parameter_words(self.work, 0, self.lane_row, self.ahead), np.uint32))
+            self.put(
+                "params",
+                np.array(
+                    parameter_words(self.work, 0, self.lane_row, self.ahead, bounded=self.plan.bounded), np.uint32
+                ),
+            )
         elif name == "q_full":
             item = self.items[self.taken]
             self.taken += 1
@@ -477,18 +485,54 @@ def test_scales_of_any_size_and_sign(scale: float) -> None:
     assert np.all(np.abs(out - reference) <= 1.6e-2 * np.abs(reference) + 2e-2)
 
 
+@pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize(
     ("softcap", "make"), [(0.5, normal), (5.0, growing), (5.0, falling), (50.0, outliers), (50.0, logits_to_60)]
 )
-def test_softcap(softcap: float, make: Callable[..., Arrays]) -> None:
+def test_softcap(softcap: float, make: Callable[..., Arrays], bounded: bool) -> None:
+    """Scores of some blocks, and of none, are so large that they come by way of fp32."""
     call = Call(1, 1, 1, 12, 40, 0.3, diagonal=30, softcap=softcap)
-    assert_close(*run_call(call, several(np.random.default_rng(5), call, 16, make), plan(16, 8), lanes=2))
+    shape = plan(16, 8, bounded=bounded)
+    assert_close(*run_call(call, several(np.random.default_rng(5), call, 16, make), shape, lanes=2))
 
 
+@pytest.mark.parametrize("bounded", [False, True])
 @pytest.mark.parametrize("scale", [0.0, -0.2, 1e-5, 30.0])
-def test_softcap_of_any_scale(scale: float) -> None:
+def test_softcap_of_any_scale(scale: float, bounded: bool) -> None:
     call = Call(1, 1, 1, 8, 32, scale, softcap=20.0)
-    assert_close(*run_call(call, several(np.random.default_rng(6), call, 16), plan(16, 8)))
+    assert_close(*run_call(call, several(np.random.default_rng(6), call, 16), plan(16, 8, bounded=bounded)))
+
+
+@pytest.mark.parametrize("softcap", [1e-9, 1e-3, 1.0, MOST_BOUNDED])
+@pytest.mark.parametrize("make", [normal, growing, falling, outliers])
+def test_bounded_softcaps_of_any_size(softcap: float, make: Callable[..., Arrays]) -> None:
+    call = Call(1, 1, 1, 8, 24, 0.3, softcap=softcap)
+    arrays = several(np.random.default_rng(7), call, 16, make)
+    assert_close(*run_call(call, arrays, plan(16, 8, bounded=True), recipe="balanced"))
+
+
+@pytest.mark.parametrize(("recipe", "largest"), [("fast", 4e-3), ("balanced", 3e-3)])
+@pytest.mark.parametrize(("softcap", "logits"), [(50.0, 5.0), (30.0, 5.0), (5.0, 5.0), (50.0, 45.0), (30.0, 300.0)])
+def test_bounded_softcaps_cost_no_more_than_the_recipe(
+    softcap: float, logits: float, recipe: str, largest: float
+) -> None:
+    """logits: the largest; the last ones so large that the hyperbolic tangent is flat, and come by way of fp32."""
+    call = Call(1, 1, 1, 32, 256, 0.125, softcap=softcap)
+    q, k, v = several(np.random.default_rng(8), call, 64)
+    q *= logits / (0.125 * np.abs(q @ k.swapaxes(1, 2)).max())
+    out, reference = run_call(call, (q, k, v), plan(64, 32, 32, bounded=True), recipe=recipe)
+    assert np.abs(out - reference).sum() <= largest * np.abs(reference).sum()
+
+
+@pytest.mark.parametrize("limits", LIMITS)
+def test_limits_of_what_queries_see_with_a_bounded_softcap(limits: str) -> None:
+    diagonal, window = LIMITS[limits]
+    call = Call(1, 2, 1, 21, 41, 0.3, diagonal, window, softcap=5.0)
+    make = MAKERS[len(limits) % len(MAKERS)]
+    arrays = several(np.random.default_rng(len(limits)), call, 16, make)
+    out, reference = run_call(call, arrays, plan(16, 8, bounded=True), lanes=2)
+    assert_close(out, reference)
+    assert not out[:, ~visible(call).any(axis=1)].any()
 
 
 @pytest.mark.parametrize("softcap", [0.0, 50.0])

@@ -159,6 +159,8 @@ def test_impossible_options_are_usage_errors(wrong: dict[str, object]) -> None:
         {"split": True, "mask_parts": 1},
         {"split": False, "kept": 8},
         {"kept": 64},
+        {"bounded": 2},
+        {"bounded": True, "mask_parts": 1},
     ],
     ids=str,
 )
@@ -172,6 +174,8 @@ def test_a_plan_is_json_and_text() -> None:
     plan = planned(heads=8, query_length=1024, head_dim=64)
     data = json.loads(json.dumps(plan.to_json()))
     assert data["query_block"] == plan.query_block and Plan.from_json(data) == plan
+    capped = planned(heads=8, query_length=1024, head_dim=64, softcap=50.0)
+    assert capped.bounded and Plan.from_json(capped.to_json()) == capped
     text = plan.describe()
     assert "16 cores" in text and all(f"  {name}\n" in text for name in plan.core_buffers)
 

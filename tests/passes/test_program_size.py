@@ -22,7 +22,7 @@ MASKS: dict[int, dict[str, Any]] = {
 HEAD_SIZES = (8, 16, 24, 32, 40, 64, 72, 96, 128, 192, 200, 256)
 KINDS = [
     (recipe, cap, parts, split)
-    for recipe, cap, parts, split in product(RECIPES, (None, 30.0), MASKS, ("0", "1"))
+    for recipe, cap, parts, split in product(RECIPES, (None, 30.0, 100.0), MASKS, ("0", "1"))
     if parts == 0 or split == "0"
 ]
 # Loops of head size 64 at 64 queries a core are unrolled most.

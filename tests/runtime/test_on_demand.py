@@ -88,6 +88,14 @@ def test_a_kernel_is_compiled_once_a_shape_class(seed, device):
     ]
 
 
+def test_softcaps_share_a_kernel_but_for_very_large_ones(seed, device):
+    arrays = draw(seed)
+    for softcap in (0.5, 30.0, 64.0, 65.0, 1e6):
+        assert (npuc.attention(*arrays, softcap=softcap, backend="emulator") == 1).all()
+    small, large = (a.softcap for a in device)
+    assert small <= 64.0 < large
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, BF16])
 @pytest.mark.parametrize(
     "rules",

@@ -3,9 +3,9 @@
 `build` gives the program one core runs (`program`); the stages are in the modules beside it, in the order they run:
 query (transpose Q once per work item), scores (K Q^T), softcap, adjust (one walk over the scores with mask, visibility
 and the reference), rebase (rare: move the softmax reference), probabilities (2^t by the recipes of mantissas),
-values (O += P V and row sums), normalise (O / row sums).  Without softcap
-and mask, recipes fast and balanced keep scores as 16-bit numbers (fixed_scores, fixed_probabilities), and do a block
-again from scores in fp32 where they must.  `integer` is the program for int8.
+values (O += P V and row sums), normalise (O / row sums).  Without a mask, recipes fast and balanced keep scores as
+16-bit numbers (fixed_scores, fixed_probabilities; capped with a softcap that is not very large), and do a block again
+from scores in fp32 where they must.  `integer` is the program for int8.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ LOADS: dict[str, tuple[Constructor, Constructor]] = {
 class Shape:
     """Sizes of the work of one core: queries and keys per block, head size, rows of all cores that share an item;
     how probabilities are made (`mantissas`), whether scores are capped first (`softcap`), and how many bf16 parts the
-    numbers of a mask have that are added to them (0: no mask); whether Q comes in blocks of K and V (`streams`)."""
+    numbers of a mask have that are added to them (0: no mask); whether Q comes in blocks of K and V (`streams`);
+    whether softcaps are bounded (`capped`)."""
 
     queries: int
     keys: int
@@ -56,6 +57,7 @@ class Shape:
     softcap: bool = False
     mask_parts: int = 0
     split: bool = False
+    bounded: bool = False
 
     @property
     def probability_parts(self) -> int:
@@ -70,7 +72,7 @@ class Shape:
     @property
     def fixed(self) -> bool:
         """Whether scores are kept as 16-bit numbers (`fixed_scores`)."""
-        return self.recipe != "accurate" and not self.adjusted
+        return self.bounded or (self.recipe != "accurate" and not self.adjusted)
 
     @property
     def query_blocks(self) -> tuple[int, int]:

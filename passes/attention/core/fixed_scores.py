@@ -12,6 +12,8 @@ finds both, and the block is done again from scores in fp32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from npuc.passes.attention.core.adjust import Pair
 from npuc.passes.attention.core.call_constants import call_x
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, u32x16
@@ -19,7 +21,7 @@ from npuc.passes.attention.core.scores import GROUPS, Operands, References, mult
 from npuc.passes.attention.core.state import STATE
 from npuc.passes.attention.core.visibility import Limits
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.ir import Reg, Register
 
 LOWEST = -(1 << 15)
 FURTHER_PLACES = 4  # bits of a pattern below those of x
@@ -41,10 +43,10 @@ def prepare_fixed(k: Context) -> None:
     exponent, magic = b.x("factor_exponent"), b.x("magic_bits")
     b.add(isa.VBAND(exponent, bits, k.constant_x(u32x16(0xFF800000), "exponent_bits")))
     b.add(isa.VSUB_32(magic, k.constant_x(u32x16((264 << 23) + (1 << 22)), "magic_sum"), exponent))
-    _fill(k, "magic", magic)
+    fill_constant(k, "magic", magic)
     pattern = b.x("lowest_pattern")
     b.add(isa.VSUB_32(pattern, magic, k.constant_x(u32x16(ZERO << FURTHER_PLACES), "zero_pattern")))
-    _fill(k, "pattern", pattern)
+    fill_constant(k, "pattern", pattern)
     mantissa, whole, wide, shift, narrow = (
         b.x("mantissa"),
         b.x("mantissa_whole"),
@@ -58,11 +60,12 @@ def prepare_fixed(k: Context) -> None:
         k.move(half, whole)
     b.constant(shift, 9)
     b.add(isa.VSRS_S16_S32_mv_x_srs(narrow, wide, shift))  # saturates: never 2^15
-    _fill(k, "unit", narrow)
+    fill_constant(k, "unit", narrow)
     b.barrier()
 
 
-def _fill(k: Context, name: str, x: Reg) -> None:
+def fill_constant(k: Context, name: str, x: Reg) -> None:
+    """The place of that name among the call's constants."""
     offset = k.pool.slot(name)
     for place, half in enumerate((x.lo, x.hi)):
         k.b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, k.registers["pool"], offset + HALF * place), region="constants")
@@ -82,7 +85,7 @@ def compute_fixed_scores(k: Context, keys: Reg) -> None:
     magic = _pattern(k)
     places = b.s("further_places")
     b.constant(places, FURTHER_PLACES)
-    references = References(k, k.b.x)
+    references = _Unmoved(k) if shape.bounded else References(k, k.b.x)
     chains = [[b.cm(f"u{g}_{s}") for s in range(steps)] for g in range(GROUPS)]
     tiles = [[half for chain in group for half in (chain.lo, chain.hi)] for group in chains]
     with k.passes(shape.groups // GROUPS // unrolled, "score_pairs") as left:
@@ -109,8 +112,26 @@ def _finished(steps: int) -> list[tuple[int, int]]:
     return [(step, g) for i in range(steps // 2) for g in range(GROUPS) for step in (i, i + steps // 2)]
 
 
+class _Unmoved:
+    """In place of references where there are none."""
+
+    def __init__(self, k: Context) -> None:
+        self.k, self.magic = k, call_x(k, "magic")
+
+    def spread(self, tiles: Sequence[Sequence[Register]]) -> None:
+        for group in tiles:
+            for tile in group:
+                self.k.move(tile, self.magic)
+
+    def on(self) -> None:
+        pass
+
+    def on_unless_last(self, left: Reg) -> None:
+        pass
+
+
 def _pattern(k: Context) -> Reg:
-    pattern, magic = call_x(k, "pattern"), k.b.cm("pattern")
+    pattern, magic = call_x(k, "magic" if k.shape.bounded else "pattern"), k.b.cm("pattern")
     for half in (magic.lo, magic.hi):
         k.move(half, pattern)
     return magic
@@ -134,11 +155,11 @@ def far_below(k: Context) -> Reg:
 
 
 def hide(k: Context, limits: Limits) -> None:
-    """What queries do not see counts as far below, and has no probability."""
+    """What queries do not see counts as far below, and has no probability: x, or P of capped scores."""
     b, shape = k.b, k.shape
     load, store = k.pointer("scores", name="p_x"), k.pointer("scores", name="p_x_kept")
     lowest, upper = b.x("lowest"), k.scalar(16, "upper_lanes")
-    b.add(isa.VBCST_16(lowest, k.scalar(LOWEST, "lowest")))
+    b.add(isa.VBCST_16(lowest, k.scalar(0 if shape.bounded else LOWEST, "lowest")))
     groups = k.scalar(shape.groups, "hidden_groups")
     with b.counted_loop(groups, "hidden_groups"):
         limits.begin_group()
@@ -156,23 +177,39 @@ def hide(k: Context, limits: Limits) -> None:
 def compute_again(k: Context, keys: Reg) -> None:
     """U - reference of all scores in fp32, as `scores.compute_scores` leaves them; seldom, so that code is short."""
     b, shape = k.b, k.shape
-    scores, state = k.pointer("scores", name="p_scores"), k.pointer("state", STATE.offset("reference"), "p_reference")
+    scores = k.pointer("scores", name="p_scores")
+    chains_from = _zeros if shape.bounded else _references_again(k)
     pairs = k.scalar(shape.groups // GROUPS, "score_pairs")
     operands = Operands(k, keys)
     tiles = [[b.bm(f"again{g}_{i}") for i in range(shape.key_tiles)] for g in range(GROUPS)]
     with b.counted_loop(pairs, "scores_again"):
-        magic = b.bm("magic")
-        k.move(magic, call_x(k, "magic"))
-        for group in tiles:
-            reference = b.bm("reference")
-            k.load_bm(reference, state, "state", step=STATE.nbytes - HALF)
-            k.subtract(reference, reference, magic)
-            for tile in group:
-                k.move(tile, reference)
+        chains_from(k, tiles)
         multiply(k, tiles, operands)
         operands.advance()
         for tile in (*tiles[0], *tiles[1]):
             k.store_bm(tile, scores, "scores")
+
+
+def _zeros(k: Context, tiles: list[list[Reg]]) -> None:
+    zero = k.zero_x("no_reference")
+    for tile in (*tiles[0], *tiles[1]):
+        k.move(tile, zero)
+
+
+def _references_again(k: Context) -> Callable[[Context, list[list[Reg]]], None]:
+    state = k.pointer("state", STATE.offset("reference"), "p_reference")
+
+    def spread(k: Context, tiles: list[list[Reg]]) -> None:
+        magic = k.b.bm("magic")
+        k.move(magic, call_x(k, "magic"))
+        for group in tiles:
+            reference = k.b.bm("reference")
+            k.load_bm(reference, state, "state", step=STATE.nbytes - HALF)
+            k.subtract(reference, reference, magic)
+            for tile in group:
+                k.move(tile, reference)
+
+    return spread
 
 
 def round_scores(k: Context) -> None:

@@ -30,7 +30,7 @@ class Word(IntEnum):
     OFFSET = 7  # query i sees no key beyond i + offset
     WINDOW = 8  # nor any at or before i + offset - window
     LANE = 9  # halves: where this core's rows begin in an item, and with which of its queries
-    # With a softcap words 10 to 14 are those of `softcap_words`.
+    # With a softcap words 10 to 15 are those of `softcap_words` or `capped_words`.
     FACTOR = 10  # |scale| * log2 e, first and second part
     FACTOR_REST = 11  # third part; -(rest / first part), for scores in two parts
     INVERSE = 12  # -1 / (|scale| * log2 e), first and second part
@@ -69,6 +69,11 @@ NEGATIVE, ZERO, AHEAD = 1, 2, 4
 NORTH, NORTHERN = 16, 48
 SHORT_ITEM, MOST_SHORT = 8, 255
 HEAD_TABLE = 8  # of int8: each head has factors of its own, in the buffer `heads`
+
+# With a bounded softcap FLAGS have the last coefficient in the upper half, but for its uppermost bits: from CAPPED_SHIFT
+# on they say by how many places more than the least the capped scores' slope moves down, and MOST is how many.
+CAPPED_SHIFT, LEAST_CAPPED_SHIFT, MOST_CAPPED_SHIFT = 28, 14, 15
+LAST_COEFFICIENT = (1 << CAPPED_SHIFT - 16) - 1  # its bits
 
 REBASE_THRESHOLD = 24.0
 """The reference moves when a score exceeds it by more than this, in base 2: far below what fp32 and bf16 exponents can
@@ -121,24 +126,32 @@ def parameter_words(
     head_dim: int = 0,
     short: int = 0,
     north: Sequence[int] = (),
+    bounded: bool = False,
 ) -> tuple[int, ...]:
     """All words of a call for the core of `group` whose lane begins at row `lane_row` of an item.
 
     head_dim: wanted for int8.  ahead: the sequence sends for an item's Q without waiting for the output of the one
     before.  short: items of fewer blocks make their output before they take the next one's Q.  north: where the
-    lanes begin of the cores above that learn of the call from this one.
+    lanes begin of the cores above that learn of the call from this one.  bounded: the core's program is that of
+    bounded softcaps.
     """
     call = work.call
     factors: tuple[int, ...]
     if call.quantities:
         factors = (*head_words(call.quantities[0], head_dim), HEAD_TABLE if len(call.quantities) > 1 else 0)
     else:
-        factors = softcap_words(call.scale, call.softcap) if call.softcap else scale_words(call.scale)
+        factors = _factor_words(call.scale, call.softcap, bounded)
     lanes = [work.words(group, row)[Word.LANE] for row in north]
     words = [*work.words(group, lane_row), *factors, *lanes, *[0] * (len(LANES_NORTH) - len(lanes))]
     words[Word.FLAGS] |= (AHEAD | min(short, MOST_SHORT) << SHORT_ITEM) if ahead else 0
     words[Word.FLAGS] |= len(north) * NORTH
     return tuple(word & 0xFFFFFFFF for word in words)
+
+
+def _factor_words(scale: float, softcap: float, bounded: bool) -> tuple[int, ...]:
+    if not softcap:
+        return scale_words(scale)
+    return capped_words(scale, softcap) if bounded else softcap_words(scale, softcap)
 
 
 def factors_of(scale: float, softcap: float = 0.0) -> tuple[float, ...]:
@@ -166,21 +179,58 @@ def softcap_words(scale: float, softcap: float) -> tuple[int, ...]:
 
     Raises UnsupportedError where a factor is outside FACTOR_RANGE.
     """
-    if not representable(scale, softcap):
-        raise UnsupportedError(
-            f"softcap {softcap:g} with scale {scale:g} is outside what the kernel represents",
-            remedy="use the reference backend",
-        )
-    inner, outer = factors_of(scale, softcap)
+    inner, outer = _softcap_factors(scale, softcap)
     narrow, small = (min(tested * 2.0**16 / inner, LARGEST_BF16) for tested in (NARROW_TESTED, SMALL_TESTED))
     unit = bf16_split(math.log2(math.e), 2)  # capped scores are in base 2
     return (_in_two(inner), _in_two(outer), _pair(narrow, small), 0, *_last_words(scale, 0.0, unit))
 
 
+def _softcap_factors(scale: float, softcap: float) -> tuple[float, ...]:
+    if not representable(scale, softcap):
+        raise UnsupportedError(
+            f"softcap {softcap:g} with scale {scale:g} is outside what the kernel represents",
+            remedy="use the reference backend",
+        )
+    return factors_of(scale, softcap)
+
+
+MOST_BOUNDED = 64.0
+"""The largest softcap without references: powers of two of capped scores, and sums of them, stay inside fp32's range
+with some 2^30 to spare on either side."""
+# tanh(t) / t for |t| <= 2, of powers of (t / 2)^2, and fraction bits of what cores have of them.
+TANH = (0.9997291, -1.3214448, 1.9784529, -2.5095081, 2.2740609, -1.2283774, 0.2891179)
+TANH_BITS = (15, 14, 14, 13, 13, 13, 13)
+
+
+def capped_words(scale: float, softcap: float) -> tuple[int, ...]:
+    """The same for a softcap that is bounded: what x counts and the polynomial of x are in 16 bits (`capped`).
+
+    Raises UnsupportedError where a factor is outside FACTOR_RANGE.
+    """
+    inner, outer = _softcap_factors(scale, softcap)
+    unit = inner / 2.0 ** (
+        math.frexp(bf16_value(bf16_bits(inner)))[1] - 1
+    )  # of t, for x = 2^15; in [1, 2] but for 2^-8
+    slope = outer * 2.0**22 * unit  # of the capped score at zero: how cores count it
+    places = min(max(15 - math.frexp(slope)[1], 0), MOST_CAPPED_SHIFT)
+    largest = slope * 2.0 ** (places - 15)
+    numbers = [
+        round(c * largest * (unit / 2.0) ** (2 * i) * 2.0**bits)
+        for i, (c, bits) in enumerate(zip(TANH, TANH_BITS, strict=True))
+    ]
+    halves = [number & 0xFFFF for number in numbers]
+    words = [low | high << 16 for low, high in zip(halves[0:6:2], halves[1:6:2], strict=True)]
+    flags = _sign_flags(scale) | places << CAPPED_SHIFT | halves[6] << 16
+    return (_in_two(inner), _in_two(outer), *words, flags)
+
+
+def _sign_flags(scale: float) -> int:
+    return (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
+
+
 def _last_words(scale: float, refine: float, unit: tuple[float, ...]) -> tuple[int, int]:
     """REFINE and FLAGS.  unit: of a mask's numbers, in the unit of the scores."""
-    flags = (NEGATIVE if scale < 0 else 0) | (ZERO if scale == 0 else 0)
-    return _pair(refine, unit[0]), flags | bf16_bits(unit[1]) << 16
+    return _pair(refine, unit[0]), _sign_flags(scale) | bf16_bits(unit[1]) << 16
 
 
 def _in_two(factor: float) -> int:

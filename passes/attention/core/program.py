@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from npuc.passes.attention.core.adjust import Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import prepare_call
+from npuc.passes.attention.core.capped import cap_again, cap_fixed, exponentiate_capped, prepare_capped
 from npuc.passes.attention.core.context import (
     CORE_MEMORY,
     ELEMENTWISE,
@@ -67,7 +68,7 @@ class KernelProgram:
 def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> KernelProgram:
     """The program of every core of `plan`; recipe: a key of `mantissas.MANTISSAS`; softcap: calls give one."""
     sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
-    shape = Shape(*sizes, recipe, softcap, plan.mask_parts, plan.split)
+    shape = Shape(*sizes, recipe, softcap, plan.mask_parts, plan.split, plan.bounded)
     require_layouts(shape, plan_streams(plan), plan.core_buffers)
     b = Builder("attention")
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
@@ -80,7 +81,9 @@ def build(plan: Plan, recipe: str = "balanced", softcap: bool = False) -> Kernel
             k.acquire("start")
             pass_on(k)
             prepare_call(k)
-            if shape.fixed:
+            if shape.bounded:
+                prepare_capped(k)
+            elif shape.fixed:
                 prepare_fixed(k)
             items = first_item(k)
             if shape.split:
@@ -114,7 +117,7 @@ def _prepare(k: Context) -> None:
         ("values", k.address("v0")),
         ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
-        *([("large", 0)] if k.shape.softcap else []),
+        *([("large", 0)] if k.shape.softcap and not k.shape.bounded else []),
         ("unseen", 0),
     ):
         k.registers[name] = k.scalar(value, name)
@@ -133,7 +136,8 @@ def _work_item(k: Context) -> None:
             begin_item(k)
         _queries(k)
     with b.source("references cleared"):
-        clear_state(k)
+        if not k.shape.bounded:
+            clear_state(k)
         b.constant(k.registers["unseen"], 1)
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
         hidden, partial = b.r("hidden"), b.r("partial")
@@ -226,6 +230,9 @@ def _seen_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> Non
     """Probabilities of a block."""
     b, keep = k.b, k.registers
     k.acquire("k_full")
+    if k.shape.bounded:
+        _capped_block(k, first_key, partial, not_first)
+        return
     if k.shape.fixed:
         _fixed_block(k, first_key, partial, not_first)
         return
@@ -284,6 +291,29 @@ def _fixed_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> No
             b.add(isa.AND(flag, above, kept))
             b.add(isa.ADD_add_r_ri(again, flag, 0))
             b.add(isa.ADD_add_r_ri(attempts, flag, 1))
+    b.constant(not_first, 1)
+    k.release("k_empty")
+
+
+def _capped_block(k: Context, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+    """Probabilities by way of capped 16-bit scores, or of scores in fp32 where some are beyond 16 bits."""
+    b = k.b
+    with b.source("scores: U = K Q^T"):
+        compute_fixed_scores(k, k.registers["keys"])
+    with b.source("scores capped"):
+        above = cap_fixed(k)
+    with b.source("probabilities: P = 2^(factor U)"):
+        exponentiate_capped(k)
+        special = b.r("special")
+        b.add(isa.EQZ(special, not_first))
+        b.add(isa.OR(special, special, partial))
+        b.add(isa.OR(special, special, above))
+    with b.if_nonzero(special):
+        with b.if_nonzero(above), b.source("scores beyond 16 bits, capped"):
+            cap_again(k, k.registers["keys"])
+        with b.if_nonzero(partial), b.source("probabilities of hidden keys"):
+            hide(k, Limits(k, first_key))
+        _begin_output(k, not_first)
     b.constant(not_first, 1)
     k.release("k_empty")
 

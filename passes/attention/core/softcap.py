@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 
 from npuc.passes.attention.core.adjust import Reference, References, Threshold, adjust_scores
 from npuc.passes.attention.core.call_constants import call_x
@@ -66,8 +67,11 @@ def cap_scores(k: Context) -> None:
             adjust_scores(k, [Reference(k), Threshold(k)])
 
 
-def cap_any_scores(k: Context) -> None:
-    """Every pair of tiles, whatever X: seldom, so that few registers count more than time."""
+def cap_any_scores(k: Context, keep: Callable[[list[Reg]], None] | None = None) -> None:
+    """Every pair of tiles, whatever X: seldom, so that few registers count more than time.
+
+    keep: adds what is done with two tiles of capped scores, where they are not to take the place of the scores.
+    """
     b, shape = k.b, k.shape
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_capped")
     pairs = k.scalar(shape.groups * shape.key_tiles // 2, "wide_pairs")
@@ -83,8 +87,12 @@ def cap_any_scores(k: Context) -> None:
         b.barrier()
         tanhs = _wide(k, xs, narrow)
         split, factor = call_x(k, "outer_split"), call_x(k, "outer")
-        for tanh in tanhs:
-            k.store_bm(k.scale(tanh, split, factor, "capped"), store, "scores", carried=False)
+        capped = [k.scale(tanh, split, factor, "capped") for tanh in tanhs]
+        if keep is not None:
+            keep(capped)
+        else:
+            for score in capped:
+                k.store_bm(score, store, "scores", carried=False)
 
 
 def _scale_arguments(k: Context) -> None:
@@ -168,6 +176,8 @@ class _Polynomial:
     def _row(self) -> Reg:
         """Pointer to that of the table which serves the block."""
         k = self.k
+        if k.shape.bounded:  # others have their own
+            return k.pointer_from(k.scalar(k.pool.address + k.pool.offset(_table()), "row"), "p_polynomial")
         small = k.b.r("small")
         k.b.add(isa.EQZ(small, k.registers["large"]))
         row = k.shifted(small, ROW_SHIFT, "polynomial_row")
