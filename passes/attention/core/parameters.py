@@ -70,8 +70,8 @@ NORTH, NORTHERN = 16, 48
 SHORT_ITEM, MOST_SHORT = 8, 255
 HEAD_TABLE = 8  # of int8: each head has factors of its own, in the buffer `heads`
 
-# With a bounded softcap FLAGS have the last coefficient in the upper half, but for its uppermost bits: from CAPPED_SHIFT
-# on they say by how many places more than the least the capped scores' slope moves down, and MOST is how many.
+# With a bounded softcap FLAGS have the last coefficient in the upper half, whose uppermost bits, from CAPPED_SHIFT on,
+# say by how many places more than the least the slope of capped scores moves down, MOST at most.
 CAPPED_SHIFT, LEAST_CAPPED_SHIFT, MOST_CAPPED_SHIFT = 28, 14, 15
 LAST_COEFFICIENT = (1 << CAPPED_SHIFT - 16) - 1  # its bits
 
@@ -208,10 +208,9 @@ def capped_words(scale: float, softcap: float) -> tuple[int, ...]:
     Raises UnsupportedError where a factor is outside FACTOR_RANGE.
     """
     inner, outer = _softcap_factors(scale, softcap)
-    unit = inner / 2.0 ** (
-        math.frexp(bf16_value(bf16_bits(inner)))[1] - 1
-    )  # of t, for x = 2^15; in [1, 2] but for 2^-8
-    slope = outer * 2.0**22 * unit  # of the capped score at zero: how cores count it
+    # t for x = 2^15: in [1, 2], but for rounding; and how cores count the slope of the capped score at zero.
+    unit = inner / 2.0 ** (math.frexp(bf16_value(bf16_bits(inner)))[1] - 1)
+    slope = outer * 2.0**22 * unit
     places = min(max(15 - math.frexp(slope)[1], 0), MOST_CAPPED_SHIFT)
     largest = slope * 2.0 ** (places - 15)
     numbers = [
