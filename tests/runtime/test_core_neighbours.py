@@ -134,3 +134,18 @@ def test_a_poll_of_memory_without_a_lock_ends_soon_after_the_neighbour_writes() 
     wrote = cores.unit(0, 3).done_at
     assert unit.done_at is not None and wrote is not None
     assert unit.done_at < wrote + 50_000 + 64
+
+
+def test_a_core_that_acquired_a_lock_behind_what_its_neighbour_wrote_runs_on_as_far_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Emulation of a long kernel took three times as long where each run went on by 64 cycles only."""
+    cores = Cores(1)
+    cores.load(0, 2, "st r3, [p0, #0]\n.\nrel #32, r3\n.\ndone", p0=0x60000, r3=1)
+    work = "acq #48, r0\n.\nlda r1, [p0, #0]\n" + ".\n" * 3_000 + "done"
+    unit = cores.load(0, 3, work, r0=0xFFFFFFFF, p0=0x70000)
+    runs, run = [], unit.core.run
+    monkeypatch.setattr(unit.core, "run", lambda cycle, limit: runs.append(limit - cycle) or run(cycle, limit))
+    cores.run()
+    assert unit.core.registers.read("r1") == 1 and unit.done_at is not None
+    assert len(runs) < 10
