@@ -98,7 +98,7 @@ class MemoryAccess:
         memory = self.neighbours.get(window)
         if memory is None:
             raise EmulationError(f"access to {address:#x}: {self.name} has no {window} neighbour with data memory")
-        memory.shared = memory.unguarded = True
+        memory.shared, memory.unguarded = self.cycle, True
         return memory, address & 0xFFFF
 
     def load(self, address: int, size: int, pc: int) -> Any:

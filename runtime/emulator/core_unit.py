@@ -2,9 +2,10 @@
 
 A core runs ahead of the clock until it suspends (`suspension.py`); its request is served by an event at the request's
 cycle, in the order of the tiles inside a cycle. Memory that cores share is guarded by locks, so a core may run ahead in
-its own memory between two requests; an access outside it takes place when the clock is there. What a neighbour
-accessed is guarded by the next lock that the tile's own core acquires; until then that runs ahead by SHARED_SLICE
-cycles at most, so that a program that polls memory without a lock sees a change that late at worst.
+its own memory between two requests; an access outside it takes place when the clock is there. Once a neighbour has
+accessed a tile's memory, its own core runs ahead by SHARED_SLICE cycles at most, so that a program that polls memory
+without a lock sees a change that late at worst. Behind the next lock that it acquires, which guards what was accessed,
+it runs ahead by as much as no neighbour has come since.
 
 Streams. `array.core_port(tile)` gives the `CorePort` of a core tile: the end of its stream switch that the core sees
 (master Core 0 is the core's input, slave Core 0 its output; facts/platform/device_npu1.md). The core unit calls it with
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 
 PROCESSOR_BUS = 0x32038  # Core_Processor_Bus, facts/platform/registers_aie2.json
 SLICE = 50_000  # cycles a core may run ahead of the clock
-SHARED_SLICE = 64  # the same, when a neighbour has accessed its memory since it last acquired a lock
+SHARED_SLICE = 64  # the same, when a neighbour has just accessed its memory
 LOCK_SIDES = ("south", "west", "north", "own")
 """Sixteen lock numbers of core instructions each (facts/platform/device_npu1.md)."""
 # Core_Status bits (facts/platform/device_npu1.md): lock stall S, W, N, E (own), streams, cascade, done.
@@ -276,7 +277,11 @@ class CoreUnit:
     def _slice(self) -> int:
         """How many cycles the core may run ahead of the clock."""
         assert self.tile.memory is not None
-        return SHARED_SLICE if self.tile.memory.unguarded else SLICE
+        memory = self.tile.memory
+        if memory.shared is None:
+            return SLICE
+        alone = 0 if memory.unguarded else self.array.clock.cycle - memory.shared
+        return min(max(alone, SHARED_SLICE), SLICE)
 
     def _others_ahead(self) -> None:
         """Lets other cores whose turn is to come start on other threads, when their runs are worth it."""

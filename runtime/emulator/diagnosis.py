@@ -240,7 +240,7 @@ def _lock(array: Array, controller: Controller, tile: Tile, lock: int, value: in
             f" ({channel} has run descriptor {number})" for channel, number in giving_nothing(tile, lock)
         )
         others = [name for name in cores_in_reach(array, tile) if name not in (tile.name, who)]
-        if tile.memory is not None and tile.memory.shared and others:
+        if tile.memory is not None and tile.memory.shared is not None and others:
             missing += f", neither {tile.name} nor {' nor '.join(others)}, which could"
         if tile.core is not None and not tile.core.running and not tile.core.core.finished:
             missing += f"; {tile.name} " + ("is not enabled" if any(tile.core.program) else "has no program")

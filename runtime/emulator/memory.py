@@ -24,8 +24,8 @@ class DataMemory:
     Zero after reset (an assumption of the machine table). `name` is what errors call it. `written`: in strict mode,
     which bytes are defined; `origins`: why those of a word (by its offset) are not, where a core stored them so.
     `origins_kept`: whether what is undefined without an origin was never written. `early_loads`: the first load of
-    never written bytes of each bundle, by core and address of the bundle. `shared`: a neighbouring core has accessed
-    it; `unguarded`: it has since its own core last acquired a lock.
+    never written bytes of each bundle, by core and address of the bundle. `shared`: the cycle at which a
+    neighbouring core last accessed it; `unguarded`: it has since its own core last acquired a lock.
     """
 
     def __init__(self, size: int = 65536, name: str = "data memory") -> None:
@@ -37,7 +37,8 @@ class DataMemory:
         self.origins: dict[int, Origin] = {}
         self.origins_kept = True
         self.early_loads: dict[tuple[str, int], EarlyLoad] = {}
-        self.shared = self.unguarded = False
+        self.shared: int | None = None
+        self.unguarded = False
 
     def check(self, address: int, count: int) -> None:
         """Raises EmulationError when bytes address..address+count leave the memory."""

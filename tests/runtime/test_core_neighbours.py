@@ -136,7 +136,7 @@ def test_a_poll_of_memory_without_a_lock_ends_soon_after_the_neighbour_writes() 
     assert unit.done_at < wrote + 50_000 + 64
 
 
-def test_a_core_that_acquired_a_lock_behind_what_its_neighbour_wrote_runs_on_as_far_as_before(
+def test_a_core_that_acquired_a_lock_behind_what_its_neighbour_wrote_runs_far_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Emulation of a long kernel took three times as long where each run went on by 64 cycles only."""
@@ -148,4 +148,4 @@ def test_a_core_that_acquired_a_lock_behind_what_its_neighbour_wrote_runs_on_as_
     monkeypatch.setattr(unit.core, "run", lambda cycle, limit: runs.append(limit - cycle) or run(cycle, limit))
     cores.run()
     assert unit.core.registers.read("r1") == 1 and unit.done_at is not None
-    assert len(runs) < 10
+    assert len(runs) < 20  # twice as far each time; 47 by SHARED_SLICE
