@@ -1,12 +1,16 @@
 """Work on other processes: of this machine, or of a Dask cluster. Results come as they are ready, none twice.
 
 A process that dies loses nothing: what it had under way is given out again. An item that ended its process ATTEMPTS
-times is an error.
+times is an error. Processes end with the one that made them.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from npuc.compiler.diagnostics import BackendError, UsageError
@@ -72,12 +76,13 @@ def _on_processes(function: Callable[[T], R], items: Sequence[T], workers: int) 
 
 def _round(function: Callable[[T], R], batch: dict[int, T], size: int, under_way: set[int]) -> Iterator[tuple[int, R]]:
     """All of a batch on a pool of its own. under_way: kept up to date, for who has to know what a dead process had."""
-    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+    from concurrent.futures import wait as wait_for
     from multiprocessing import get_context
 
     waiting: dict[Future[R], int] = {}
     order = iter(batch)
-    with ProcessPoolExecutor(size, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(size, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         try:
             while True:
                 while len(waiting) < size and (number := next(order, None)) is not None:
@@ -85,13 +90,26 @@ def _round(function: Callable[[T], R], batch: dict[int, T], size: int, under_way
                     waiting[pool.submit(function, batch[number])] = number
                 if not waiting:
                     return
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                for future in wait_for(waiting, return_when=FIRST_COMPLETED).done:
                     result = future.result()
                     number = waiting.pop(future)
                     under_way.discard(number)
                     yield number, result
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """In a process of a pool: end once the one that made it has, however that ended. By itself it would wait for work
+    for ever, as it holds both ends of the pipe that this comes by."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, args=(parent.sentinel,), name="npuc-parent", daemon=True).start()
 
 
 def _on_cluster(function: Callable[[T], R], items: Sequence[T], scheduler: str) -> Iterator[tuple[int, R]]:

@@ -210,6 +210,34 @@ def test_a_search_goes_on_after_its_worker_and_itself_were_killed(npuc, tmp_path
     assert whole["best"]["number"] == killed["best"]["number"]
 
 
+DRIVER = """
+from npuc.runtime.distribute import results
+from test_tuning import waits
+if __name__ == "__main__":
+    list(results(waits, [1, 2], workers=2))
+"""
+
+
+def waits(number: int) -> None:
+    print("begun", flush=True)
+    while number:
+        signal.pause()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pause"), reason="POSIX")
+def test_processes_end_with_the_one_that_made_them(tmp_path, monkeypatch):
+    """Their standard output, which is the driver's, ends when the last of them has."""
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    folders = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
+        process.kill()
+        rest, _ = process.communicate(timeout=120)
+    assert rest == ""
+
+
 def test_there_are_no_more_plans_than_there_are(npuc, tmp_path, monkeypatch, empty_cache):
     monkeypatch.setattr(tuning, "measured", lambda job: {"cycles": 1000 + job.seed})
     source = tmp_path / "a.mlir"
