@@ -37,27 +37,25 @@ class Word(IntEnum):
     INVERSE_REST = 13  # third part; scores beyond which the reference moves
     REFINE = 14  # scores beyond which the maximum is refined; what a mask's numbers count, first part
     FLAGS = 15  # of Q's bits; what a mask's numbers count, second part
-    # LANE of the cores in the north, which learn of the call from this one, the next one's first.
-    LANE_NORTH = 16
-    LANE_NORTH_2 = 17
-    LANE_NORTH_3 = 18
     # The core's own.
-    POSITION = 19  # number of the item in its round
-    ROUND = 20
-    FIRST_QUERY = 21  # of the item
-    FIRST_KEY = 22  # of the item's first block in order
-    BLOCKS = 23
-    HIDDEN_ABOVE = 24  # a block that begins beyond this key is hidden from this core's rows
-    HIDDEN_BELOW = 25  # so is one that begins before this one
-    WHOLE_ABOVE = 26  # a block that begins beyond this key is hidden in part
-    WHOLE_BELOW = 27  # so is one that begins before this one
-    LEFT = 28  # items of the call that have not begun
-    TAKEN = 29  # whether the next item's Q was taken before the last one's output was done
-    END_KEY = 30  # behind the item's last block as they lie
-    BACK = 31  # from there to the first one
+    POSITION = 16  # number of the item in its round
+    ROUND = 17
+    FIRST_QUERY = 18  # of the item
+    FIRST_KEY = 19  # of the item's first block in order
+    BLOCKS = 20
+    HIDDEN_ABOVE = 21  # a block that begins beyond this key is hidden from this core's rows
+    HIDDEN_BELOW = 22  # so is one that begins before this one
+    WHOLE_ABOVE = 23  # a block that begins beyond this key is hidden in part
+    WHOLE_BELOW = 24  # so is one that begins before this one
+    LEFT = 25  # items of the call that have not begun
+    TAKEN = 26  # whether the next item's Q was taken before the last one's output was done
+    END_KEY = 27  # behind the item's last block as they lie
+    BACK = 28  # from there to the first one
 
 
-LANES_NORTH = (Word.LANE_NORTH, Word.LANE_NORTH_2, Word.LANE_NORTH_3)
+# Where LANE of the cores in the north comes, which learn of the call from this one, the next one's first: in the place
+# of the core's own words, which begin when that was passed on.
+LANES_NORTH = (16, 17, 18)
 ALIKE = 16  # words that all cores of a column have in common, but for LANE and how many cores are in the north
 WORDS = 19  # of a call
 PARAMETER_BYTES = 128

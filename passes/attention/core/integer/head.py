@@ -26,6 +26,7 @@ PLACE = Word.FACTOR  # of the first, among a call's parameters
 NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is negative
 # The core's own: those of the unit in use.
 MULTIPLIERS, SHIFTS = len(Word), len(Word) + 1
+assert 4 * SHIFTS < PARAMETER_BYTES
 
 
 def use_unit(k: Context, coarse: bool) -> None:
