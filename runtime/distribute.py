@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import parent_process
-from multiprocessing.connection import wait
 from typing import Any, TypeVar
 
 from npuc.compiler.diagnostics import BackendError, UsageError
@@ -76,8 +74,7 @@ def _on_processes(function: Callable[[T], R], items: Sequence[T], workers: int) 
 
 def _round(function: Callable[[T], R], batch: dict[int, T], size: int, under_way: set[int]) -> Iterator[tuple[int, R]]:
     """All of a batch on a pool of its own. under_way: kept up to date, for who has to know what a dead process had."""
-    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
-    from concurrent.futures import wait as wait_for
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
     from multiprocessing import get_context
 
     waiting: dict[Future[R], int] = {}
@@ -90,7 +87,7 @@ def _round(function: Callable[[T], R], batch: dict[int, T], size: int, under_way
                     waiting[pool.submit(function, batch[number])] = number
                 if not waiting:
                     return
-                for future in wait_for(waiting, return_when=FIRST_COMPLETED).done:
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                     result = future.result()
                     number = waiting.pop(future)
                     under_way.discard(number)
@@ -102,6 +99,9 @@ def _round(function: Callable[[T], R], batch: dict[int, T], size: int, under_way
 def _end_with_parent() -> None:
     """In a process of a pool: end once the one that made it has, however that ended. By itself it would wait for work
     for ever, as it holds both ends of the pipe that this comes by."""
+    from multiprocessing import parent_process
+    from multiprocessing.connection import wait
+
     parent = parent_process()
     assert parent is not None
 
