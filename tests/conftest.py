@@ -57,6 +57,14 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture
+def no_search() -> Iterator[None]:
+    """Garbage in cycles stays: what a test sees released was released at once."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
 def seed() -> int:
     """The seed of a random test; printed, so that a failure shows it."""
     print(f"seed {SEED}")

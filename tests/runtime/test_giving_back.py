@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import traceback
 import weakref
 from collections.abc import Iterator
@@ -27,13 +26,6 @@ class Gone:
         with contextlib.ExitStack() as parts:
             for _ in range(3):
                 parts.callback(self.part)
-
-
-@pytest.fixture
-def no_search() -> Iterator[None]:
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_search")

@@ -66,14 +66,6 @@ def test_prefill_and_decode_keep_a_context_each(device, backend):
     decode.close()
 
 
-@pytest.fixture
-def no_search() -> Iterator[None]:
-    """For garbage in cycles."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
 @pytest.mark.usefixtures("no_search")
 def test_kernels_come_back_after_their_device_did_though_others_still_hold_what_is_gone(device, backend, kernel):
     called, resting = (npuc.load(kernel, backend=backend, fallback=()) for _ in range(2))
