@@ -47,7 +47,7 @@ FIXED_ITEM, FIXED_ROW, FIXED_OUTPUT = 621, 25.0, 0.40
 FIXED_OUTPUT_SPLIT = 0.67
 
 COSTS = NPU1.costs
-PASSED_ON = 60  # a core tells the next one of a call
+ALL_TOLD = (CORES_PER_COLUMN - 1) * 60  # the lowest core of a column knows of a call, then each tells the next one
 PARAMETERS = COSTS.block_write + (WORDS - COSTS.block_words) * COSTS.block_word + COSTS.write  # and the start lock
 
 
@@ -180,7 +180,7 @@ def start_cycles(tiles: Tiles, tile_words: int) -> int:
     for them all, but for two blocks on a channel; or comes core by core.
     """
     descriptor, words = COSTS.block_write + COSTS.patch, block_words(tiles)
-    cores = tiles.columns * PARAMETERS + (CORES_PER_COLUMN - 1) * PASSED_ON
+    cores = tiles.columns * PARAMETERS + ALL_TOLD
     if not tiles.split:
         sent = tiles.columns * (3 * descriptor + 2 * COSTS.write)
         last = COSTS.shim_start + tiles.columns * (descriptor + COSTS.write) + round(COSTS.word * tile_words)

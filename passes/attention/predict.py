@@ -348,7 +348,7 @@ class Clock:
             if row == geometry.SHIM_ROW:
                 self._push(column, QUEUES[offset], operation.value)
             elif row != geometry.MEMTILE_ROW:
-                self.group(column).started = self.time + (CORES_PER_COLUMN - 1) * cost.PASSED_ON
+                self.group(column).started = self.time + cost.ALL_TOLD
             self.time += COSTS.write
         else:
             self.time += COSTS.patch
