@@ -169,10 +169,16 @@ def test_no_scheduler_there_is_one_error(npuc, tmp_path, monkeypatch):
     assert code == 4 and "no Dask scheduler answers" in err and "Traceback" not in err
 
 
-def test_a_cluster_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path, monkeypatch):
+@pytest.fixture
+def found_by_processes(monkeypatch):
+    """Processes that a test starts find the functions of this file."""
+    folders = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
+
+
+@pytest.mark.usefixtures("found_by_processes")
+def test_a_cluster_gives_the_same_and_a_lost_worker_loses_nothing(tmp_path):
     distributed = pytest.importorskip("distributed")
-    here = str(Path(__file__).parent)  # whose functions the workers are to find
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])]))
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1", silence_logs=50
     ) as cluster:
@@ -225,12 +231,11 @@ def waits(number: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pause"), reason="POSIX")
-def test_processes_end_with_the_one_that_made_them(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("found_by_processes")
+def test_processes_end_with_the_one_that_made_them(tmp_path):
     """Their standard output, which is the driver's, ends when the last of them has."""
     script = tmp_path / "driver.py"
     script.write_text(DRIVER)
-    folders = (str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, folders)))
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
         assert [process.stdout.readline() for _ in range(2)] == ["begun\n"] * 2
         process.kill()

@@ -53,11 +53,12 @@ class Word(IntEnum):
     BACK = 28  # from there to the first one
 
 
+# How many words all cores of a column have in common, but for LANE and how many cores are in the north.
+ALIKE = int(Word.POSITION)
 # Where LANE of the cores in the north comes, which learn of the call from this one, the next one's first: in the place
 # of the core's own words, which begin when that was passed on.
-LANES_NORTH = (16, 17, 18)
-ALIKE = 16  # words that all cores of a column have in common, but for LANE and how many cores are in the north
-WORDS = 19  # of a call
+LANES_NORTH = tuple(Word(ALIKE + north) for north in range(3))
+WORDS = ALIKE + len(LANES_NORTH)  # of a call
 PARAMETER_BYTES = 128
 
 # FLAGS: Q changes its sign; Q counts as zero; an item's Q comes whether or not the output of the one before is out.

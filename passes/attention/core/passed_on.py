@@ -10,7 +10,6 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.parameters import ALIKE, LANES_NORTH, NORTH, NORTHERN, PARAMETER_BYTES, Word
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
 
 NORTH_MEMORY, NORTH_LOCKS = geometry.CORE_VIEW_NORTH, geometry.CORE_LOCK_NORTH
 
@@ -28,10 +27,11 @@ def pass_on(k: Context) -> None:
             words = b.x("words").lo
             b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(words, k.registers["pool"], first - PARAMETER_BYTES), region="params")
             b.add(isa.VST_dmw_sts_w_ag_idx_imm(words, there, first), region="north")
-        lanes = zip((Word.LANE, *LANES_NORTH), LANES_NORTH, strict=False)
-        values: list[tuple[int, Reg]] = [(Word.FLAGS, k.sum(flags, -NORTH))]
-        values += [(word, k.word(Word(lane), "lane")) for word, lane in lanes]
-        for word, value in values:
+        flags_there = k.sum(flags, -NORTH)
+        lanes = [
+            (word, k.word(lane, "lane")) for word, lane in zip((Word.LANE, *LANES_NORTH), LANES_NORTH, strict=False)
+        ]
+        for word, value in ((Word.FLAGS, flags_there), *lanes):
             b.add(isa.ST_dms_sts_idx_imm(value, there, 4 * word), region="north")
         with b.step("release start of the core in the north"):
             b.release(NORTH_LOCKS + k.locks["start"], k.registers["one"])
