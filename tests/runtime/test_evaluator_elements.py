@@ -85,7 +85,12 @@ BINARY = {
 def test_functions_of_two_floats(operation: str) -> None:
     pairs = [(a, b) for a in FLOATS for b in FLOATS]
     left, right = [a for a, _ in pairs], [b for _, b in pairs]
-    assert on_floats(operation, left, right) == [BINARY[operation](a, b) for a, b in pairs]
+    expected = [BINARY[operation](a, b) for a, b in pairs]
+    found = on_floats(operation, left, right)
+    if operation == "math.atan2":  # numpy's differs by a unit in the last place where it uses AVX-512
+        assert found == pytest.approx(expected, rel=1e-14)
+    else:
+        assert found == expected
 
 
 @pytest.mark.parametrize(
