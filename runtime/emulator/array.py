@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator.control import ControllerPort, ControlPort
 from npuc.runtime.emulator.core_port import StreamPort
-from npuc.runtime.emulator.core_unit import CorePort, CoreUnit
+from npuc.runtime.emulator.core_services import CorePort
+from npuc.runtime.emulator.core_unit import CoreUnit
 from npuc.runtime.emulator.counters import INSTRUCTIONS, Counters
 from npuc.runtime.emulator.descriptor import Packet, header
 from npuc.runtime.emulator.dma import Channel

@@ -1,4 +1,4 @@
-"""The core's end of the stream switch: master Core 0 is its input, slave Core 0 its output (see core_unit.py)."""
+"""The core's end of the stream switch: master Core 0 is its input, slave Core 0 its output (see core_services.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A core in its tile: when it runs, and who answers what it asks of the array.
+"""A core in its tile: when it runs, and when what it asks of the array (`core_services.py`) is answered.
 
 A core runs ahead of the clock until it suspends (`suspension.py`); its request is served by an event at the request's
 cycle, in the order of the tiles inside a cycle. Memory that cores share is guarded by locks, so a core may run ahead in
@@ -6,15 +6,6 @@ its own memory between two requests; an access outside it takes place when the c
 accessed a tile's memory, its own core runs ahead by SHARED_SLICE cycles at most, so that a program that polls memory
 without a lock sees a change that late at worst. Behind the next lock that it acquires, which guards what was accessed,
 it runs ahead by as much as no neighbour has come since.
-
-Streams. `array.core_port(tile)` gives the `CorePort` of a core tile: the end of its stream switch that the core sees
-(master Core 0 is the core's input, slave Core 0 its output; facts/platform/device_npu1.md). The core unit calls it with
-the clock at the cycle of the access, at most once a cycle and direction:
-
-* `take()` the next word that has arrived by now, as (word, TLAST), or None;
-* `offer(word, last)` puts a word into the switch; False when it has no room now;
-* `when_readable(wake)`, `when_writable(wake)`: call `wake` once, when a word can be taken or offered again, with the
-  clock at that cycle (a call too many is harmless, one too few lets the core sleep for ever).
 
 Events. `array.core_event(tile, number)` is called at the cycle in which the core executes `event #number`. The
 timer that `mov l, cntr` reads counts from `core.timer_origin`, an array cycle.
@@ -24,21 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from npuc.compiler.target.npu1 import geometry
 from npuc.runtime.emulator import core_registers
-from npuc.runtime.emulator.cascade import (
-    ACCUMULATOR_CONTROL,
-    INPUT_SIDES,
-    OPPOSITE,
-    STEPS,
-    CascadeQueue,
-    input_side,
-    output_side,
-)
+from npuc.runtime.emulator.cascade import STEPS
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.core_debug import CoreDebug
+from npuc.runtime.emulator.core_services import LOCK_SIDES, STALL_KIND, CoreServices
 from npuc.runtime.emulator.errors import EmulationError, UndefinedData
 from npuc.runtime.emulator.stack import overwritten
 from npuc.runtime.emulator.suspension import (
@@ -49,48 +33,22 @@ from npuc.runtime.emulator.suspension import (
     LockRequest,
     Request,
     SharedAccess,
-    StreamAnswer,
     StreamRead,
     StreamWrite,
     Suspension,
 )
 from npuc.runtime.emulator.tile import Tile
+from npuc.runtime.emulator.tile_bus import TileBus
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
 
-PROCESSOR_BUS = 0x32038  # Core_Processor_Bus, facts/platform/registers_aie2.json
 SLICE = 50_000  # cycles a core may run ahead of the clock
 SHARED_SLICE = 64  # the same, when a neighbour has just accessed its memory
-LOCK_SIDES = ("south", "west", "north", "own")
-"""Sixteen lock numbers of core instructions each (facts/platform/device_npu1.md)."""
 # Core_Status bits (facts/platform/device_npu1.md): lock stall S, W, N, E (own), streams, cascade, done.
 _LOCK_STALL = {"south": 6, "west": 7, "north": 8, "own": 9}
 _STALL_BITS = {StreamRead: 10, StreamWrite: 12, CascadeRead: 14, CascadeWrite: 15}
 _HALT_BIT, _DONE_BIT = 16, 20
-_STALL_KIND = {
-    LockRequest: "lock",
-    StreamRead: "stream",
-    StreamWrite: "stream",
-    CascadeRead: "cascade",
-    CascadeWrite: "cascade",
-}
-
-
-class CorePort(Protocol):
-    """The core's end of the stream switch; see the text of the module."""
-
-    def take(self) -> tuple[int, bool] | None:
-        """The next word from the switch with its TLAST, or None."""
-
-    def offer(self, word: int, last: bool) -> bool:
-        """Gives a word to the switch; whether it took it."""
-
-    def when_readable(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once, when `take` may give a word."""
-
-    def when_writable(self, wake: Callable[[], None]) -> None:
-        """Call `wake` once, when `offer` may succeed."""
 
 
 class CoreUnit:
@@ -106,13 +64,13 @@ class CoreUnit:
         self._loaded = bytearray(geometry.PROGRAM_MEMORY_SIZE)  # 1 where the image or the sequence has written
         place = array.first_column + tile.column, tile.row
         self.core: Core = array.core_class(self.program, tile.memory, array.strict, tile.name, place)
-        self.core.bus = _Bus(self)
+        self.core.bus = TileBus(array, tile)
         self.control = geometry.CORE_CONTROL_RESET
         self.waiting: Request | None = None
         self.running = False
         self.done_at: int | None = None
         self.stalls = {"lock": 0, "stream": 0, "cascade": 0}
-        self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
+        self.services = CoreServices(array, tile, self.core, self.neighbour)
         self.debug = CoreDebug(self)
         self.due: int | None = None  # the cycle of the run to come
         self._generation = 0
@@ -133,14 +91,14 @@ class CoreUnit:
         """Cycles the core stood still for each reason, what it waits for at `cycle` included."""
         stalls = dict(self.stalls)
         if self.waiting is not None and self.waiting.cycle < cycle:
-            stalls[_STALL_KIND[type(self.waiting)]] += cycle - self.waiting.cycle
+            stalls[STALL_KIND[type(self.waiting)]] += cycle - self.waiting.cycle
         return stalls
 
     def stall_under_way(self) -> tuple[str, int] | None:
         """What the core waits for now, as stall_name, and since which cycle."""
         if self.waiting is None or self.waiting.cycle > self.array.clock.cycle:
             return None
-        return self.stall_name(self.waiting), self.waiting.cycle
+        return self.services.stall_name(self.waiting), self.waiting.cycle
 
     # control
 
@@ -326,7 +284,7 @@ class CoreUnit:
             self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._finish(generation))
         elif isinstance(suspension, Halt):
             self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._halt(generation))
-        elif type(suspension) in _STALL_KIND:
+        elif type(suspension) in STALL_KIND:
             self.waiting = suspension  # type: ignore[assignment]
             self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._serve(generation, False))
         else:
@@ -350,54 +308,17 @@ class CoreUnit:
         request = self.waiting
         if generation != self._generation or request is None or not self.control & geometry.CORE_CONTROL_ENABLE:
             return
-        resume = self._answer(request, waited)
+        resume = self.services.answer(request, waited, self._waker)
         if resume is None:
             return
         self.waiting = None
-        self.stalls[_STALL_KIND[type(request)]] += resume - request.cycle
+        self.stalls[STALL_KIND[type(request)]] += resume - request.cycle
         if self.array.listeners and resume - request.cycle > self.array.machine.lock_stall:
-            self.array.note(self.tile.name, self.stall_name(request), request.cycle, resume)
+            self.array.note(self.tile.name, self.services.stall_name(request), request.cycle, resume)
         self.array.progress += 1
         self._schedule(resume)
 
-    def _answer(self, request: Request, waited: bool) -> int | None:
-        """The cycle at which the core goes on; None when it waits."""
-        cycle = self.array.clock.cycle
-        if isinstance(request, LockRequest):
-            return self._lock(request, waited)
-        if isinstance(request, StreamRead):
-            port = self.array.core_port(self.tile)
-            taken = port.take()
-            if taken is None and request.blocking:
-                port.when_readable(self._waker())
-                return None
-            self.core.answer(StreamAnswer(*taken, True) if taken else StreamAnswer(0, False, False))
-        elif isinstance(request, StreamWrite):
-            port = self.array.core_port(self.tile)
-            accepted = port.offer(request.word, request.last)
-            if not accepted and request.blocking:
-                port.when_writable(self._waker())
-                return None
-            self.core.answer(accepted)
-        elif isinstance(request, CascadeRead):
-            queue = self.cascade_inputs[input_side(self.cascade_control())]
-            data = queue.take(cycle)
-            if data is None:
-                arrival = queue.arrival()
-                if arrival is None:
-                    queue.wait("entry", self._waker())
-                else:
-                    self.array.clock.at(arrival, self.tile.rank, self._waker(0))
-                return None
-            self.core.answer(data)
-        else:
-            queue = self._cascade_output()
-            if not queue.put(request.data, cycle):
-                queue.wait("room", self._waker())
-                return None
-        return cycle
-
-    def _waker(self, delay: int = 0) -> Callable[[], None]:
+    def _waker(self, delay: int) -> Callable[[], None]:
         """A function that serves the present request again, `delay` cycles after it is called."""
         generation = self._generation
 
@@ -406,68 +327,7 @@ class CoreUnit:
 
         return wake
 
-    # locks
-
-    def _lock(self, request: LockRequest, waited: bool) -> int | None:
-        machine = self.array.machine
-        tile, lock = self.lock_place(request)
-        if not -64 <= request.value <= 63:
-            raise EmulationError(
-                f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "
-                f"{request.value}: a lock value has 7 signed bits, what more means is not known",
-                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
-            )
-        if request.acquire:
-            if not tile.locks.try_acquire(lock, request.value, self.tile.name):
-                tile.locks.wait(lock, self._waker(machine.lock_visible))
-                return None
-            if self.tile.memory is not None:
-                self.tile.memory.unguarded = False
-        else:
-            tile.locks.release(lock, request.value, self.tile.name)
-        return self.array.clock.cycle + (machine.lock_resume if waited else machine.lock_stall)
-
-    def lock_place(self, request: LockRequest) -> tuple[Tile, int]:
-        """The tile and lock that a request means.  EmulationError for a number beyond 63 or an absent neighbour."""
-        if request.number > 63:
-            raise EmulationError(
-                f"{self.tile.name} uses lock {request.number}: a core numbers its locks 0 to 63",
-                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
-            )
-        side = LOCK_SIDES[request.number >> 4]
-        tile = self.tile if side == "own" else self.neighbour(side)
-        if tile is None:
-            raise EmulationError(
-                f"{self.tile.name} uses lock {request.number}, but has no {side} neighbour with locks",
-                place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
-            )
-        return tile, request.number & 15
-
-    # cascade
-
-    def cascade_control(self) -> int:
-        """Accumulator_Control."""
-        return self.tile.plain.get(ACCUMULATOR_CONTROL, 0)
-
-    def _cascade_output(self) -> CascadeQueue:
-        side = output_side(self.cascade_control())
-        neighbour = self.neighbour(side)
-        if neighbour is None or neighbour.core is None:
-            raise EmulationError(
-                f"{self.tile.name} writes its cascade to the {side}, where no core is",
-                remedy="set the direction in Accumulator_Control",
-            )
-        return neighbour.core.cascade_inputs[OPPOSITE[side]]
-
     # diagnosis
-
-    def stall_name(self, request: Request) -> str:
-        """What the core stands still for, in a few words."""
-        if isinstance(request, LockRequest):
-            tile, lock = self.lock_place(request)
-            owner = "" if tile is self.tile else f" of {tile.name}"
-            return f"{'acquire' if request.acquire else 'release'} lock {lock}{owner}"
-        return f"{_STALL_KIND[type(request)]} stall"
 
     def describe(self) -> str | None:
         """What the core waits for; None when it runs or is off."""
@@ -476,45 +336,4 @@ class CoreUnit:
             return f"{self.tile.name} at {self.core.pc:#x}: is halted by its debug registers"
         if request is None:
             return None
-        return f"{self.tile.name} at {self.core.pc:#x}: waits {self._need(request)}"
-
-    def _need(self, request: Request) -> str:
-        if isinstance(request, LockRequest):
-            tile, lock = self.lock_place(request)
-            owner = "" if tile is self.tile else f" of {tile.name}"
-            return (
-                f"to acquire lock {lock}{owner} by {request.value}, which is {tile.locks.values[lock]} (last "
-                f"changed by {tile.locks.writers[lock]})"
-            )
-        if isinstance(request, StreamRead):
-            return "for a word on its stream input"
-        if isinstance(request, StreamWrite):
-            return f"to put {request.word:#x} on its stream output"
-        if isinstance(request, CascadeRead):
-            return f"for cascade data from the {input_side(self.cascade_control())}"
-        return f"for room in the cascade to the {output_side(self.cascade_control())}"
-
-
-class _Bus:
-    """The tile's registers as its own core reaches them.
-
-    Core_Processor_Bus must be enabled (bit 0); without it public designs report that the core hangs.
-    """
-
-    def __init__(self, unit: CoreUnit) -> None:
-        self._unit = unit
-
-    def _address(self, offset: int) -> int:
-        tile = self._unit.tile
-        if not tile.plain.get(PROCESSOR_BUS, 0) & 1:
-            raise EmulationError(
-                "lda.tm or st.tm while Core_Processor_Bus is not enabled: the core would hang",
-                remedy="set bit 0 of Core_Processor_Bus",
-            )
-        return geometry.tile_address(tile.column, tile.row, offset)
-
-    def read(self, offset: int) -> int:
-        return self._unit.array.registers.read(self._address(offset), self._unit.tile.name)
-
-    def write(self, offset: int, value: int) -> None:
-        self._unit.array.registers.write(self._address(offset), value, self._unit.tile.name)
+        return f"{self.tile.name} at {self.core.pc:#x}: waits {self.services.need(request)}"

@@ -186,7 +186,7 @@ def _core(array: Array, controller: Controller, unit: CoreUnit, loop: str | None
 def _core_needs(array: Array, controller: Controller, unit: CoreUnit) -> Resource:
     request = unit.waiting
     if isinstance(request, LockRequest):
-        owner, lock = unit.lock_place(request)
+        owner, lock = unit.services.lock_place(request)
         return _lock(array, controller, owner, lock, request.value, unit.tile.name)
     if isinstance(request, StreamRead):
         ends = core_sources(array, unit.tile)
@@ -199,7 +199,7 @@ def _core_needs(array: Array, controller: Controller, unit: CoreUnit) -> Resourc
         text = f"to put {request.word:#x} on its stream output to " + (" and ".join(ends.units) or "its stream")
         return Resource("room", text, {"to": ends.units, "open": ends.open}, tuple(ends.units), missing)
     reads = isinstance(request, CascadeRead)
-    side = (input_side if reads else output_side)(unit.cascade_control())
+    side = (input_side if reads else output_side)(unit.services.cascade_control())
     other = unit.neighbour(side)
     text = f"for cascade data from the {side}" if reads else f"for room in the cascade to the {side}"
     text += f" ({other.name})" if other is not None else ""

@@ -144,6 +144,6 @@ def _of_tile(array: Array, tile: Tile) -> Iterator[str]:
         yield f"{_words(port.unread())} on the stream input of {tile.name} {_wait(port.unread())} to be read"
     if port.unsent():
         yield f"{_words(port.unsent())} on the stream output of {tile.name} {_wait(port.unsent())} to be taken"
-    for side, queue in tile.core.cascade_inputs.items():
+    for side, queue in tile.core.services.cascade_inputs.items():
         if len(queue):
             yield f"{len(queue)} entries of the cascade from the {side} wait to be read by {tile.name}"

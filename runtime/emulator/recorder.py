@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CORE_THREAD, S2MM_THREAD, MM2S_THREAD = 1, 10, 20
 # Of what the array notes about channels, the moments; they go with spans of the same end.
-ACQUIRE = re.compile(r"acquire lock (\d+)")  # of a core's own tile, as `CoreUnit.stall_name` has it
+ACQUIRE = re.compile(r"acquire lock (\d+)")  # of a core's own tile, as `CoreServices.stall_name` has it
 MOMENTS = ("descriptor finished", "task finished")
 NARROWEST, MOST_INTERVALS = 64, 2048  # cycles and number of the intervals over which bytes of DDR are averaged
 
@@ -83,7 +83,7 @@ class Recorder:
                 continue
             tile.core.core.watch(frozenset(), None)
             if tile.core.waiting is not None and tile.core.waiting.cycle <= now:
-                self._stall(tile.name, tile.core.stall_name(tile.core.waiting), tile.core.waiting.cycle, now)
+                self._stall(tile.name, tile.core.services.stall_name(tile.core.waiting), tile.core.waiting.cycle, now)
             elif tile.core.running:
                 self._compute(tile.name, tile.core.done_at or now)
             self._phase(tile.name, "", now)

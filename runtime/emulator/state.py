@@ -123,7 +123,8 @@ def words_state(array: Array) -> Hashable:
             found.append((_segments(pending_words, now), *rest))
             found.append(
                 tuple(
-                    tuple((ago(at, now), data) for at, data in q.entries()) for q in tile.core.cascade_inputs.values()
+                    tuple((ago(at, now), data) for at, data in q.entries())
+                    for q in tile.core.services.cascade_inputs.values()
                 )
             )
     return tuple(found)

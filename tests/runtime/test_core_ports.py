@@ -9,7 +9,7 @@ import pytest
 from core_programs import Cores
 
 from npuc.runtime.emulator.cascade import ACCUMULATOR_CONTROL, DEPTH
-from npuc.runtime.emulator.core_unit import CorePort
+from npuc.runtime.emulator.core_services import CorePort
 from npuc.runtime.emulator.errors import EmulationError
 
 CORE_R = 0x30C00  # facts/platform/device_npu1.md, step 0x10

@@ -10,8 +10,8 @@ import pytest
 from core_programs import Cores
 
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.emulator.core_unit import PROCESSOR_BUS
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.tile_bus import PROCESSOR_BUS
 
 CORE_R = 0x30C00  # facts/platform/device_npu1.md, step 0x10
 
