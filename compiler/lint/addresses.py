@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from npuc.compiler.lint.constants import constants
+from npuc.compiler.lint.constants import KEPT_BY_CALLEES, constants
 from npuc.compiler.lint.effects import PART_BIT, Effects, Step
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
@@ -69,15 +69,30 @@ def misaligned(flow: Flow, findings: Findings) -> None:
     """Accesses through pointers that hold constants which are not aligned to what is accessed."""
     for number, node in enumerate(flow.nodes):
         for access in accesses(node.effects):
-            if access.pointer == "sp":
-                continue
-            values = constants(flow, number, access.pointer, lambda at: [e.node for e in flow.predecessors[at]])
-            wrong = [value for value in values or () if (value + access.offset) % access.alignment]
+            wrong = [place for place in _places(flow, number, access) if place % access.alignment]
             if wrong:
                 name = access.step.decoded.instruction.mnemonic
-                where = f"{wrong[0] + access.offset:#x}"
-                text = f"{name} accesses {where}, not aligned to {access.alignment} bytes"
+                text = f"{name} accesses {wrong[0]:#x}, not aligned to {access.alignment} bytes"
                 findings.add("misaligned-access", node.address, text)
+
+
+def _places(flow: Flow, number: int, access: Access) -> list[int]:
+    """The addresses of an access of a node whose pointer only holds constants; none where it may hold others."""
+    if access.pointer == "sp":
+        return []
+    kept = access.pointer in KEPT_BY_CALLEES
+
+    def before(node: int) -> list[int]:
+        return [edge.call if kept and edge.kind == "return" else edge.node for edge in flow.predecessors[node]]
+
+    return [value + access.offset for value in constants(flow, number, access.pointer, before) or ()]
+
+
+def accessed_by(flow: Flow, number: int, pointer: str) -> tuple[tuple[int, int], ...]:
+    """(first byte, byte behind the last) of what the bundle of a node accesses through a pointer that only holds
+    constants; empty where it may hold others."""
+    through = [access for access in accesses(flow.nodes[number].effects) if access.pointer == pointer]
+    return tuple((place, place + each.size) for each in through for place in _places(flow, number, each))
 
 
 def one_address(way: Sequence[Effects]) -> bool:

@@ -12,7 +12,8 @@ from npuc.compiler.lint.flow import Code, Flow, Node
 _ADDRESS_BITS = 0xFFFFF
 _FARTHEST = 4096
 """Nodes looked at before a constant is given up."""
-_KEPT_BY_CALLEES = ("p6", "p7")
+KEPT_BY_CALLEES = frozenset(("p6", "p7", *(f"r{number}" for number in range(16, 24))))
+"""facts/schedule/aie2_hazards.md section 8."""
 
 
 class LoopWrite(NamedTuple):
@@ -124,10 +125,10 @@ def _landed(steps: tuple[Step, ...], register: str, distance: int) -> int | None
 
 def jump_targets(builder: Builder, number: int, register: str) -> set[int] | None:
     """Where the jump through a register leads that ends at node `number`, as far as the graph has grown; None: nobody
-    knows.  A callee keeps p6 and p7 (facts/schedule/aie2_hazards.md section 8); calls are not followed for others."""
+    knows.  Calls are not followed for registers that callees do not keep."""
 
     def before(node: int) -> Iterable[int] | None:
-        if register not in _KEPT_BY_CALLEES and any(builder.calls_over(call, node) for call in builder.near[node]):
+        if register not in KEPT_BY_CALLEES and any(builder.calls_over(call, node) for call in builder.near[node]):
             return None
         return builder.near[node]
 

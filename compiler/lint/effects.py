@@ -68,6 +68,15 @@ class Step(NamedTuple):
         return "[sp," in self.decoded.instruction.syntax
 
     @property
+    def pointer(self) -> str | None:
+        """The register that an access to memory goes through; None for none, and where there are several."""
+        if self.is_stack_access:
+            return "sp"
+        operands = zip(self.decoded.instruction.operands, self.decoded.operands, strict=True)
+        found = [str(value) for operand, value in operands if operand.register_class == "eP"]
+        return found[0] if len(found) == 1 else None
+
+    @property
     def is_subword_store(self) -> bool:
         """Reads a word, and writes it back some stages later (facts/schedule/aie2_hazards.md section 3)."""
         return self.timing.memory is not None and self.timing.memory.kind == "load+store"

@@ -67,7 +67,8 @@ KINDS: dict[str, Kind] = {
 @dataclass(frozen=True)
 class Finding:
     """One finding: `address` is where it shows, `other` the second place it concerns, `path` the addresses of the
-    bundles from `other` to `address` on the way on which it happens."""
+    bundles from `other` to `address` on the way on which it happens.  accessed: (first byte, byte behind the last) of
+    what it says is accessed, all there may be; empty where that is not known."""
 
     kind: str
     severity: str
@@ -75,6 +76,7 @@ class Finding:
     message: str
     other: int | None = None
     path: tuple[int, ...] = ()
+    accessed: tuple[tuple[int, int], ...] = ()
 
     @property
     def remedy(self) -> str:
@@ -95,11 +97,12 @@ class Findings:
         other: int | None = None,
         path: tuple[int, ...] = (),
         severity: str | None = None,
+        accessed: tuple[tuple[int, int], ...] = (),
     ) -> None:
         key = (kind, address, other, message)
         if key not in self.found:
             level = severity or KINDS[kind].severity
-            self.found[key] = Finding(kind, level, address, message, other, path)
+            self.found[key] = Finding(kind, level, address, message, other, path, accessed)
 
     def ordered(self) -> tuple[Finding, ...]:
         """By severity, then address."""

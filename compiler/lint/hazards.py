@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from npuc.compiler.lint.addresses import one_address
+from npuc.compiler.lint.addresses import accessed_by, one_address
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
+from npuc.compiler.lint.frames import leads_to_stack
 from npuc.compiler.lint.pairs import Meeting, meetings, needed, timing_notes
 
 CALL_EDGES = ("call", "return")
@@ -60,6 +61,12 @@ def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer:
     severity, text = meeting.severity, meeting.text
     if meeting.registers and all(_newer(flow, way, register) for register in meeting.registers):
         return
+    accessed: tuple[tuple[int, int], ...] = ()
+    for node, pointer in ((older, meeting.older_pointer), (newer, meeting.newer_pointer)):
+        if pointer is not None:
+            if leads_to_stack(flow, node, pointer):
+                return
+            accessed = accessed_by(flow, node, pointer)
     if meeting.same_address or (meeting.kind == "subword-window" and severity):
         same = one_address([flow.nodes[n].effects for n in way])
         if meeting.same_address and not same:
@@ -67,7 +74,7 @@ def _report(flow: Flow, findings: Findings, meeting: Meeting, older: int, newer:
         if same and not meeting.same_address:
             severity, text = None, f"{text}, and it writes what the load reads"
     path = tuple(flow.nodes[n].address for n in way)
-    findings.add(meeting.kind, address, text, flow.nodes[older].address if distance else None, path, severity)
+    findings.add(meeting.kind, address, text, flow.nodes[older].address if distance else None, path, severity, accessed)
 
 
 def _newer(flow: Flow, way: tuple[int, ...], register: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from npuc.compiler.asm.programs import CoreProgram
+from npuc.compiler.emit.buffers import DescriptorBuffer
 from npuc.compiler.lint.addresses import misaligned
 from npuc.compiler.lint.build import build
 from npuc.compiler.lint.defined import find_undefined_reads
@@ -16,6 +17,7 @@ from npuc.compiler.lint.hazards import find_hazards
 from npuc.compiler.lint.loops import check_loops
 from npuc.compiler.lint.stack import Stack, find_stacks, overlaps
 from npuc.compiler.target.aie2.instructions import OBSERVED
+from npuc.compiler.target.npu1 import geometry
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ Group = tuple[Report, tuple[CoreProgram, ...]]
 
 def lint_programs(programs: Iterable[CoreProgram], notes: bool = False, called: bool = False) -> list[Group]:
     """A report for every distinct program, in their order; equal code is looked at once.  Cores whose buffers lie
-    differently in the way of the stack are told apart."""
+    differently where that matters are told apart."""
     reports: dict[object, Report] = {}
     groups: dict[object, tuple[Report, list[CoreProgram]]] = {}
     for program in programs:
         code = program.base, program.code, program.entry, program.section, program.symbols
         if code not in reports:
             reports[code] = _lint_code(program, notes, called)
-        report = _with_stack(reports[code], program)
+        report = _with_buffers(reports[code], program)
         groups.setdefault((code, report.findings), (report, []))[1].append(program)
     return [(report, tuple(same)) for report, same in groups.values()]
 
@@ -60,13 +62,27 @@ def lint_programs(programs: Iterable[CoreProgram], notes: bool = False, called: 
 def lint_program(program: CoreProgram, notes: bool = False, called: bool = False) -> Report:
     """All findings in a program.  notes: look for timing that code may mean as it is, such as reads of old values.
     called: other code calls it, so nothing is known of the registers on entry."""
-    return _with_stack(_lint_code(program, notes, called), program)
+    return _with_buffers(_lint_code(program, notes, called), program)
 
 
-def _with_stack(report: Report, program: CoreProgram) -> Report:
+def _with_buffers(report: Report, program: CoreProgram) -> Report:
     """The report on a program's code, with what its descriptors add."""
     found = overlaps(report.stacks, program.buffers)
-    return replace(report, program=program, findings=in_order((*report.findings, *found)))
+    known = (_beside_buffers(finding, program.buffers) for finding in report.findings)
+    return replace(report, program=program, findings=in_order((*known, *found)))
+
+
+def _beside_buffers(finding: Finding, buffers: tuple[DescriptorBuffer, ...]) -> Finding:
+    """Of a lock and an access to the core's own memory where no descriptor has a buffer, a warning: vendor code keeps
+    no distance from what no lock guards."""
+    own = range(geometry.CORE_VIEW_OWN, geometry.CORE_VIEW_OWN + geometry.CORE_MEMORY_SIZE)
+    apart = all(
+        start in own and not any(b.start < end and start < b.end for b in buffers) for start, end in finding.accessed
+    )
+    if finding.severity != "error" or not (finding.accessed and buffers and apart):
+        return finding
+    text = f"{finding.message}; {finding.accessed[0][0]:#x} is in no descriptor's buffer"
+    return replace(finding, severity="warning", message=text)
 
 
 def _lint_code(program: CoreProgram, notes: bool, called: bool) -> Report:
@@ -114,5 +130,5 @@ def _judged(flow: Flow, findings: Findings) -> Findings:
     for f in findings.found.values():
         doubtful = f.address in flow.doubtful
         text = f"{f.message} (no known path leads here: probably data)" if doubtful else f.message
-        judged.add(f.kind, f.address, text, f.other, f.path, "note" if doubtful else f.severity)
+        judged.add(f.kind, f.address, text, f.other, f.path, "note" if doubtful else f.severity, f.accessed)
     return judged

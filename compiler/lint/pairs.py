@@ -36,7 +36,8 @@ class Meeting(NamedTuple):
     """What happens when two bundles meet; `severity` None is that of the kind.
 
     same_address: it does only when the two access one address.  registers: it does unless a bundle in between gives a
-    newer value of all of them.
+    newer value of all of them.  older_pointer, newer_pointer: it does unless this register, by which that bundle
+    accesses memory, leads to the core's own stack.
     """
 
     kind: str
@@ -44,6 +45,8 @@ class Meeting(NamedTuple):
     severity: str | None = None
     same_address: bool = False
     registers: tuple[str, ...] = ()
+    older_pointer: str | None = None
+    newer_pointer: str | None = None
 
 
 def _name(step: Step) -> str:
@@ -302,7 +305,9 @@ def _lock_distances(older: tuple[Step, ...], newer: tuple[Step, ...], distance: 
             least = _lock_distance(first, second)
             if first is not second and distance < least:
                 text = f"{_name(first)} and {_name(second)} {_apart(distance)}: {least} are needed"
-                found.append(Meeting("lock-distance", text, _lock_severity(first, second, least - distance)))
+                severity = _lock_severity(first, second, least - distance)
+                pointers = (first.pointer, None) if second.orders_memory else (None, second.pointer)
+                found.append(Meeting("lock-distance", text, severity, False, (), *pointers))
     return found
 
 
