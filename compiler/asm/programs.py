@@ -7,7 +7,7 @@ code section.  Bytes of no known format are code only when the caller says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
@@ -88,9 +88,9 @@ def read_programs(data: bytes, raw: bool = False) -> tuple[CoreProgram, ...]:
     if kind == "elf":
         return _of_elf(data)
     if kind == "pdi":
-        return _of_commands(pdi.read_pdi(data).commands, "PDI")
+        return _of_all_commands(pdi.read_pdi(data).commands, "PDI")
     if kind == "cdo":
-        return _of_commands(cdo.read_cdo(data), "CDO")
+        return _of_all_commands(cdo.read_cdo(data), "CDO")
     if kind == "npua":
         return _of_npua(data)
     if kind == "archive":
@@ -161,6 +161,19 @@ def _of_commands(commands: Iterable[cdo.Command], source: str, number: int | Non
     )
 
 
+def _of_all_commands(commands: Sequence[cdo.Command], source: str) -> tuple[CoreProgram, ...]:
+    """As `_of_commands`, of a whole file.  Raises InputError where that is one of another device."""
+    programs = _of_commands(commands, source)
+    beyond = next((command.address for command in _writes(commands) if command.address >> ADDRESS_BITS), None)
+    if not programs and beyond is not None:
+        raise InputError(f"holds no core program: it writes at {beyond:#x}, where npu1's array has no tile")
+    return programs
+
+
+def _writes(commands: Iterable[cdo.Command]) -> Iterator[cdo.DmaWrite | cdo.Write]:
+    return (command for command in commands if isinstance(command, (cdo.DmaWrite, cdo.Write)))
+
+
 def _seen(core: tuple[int, int], buffers: Buffers) -> tuple[DescriptorBuffer, ...]:
     """The buffers in the data memories that a core sees, at its own addresses."""
     column, row = core
@@ -180,13 +193,8 @@ def _seen(core: tuple[int, int], buffers: Buffers) -> tuple[DescriptorBuffer, ..
 def _program_writes(commands: Iterable[cdo.Command]) -> Iterable[tuple[int, bytes]]:
     """(array address, bytes) of the writes into program memories, cut where they leave the memory."""
     start, end = geometry.PROGRAM_MEMORY_OFFSET, geometry.PROGRAM_MEMORY_OFFSET + geometry.PROGRAM_MEMORY_SIZE
-    for command in commands:
-        if isinstance(command, cdo.DmaWrite):
-            words = command.words
-        elif isinstance(command, cdo.Write):
-            words = (command.value,)
-        else:
-            continue
+    for command in _writes(commands):
+        words = command.words if isinstance(command, cdo.DmaWrite) else (command.value,)
         _, row, offset = geometry.split_address(command.address)
         in_core = not command.address >> ADDRESS_BITS and row in geometry.CORE_ROWS
         if in_core and offset < end and offset + 4 * len(words) > start:
@@ -207,6 +215,12 @@ def _of_xclbin(data: bytes) -> tuple[CoreProgram, ...]:
         if described and not npua.is_version_1(described[0]):
             found = with_symbols(found, npua.read_npua(described[0]).programs)
         programs += found
+    beside = next((entry for entry in file.sections if entry.kind == xclbin.PDI), None)
+    if not programs and beside is not None:
+        raise InputError(
+            "holds no core program in its partition; its section PDI is not looked at",
+            remedy=f"cut the section's {beside.size} bytes at {beside.offset:#x} into a file of their own",
+        )
     return tuple(programs)
 
 

@@ -38,6 +38,7 @@ PARTITION_HEADER = Layout(
     ("sections", "I", 1), (None, "68x"), ("transform_type", "I", 0), ("command_zone", "I", 0),
     ("transform_mark", "I", 0), ("checksum", "I", 0),
 )  # fmt: skip
+BOOT_HEADER = bytes.fromhex("665599aa") + b"XNLX"  # width detection and identification, as AMD's bootgen writes them
 IMAGE_HEADER_TABLE_OFFSET, IMAGE_HEADER_OFFSET, PARTITION_HEADER_OFFSET, CDO_OFFSET = 0x10, 0x90, 0xD0, 0x150
 TRANSFORM_MARK = 0x8866
 _GROUP = Layout("transformed PDI group", ("operation", "I"), ("count", "I"))
@@ -118,6 +119,8 @@ def read_pdi(data: bytes) -> Pdi:
     """Parse a PDI of either kind, checking every checksum; InputError names what is wrong and where."""
     if not is_pdi(data):
         raise malformed(WHAT, 0, "does not start with the bus-width words")
+    if data[IMAGE_HEADER_TABLE_OFFSET:].startswith(BOOT_HEADER):
+        raise malformed(WHAT, IMAGE_HEADER_TABLE_OFFSET, "a boot header: it boots a device, partial ones have none")
     _read_header(
         IMAGE_HEADER_TABLE, data, IMAGE_HEADER_TABLE_OFFSET,
         "version", "images", "image_header", "partitions", "partition_header", "identification",

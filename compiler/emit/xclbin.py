@@ -51,7 +51,7 @@ HEADER = Layout(
 SECTION = Layout("XCLBIN section header", ("kind", "I"), ("name", "16s"), (None, "4x"), ("offset", "Q"), ("size", "Q"))
 SMALLEST = HEADER.size + SECTION.size  # sizeof(axlf)
 MOST_SECTIONS = 10000
-EMBEDDED_METADATA, MEM_TOPOLOGY, CONNECTIVITY, IP_LAYOUT = 2, 6, 7, 8
+EMBEDDED_METADATA, MEM_TOPOLOGY, CONNECTIVITY, IP_LAYOUT, PDI = 2, 6, 7, 8, 18
 GROUP_TOPOLOGY, GROUP_CONNECTIVITY, VENDER_METADATA, AIE_PARTITION = 26, 27, 31, 32
 SECTION_NAMES = {
     0: "BITSTREAM", 2: "EMBEDDED_METADATA", 6: "MEM_TOPOLOGY", 7: "CONNECTIVITY", 8: "IP_LAYOUT",
@@ -286,7 +286,8 @@ def read_xclbin(data: bytes) -> Xclbin:
             payloads[entry.kind] = payload
     for kind in (EMBEDDED_METADATA, IP_LAYOUT, AIE_PARTITION):
         if kind not in payloads:
-            raise malformed(WHAT, HEADER.size, f"no section {SECTION_NAMES[kind]}")
+            there = ", ".join(entry.kind_name for entry in entries) or "none"
+            raise malformed(WHAT, HEADER.size, f"no section {SECTION_NAMES[kind]}; sections: {there}")
     partition = read_partition(payloads[AIE_PARTITION])
     # Either pair of memory tables substitutes the other (facts/platform/xclbin.md section 4).
     memories = payloads.get(MEM_TOPOLOGY, payloads.get(GROUP_TOPOLOGY))

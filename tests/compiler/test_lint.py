@@ -11,6 +11,7 @@ from typing import Any
 import campaigns
 import pytest
 from conftest import REPOSITORY
+from foreign_files import container, sections
 from lint_programs import assemble, lint
 
 from npuc.compiler import cli
@@ -423,6 +424,20 @@ def test_a_file_without_a_program_says_so(tmp_path: Path, capsys: pytest.Capture
         code, out, err = run(["lint", str(tmp_path / name)], capsys)
         assert (code, out, err) == (3, "", f"error: {tmp_path / name}: holds no core program\n")
     assert run(["disasm", str(tmp_path / "k.pdi")], capsys)[2].endswith("k.pdi: holds no core program\n")
+
+
+def test_where_else_a_program_may_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pdi.write_pdi([cdo.Write(0x1A0000, 1)])
+    whole = xclbin.write_xclbin(xclbin.Xclbin((xclbin.KernelEntry("k", "I", 1, ()),), 1, image))
+    beside = container(*((kind, found[0]) for kind, found in sections(whole).items()), (xclbin.PDI, image))
+    versal = cdo.write_cdo([cdo.DmaWrite(0x200_0022_0000, (1, 2))])
+    for content, said in (
+        (beside, f"in its partition; its section PDI is not looked at (cut the section's {len(image)} bytes"),
+        (versal, "it writes at 0x20000220000, where npu1's array has no tile\n"),
+    ):
+        (tmp_path / "file").write_bytes(content)
+        code, _, err = run(["lint", str(tmp_path / "file")], capsys)
+        assert code == 3 and said in err, err
 
 
 def test_equal_programs_of_an_xclbin_are_reported_once(

@@ -107,6 +107,7 @@ TABLE, IMAGE, PARTITION = (0x10, 32), (0x90, 16), (0xD0, 32)
     ("data", "says"),
     [
         (b"", "bus-width words"),
+        (PLAIN[:0x10] + bytes.fromhex("665599aa584e4c58") + PLAIN[0x18:], "0x10: a boot header"),
         (PLAIN[:-16], "headers say"),
         (PLAIN + bytes(16), "headers say"),
         (patched(PLAIN, 0x10, 1), "checksum"),
