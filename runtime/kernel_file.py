@@ -123,6 +123,7 @@ class KernelFile(DescribedKernel):
     call: Call | None = None  # what differs from the call that the file's own sequence is for
     strides: Mapping[str, Strides] = field(default_factory=dict)  # by role, of arguments that are not row-major
     left: Left | None = None  # what the call's mask leaves, where that is less than all
+    rows_apart: bool = False  # whether the device has a row of the mask for each query, though all are alike
 
     @cached_property
     def plan(self) -> Plan:
@@ -146,15 +147,14 @@ class KernelFile(DescribedKernel):
 
     def sequence(self) -> bytes:
         """The runtime sequence as a TXN binary. Raises InputError where a length is open."""
-        if self.call is None and not self.strides and self.left is None:
+        if self.call is None and not self.strides and self.left is None and not self.rows_apart:
             _ = self.attention.lengths
             return bytes(self.control.instantiate({}))
         from npuc.passes.attention.sequence import sequence
         from npuc.passes.attention.transfers import whole_arguments, without_keys
 
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
-        mask = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
-        operands = whole_arguments(self.plan, self._call, numbers, mask, self.left)
+        operands = whole_arguments(self.plan, self._call, numbers, self._mask_shape, self.left)
         moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
         operands = replace(operands, **moved)
         if self.left is not None:
@@ -202,10 +202,19 @@ class KernelFile(DescribedKernel):
         """What the device has of the call's mask. Raises InputError where a length is open."""
         from npuc.passes.attention.masks import mask_copy, shape_of_keys
 
-        shape = next(argument.shape for argument in self.arguments if argument.role == "mask")
+        shape = self._mask_shape
+        assert shape is not None
         if self.left is not None:
             shape = shape_of_keys(shape, self.left.first, self.left.end)
         return mask_copy(self.plan, self._seen_call, shape)
+
+    @property
+    def _mask_shape(self) -> tuple[int, ...] | None:
+        """As the copy has it of all keys; None without a mask."""
+        shape = next((argument.shape for argument in self.arguments if argument.role == "mask"), None)
+        if shape is None or not self.rows_apart:
+            return shape
+        return (*shape[:-2], self._call.query_length, *shape[-1:])
 
     @property
     def _seen_call(self) -> Call:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from npuc.runtime.arguments import LARGEST_ARGUMENT, KernelArgument, to_buffer
-from npuc.runtime.backends.masks import what_is_left
+from npuc.runtime.backends.masks import seen_keys, wants_rows_apart, what_is_left
 from npuc.runtime.kernel_file import KernelFile, Strides
 
 WORD_BYTES = 4
@@ -28,7 +28,9 @@ def hold(kernel: KernelFile, arrays: Mapping[str, np.ndarray]) -> Held:
     strides: dict[str, Strides] = {}
     for argument in kernel.inputs:
         if argument.role == "mask":
-            kernel = replace(kernel, left=what_is_left(arrays[argument.name]))
+            mask = arrays[argument.name]
+            kernel = replace(kernel, left=what_is_left(mask), rows_apart=False)
+            kernel = replace(kernel, rows_apart=wants_rows_apart(kernel.mask_copy, seen_keys(kernel.left, mask)))
     for argument in kernel.inputs:
         array = arrays[argument.name]
         found = _strides(kernel, argument, array)

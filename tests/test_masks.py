@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -20,7 +21,7 @@ from npuc.passes.attention.masks import MaskCopy, mask_copy
 from npuc.passes.attention.work import Work
 from npuc.passes.options import Options
 from npuc.runtime.backends import masks
-from npuc.runtime.backends.masks import copied_mask, what_is_left
+from npuc.runtime.backends.masks import copied_mask, wants_rows_apart, what_is_left
 
 TYPES = {"i1": np.bool_, "bf16": ml_dtypes.bfloat16, "f32": np.float32, "f16": np.float16}
 HIDDEN = ml_dtypes.bfloat16(-(2.0**127))
@@ -146,7 +147,9 @@ def test_the_copy_has_16_bits_of_the_mask_and_hides_keys_that_are_not_there(kind
         assert np.array_equal(found, np.where(wanted, 0, float(HIDDEN)))
     else:
         exact = wanted.astype(np.float64)
-        assert np.all(np.abs(found - exact) <= (2.0**-16 if kind in ("f32", "f16") else 0) * np.abs(exact))
+        if kind == "f32":  # of how far they are below the row's largest
+            found, exact = (x - x.max(axis=-1, keepdims=True) for x in (found, exact))
+        assert np.all(np.abs(found - exact) <= (2.0**-16 if kind == "f32" else 0) * np.abs(exact))
     assert np.all(total[..., 70:] == float(HIDDEN))
 
 
@@ -269,6 +272,84 @@ def test_large_numbers_added_to_whole_rows_change_nothing(offset: float) -> None
     out = npuc.attention(q, k, v, mask, backend="emulator", fallback=()).astype(np.float64)
     expected = attended(q, k, v, mask)
     assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+
+
+SEED = 20
+OFFSETS = [sign * size for size in (1e2, 3e3, 6e3, 2e4, 6e4, 1e5, 1e6) for sign in (1, -1)]
+LIMITS: list[dict[str, Any]] = [{}, {"causal": True}, {"causal": True, "align": "bottom-right"}, {"window": 9}]
+
+
+def masks_with_offsets(random: np.random.Generator, kind: str, rows: str) -> np.ndarray:
+    """f32 or bf16 numbers of 40 queries and 70 keys with offsets of rows, of keys, or of both."""
+    shape = {"all": (1, 40, 70), "keys": (1, 1, 70), "heads": (2, 1, 70)}[rows]
+    mask = random.choice((0.1, 1.0, 5.0)) * random.standard_normal(shape) + random.choice(OFFSETS)
+    if rows == "all":
+        mask += random.choice((0.0, random.choice(OFFSETS)), (1, 40, 1))
+    if random.random() < 0.5:
+        mask += random.choice((0.0, random.choice(OFFSETS)), (1, 1, 70))
+    mask = np.where(random.random(shape) < 0.1, random.choice((-np.inf, -1e9, -3e38)), mask)
+    return mask.astype(TYPES[kind])
+
+
+@pytest.mark.parametrize("kind,most", [("f32", 2.0**-7), ("bf16", 1e-4)])
+@pytest.mark.parametrize("limits", LIMITS, ids=str)
+def test_weights_are_those_of_the_mask_whatever_rows_have_in_common(
+    kind: str, most: float, limits: dict[str, Any]
+) -> None:
+    """The softmax of the copy, as the device has it, and of the mask, in float64."""
+    sizes = dict(heads=2, query_length=40, key_length=70, head_dim=32)
+    attention = Attention.make(mask="add", dtype=kind, **sizes, **limits)  # type: ignore[arg-type]
+    plan = make_plan(attention, Options(columns=1))
+    seen = np.array([[key in plan.call.keys(query) for key in range(70)] for query in range(40)])
+    for seed in range(SEED, SEED + 40):
+        random = np.random.default_rng(seed)
+        mask = masks_with_offsets(random, kind, str(random.choice(("all", "keys", "heads"))))
+        if wants_rows_apart(mask_copy(plan, plan.call, mask.shape), mask):
+            mask = np.broadcast_to(mask, (len(mask), 40, 70))
+        copy = mask_copy(plan, plan.call, mask.shape)
+        numbers = np.frombuffer(copied_mask(copy, mask), ml_dtypes.bfloat16).reshape(copy.shape)
+        total = numbers.astype(np.float64).sum(axis=4).reshape(*copy.shape[1:3], -1)[..., :70]
+        total = total[:, :40] if copy.per_query else total[:, :1]
+        hidden = ~seen | (mask <= mask.dtype.type(-1e9))
+        weights, expected = (softmax(np.where(hidden, -np.inf, x.astype(np.float64))) for x in (total, mask))
+        errors = np.abs(weights - expected).sum(axis=-1)
+        assert errors.max() <= most, f"seed {seed}: {errors.max():.1e}"
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Rows that see nothing are 0."""
+    most = scores.max(axis=-1, keepdims=True)
+    weights = np.exp(scores - np.where(np.isfinite(most), most, 0))
+    return np.asarray(weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300))
+
+
+@pytest.mark.parametrize("rows,causal", [(40, False), (40, True), (1, True)])
+def test_rows_of_any_offset_are_as_exact_as_without(rows: int, causal: bool) -> None:
+    random = np.random.default_rng(SEED)
+    q, k, v = random.standard_normal((3, 1, 1, 40, 32)).astype(ml_dtypes.bfloat16)
+    mask = random.standard_normal((rows, 40)).astype(np.float32)
+    if rows == 1:  # what each query sees is far below what those see that come later
+        mask += np.float32(800.0) * np.arange(40, dtype=np.float32)
+    else:
+        mask += np.resize(OFFSETS, (40, 1)).astype(np.float32)
+        mask += np.where(np.triu(np.ones((40, 40), bool), 1) & causal, np.float32(2e4), np.float32(0))
+    out = npuc.attention(q, k, v, mask, causal=causal, backend="emulator", fallback=()).astype(np.float64)
+    limits = np.where(np.tri(40, dtype=bool) | (not causal), mask, -np.inf)
+    expected = attended(q, k, v, limits)
+    assert np.abs(out - expected).sum() <= 5e-3 * np.abs(expected).sum()
+
+
+def test_a_row_that_all_queries_share_is_copied_for_each_only_where_limits_tell_them_apart() -> None:
+    sizes = dict(heads=2, query_length=40, key_length=70, head_dim=32, mask="add", dtype="f32")
+    whole, causal = (
+        make_plan(Attention.make(causal=limited, **sizes), Options(columns=1))  # type: ignore[arg-type]
+        for limited in (False, True)
+    )
+    slopes = np.float32(1 / 3) * np.arange(70, dtype=np.float32)
+    padding = np.where(np.arange(70) < 30, np.float32(-1e4), np.float32(0))
+    for mask, apart in ((slopes, False), (500 * slopes, True), (padding, False), (padding + slopes, True)):
+        assert not wants_rows_apart(mask_copy(whole, whole.call, mask.shape), mask)
+        assert wants_rows_apart(mask_copy(causal, causal.call, mask.shape), mask) == apart
 
 
 def test_a_mask_whose_copy_no_argument_holds_is_not_supported() -> None:

@@ -1,10 +1,11 @@
 """The mask operand as the shims read it: a copy of the caller's mask in bf16 parts, made for each call.
 
 Rows of the copy are as long as all key blocks: for each block its part of the mask, in `parts` pieces of `key_block`
-numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  From rows whose
-largest number is beyond 2^16 it is subtracted, which changes no softmax.  A size of 1 stays one in front; a mask alike
-for all queries has as many rows as a column takes of an item, which all items read.  Where items have rows of several
-heads, or rows again, its rows are those of the items, one behind the other.
+numbers, the high parts and then what they leave of the values.  Keys beyond the last are hidden.  From rows that the
+parts do not hold exactly the largest number that their query sees is subtracted, which changes no softmax.  A size of 1
+stays one in front; a mask alike for all queries has as many rows as a column takes of an item, which all items read
+(limits may leave these queries such different numbers that the runtime gives each a row).  Where items have rows of
+several heads, or rows again, its rows are those of the items, one behind the other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ HIDDEN_BITS = 0xFF00
 """bf16 -2^127: this key is hidden, whatever its score; the further parts are 0 then."""
 HIDES = -1e9
 """Values up to this, rounded to the mask's own type, hide a key, as -inf does."""
-# 16 bits of mantissa where the values have more than bf16's eight.
+# 16 bits of mantissa where the values have more than bf16's eight: all of f16.
 PARTS = {"i1": 1, "bf16": 1, "f32": 2, "f16": 2}
 
 

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 import numpy as np
 
 from npuc.compiler.diagnostics import UnsupportedError
-from npuc.passes.attention.call import Left
+from npuc.passes.attention.call import Call, Left
 from npuc.passes.attention.masks import HIDDEN_BITS, MaskCopy
 from npuc.runtime.arguments import LARGEST_ARGUMENT, round_to_bf16
 from npuc.runtime.check import hides
 
 LARGE = 2.0**16
-"""bf16 numbers beyond it are 512 apart: of a row's largest number and those below it only differences count."""
-
-
+"""Beyond it fp32 sums of a core, of mask and reference, have no place for what is small beside scores."""
+NEAR = 2.0**11
+"""Two bf16 parts are within 2^-7 of numbers up to it."""
 WORTH = 32
 """Keys: fewer than a block are not left out."""
 
@@ -46,8 +46,24 @@ def what_is_left(mask: np.ndarray) -> Left | None:
     return None if (first, end, *limits) == (0, keys, None, None) else Left(first, end, *limits)
 
 
+def seen_keys(left: Left | None, mask: np.ndarray) -> np.ndarray:
+    """The mask without the keys that it hides from all queries."""
+    return mask if left is None or mask.shape[-1:] in ((), (1,)) else mask[..., left.first : left.end]
+
+
 def _leaves(values: np.ndarray) -> np.ndarray:
     return values if values.dtype == np.bool_ else ~hides(values)
+
+
+def wants_rows_apart(copy: MaskCopy, mask: np.ndarray) -> bool:
+    """Whether a mask alike for all queries is to be copied for each of them: limits leave them different keys, and
+    there is no number that may be subtracted for all."""
+    if copy.per_query or mask.dtype == np.bool_:
+        return False
+    whole = np.atleast_1d(mask)
+    limits = _limits(copy.work.call)
+    planes = whole.reshape(-1, 1, whole.shape[-1])
+    return any(_subtracted(plane, copy.parts, *limits, shared=True)[1].any() for plane in planes)
 
 
 def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
@@ -62,9 +78,13 @@ def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
         )
     sizes = (1,) * (4 - mask.ndim) + mask.shape
     copied = np.empty(copy.shape, np.uint16)
+    low, high = _limits(copy.work.call)
+    if copy.by_rows and copy.per_query:
+        query = [query for _, query in copy.work.in_order(copy.work.rounds)]
+        low, high = low[query], high[query]
     for batch, heads in enumerate(mask.reshape(sizes)):
         for place, rows in enumerate(_by_rows(copy, heads) if copy.by_rows else heads):
-            _fill(copied[batch, place], copy, rows)
+            _fill(copied[batch, place], copy, rows, low, high)
     return bytearray(copied.tobytes())
 
 
@@ -76,33 +96,100 @@ def _by_rows(copy: MaskCopy, heads: np.ndarray) -> Iterator[np.ndarray]:
         yield heads[first + head if len(heads) > 1 else 0, query if copy.per_query else 0]
 
 
-def _fill(copied: np.ndarray, copy: MaskCopy, rows: np.ndarray) -> None:
-    """[rows, blocks, parts, key_block] from [rows or 1, keys or 1]."""
-    for part, (bits, beyond) in enumerate(zip(_parts(rows, copy.parts), (HIDDEN_BITS, 0), strict=False)):
+def _limits(call: Call) -> tuple[np.ndarray, np.ndarray]:
+    """Of each query: the first key that causal and window limits let it see, and the one behind the last."""
+    last = np.arange(call.query_length) + call.diagonal
+    return np.clip(last - call.window + 1, 0, call.key_length), np.clip(last + 1, 0, call.key_length)
+
+
+def _fill(copied: np.ndarray, copy: MaskCopy, rows: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """[rows, blocks, parts, key_block] from [rows or 1, keys or 1]; low, high: limits of rows, or of all queries."""
+    for part, (bits, beyond) in enumerate(zip(_parts(rows, copy, low, high), (HIDDEN_BITS, 0), strict=False)):
         keys = np.full((len(rows), copy.blocks * copy.key_block), beyond, np.uint16)
         keys[:, : copy.keys] = bits
         copied[:, :, part] = keys.reshape(len(rows), copy.blocks, copy.key_block)
 
 
-def _shift(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """[rows, 1]: the largest number of a row where it is so large that scores beside it lose their own digits.
-
-    Softmax is the same whatever is subtracted from a whole row; below a large number all that counts are differences.
-    """
-    largest = np.where(hidden, np.float32(-np.inf), values).max(axis=-1, keepdims=True)
-    return np.where(np.isfinite(largest) & (np.abs(largest) > LARGE), largest, np.float32(0))
-
-
-def _parts(rows: np.ndarray, parts: int) -> list[np.ndarray]:
-    """bf16 bits whose sum is the mask, `HIDDEN_BITS` and zeros where it hides a key."""
+def _parts(rows: np.ndarray, copy: MaskCopy, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+    """bf16 bits whose sum is the mask, less one number a row, `HIDDEN_BITS` and zeros where it hides a key."""
     if rows.dtype == np.bool_:
-        return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][:parts]
+        return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][: copy.parts]
     hidden = hides(rows)
-    values = rows.astype(np.float32)
-    rest = np.where(hidden, np.float32(0), values - _shift(values, hidden))
-    found = []
-    for part in range(parts):
-        high = round_to_bf16(rest)
-        rest = rest - high.astype(np.float32)
-        found.append(np.where(hidden, np.uint16(0 if part else HIDDEN_BITS), high.view(np.uint16)))
-    return found
+    less, _ = _subtracted(rows, copy.parts, low, high, shared=not copy.per_query)
+    rest = np.where(hidden, np.float32(0), rows.astype(np.float32) - less)
+    split, _ = _split(rest, copy.parts)
+    return [
+        np.where(hidden, np.uint16(0 if number else HIDDEN_BITS), part.view(np.uint16))
+        for number, part in enumerate(split)
+    ]
+
+
+def _subtracted(
+    rows: np.ndarray, parts: int, low: np.ndarray, high: np.ndarray, shared: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """[rows, 1]: what is subtracted from each row of an added mask, and where no number serves.
+
+    low, high: what limits let each row see, or each of the queries that share all rows.
+
+    Softmax is the same whatever is subtracted from a whole row.  Rows that the parts hold exactly stay as they are up
+    to LARGE; of others the largest number that their query sees is subtracted, whatever limits hide beside it, or,
+    where queries share a row, one within NEAR of the largest of each.  The error of a number is then below 2^-16 (of
+    bf16 masks 2^-8, and none near the largest) of how far it is from what was subtracted: one that is far below the
+    largest counts only where its score makes up for that.
+    """
+    hidden = hides(rows)
+    values = np.where(hidden, np.float32(0), rows.astype(np.float32))
+    none = np.zeros((len(rows), 1), np.float32)
+    inexact = _split(values, parts)[1] if rows.dtype == np.float32 else none > 0  # parts hold all of bf16 and f16
+    if not inexact.any() and float(np.abs(values).max()) <= LARGE:
+        return none, none > 0
+    values[hidden] = -np.inf
+    seen = _largest_for_each(values, low, high) if shared else _largest_of_each(values, low, high)
+    some = np.isfinite(seen)
+    least, most = (
+        np.where(some.any(axis=-1, keepdims=True), end, np.float32(0))
+        for end in (
+            np.where(some, seen, np.float32(np.inf)).min(axis=-1, keepdims=True),
+            np.where(some, seen, np.float32(-np.inf)).max(axis=-1, keepdims=True),
+        )
+    )
+    wanted = inexact | (np.maximum(np.abs(least), np.abs(most)) > LARGE)
+    apart = wanted & (most - least > 2 * NEAR)
+    return np.where(wanted & ~apart, most - (most - least) / 2, none), apart
+
+
+def _largest_of_each(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """[rows, 1]: the largest of values[row, low[row] : high[row]]; -inf where there is none."""
+    keys = values.shape[1]
+    if keys > 1 and (low.max() > 0 or high.min() < keys):
+        key = np.arange(keys)
+        values = np.where((key >= low[:, None]) & (key < high[:, None]), values, np.float32(-np.inf))
+    return np.asarray(values.max(axis=-1, keepdims=True))
+
+
+def _largest_for_each(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """[rows, queries]: the largest of values[:, low[query] : high[query]], which both rise with the query; -inf where
+    there is none."""
+    keys = values.shape[1]
+    if keys == 1:
+        return values
+    if low[0] == low[-1] and high[0] == high[-1]:
+        low, high = low[:1], high[:1]
+    found = np.full((len(values), len(low)), -np.inf, np.float32)
+    width, of_width = 1, values  # the largest of so many keys from each on: two such reach over up to twice as many
+    while True:
+        fits = (high - low >= width) & (high - low < 2 * width)
+        found[:, fits] = np.maximum(of_width[:, low[fits]], of_width[:, high[fits] - width])
+        if keys < 2 * width:
+            return found
+        of_width = np.maximum(of_width[:, :-width], of_width[:, width:])
+        width *= 2
+
+
+def _split(values: np.ndarray, parts: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Numbers as sums of bf16 numbers, and in which rows, [rows, 1], these are not all."""
+    found, rest = [], values
+    for _ in range(parts):
+        found.append(round_to_bf16(rest))
+        rest = rest - found[-1].astype(np.float32)
+    return found, (rest != 0).any(axis=-1, keepdims=True)

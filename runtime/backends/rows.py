@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from npuc.runtime.arguments import DEVICE_DTYPES, KernelArgument
-from npuc.runtime.backends.masks import copied_mask
+from npuc.runtime.backends.masks import copied_mask, seen_keys
 from npuc.runtime.kernel_file import KernelFile
 
 
@@ -22,9 +22,11 @@ def padded(kernel: KernelFile, buffers: Sequence[bytearray | memoryview]) -> lis
         buffer = buffers[argument.buffer]
         if argument.role == "mask":
             mask = np.frombuffer(buffer, DEVICE_DTYPES[argument.device_dtype]).reshape(argument.shape)
-            if kernel.left is not None and mask.shape[-1] > 1:
-                mask = mask[..., kernel.left.first : kernel.left.end]
-            held[argument.buffer] = copied_mask(kernel.mask_copy, mask)
+            copy = kernel.mask_copy
+            mask = seen_keys(kernel.left, mask)
+            if kernel.rows_apart:
+                mask = np.broadcast_to(mask, (*mask.shape[:-2], copy.work.call.query_length, mask.shape[-1]))
+            held[argument.buffer] = copied_mask(copy, mask)
             continue
         shape, order = _rows(argument), _order(kernel, argument)
         if order is None and shape[2] == kernel.padded_head:
