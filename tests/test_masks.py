@@ -323,17 +323,21 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return np.asarray(weights / np.maximum(weights.sum(axis=-1, keepdims=True), 1e-300))
 
 
-@pytest.mark.parametrize("rows,causal", [(40, False), (40, True), (1, True)])
-def test_rows_of_any_offset_are_as_exact_as_without(rows: int, causal: bool) -> None:
+@pytest.mark.parametrize(
+    "heads,rows,causal", [(1, 40, False), (1, 40, True), (4, 40, True), (1, 1, True), (4, 1, True)]
+)
+def test_rows_of_any_offset_are_as_exact_as_without(heads: int, rows: int, causal: bool) -> None:
     random = np.random.default_rng(SEED)
-    q, k, v = random.standard_normal((3, 1, 1, 40, 32)).astype(ml_dtypes.bfloat16)
+    q = random.standard_normal((1, heads, 40, 32)).astype(ml_dtypes.bfloat16)
+    k, v = random.standard_normal((2, 1, 1, 40, 32)).astype(ml_dtypes.bfloat16)
     mask = random.standard_normal((rows, 40)).astype(np.float32)
     if rows == 1:  # what each query sees is far below what those see that come later
-        mask += np.float32(800.0) * np.arange(40, dtype=np.float32)
+        mask += np.float32(8000.0) * (np.arange(40) // 8).astype(np.float32)
     else:
         mask += np.resize(OFFSETS, (40, 1)).astype(np.float32)
         mask += np.where(np.triu(np.ones((40, 40), bool), 1) & causal, np.float32(2e4), np.float32(0))
-    out = npuc.attention(q, k, v, mask, causal=causal, backend="emulator", fallback=()).astype(np.float64)
+    grouped = {"enable_gqa": True} if heads > 1 else {}
+    out = npuc.attention(q, k, v, mask, causal=causal, backend="emulator", fallback=(), **grouped).astype(np.float64)
     limits = np.where(np.tri(40, dtype=bool) | (not causal), mask, -np.inf)
     expected = attended(q, k, v, limits)
     assert np.abs(out - expected).sum() <= 5e-3 * np.abs(expected).sum()
