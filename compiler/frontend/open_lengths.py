@@ -297,7 +297,7 @@ def extract(operation: Any, tensor: Value, indices: Sequence[Value], loops: Sequ
     for size, axis, index in zip(sizes_of(operation.operands[0].type), axes, indices, strict=True):
         if isinstance(index, Splat) and index.value == 0 and (size == 1 or not axis):
             continue
-        place = _loop_of(index, loops)
+        place = _loop_of(index)
         if place is None or place in used:
             return Opaque(operation, "it reads elements of a tensor in another order than they are in")
         used.add(place)
@@ -311,10 +311,11 @@ def extract(operation: Any, tensor: Value, indices: Sequence[Value], loops: Sequ
     return with_axes(tensor, tuple(found))
 
 
-def _loop_of(index: Value, loops: Sequence[Atom]) -> int | None:
-    """The loop whose coordinate an index is."""
+def _loop_of(index: Value) -> int | None:
+    """The loop whose coordinate an index is, by where its axis lies: labels of positions that come into the nest are
+    those of the nest that made them."""
     if not isinstance(index, Positions) or index.form.constant or len(index.form.terms) != 1:
         return None
     (name, factor), *_ = index.form.terms
-    places = [n for n, loop in enumerate(loops) if loop.label == name]
+    places = [n for n, axis in enumerate(index.axes) if [atom.label for atom in axis] == [name]]
     return places[0] if factor == 1 and len(places) == 1 else None

@@ -56,8 +56,8 @@ def _run_body(nest: LoopNest, read: Callable[[Any], Value]) -> list[Any]:
     local: dict[Any, Any] = {}
     loops = positions.loops(nest.extents, _open_lengths(nest, read))
 
-    def known(value: Any) -> Any:
-        return local[value] if value in local else read(value)
+    def known(step: Any, value: Any) -> Any:
+        return local[value] if value in local else _from_outside(step, read(value))
 
     for index, (argument, operand) in enumerate(zip(block.arguments, operation.operands, strict=True)):
         value = read(operand)
@@ -73,10 +73,10 @@ def _run_body(nest: LoopNest, read: Callable[[Any], Value]) -> list[Any]:
             )
             continue
         if step.name == "tensor.extract" and step.operands[0] not in local:
-            indices = [known(value) for value in list(step.operands)[1:]]
+            indices = [known(step, value) for value in list(step.operands)[1:]]
             local[step.results[0]] = open_lengths.extract(step, read(step.operands[0]), indices, loops)
             continue
-        operands = [local[value] if value in local else _from_outside(step, read(value)) for value in step.operands]
+        operands = [known(step, value) for value in step.operands]
         if step.name == "linalg.yield":
             return operands
         result = _step(nest, loops, step, operands)

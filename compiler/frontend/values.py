@@ -245,7 +245,10 @@ class Inverted:
 
 @dataclass(frozen=True)
 class Positions:
-    """Integers of `type` that are affine in where they lie; an axis' atoms have labels that occur once."""
+    """Integers of `type` that are affine in where they lie; an axis' atoms have labels that occur once.
+
+    The labels tie form and axes together, and say nothing beyond one value: where it lies now, its axes say.
+    """
 
     axes: Axes
     form: Affine
