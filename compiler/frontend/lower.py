@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from npuc.compiler.frontend.rewrite_attention_mask import widen_attention_mask
 from npuc.compiler.frontend.rewrite_concatenate import keep_concatenate
 from npuc.compiler.frontend.rewrite_dot_general import widen_dot_general
 from npuc.compiler.frontend.rewrite_iree_attention import expand_iree_attention
@@ -29,6 +30,7 @@ LOWERINGS = (
     Lowering(
         ("torch", "torch_c"),
         "torch-function-to-torch-backend-pipeline,torch-backend-to-linalg-on-tensors-backend-pipeline",
+        (widen_attention_mask,),
     ),
     Lowering(
         ("stablehlo", "chlo"),
