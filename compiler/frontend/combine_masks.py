@@ -2,7 +2,8 @@
 
 What is done to scores before their softmax (a bias added, some replaced by a number that hides them, again and again)
 is done to zeros instead, on the host: that is the mask. The scores themselves keep the factors. Where some are replaced
-by a number, the number must hide them whatever the scores are, as the sum of both stands in its place then.
+by a number, the number must hide them whatever the scores are, as the sum of both stands in its place then. Each step
+reads the scores as the step before left them, once: a second reading would be of zeros too, and its term is no mask.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.compiler.frontend.constants import constant
 from npuc.compiler.frontend.limits import HIDES, LOST, ROUNDED, spread
-from npuc.compiler.frontend.loop_nest import REDUCTION
+from npuc.compiler.frontend.loop_nest import REDUCTION, NestError, loop_nest
 from npuc.compiler.frontend.recognise_softmax import natural_softmax
-from npuc.compiler.frontend.replace import replace_operands
+from npuc.compiler.frontend.replace import captured, replace_operands
 from npuc.compiler.frontend.values import BATCH, HEAD, LEFT, RIGHT, Opaque, Scores, Splat, Value
 
 MAXIMA = ("arith.maximumf", "arith.maxnumf")
@@ -125,6 +126,9 @@ def _chain(scores: Any, values: Mapping[Any, Value]) -> _Chain:
         number = _toward(operation, values, known)
         path.append((operation, number))
         at = operation.operands[number]
+    versions = {at, *(operation.results[0] for operation, _ in path)}
+    if any(sum(value in versions for value in _read(operation)) != 1 for operation, _ in path):
+        raise _Unfit
     chain = _Chain(at)
     for operation, number in reversed(path):
         before = chain.factor
@@ -145,9 +149,26 @@ def _is_step(operation: Any) -> bool:
     if len(operation.results) != 1:
         return False
     if operation.name.startswith("linalg."):
-        parallel = not any(REDUCTION in str(kind) for kind in _kinds(operation))
-        return parallel and bool(operation.regions) and operation.name != "linalg.fill"
+        return bool(operation.regions) and operation.name != "linalg.fill" and _writes_each_once(operation)
     return operation.name in MOVES or operation.name.startswith("arith.")
+
+
+def _writes_each_once(operation: Any) -> bool:
+    """Whether a linalg operation makes each element of its result in one step of its loops."""
+    maps = indexing_maps(operation)
+    try:
+        return maps is not None and not loop_nest(operation, maps).reduced
+    except NestError:
+        return False
+
+
+def _read(operation: Any) -> list[Any]:
+    """The tensors that an operation reads, as often as it does: not the storage of a result that is only written."""
+    if not operation.name.startswith("linalg."):
+        return list(operation.operands)
+    *inputs, storage = operation.operands
+    is_read = any(True for _ in operation.regions[0].blocks[0].arguments[len(inputs)].uses)
+    return [*inputs, *([storage] if is_read else []), *captured(operation)]
 
 
 def _toward(operation: Any, values: Mapping[Any, Value], known: dict[Any, bool]) -> int:
@@ -187,19 +208,15 @@ def _body(operation: Any, number: int, values: Mapping[Any, Value], chain: _Chai
     block = operation.regions[0].blocks[0]
     outside = dict(zip(block.arguments, operation.operands, strict=True))
     at = block.arguments[number]
-    for step in block.operations:
-        places = [n for n, operand in enumerate(step.operands) if operand == at]
-        if step.name == "linalg.yield":
-            if places != [0] or len(step.operands) != 1:
-                raise _Unfit
-            return
-        if not places:
-            continue
-        if len(places) != 1:
+    while True:
+        uses = list(at.uses)
+        step = getattr(uses[0].owner, "operation", uses[0].owner) if len(uses) == 1 else None
+        if step is None or step.block != block:
             raise _Unfit
-        _step(step.operation, places[0], chain, lambda value: _number(outside.get(value, value), values))
+        if step.name == "linalg.yield":
+            return
+        _step(step, uses[0].operand_number, chain, lambda value: _number(outside.get(value, value), values))
         at = step.results[0]
-    raise _Unfit
 
 
 def _step(operation: Any, place: int, chain: _Chain, number_of: Callable[[Any], float | None]) -> None:

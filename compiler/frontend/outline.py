@@ -23,7 +23,7 @@ from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.frontend.open_lengths import assumptions
 from npuc.compiler.frontend.place import Blocked
 from npuc.compiler.frontend.print_attn import symbol
-from npuc.compiler.frontend.replace import replace_operands
+from npuc.compiler.frontend.replace import captured, replace_operands
 from npuc.compiler.frontend.shapes import sizes_of
 from npuc.compiler.frontend.values import (
     Attended,
@@ -334,7 +334,7 @@ def _cut(root: Any, reading: _Reading) -> _Cut | None:
             return None
         operation = owner.operation if hasattr(owner, "operation") else owner
         found.append((operation, at))
-        waiting += _used(operation)
+        waiting += [*operation.operands, *captured(operation)]
     places = {reading.places[value]: operation for operation, value in found}
     return _Cut(numbers, leaves, [places[place] for place in sorted(places)], lengths)
 
@@ -349,23 +349,6 @@ def _arguments(value: Value) -> set[int]:
     operand = None if product.masking is None else product.masking.operand
     masks = set() if operand is None else {operand.argument}
     return scale | masks | {product.left, product.right, value.value}
-
-
-def _used(operation: Any) -> list[Any]:
-    """Values of the block that an operation uses, in its regions too."""
-    inside: set[Any] = set()
-    found: list[Any] = []
-    waiting = [operation]
-    while waiting:
-        at = waiting.pop()
-        found += list(at.operands)
-        for region in at.regions:
-            for block in region.blocks:
-                inside |= set(block.arguments)
-                for view in block.operations:
-                    inside |= set(view.operation.results)
-                    waiting.append(view.operation)
-    return [value for value in found if value not in inside]
 
 
 def _function(name: str, root: Any, cut: _Cut, layouts: dict[int, Axes]) -> Outlined:

@@ -1,4 +1,4 @@
-"""Values of operations in place of others."""
+"""Values that operations use, and others in their place."""
 
 from __future__ import annotations
 
@@ -16,3 +16,20 @@ def replace_operands(operation: Any, mapped: dict[Any, Any]) -> None:
         for region in at.regions:
             for block in region.blocks:
                 waiting += [view.operation for view in block.operations]
+
+
+def captured(operation: Any) -> list[Any]:
+    """Values from around an operation that its regions use, as often as they do."""
+    inside: set[Any] = set()
+    found: list[Any] = []
+    waiting = [operation]
+    while waiting:
+        at = waiting.pop()
+        for region in at.regions:
+            for block in region.blocks:
+                inside |= set(block.arguments)
+                for view in block.operations:
+                    inside |= set(view.operation.results)
+                    found += list(view.operation.operands)
+                    waiting.append(view.operation)
+    return [value for value in found if value not in inside]

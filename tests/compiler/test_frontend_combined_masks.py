@@ -20,6 +20,7 @@ LOW = "%low = arith.constant {number} : f32; "
 BIAS, KEEP, ALSO = f"%bias: {CUBE}", f"%keep: {TRUTHS}", f"%also: {TRUTHS}"
 HIDE = "%n = arith.select %b, %a, %low : f32"
 ADD = "%n = arith.addf %a, %b : f32"
+HALF = "%c = arith.constant 0.5 : f32; "
 PLACES = (
     "%i = linalg.index 1 : index; %j = linalg.index 2 : index; %ii = arith.index_cast %i : index to i32; "
     "%jj = arith.index_cast %j : index to i32; %d = arith.subi %ii, %jj : i32; "
@@ -33,14 +34,15 @@ def step(n: int, other: str, body: str, of: str) -> str:
     return text.replace("%b: f32", "%b: i1") if type_ == TRUTHS else text
 
 
-def source(parameters: str, *steps: tuple[str, str]) -> str:
-    """steps: the second operand, empty where there is none, and what is done to the scores."""
+def source(parameters: str, *steps: tuple[str, str], storage: str = "%s") -> str:
+    """steps: the second operand, empty where there is none, and what is done to the scores; storage: of results of
+    steps without a second operand."""
     lines, at = [], "%x"
     for n, (other, body) in enumerate(steps):
         if other:
             lines.append(step(n, other, body, at))
         else:
-            lines.append(generic(f"y{n}", at, CUBE, "%s", CUBE, EACH, body + YIELD))
+            lines.append(generic(f"y{n}", at, CUBE, storage, CUBE, EACH, body + YIELD))
         at = f"%y{n}"
     return written_out(
         parameters,
@@ -104,6 +106,15 @@ MEANT: dict[str, tuple[str, Callable[..., Scores]]] = {
         ),
         lambda s, bias: s - 0.25 * places() + bias,
     ),
+    "a bias in the place of the scores, which the step does not read": (
+        source(
+            BIAS,
+            ("", PLACES + "%f = arith.sitofp %d : i32 to f32; %n = arith.addf %f, %a : f32"),
+            ("%bias", ADD),
+            storage="%x",
+        ),
+        lambda s, bias: s + places() + bias,
+    ),
 }  # fmt: skip
 
 
@@ -158,7 +169,61 @@ NEAR = {
         ("%bias", "%m = arith.addf %a, %b : f32; %n = math.tanh %m : f32"),
         ("%keep", LOW.format(number=INF) + HIDE),
     ),
-}
+    "scores and the tangent of what they were": source(
+        "", ("", HALF + "%m = arith.mulf %a, %c : f32; %t = math.tanh %a : f32; %n = arith.addf %m, %t : f32")
+    ),
+    "scores and the tangent of them": source(
+        BIAS, ("%bias", "%m = arith.addf %a, %b : f32; %t = math.tanh %m : f32; %n = arith.addf %m, %t : f32")
+    ),
+    "scores twice": source(BIAS, ("%bias", "%m = arith.addf %a, %b : f32; %n = arith.addf %m, %a : f32")),
+    "scores less half of them": source("", ("", HALF + "%m = arith.mulf %a, %c : f32; %n = arith.subf %a, %m : f32")),
+    "scores that say where they are hidden": source(
+        "",
+        (
+            "",
+            HALF + LOW.format(number=INF) + "%m = arith.mulf %a, %c : f32; %t = arith.cmpf ogt, %a, %c : f32; "
+            "%n = arith.select %t, %m, %low : f32",
+        ),
+    ),
+    "scores that a branch takes": source(
+        f"{BIAS}, {KEEP}",
+        ("%bias", ADD),
+        (
+            "%keep",
+            "%m = scf.if %b -> (f32) { scf.yield %a : f32 } else { scf.yield %zero : f32 }; "
+            "%n = arith.addf %a, %m : f32",
+        ),
+    ),
+    "scores that are added to themselves as storage": source(
+        "", ("", HALF + "%m = arith.mulf %a, %c : f32; %n = arith.addf %m, %o : f32"), storage="%x"
+    ),
+    "scores of the diagonal, added to each row": source(
+        "",
+        (
+            "",
+            "%h = linalg.index 0 : index; %i = linalg.index 1 : index; "
+            f"%m = tensor.extract %x[%h, %i, %i] : {CUBE}; %n = arith.addf %a, %m : f32",
+        ),
+    ),
+    "scores of before a bias, taken by a later step": source(
+        BIAS,
+        ("%bias", ADD),
+        (
+            "",
+            "%h = linalg.index 0 : index; %i = linalg.index 1 : index; "
+            f"%m = tensor.extract %x[%h, %i, %i] : {CUBE}; %n = arith.addf %a, %m : f32",
+        ),
+    ),
+    "scores of the diagonal in a bias": written_out(
+        BIAS,
+        max="\n".join([
+            generic("y0", "%x", CUBE, "%bias", CUBE, "(h, i) -> (h, i, i); (h, i) -> (h, i, i)",
+                    HALF + "%n = arith.addf %a, %c : f32" + YIELD, "pp"),
+            SOURCE["max"].replace("%x", "%y0"),
+        ]),
+        shift=SOURCE["shift"].replace("%x", "%y0"),
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NEAR)
