@@ -33,7 +33,8 @@ class _Unfit(Exception):
 
 @dataclass(frozen=True)
 class Combined:
-    """scores: what goes into a softmax in the source.  mask: what is added instead, in `total`."""
+    """scores: what goes into a softmax in the source.  mask: what is added instead, in `total`, while attentions are
+    looked for; what else uses the scores has them again after `undo`."""
 
     scores: Any
     mask: Any
@@ -72,19 +73,21 @@ class _Chain:
 def combine_masks(values: Mapping[Any, Value], operations: list[Any]) -> list[Combined]:
     """Put one mask in the place of those that softmaxes among `operations` (of one block) are not recognised with.
 
-    values: what has been recognised so far, by SSA values.
+    values: what has been recognised so far, by SSA values. Scores that several softmaxes are of have one mask.
     """
-    found = []
+    found: list[Combined] = []
     for operation in operations:
         scores = _normalised(operation)
-        if scores is None or not _is_masked_otherwise(operation, values.get(scores)):
+        if scores is None or any(scores == masks.total for masks in found):
+            continue
+        if not _is_masked_otherwise(operation, values.get(scores)):
             continue
         try:
             chain = _chain(scores, values)
             bare = values[chain.bare]
             assert isinstance(bare, Scores)
             if chain.steps and chain.hides(bare):
-                found.append(_combined(scores, chain, _order(bare, chain), operation))
+                found.append(_combined(scores, chain, _order(bare, chain)))
         except _Unfit:
             continue
     return found
@@ -239,23 +242,20 @@ def _step(operation: Any, place: int, chain: _Chain, number_of: Callable[[Any], 
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
-def _combined(scores: Any, chain: _Chain, order: list[int], before: Any) -> Combined:
+def _combined(scores: Any, chain: _Chain, order: list[int]) -> Combined:
     """order: of the mask's dimensions."""
     from torch_mlir import ir
 
-    point = ir.InsertionPoint(before)
-    with before.location:
+    last, _, _ = chain.steps[-1]
+    point = ir.InsertionPoint(last)  # in front of every use of the scores, by whichever softmax
+    with last.location:
         mask = added = _repeated(chain, _zeros(chain.bare, point), point)
         if order != sorted(order):
             mask = _permuted(mask, order, point)
             added = _permuted(mask, [order.index(d) for d in range(len(order))], point)
         own = _factors(chain, point)
         total = ir.Operation.create("arith.addf", results=[scores.type], operands=[own, added], ip=point).results[0]
-    inside = {operation for operation, _, _ in chain.steps}
-    for use in list(scores.uses):
-        user = getattr(use.owner, "operation", use.owner)
-        if user not in inside:
-            replace_operands(user, {scores: total})
+    scores.replace_all_uses_with(total)
     return Combined(scores, mask, total)
 
 

@@ -83,10 +83,8 @@ def outlined(name: str, block: Any) -> list[Outlined]:
             if any(atom.open for axes in layouts.values() for axis in axes for atom in axis):
                 layouts = {}  # which have names by the numbers of arguments
             found.append(_function(f"{name}_attention{suffix}", root, cut, layouts))
-    leaves = {leaf for part in found for leaf in part.leaves}
     for masks in combined:
-        if masks.mask not in leaves:
-            masks.undo()
+        masks.undo()
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,22 @@ import numpy as np
 import pytest
 from edited_examples import reason
 from mutants import outcome_of, read
-from written_out import CUBE, CUBE_MAP, EACH, SOURCE, YIELD, generic, written_out
+from written_out import (
+    COLUMN_MAP,
+    CUBE,
+    CUBE_MAP,
+    DIVIDE,
+    EACH,
+    ROW,
+    SOURCE,
+    SUBTRACT,
+    YIELD,
+    contraction,
+    elementwise,
+    generic,
+    reduction,
+    written_out,
+)
 
 import npuc
 from npuc.compiler.diagnostics import InputError
@@ -231,6 +247,61 @@ def test_what_is_no_sum_of_scores_and_a_mask_is_refused(name: str) -> None:
     with pytest.raises(InputError) as refused:
         load(NEAR[name], "near.mlir")
     assert str(refused.value) == str(reason(NEAR[name]))
+
+
+TWO_MASKS = source(
+    f"{KEEP}, {ALSO}, %u: {CUBE}",
+    ("%keep", LOW.format(number=INF) + HIDE),
+    ("%also", LOW.format(number="-1.0e9") + HIDE),
+)
+# A softmax of the scores %y1 once more, along the keys and along the queries, with other values.
+ALONG_KEYS = "\n".join(SOURCE[piece] for piece in ("max", "shift", "exp", "sum", "divide", "pv")).replace("%v", "%u")
+ALONG_QUERIES = "\n".join([
+    reduction("m", "%x", "%m0", "arith.maximumf", f"{CUBE_MAP}; {COLUMN_MAP}", "prp"),
+    elementwise("z", "%x", "%m", SUBTRACT, COLUMN_MAP, ROW),
+    SOURCE["exp"],
+    reduction("t", "%p", "%t0", "arith.addf", f"{CUBE_MAP}; {COLUMN_MAP}", "prp"),
+    elementwise("w", "%p", "%t", DIVIDE, COLUMN_MAP, ROW),
+    contraction("o", "%w", "%u", "(h, i, d, j) -> (h, j, i); (h, i, d, j) -> (h, j, d); (h, i, d, j) -> (h, i, d)"),
+])  # fmt: skip
+
+
+def attended(scores: Scores, values: np.ndarray) -> np.ndarray:
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray(weights / weights.sum(-1, keepdims=True) @ values)
+
+
+BESIDE: dict[str, tuple[str, str, Callable[[Scores, np.ndarray], np.ndarray]]] = {
+    "a softmax with other values": (ALONG_KEYS, "%o2", attended),
+    "a softmax along the queries": (ALONG_QUERIES, "%o2", lambda scores, u: attended(scores.swapaxes(1, 2), u)),
+    "where the scores are the number that hides": (
+        generic("h", "%x", CUBE, "%s", CUBE, EACH,
+                LOW.format(number="-1.0e9") + "%c = arith.cmpf oeq, %a, %low : f32; "
+                "%n = arith.uitofp %c : i1 to f32" + YIELD),
+        "%h",
+        lambda scores, u: scores == -1e9,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_masked_scores_have_other_uses(name: str, tmp_path: Path) -> None:
+    steps, result, meant = BESIDE[name]
+    steps = re.sub(r"%([mzptwo])\b", r"%\g<1>2", steps).replace("%x", "%y1")
+    text = TWO_MASKS.replace(f") -> {CUBE} {{", f") -> ({CUBE}, {CUBE}) {{")
+    text = text.replace(f"  return %o : {CUBE}", f"{steps}\n  return %o, {result} : {CUBE}, {CUBE}")
+    path = tmp_path / "m.mlir"
+    path.write_text(text)
+    rng = np.random.default_rng(8)
+    q, k, v, u = (rng.standard_normal((2, 64, 64)).astype(np.float32) for _ in range(4))
+    keep, also = (rng.random((2, 64, 64)) < 0.7 for _ in range(2))
+    for mask in (keep, also):
+        mask[..., 0] = mask[:, 0] = True
+    with npuc.load(path, backend="reference") as model:
+        out, beside = model(q, k, v, keep, also, u)
+    scores = np.where(also, np.where(keep, 0.125 * q.astype(np.float64) @ k.swapaxes(1, 2), -np.inf), -1e9)
+    np.testing.assert_allclose(out, attended(scores, v), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(beside, meant(scores, u), rtol=1e-3, atol=1e-5)
 
 
 GROUPED = """
