@@ -26,6 +26,8 @@ SPREAD_ROWS, WORST_ROWS = 24, 8
 # float64 results of the same attention differ by what rounding a scale to 2^-21 does to scores, and by little else.
 SCALE_ROUNDING = 2.0**-20
 EXACT = 1e-5
+# Of an added mask: the distance of 1 and the next number.
+EPSILON = {"f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 
 # The rows of a head (batch, head, rows ascending) -> [rows, D] in float64.
 Rows = Callable[[int, int, np.ndarray], np.ndarray]
@@ -68,6 +70,30 @@ def check_run(kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], out: np
             left_out += int(head.hidden.sum())
             judge.add(compared[seen], reference[seen], _mean_value(head.values))
     return judge.result("attention" if source is None else "source", left_out, drawn, fault)
+
+
+def disagreement(
+    kernel: DescribedKernel, arrays: Mapping[str, np.ndarray], result: np.ndarray, seed: int
+) -> str | None:
+    """How `result`, which is of float64 too, differs from what a kernel's source gives of arrays by argument name; None
+    where it does not. seed: of the rows that are drawn.
+
+    A mask may have been rounded to its own type. Rows from which it hides every key are left out.
+    """
+    source = _source_rows(kernel, arrays)
+    kernel, arrays = kernel.called(arrays)
+    attention, arrays = kernel.attention, all_inward(kernel, arrays)
+    full = inward(attention.argument("out").layout, result).reshape(attention.closed_shape("out"))
+    for head in _heads(attention, arrays, seed):
+        allowed = _rounding(attention, arrays, head) + _mask_rounding(attention, arrays, head)
+        if not np.isfinite(allowed):
+            continue  # inputs that are not finite: the order of sums decides what comes of them
+        given = source(head.batch, head.head, head.rows)
+        distance = apart(given, full[head.batch, head.head, head.rows])[~head.hidden].max(initial=0.0)
+        if distance > allowed:
+            at = f"[{head.batch}, {head.head}]"
+            return f"in float64 they differ by {distance:.3g} in the head {at}, where {allowed:.2g} is allowed"
+    return None
 
 
 def _mean_value(values: np.ndarray) -> float:
@@ -135,20 +161,20 @@ def _fault(
             if not hull.all():
                 return f"it hides every key from the row {at}, the source does not"
             continue
-        apart = _apart(wanted, found)
-        if not (apart <= allowed).all():
-            return f"in float64 they differ by {apart.max():.3g} in the row {at}, where {allowed:.2g} is allowed"
+        distances = apart(wanted, found)
+        if not (distances <= allowed).all():
+            return f"in float64 they differ by {distances.max():.3g} in the row {at}, where {allowed:.2g} is allowed"
     return None
 
 
 def _telling_rows(source: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Places of rows: some spread evenly, and those in which the run is farthest from the source."""
     spread = np.linspace(0, len(source) - 1, SPREAD_ROWS).astype(np.int64)
-    worst = np.argsort(_apart(source, out.astype(np.float64)).max(axis=1), kind="stable")[-WORST_ROWS:]
+    worst = np.argsort(apart(source, out.astype(np.float64)).max(axis=1), kind="stable")[-WORST_ROWS:]
     return np.unique(np.concatenate([spread, worst]))
 
 
-def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Distances of elements; infinite where only one is a number."""
     with np.errstate(invalid="ignore"):
         distances = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
@@ -170,3 +196,12 @@ def _rounding(attention: Attention, arrays: Mapping[str, np.ndarray], head: Head
     norms = [np.sqrt((x**2).sum(axis=-1).max()) for x in (q, k)]
     score = abs(attention.scale) * norms[0] * norms[1]
     return float((EXACT + SCALE_ROUNDING * score) * np.abs(head.values).max())
+
+
+def _mask_rounding(attention: Attention, arrays: Mapping[str, np.ndarray], head: Head) -> float:
+    """What results may differ by when an added mask is rounded to its type."""
+    mask = check.mask_rows(attention, arrays, head.batch, head.head, head.rows)
+    if mask is None or attention.mask != "add":
+        return 0.0
+    size = np.abs(mask[np.isfinite(mask) & ~check.hides(mask)]).max(initial=0.0)
+    return float(EPSILON[attention.argument("mask").dtype] * size * np.abs(head.values).max())

@@ -16,7 +16,7 @@ import numpy as np
 
 from npuc.compiler.frontend.host import Cut
 from npuc.runtime import evaluator
-from npuc.runtime.checking import check_run
+from npuc.runtime.checking import apart, check_run, disagreement
 from npuc.runtime.evaluator.build import Builder
 from npuc.runtime.evaluator.nodes import Given, Node
 from npuc.runtime.evaluator.schedule import evaluate
@@ -65,9 +65,12 @@ def _by_steps(
     seed: int,
 ) -> CheckResult:
     from npuc.compiler import frontend
+    from npuc.compiler.frontend.load import inlined, places_of
 
-    recognised = frontend.recognise(text.text, text.file, kernel.function)
-    places = {cut.root: number for number, cut in enumerate(recognised.cuts)}
+    cuts = frontend.recognise(text.text, text.file, kernel.function).cuts
+    module, function = inlined(text.text, text.file, kernel.function)  # in which nothing was recognised, nor masks made
+    values = {place: value for value, place in places_of(function.regions[0].blocks[0]).items()}
+    roots = {values[cut.root_place]: number for number, cut in enumerate(cuts)}
     checks: list[CheckResult] = []
 
     class Followed(Builder):
@@ -76,31 +79,44 @@ def _by_steps(
         def results_of(self, operation: Any) -> list[Node]:
             found = super().results_of(operation)
             for n, result in enumerate(operation.results):
-                if result in places:
-                    cut, step = recognised.cuts[places[result]], attended[places[result]]
-                    values = [evaluate(self.values[leaf]) for leaf in cut.leaves]
-                    checks.append(_of_attention(cut, step, values, text, seed))
+                if result in roots:
+                    cut, step = cuts[roots[result]], attended[roots[result]]
+                    own = [None if at is None else evaluate(self.values[values[at]]) for at in cut.leaf_places]
+                    checks.append(_of_attention(cut, step, own, found[n], text, seed))
                     array = np.asarray(step.result, np.float64)
                     found[n] = Given(found[n].origin, found[n].type, array, False)
             return found
 
-    with recognised.module.context:
-        source = of_module(recognised.module, text.file, kernel.function, given, Followed)
+    with module.context:
+        source = of_module(module, text.file, kernel.function, given, Followed)
         references = [evaluate(node) for node in source.results]
     return together([*checks, _results(kernel, references, outputs).result("parts")])
 
 
-def _of_attention(cut: Cut, step: Attended, values: Sequence[np.ndarray], source: SourceText, seed: int) -> CheckResult:
-    """One attention against the source's operations for it, on what the kernel saw."""
+def _of_attention(
+    cut: Cut, step: Attended, own: Sequence[np.ndarray | None], root: Node, source: SourceText, seed: int
+) -> CheckResult:
+    """One attention against the source's operations for it, on what the kernel saw.
+
+    own: what the source computes for each input, None for a mask that is made of the source's. root: what the source
+    gives of those; with such a mask, that says whether the attention is the source's.
+    """
     text = source if cut.attention.outlined is None else SourceText(cut.attention.outlined, source.file)
     shapes = {a.name: np.shape(value) for a, value in zip(step.kernel.inputs, step.given, strict=True)}
     computed = replace(step.kernel.computing(cut.attention).of_arrays(shapes), source=text)
     result = check_run(computed, step.seen, step.result, seed)
-    for argument, own, taken in zip(computed.inputs, values, step.given, strict=True):
-        value = np.asarray(own, np.float64)  # a mask may be of truths
-        size = np.abs(value[np.isfinite(value)]).max(initial=0.0)
-        same = (value == taken) | (np.isnan(value) & np.isnan(taken)) | (np.abs(value - taken) <= SAME * size)
-        if not same.all():
-            what = f"@{cut.attention.function} was given another {argument.name} than the source computes"
+    given = {a.name: np.asarray(value) for a, value in zip(computed.inputs, step.given, strict=True)}
+    for (name, taken), wanted in zip(given.items(), own, strict=True):
+        if wanted is not None and not _same(np.asarray(wanted, np.float64), np.asarray(taken, np.float64)):
+            what = f"@{cut.attention.function} was given another {name} than the source computes"
             return replace(result, recognition=what, passed=False)
+    fault = disagreement(computed, given, evaluate(root), seed) if any(value is None for value in own) else None
+    if fault is not None:
+        return replace(result, reference="parts", recognition=fault, passed=False)
     return replace(result, reference="parts")
+
+
+def _same(wanted: np.ndarray, taken: np.ndarray) -> bool:
+    """Whether two float64 arrays are the same but for the order of sums; a mask may be of truths."""
+    size = np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
+    return bool((apart(wanted, taken) <= SAME * size).all())

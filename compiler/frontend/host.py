@@ -26,13 +26,23 @@ from npuc.compiler.frontend.print_attn import to_attn_module
 KERNEL, ATTENTION = "npuc.kernel", "npuc.attention"
 
 
+# Of a value in a function's block: number of the operation that gives it, or -1 for an argument, and which it is there.
+ValuePlace = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Cut:
-    """An attention in a function: the values that it takes, in the order of its inputs, and the one that it gives."""
+    """An attention in a function: the values that it takes, in the order of its inputs, and the one that it gives.
+
+    leaf_places, root_place: where they are in the function with bodies in place of calls; None for a mask that is made
+    of the source's.
+    """
 
     attention: Attention
     leaves: tuple[Any, ...]
     root: Any
+    leaf_places: tuple[ValuePlace | None, ...]
+    root_place: ValuePlace
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from npuc.compiler.diagnostics import InputError
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.calls import inline_calls
 from npuc.compiler.frontend.functions import Function, choose
-from npuc.compiler.frontend.host import Cut, host_module
+from npuc.compiler.frontend.host import Cut, ValuePlace, host_module
 from npuc.compiler.frontend.legalise import legalise
 from npuc.compiler.frontend.parse import parse
 from npuc.compiler.frontend.place import Blocked
@@ -69,17 +69,28 @@ def recognise(
     return _recognise(parse(text, file), file, function, after)
 
 
+def inlined(text: str, file: str, function: str | None = None) -> tuple[Any, Any]:
+    """A module in which nothing is recognised yet, and its function with bodies in place of calls: `Cut` says where
+    attentions are in that."""
+    module = parse(text, file)
+    with module.context:
+        chosen = choose(module, file, function)
+        inline_calls(chosen.operation)
+    return module, chosen.operation
+
+
 def _recognise(module: Any, file: str, function: str | None, after: Callable[[str, str], None] | None) -> Recognised:
     with module.context:
         chosen = choose(module, file, function)
         inline_calls(chosen.operation)
         block = chosen.operation.regions[0].blocks[0]
+        places = places_of(block)
         try:
             attention = alone(chosen, file, after)
             returned = block.operations[len(block.operations) - 1].operation
-            cuts: tuple[Cut, ...] = (Cut(attention, tuple(block.arguments), returned.operands[0]),)
+            cuts: tuple[Cut, ...] = (_cut(attention, tuple(block.arguments), returned.operands[0], places),)
         except Blocked as blocked:
-            cuts = tuple(Cut(attention, part.leaves, part.root) for part, attention in parts_of(chosen, file))
+            cuts = tuple(_cut(attention, part.leaves, part.root, places) for part, attention in parts_of(chosen, file))
             if not cuts:
                 raise blocked.error(file) from None
     attentions = tuple(cut.attention for cut in cuts)
@@ -87,6 +98,18 @@ def _recognise(module: Any, file: str, function: str | None, after: Callable[[st
         for attention in attentions:
             after("raise", to_attn_module(attention))
     return Recognised(attentions, module, chosen.operation, cuts)
+
+
+def places_of(block: Any) -> dict[Any, ValuePlace]:
+    """Of the values of a block."""
+    places = {argument: (-1, n) for n, argument in enumerate(block.arguments)}
+    for number, operation in enumerate(block.operations):
+        places.update((result, (number, n)) for n, result in enumerate(operation.results))
+    return places
+
+
+def _cut(attention: Attention, leaves: tuple[Any, ...], root: Any, places: Mapping[Any, ValuePlace]) -> Cut:
+    return Cut(attention, leaves, root, tuple(map(places.get, leaves)), places[root])
 
 
 def alone(chosen: Function, file: str, after: Callable[[str, str], None] | None) -> Attention:
