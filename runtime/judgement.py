@@ -32,10 +32,11 @@ class CheckResult:
     """What a comparison found.
 
     reference: "source", the source's own operations; "parts", those, for each attention on what it was given; or
-    "attention", what was recognised in it. mean_rel_l1 = sum
-    |out - ref| / sum |ref|. correlation: None where the reference does not vary. outside: elements beyond the
-    tolerance. elements: of how many. rows_left_out: rows from which the source hides every key. rows_per_head: how
-    many were drawn, None where all were compared. recognition: what is wrong with what was recognised.
+    "attention", what was recognised in it. mean_rel_l1 = sum |out - ref| / sum |ref|. correlation: None where the
+    reference does not vary. outside: elements beyond the tolerance. not_numbers: elements that are NaN in both, which
+    says nothing of the run. elements: of how many. rows_left_out: rows from which the source hides every key.
+    rows_per_head: how many were drawn, None where all were compared. recognition: what is wrong with what was
+    recognised.
     """
 
     reference: str
@@ -43,6 +44,7 @@ class CheckResult:
     mean_rel_l1: float
     correlation: float | None
     outside: int
+    not_numbers: int
     elements: int
     rows_left_out: int
     rows_per_head: int | None
@@ -60,7 +62,7 @@ class Judge:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._outside = self._elements = 0
+        self._outside = self._not_numbers = self._elements = 0
         self._max_abs = self._difference = self._size = 0.0
         self._moments = np.zeros(6)  # count, and sums of out, ref, out^2, ref^2, out * ref, all less an offset
         self._offset: float | None = None
@@ -69,12 +71,14 @@ class Judge:
         """Blocks of one shape; mean_value: mean |v| of the head they belong to."""
         out, reference = out.astype(np.float64), reference.astype(np.float64)
         with np.errstate(invalid="ignore", over="ignore"):
-            same = (out == reference) | (np.isnan(out) & np.isnan(reference))
+            neither = np.isnan(out) & np.isnan(reference)
+            same = (out == reference) | neither
             difference = np.where(same, 0.0, np.abs(out - reference))
             difference = np.where(np.isnan(difference), np.inf, difference)
             if self._limits.relative is not None and self._limits.of_values is not None:
                 allowed = self._limits.of_values * mean_value + self._limits.relative * np.abs(reference)
                 self._outside += int((~(same | (difference <= allowed))).sum())
+        self._not_numbers += int(neither.sum())
         self._elements += out.size
         self._max_abs = max(self._max_abs, float(difference.max(initial=0.0)))
         self._difference += float(difference.sum())
@@ -114,6 +118,7 @@ class Judge:
             mean_rel_l1=mean,
             correlation=correlation,
             outside=self._outside,
+            not_numbers=self._not_numbers,
             elements=self._elements,
             rows_left_out=rows_left_out,
             rows_per_head=rows_per_head,
@@ -133,6 +138,7 @@ def together(results: Sequence[CheckResult]) -> CheckResult:
         mean_rel_l1=max(r.mean_rel_l1 for r in results),
         correlation=min(correlations, default=None),
         outside=sum(r.outside for r in results),
+        not_numbers=sum(r.not_numbers for r in results),
         elements=sum(r.elements for r in results),
         rows_left_out=sum(r.rows_left_out for r in results),
         rows_per_head=min(drawn, default=None),

@@ -123,6 +123,8 @@ def check_line(result: CheckResult) -> str:
     if limits.relative is not None:
         tolerance = f"rtol {limits.relative:g} + {limits.of_values:g} mean |v|"
         parts.append(f"{result.outside:,} of {result.elements:,} outside {tolerance}")
+    if result.not_numbers:
+        parts.append(f"{result.not_numbers:,} of {result.elements:,} NaN in both")
     parts.append(f"largest difference {result.max_abs:.2e}")
     if result.rows_per_head is not None:
         parts.append(f"{result.rows_per_head} rows of each head, drawn")

@@ -17,8 +17,9 @@ from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
 from npuc.runtime import check, checking, reference
 from npuc.runtime.arguments import draw
-from npuc.runtime.judgement import LIMITS, CheckResult, Judge
+from npuc.runtime.judgement import LIMITS, CheckResult, Judge, together
 from npuc.runtime.kernel_file import DescribedKernel, SourceText, described
+from npuc.runtime.summary import check_line
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -73,8 +74,10 @@ def test_a_nan_passes_only_where_the_reference_has_one(seed: int) -> None:
     wrong[5] = np.nan
     result = judged(wrong, wanted)
     assert (result.passed, result.outside, result.to_json()["max_abs"]) == (False, 1, None)
-    assert judged(wrong, wrong).passed
     assert not judged(wanted, wrong).passed
+    same = judged(wrong, wrong)
+    assert same.passed and same.not_numbers == 1 and together([same, same]).not_numbers == 2
+    assert "1 of 40 NaN in both" in check_line(same) and "NaN" not in check_line(judged(wanted, wanted))
 
 
 def test_whole_numbers_are_judged_by_the_rule_for_int8(seed: int) -> None:
