@@ -11,6 +11,7 @@ from laid_out import LAYOUTS, MASKED_LAYOUTS, laid_out
 from test_frontend_calls import GRAPH, onnx
 from test_frontend_combined_masks import MEANT as COMBINED
 from test_frontend_emitted_steps import MEANT as EMITTED
+from test_frontend_gathered import MEANT as GATHERED
 from test_frontend_iree_attention import MEANT as IREE
 from test_frontend_same_meaning import SAME_MEANING
 from test_frontend_same_meaning_masks import MASKED_TEXTS
@@ -49,6 +50,7 @@ def sources() -> dict[str, str]:
     found |= {f"softmax: {name}": written_out(**pieces) for name, (pieces, _) in MEANT.items()}
     found |= {f"iree: {name}": text for name, text in IREE.items()}
     found |= {f"emitted: {name}": text for name, (text, _) in EMITTED.items()}
+    found |= {f"gathered: {name}": text for name, (text, *_) in GATHERED.items()}
     found |= {f"masks: {name}": text for name, (text, _) in COMBINED.items()}
     found["onnx"] = onnx(GRAPH)
     found["two results"] = edited(TORCH, *TWO_RESULTS)
