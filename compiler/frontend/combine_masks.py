@@ -17,9 +17,9 @@ from npuc.compiler.frontend.attributes import indexing_maps
 from npuc.compiler.frontend.constants import constant
 from npuc.compiler.frontend.limits import HIDES, LOST, ROUNDED, spread
 from npuc.compiler.frontend.loop_nest import REDUCTION, NestError, loop_nest
-from npuc.compiler.frontend.recognise_softmax import natural_softmax
+from npuc.compiler.frontend.recognise_softmax import key_label, natural_softmax
 from npuc.compiler.frontend.replace import captured, replace_operands
-from npuc.compiler.frontend.values import BATCH, HEAD, LEFT, RIGHT, Opaque, Scores, Splat, Value
+from npuc.compiler.frontend.values import BATCH, HEAD, Opaque, Scores, Splat, Value
 
 MAXIMA = ("arith.maximumf", "arith.maxnumf")
 MOVES = ("tensor.cast", "tensor.collapse_shape", "tensor.expand_shape")
@@ -109,12 +109,27 @@ def _kinds(operation: Any) -> list[Any]:
 
 
 def _is_masked_otherwise(operation: Any, value: Value | None) -> bool:
-    """Whether a softmax of it is not one that is recognised."""
+    """Whether a softmax of it is not one that is recognised, along the dimension that the operation takes it of."""
     if not isinstance(value, Scores):
         return True
     if value.product.masking is None:
         return False
-    return all(isinstance(natural_softmax(operation, value.product, key), Opaque) for key in (LEFT, RIGHT))
+    keys = [key_label(value.axes[dimension]) for dimension in _reduced(operation)]
+    return all(key is None or isinstance(natural_softmax(operation, value.product, key), Opaque) for key in keys)
+
+
+def _reduced(operation: Any) -> list[int]:
+    """The dimensions of its first operand that a softmax, or a maximum, is taken along."""
+    from torch_mlir import ir
+
+    if operation.name == "linalg.softmax":
+        return [operation.attributes["dimension"].value]
+    if operation.name == "linalg.reduce":
+        return list(operation.attributes["dimensions"])
+    maps, kinds = indexing_maps(operation), _kinds(operation)
+    assert maps is not None
+    walked = [e.position if isinstance(e, ir.AffineDimExpr) else None for e in maps[0].results]
+    return [n for n, loop in enumerate(walked) if loop is not None and REDUCTION in str(kinds[loop])]
 
 
 def _chain(scores: Any, values: Mapping[Any, Value]) -> _Chain:

@@ -113,6 +113,23 @@ MEANT: dict[str, tuple[str, Callable[..., Scores]]] = {
         ),
         lambda s: np.where((places() <= 9) & (places() >= -5), s, -np.inf),
     ),
+    "keys from the query on": (
+        source(
+            "",
+            ("", PLACES + "%from = arith.cmpi sle, %ii, %jj : i32; " + LOW.format(number=INF)
+             + "%n = arith.select %from, %a, %low : f32"),
+        ),
+        lambda s: np.where(places() <= 0, s, -np.inf),
+    ),
+    "a bias, and keys from the query on": (
+        source(
+            BIAS,
+            ("%bias", ADD),
+            ("", PLACES + "%from = arith.cmpi sle, %ii, %jj : i32; " + LOW.format(number=INF)
+             + "%n = arith.select %from, %a, %low : f32"),
+        ),
+        lambda s, bias: np.where(places() <= 0, s + bias, -np.inf),
+    ),
     "a bias of positions and a bias": (
         source(
             BIAS,
