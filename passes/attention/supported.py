@@ -145,7 +145,12 @@ RULES: tuple[Rule, ...] = (
     Rule("batch, lengths", f"1 to {LENGTH_LIMIT} queries and keys, any batch; `?` where a call gives them", _lengths),
     Rule("scale", "0, and 1e-18 to 7e17 of either sign", _scale),
     Rule("causal, window", "both, top-left and bottom-right; queries that see no key give zeros", _anything),
-    Rule("masks", "boolean and added ones of any shape that broadcasts; f32 and f16 with 16 bits", _anything),
+    Rule(
+        "masks",
+        "boolean and added ones of any shape that broadcasts; bf16 and f16 exactly, f32 with 16 bits of how far it is "
+        "below the largest that the query sees",
+        _anything,
+    ),
     Rule("softcap", f"any that with the scale stays within the range of the factors; {SOFTCAPS}", _anything),
     Rule("recipe", ", ".join(RECIPES), _recipe),
 )
