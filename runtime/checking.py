@@ -88,8 +88,9 @@ def disagreement(
         allowed = _rounding(attention, arrays, head) + _mask_rounding(attention, arrays, head)
         if not np.isfinite(allowed):
             continue  # inputs that are not finite: the order of sums decides what comes of them
-        given = source(head.batch, head.head, head.rows)
-        distance = apart(given, full[head.batch, head.head, head.rows])[~head.hidden].max(initial=0.0)
+        given, unit = source(head.batch, head.head, head.rows), _unit(attention, head.head)
+        allowed += unit if attention.argument("out").dtype == "i8" else 0.0
+        distance = unit * apart(given, full[head.batch, head.head, head.rows])[~head.hidden].max(initial=0.0)
         if distance > allowed:
             at = f"[{head.batch}, {head.head}]"
             return f"in float64 they differ by {distance:.3g} in the head {at}, where {allowed:.2g} is allowed"
