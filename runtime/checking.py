@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
+from npuc.compiler.frontend.number_formats import FLOAT_FORMATS
 from npuc.compiler.progress import long_work
 from npuc.runtime import check, evaluator
 from npuc.runtime.judgement import LIMITS, CheckResult, Judge
@@ -26,8 +27,6 @@ SPREAD_ROWS, WORST_ROWS = 24, 8
 # float64 results of the same attention differ by what rounding a scale to 2^-21 does to scores, and by little else.
 SCALE_ROUNDING = 2.0**-20
 EXACT = 1e-5
-# Of an added mask: the distance of 1 and the next number.
-EPSILON = {"f32": 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 
 # The rows of a head (batch, head, rows ascending) -> [rows, D] in float64.
 Rows = Callable[[int, int, np.ndarray], np.ndarray]
@@ -205,4 +204,5 @@ def _mask_rounding(attention: Attention, arrays: Mapping[str, np.ndarray], head:
     if mask is None or attention.mask != "add":
         return 0.0
     size = np.abs(mask[np.isfinite(mask) & ~check.hides(mask)]).max(initial=0.0)
-    return float(EPSILON[attention.argument("mask").dtype] * size * np.abs(head.values).max())
+    epsilon = 2.0 ** (1 - FLOAT_FORMATS[attention.argument("mask").dtype].precision)
+    return float(epsilon * size * np.abs(head.values).max())

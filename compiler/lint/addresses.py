@@ -34,17 +34,12 @@ def accesses(effects: Effects) -> list[Access]:
 
 def _access(step: Step) -> Access | None:
     instruction, operands = step.decoded.instruction, step.decoded.operands
-    pointer = "sp" if step.is_stack_access else None
-    offset = 0
-    for operand, value in zip(instruction.operands, operands, strict=True):
-        if operand.register_class == "eP":
-            pointer = str(value)
-        elif isinstance(value, int) and not instruction.post_modify:
-            offset = value
-        elif operand.register_class == "eDJ":
-            return None
-    if pointer is None:
+    pointer, offset = step.pointer, 0
+    if pointer is None or any(operand.register_class == "eDJ" for operand in instruction.operands):
         return None
+    for value in operands:
+        if isinstance(value, int) and not instruction.post_modify:
+            offset = value
     return Access(step, pointer, offset, *_extent(step), instruction.may_store)
 
 

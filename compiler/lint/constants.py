@@ -10,8 +10,8 @@ from npuc.compiler.lint.effects import PART_BIT, Step
 from npuc.compiler.lint.flow import Code, Flow, Node
 
 _ADDRESS_BITS = 0xFFFFF
-_FARTHEST = 4096
-"""Nodes looked at before a constant is given up."""
+FARTHEST = 4096
+"""Nodes looked at before a question is given up."""
 KEPT_BY_CALLEES = frozenset(("p6", "p7", *(f"r{number}" for number in range(16, 24))))
 """facts/schedule/aie2_hazards.md section 8."""
 
@@ -109,7 +109,7 @@ def constants(flow: Flow, number: int, register: str, before: Before) -> set[int
                 found.add(value & _ADDRESS_BITS)
                 continue
         earlier = before(at)
-        if earlier is None or at in flow.unknown or at in flow.at_reset or len(seen) > _FARTHEST:
+        if earlier is None or at in flow.unknown or at in flow.at_reset or len(seen) > FARTHEST:
             return None
         work += [(node, distance + 1) for node in earlier]
     return found

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from npuc.compiler.lint.constants import KEPT_BY_CALLEES
+from npuc.compiler.lint.constants import FARTHEST, KEPT_BY_CALLEES
 from npuc.compiler.lint.effects import Step
 from npuc.compiler.lint.flow import Flow
-from npuc.compiler.target.aie2.schedule import read_after_write
+from npuc.compiler.lint.stack import growth
 
 _WORD = 4
 _LINE = 16  # where code that no way leads to is entered
 _LONGEST = 8  # bundles until the last result has landed (facts/schedule/aie2_hazards.md section 2)
-_FARTHEST = 4096
-"""Places looked at before the question is given up."""
 
 
 class _Goal(NamedTuple):
@@ -40,7 +38,7 @@ def leads_to_stack(flow: Flow, number: int, pointer: str) -> bool:
     while work:
         at, goal = work.pop()
         earlier = _before(flow, at)
-        if not earlier or at in flow.at_reset or len(seen) > _FARTHEST:
+        if not earlier or at in flow.at_reset or len(seen) > FARTHEST:
             return False
         for before, call in earlier:
             if call and goal.register != "sp" and goal.register not in KEPT_BY_CALLEES:
@@ -87,9 +85,7 @@ def _register(steps: tuple[Step, ...], goal: _Goal) -> _Goal | None:
         for write in step.timing.writes:
             if write.register != goal.register:
                 continue
-            if read_after_write(write.stage, None, 1) > goal.distance:
-                return None
-            return _origin(step, goal.register)
+            return _origin(step, goal.register) if write.stage <= goal.distance else None
     return goal
 
 
@@ -111,8 +107,8 @@ def _slot(steps: tuple[Step, ...], goal: _Goal) -> _Goal | None:
     offset = goal.offset
     for step in steps:
         if any(write.register == "sp" for write in step.timing.writes):
-            grown = next((value for value in step.decoded.operands if isinstance(value, int)), None)
-            if step.decoded.instruction.itinerary != "II_PADD" or grown is None:
+            grown = growth(step)
+            if grown is None:
                 return None
             offset += grown
     for step in steps:

@@ -81,7 +81,7 @@ def _moves(flow: Flow, number: int) -> list[Step]:
     return [s for s in flow.nodes[number].effects.steps if any(w.register == "sp" for w in s.timing.writes)]
 
 
-def _growth(step: Step) -> int | None:
+def growth(step: Step) -> int | None:
     """By how much a step moves sp; None when that is not known."""
     if step.decoded.instruction.itinerary != "II_PADD":
         return None
@@ -122,7 +122,7 @@ class _Walk:
             number = work.pop()
             height: int | None = heights[number]
             for step in _moves(self.flow, number):
-                grown = _growth(step)
+                grown = growth(step)
                 height = None if grown is None or height is None else height + grown
             if height is None:
                 continue

@@ -62,8 +62,11 @@ def wants_rows_apart(copy: MaskCopy, mask: np.ndarray) -> bool:
         return False
     whole = np.atleast_1d(mask)
     limits = _limits(copy.work.call)
-    planes = whole.reshape(-1, 1, whole.shape[-1])
-    return any(_subtracted(plane, copy.parts, *limits, shared=True)[1].any() for plane in planes)
+    for plane in whole.reshape(-1, 1, whole.shape[-1]):
+        values, hidden = _added(plane)
+        if _subtracted(values, hidden, _split(values, copy.parts)[1], *limits, shared=True)[1].any():
+            return True
+    return False
 
 
 def copied_mask(copy: MaskCopy, mask: np.ndarray) -> bytearray:
@@ -114,22 +117,30 @@ def _parts(rows: np.ndarray, copy: MaskCopy, low: np.ndarray, high: np.ndarray) 
     """bf16 bits whose sum is the mask, less one number a row, `HIDDEN_BITS` and zeros where it hides a key."""
     if rows.dtype == np.bool_:
         return [np.where(rows, np.uint16(0), np.uint16(HIDDEN_BITS)), np.zeros(rows.shape, np.uint16)][: copy.parts]
-    hidden = hides(rows)
-    less, _ = _subtracted(rows, copy.parts, low, high, shared=not copy.per_query)
-    rest = np.where(hidden, np.float32(0), rows.astype(np.float32) - less)
-    split, _ = _split(rest, copy.parts)
+    values, hidden = _added(rows)
+    split, inexact = _split(values, copy.parts)
+    less, _ = _subtracted(values, hidden, inexact, low, high, shared=not copy.per_query)
+    if less.any():
+        split, _ = _split(np.where(hidden, np.float32(0), values - less), copy.parts)
     return [
         np.where(hidden, np.uint16(0 if number else HIDDEN_BITS), part.view(np.uint16))
         for number, part in enumerate(split)
     ]
 
 
+def _added(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """fp32 numbers of an added mask, and where it hides a key: 0 there."""
+    hidden = hides(rows)
+    return np.where(hidden, np.float32(0), rows.astype(np.float32)), hidden
+
+
 def _subtracted(
-    rows: np.ndarray, parts: int, low: np.ndarray, high: np.ndarray, shared: bool
+    values: np.ndarray, hidden: np.ndarray, inexact: np.ndarray, low: np.ndarray, high: np.ndarray, shared: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """[rows, 1]: what is subtracted from each row of an added mask, and where no number serves.
 
-    low, high: what limits let each row see, or each of the queries that share all rows.
+    inexact: rows that the parts do not hold. low, high: what limits let each row see, or each of the queries that
+    share all rows.
 
     Softmax is the same whatever is subtracted from a whole row.  Rows that the parts hold exactly stay as they are up
     to LARGE; of others the largest number that their query sees is subtracted, whatever limits hide beside it, or,
@@ -137,13 +148,10 @@ def _subtracted(
     bf16 masks 2^-8, and none near the largest) of how far it is from what was subtracted: one that is far below the
     largest counts only where its score makes up for that.
     """
-    hidden = hides(rows)
-    values = np.where(hidden, np.float32(0), rows.astype(np.float32))
-    none = np.zeros((len(rows), 1), np.float32)
-    inexact = _split(values, parts)[1] if rows.dtype == np.float32 else none > 0  # parts hold all of bf16 and f16
+    none = np.zeros((len(values), 1), np.float32)
     if not inexact.any() and float(np.abs(values).max()) <= LARGE:
         return none, none > 0
-    values[hidden] = -np.inf
+    values = np.where(hidden, np.float32(-np.inf), values)
     seen = _largest_for_each(values, low, high) if shared else _largest_of_each(values, low, high)
     some = np.isfinite(seen)
     least, most = (
