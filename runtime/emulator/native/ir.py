@@ -292,7 +292,7 @@ def i1(value: Any) -> str:
     return (value != 0).ref
 
 
-_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "double": 64}
+_BITS = {"i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "float": 32, "double": 64}
 
 
 def double(value: float) -> str:

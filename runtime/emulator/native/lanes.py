@@ -310,6 +310,7 @@ class IRLanes:
 
     sum_products = staticmethod(products.sum_products)
     sum_by_lane = staticmethod(products.sum_by_lane)
+    usual_sum = staticmethod(products.usual_sum)
     float_terms = staticmethod(products.float_terms)
     fp32_terms = staticmethod(products.fp32_terms)
 

@@ -8,11 +8,15 @@ Products of two bf16 numbers are exact in doubles, so a fused multiply-add round
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from npuc.runtime.emulator.native.ir import Lanes, current
 
+USUAL = (76, 151)
+"""The bf16 exponent fields, first and last, that `usual_sum` takes: 2^-51 to 2^25. The last is less than twice the
+first, so that a zero times any number has a smaller place than every product; and units of the grid for all of their
+products, and their inverses, are singles that are not denormal."""
 _NO_PLACE = -2048  # of a zero: below every sum of exponents
 
 
@@ -36,11 +40,14 @@ def _tree(rows: list[Any]) -> Any:
     return rows[0]
 
 
-@functools.cache
-def _has_pair_products() -> bool:
+def _features() -> frozenset[str]:
     from npuc.runtime.emulator.native.machine import host_features
 
-    return "avx512bw" in host_features()
+    return host_features()
+
+
+def _has_pair_products() -> bool:
+    return "avx512bw" in _features()
 
 
 def _to_i16(lanes: Lanes) -> Lanes | None:
@@ -215,3 +222,94 @@ def float_terms(
         places.append(_shuffle(x_place, left) + _shuffle(y_place, right))
     more_values, more_places = _accumulator_rows(accumulators)
     return Terms(values + more_values), Places(places + more_places)
+
+
+def _singles(bits: Lanes) -> Lanes:
+    return _cast("bitcast", bits, "float")
+
+
+def _times(x: Lanes, y: Lanes) -> Lanes:
+    return x.like(f"fmul {x.type} {x.ref}, {y.ref}")
+
+
+def _rounded(values: Lanes) -> Lanes:
+    """Singles of magnitude below 2^31 as integers, half to even."""
+    if values.count == 16 and "avx512f" in _features():
+        rounding = ("i32", "4")  # as the host's mode says, which is half to even
+        arguments = (values.type, values.ref), ("<16 x i32>", "undef"), ("i16", "-1"), rounding
+        return Lanes(
+            current().intrinsic("llvm.x86.avx512.mask.cvtps2dq.512", "<16 x i32>", *arguments), 16, "i32", True
+        )
+    text = current().intrinsic(f"llvm.roundeven.v{values.count}f32", values.type, (values.type, values.ref))
+    return _cast("fptosi", Lanes(text, values.count, "float"), "i32", signed=True)
+
+
+def _outside(lanes: Lanes, mantissa_bits: int, least: int, most: int) -> Any:
+    """Whether any lane is neither a zero nor a number of an exponent field from least to most."""
+    from npuc.runtime.emulator.native.lanes import IRLanes
+
+    magnitude = lanes & ((1 << mantissa_bits + 8) - 1)
+    far = magnitude - (least << mantissa_bits) >= most + 1 - least << mantissa_bits
+    return IRLanes.any((magnitude != 0) & far)
+
+
+def usual_sum(
+    a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Lanes, bool]]
+) -> tuple[Any, Callable[[], Lanes]] | None:
+    """The float adder's sum for operands of usual size (USUAL, and accumulators no smaller than their products): whether
+    these are not, and the sum's patterns where they are. None where the host or the shape does not suit it.
+
+    Products are exact singles then, and still are in units of the grid, in which the rounded ones are integers below
+    2^26; so is their sum, which becomes a single in one rounding.
+    """
+    rows, inner, columns = shape
+    if inner % 2 or not _features() & {"avx2", "avx512bw"}:
+        return None
+    first, last = USUAL
+    unusual: Any = _outside(a, 7, first, last) | _outside(b, 7, first, last)
+    for lanes, _ in accumulators:
+        unusual = _outside(lanes, 23, 2 * first - 127, 254) | unusual
+    return unusual, lambda: _usual(a, b, shape, negate, accumulators)
+
+
+def _usual(
+    a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Lanes, bool]]
+) -> Lanes:
+    """The sum of `usual_sum`. Places are kept where a bf16 pattern has its exponent, times 2^7."""
+    from npuc.runtime.emulator.native.lanes import IRLanes
+
+    rows, inner, columns = shape
+    pairs: list[tuple[Lanes, Lanes]] = []  # for two inner indices, the factors of all outputs
+    for k in range(0, inner, 2):
+        both = [
+            _matrix_indices(rows, inner, columns, i)
+            if columns
+            else (list(range(i * rows, (i + 1) * rows)), list(range(i * rows, (i + 1) * rows)))
+            for i in (k, k + 1)
+        ]
+        left, right = ([index for two in zip(*(each[side] for each in both), strict=True) for index in two] for side in (0, 1))
+        pairs.append((_shuffle(a, left), _shuffle(b, right)))
+    places = [(x & 0x7F80) + (y & 0x7F80) for x, y in pairs]
+    most = functools.reduce(IRLanes.maximum, places)
+    wide = IRLanes.lanes(most, 32)
+    top = IRLanes.maximum(wide & 0xFFFF, wide >> 16)
+    for lanes, _ in accumulators:
+        top = IRLanes.maximum(top, ((lanes >> 16) & 0x7F80) + (127 << 7))
+    top = IRLanes.maximum(top, 2 * USUAL[0] << 7)
+    # A place is an exponent biased by 254, the grid 2^23 below it; a single's bias is 127.
+    units = _singles(((254 + 23 + 127) << 7) - top << 16)
+    grid = _singles(top - ((254 + 23 - 127) << 7) << 16)
+
+    def products(part: Callable[[Lanes], Lanes]) -> list[Lanes]:
+        return [
+            _rounded(_times(_times(*(_singles(part(IRLanes.lanes(each, 32))) for each in pair)), units))
+            for pair in pairs
+        ]
+
+    total = _tree([*products(lambda each: each << 16), *products(lambda each: each & 0xFFFF0000)])
+    total = -total if negate else total
+    for lanes, negated in accumulators:
+        term = _rounded(_times(_singles(lanes), units))
+        total = total - term if negated else total + term
+    result = _times(_cast("sitofp", total, "float"), grid)
+    return _cast("bitcast", result, "i32")

@@ -448,6 +448,14 @@ class DefinedLanes:
         count = getattr(result, "size", None) or result.count
         return Partial(result, _filled(self._product_mask(a, b, (count, inner, 0), True), result))
 
+    def usual_sum(
+        self, a: Any, b: Any, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Any, bool]]
+    ) -> tuple[Any, Callable[[], Any]] | None:
+        if any(isinstance(each, Partial) for each in (a, b, *(lanes for lanes, _ in accumulators))):
+            return None
+        found: tuple[Any, Callable[[], Any]] | None = self.base.usual_sum(a, b, shape, negate, accumulators)
+        return found
+
     def float_terms(
         self, a: Any, b: Any, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Any, bool]]
     ) -> tuple[Any, Any]:

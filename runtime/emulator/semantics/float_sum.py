@@ -89,6 +89,16 @@ def _special_accumulators(v: Any, accumulators: Sequence[tuple[Any, bool]]) -> A
 
 def multiply_add(v: Any, a: Any, b: Any, geometry: Any, negate: bool, accumulators: Sequence[tuple[Any, bool]]) -> Any:
     """Products of bf16 lanes a, b (uint16) plus fp32 accumulators (uint32 lanes, negated or not); fp32 patterns."""
+    shape = (geometry.rows, geometry.inner, geometry.columns)
+    shortcut = v.usual_sum(a, b, shape, negate, accumulators)
+    if shortcut is not None:
+        unusual, usual = shortcut
+        return v.branch(unusual, lambda: _any_sum(v, a, b, geometry, negate, accumulators), usual)
+    return _any_sum(v, a, b, geometry, negate, accumulators)
+
+
+def _any_sum(v: Any, a: Any, b: Any, geometry: Any, negate: bool, accumulators: Sequence[tuple[Any, bool]]) -> Any:
+    """The same, whatever size the operands have."""
     values, places = v.float_terms(a, b, (geometry.rows, geometry.inner, geometry.columns), negate, accumulators)
     total = _total(v, values, places)
     special = v.any((a & 0x7F80) == 0x7F80) | v.any((b & 0x7F80) == 0x7F80) | _special_accumulators(v, accumulators)

@@ -242,6 +242,18 @@ class NumpyLanes:
         return product if inner == 1 else product.reshape(inner, -1).sum(axis=0, dtype=product.dtype)
 
     @staticmethod
+    def usual_sum(
+        a: np.ndarray,
+        b: np.ndarray,
+        shape: tuple[int, int, int],
+        negate: bool,
+        accumulators: Sequence[tuple[np.ndarray, bool]],
+    ) -> tuple[Any, Callable[[], np.ndarray]] | None:
+        """A short cut for operands of usual size: whether these are not, and what gives the sum's patterns where they
+        are; None where there is no short cut. Arguments as those of `float_terms`."""
+        return None
+
+    @staticmethod
     def float_terms(
         a: np.ndarray,
         b: np.ndarray,
