@@ -354,14 +354,18 @@ class Core(StrictChecks, MemoryAccess):
             with np.errstate(all="ignore"):
                 return self._run_halting(limit) if self.stops or self.halt_next else self._run(limit)
         except EmulationError as error:
-            if error.place is not None:
-                raise
-            raise EmulationError(
-                error.message,
-                place=f"{self.name}, bundle {self.pc:#x}, cycle {self.cycle}",
-                details=error.details,
-                remedy=error.remedy,
-            ) from None
+            raise self._placed(error) from None
+
+    def _placed(self, error: EmulationError) -> EmulationError:
+        """The error, with its place."""
+        if error.place is not None:
+            return error
+        return EmulationError(
+            error.message,
+            place=f"{self.name}, bundle {self.pc:#x}, cycle {self.cycle}",
+            details=error.details,
+            remedy=error.remedy,
+        )
 
     def _run(self, limit: int) -> Suspension:
         if self.finished:

@@ -72,6 +72,7 @@ class CoreServices:
     def __init__(self, array: Array, tile: Tile, core: Core, neighbour: Callable[[str], Tile | None]) -> None:
         self.array, self.tile, self.core = array, tile, core
         self._neighbour = neighbour
+        self._places: dict[int, tuple[Tile, int]] = {}  # of the locks that were asked for, by the core's numbers
         self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
 
     def answer(self, request: Request, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
@@ -119,7 +120,10 @@ class CoreServices:
 
     def _lock(self, request: LockRequest, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
         machine = self.array.machine
-        tile, lock = self.lock_place(request)
+        place = self._places.get(request.number)
+        if place is None:
+            place = self._places[request.number] = self.lock_place(request)
+        tile, lock = place
         if not -64 <= request.value <= 63:
             raise EmulationError(
                 f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "

@@ -59,7 +59,7 @@ class CoreUnit:
 
     def __init__(self, array: Array, tile: Tile) -> None:
         assert tile.memory is not None
-        self.array, self.tile = array, tile
+        self.array, self.tile, self._memory = array, tile, tile.memory
         self.program = bytearray(geometry.PROGRAM_MEMORY_SIZE)
         self._loaded = bytearray(geometry.PROGRAM_MEMORY_SIZE)  # 1 where the image or the sequence has written
         place = array.first_column + tile.column, tile.row
@@ -206,7 +206,7 @@ class CoreUnit:
     def _schedule(self, cycle: int) -> None:
         generation = self._generation
         self.due = cycle
-        self.array.clock.at(cycle, self.tile.rank, lambda: self._run(generation))
+        self.array.clock.at(cycle, self.tile.rank, self._run, generation)
 
     def _run(self, generation: int) -> None:
         if generation != self._generation:
@@ -214,16 +214,20 @@ class CoreUnit:
         self.due = None
         if self.core.runs_long:
             self._others_ahead()
-        clock = self.array.clock
-        cycle = clock.cycle
-        limit = cycle + self._slice()
+        self._run_from(self.array.clock.cycle, self._slice())
+
+    def _run_from(self, cycle: int, ahead: int) -> None:
+        """Lets the core run from a cycle on, so many cycles at most."""
+        clock, core = self.array.clock, self.core
+        limit = cycle + ahead
         while True:
             try:
-                suspension = self.core.run(cycle, limit)
+                suspension = core.run(cycle, limit)
             except EmulationError:
                 self._check_reports()  # what strict mode found before is more likely the cause
                 raise
-            self._pass_on()
+            if core.reports or core.warnings or core.events:
+                self._pass_on()
             if not isinstance(suspension, SharedAccess) or suspension.registers:
                 break
             due = clock.next_cycle()
@@ -234,8 +238,7 @@ class CoreUnit:
 
     def _slice(self) -> int:
         """How many cycles the core may run ahead of the clock."""
-        assert self.tile.memory is not None
-        memory = self.tile.memory
+        memory = self._memory
         if memory.shared is None:
             return SLICE
         alone = 0 if memory.unguarded else self.array.clock.cycle - memory.shared
@@ -279,14 +282,14 @@ class CoreUnit:
         self._suspend(suspension)
 
     def _suspend(self, suspension: Suspension) -> None:
-        generation = self._generation
-        if isinstance(suspension, Done):
-            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._finish(generation))
-        elif isinstance(suspension, Halt):
-            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._halt(generation))
-        elif type(suspension) in STALL_KIND:
+        generation, at, rank = self._generation, self.array.clock.at, self.tile.rank
+        if type(suspension) in STALL_KIND:
             self.waiting = suspension  # type: ignore[assignment]
-            self.array.clock.at(suspension.cycle, self.tile.rank, lambda: self._serve(generation, False))
+            at(suspension.cycle, rank, self._serve, generation, False)
+        elif isinstance(suspension, Done):
+            at(suspension.cycle, rank, self._finish, generation)
+        elif isinstance(suspension, Halt):
+            at(suspension.cycle, rank, self._halt, generation)
         else:
             self._schedule(suspension.cycle)
 
@@ -312,18 +315,22 @@ class CoreUnit:
         if resume is None:
             return
         self.waiting = None
+        array = self.array
         self.stalls[STALL_KIND[type(request)]] += resume - request.cycle
-        if self.array.listeners and resume - request.cycle > self.array.machine.lock_stall:
-            self.array.note(self.tile.name, self.services.stall_name(request), request.cycle, resume)
-        self.array.progress += 1
-        self._schedule(resume)
+        if array.listeners and resume - request.cycle > array.machine.lock_stall:
+            array.note(self.tile.name, self.services.stall_name(request), request.cycle, resume)
+        array.progress += 1
+        if self._memory.shared is None and not self.core.runs_long:
+            self._run_from(resume, SLICE)  # ahead of the clock from its first cycle on
+        else:
+            self._schedule(resume)
 
     def _waker(self, delay: int) -> Callable[[], None]:
         """A function that serves the present request again, `delay` cycles after it is called."""
         generation = self._generation
 
         def wake() -> None:
-            self.array.clock.at(self.array.clock.cycle + delay, self.tile.rank, lambda: self._serve(generation, True))
+            self.array.clock.at(self.array.clock.cycle + delay, self.tile.rank, self._serve, generation, True)
 
         return wake
 

@@ -14,6 +14,7 @@ from npuc.runtime.emulator.errors import EmulationError
 DIMENSIONS = {"core": 3, "memtile": 4, "shim": 3}
 PADDED_DIMENSIONS = 3  # of a memtile's MM2S descriptors
 CACHED_WORDS = 16384  # patterns up to this length keep the addresses of their bursts; longer ones are computed anew
+KEPT_WORDS = 2 * CACHED_WORDS  # of all bursts of a pattern
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,20 @@ class Pattern:
 
     def offsets(self, start: int, count: int) -> np.ndarray:
         """Word offsets from the base address of words start..start+count of the stream; -1 where a zero is sent."""
-        if self.length <= CACHED_WORDS:
-            return _kept_offsets(self, start, count)
-        return _offsets(self, start, count)
+        if self.length > CACHED_WORDS:
+            return _offsets(self, start, count)
+        kept = self._kept
+        offsets = kept.get((start, count))
+        if offsets is None:
+            if count + sum(map(len, kept.values())) > KEPT_WORDS:
+                kept.clear()
+            offsets = kept[start, count] = _offsets(self, start, count)
+            offsets.flags.writeable = False
+        return offsets
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, int], np.ndarray]:
+        return {}
 
     @cached_property
     def reach(self) -> int:
@@ -106,13 +118,6 @@ def _offsets(pattern: Pattern, start: int, count: int) -> np.ndarray:
     return offsets
 
 
-@lru_cache(maxsize=256)
-def _kept_offsets(pattern: Pattern, start: int, count: int) -> np.ndarray:
-    offsets = _offsets(pattern, start, count)
-    offsets.flags.writeable = False
-    return offsets
-
-
 @dataclass(frozen=True)
 class Packet:
     """What an MM2S descriptor puts into the header it inserts."""
@@ -146,16 +151,15 @@ def header(packet: Packet, column: int, row: int) -> int:
     return word | (~word.bit_count() & 1) << 31
 
 
-def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, list[int]]:
+def interpret(kind: str, words: Sequence[int], who: str) -> tuple[Descriptor, tuple[int, ...]]:
     """The run the words describe, and the words after it (the iteration counter moves on).
 
     Raises EmulationError for an invalid descriptor and for what is not modelled.
     """
     try:
-        descriptor, after = _interpret(kind, tuple(words))
+        return _interpret(kind, tuple(words))
     except EmulationError as error:
         raise EmulationError(f"{who} {error.message}") from None
-    return descriptor, list(after)
 
 
 @lru_cache(maxsize=4096)
@@ -203,4 +207,10 @@ def _pattern(kind: str, fields: dict[str, int]) -> Pattern:
     if 0 in wraps:
         used = wraps.index(0) + 1
         steps, wraps = steps[:used], wraps[: used - 1]
-    return Pattern(fields["length"], steps, wraps, pads)
+    return _one_pattern(fields["length"], steps, wraps, pads)
+
+
+@lru_cache(maxsize=256)
+def _one_pattern(length: int, steps: tuple[int, ...], wraps: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> Pattern:
+    """Descriptors at other places share their pattern, with what is known of it."""
+    return Pattern(length, steps, wraps, pads)

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Task:
     token: bool
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Window:
     """Where a descriptor's words lie: words[base + offset].  memory: of the tile, None for the host's."""
 
@@ -57,15 +57,25 @@ class Window:
         return self.memory.written if self.memory is not None else None
 
 
+class _Known(NamedTuple):
+    """A descriptor by its words: what they mean, the memory they reach, the words after a run."""
+
+    words: tuple[int, ...]
+    descriptor: Descriptor
+    window: Window
+    after: tuple[int, ...]
+
+
 class Channel:
     """One S2MM or MM2S channel: its queue of tasks and the descriptor it runs."""
 
     direction = ""
 
     def __init__(self, array: Array, tile: Tile, number: int) -> None:
-        self.array, self.tile, self.number = array, tile, number
+        self.array, self.tile, self.number, self.clock = array, tile, number, array.clock
         self.name = f"{self.direction.upper()} {number} of {tile.name}"
         self.rank = tile.unit_rank(self.direction, number)
+        self._key = (self.direction, number)
         self.control = 0
         self.queue: deque[Task] = deque()
         self.task: Task | None = None
@@ -77,6 +87,7 @@ class Channel:
         self.lock_asked = 0
         self.words = self.busy_cycles = self.starved_cycles = self.tasks = self.lock_cycles = 0
         self._generation = 0
+        self._known: dict[int, _Known] = {}  # what descriptors meant when they were run last, by number
 
     @property
     def busy(self) -> bool:
@@ -96,15 +107,13 @@ class Channel:
         """Words of the descriptor under way that have passed, and its length; zeros when there is none."""
         raise NotImplementedError
 
-    def later(self, cycle: float, action: Callable[[], None]) -> None:
-        """Run at a cycle, unless the channel is reset before."""
-        generation = self._generation
+    def later(self, cycle: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Call `action` with the arguments at a cycle, unless the channel is reset before."""
+        self.clock.at(math.ceil(cycle), self.rank, self._unless_reset, self._generation, action, arguments)
 
-        def unless_reset() -> None:
-            if generation == self._generation:
-                action()
-
-        self.array.clock.at(math.ceil(cycle), self.rank, unless_reset)
+    def _unless_reset(self, generation: int, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        if generation == self._generation:
+            action(*arguments)
 
     # registers
 
@@ -184,18 +193,31 @@ class Channel:
 
     def load(self, bd: int, delay: int) -> None:
         """Begin a descriptor after `delay` cycles."""
-        self._check_number(bd)
-        who = f"descriptor {bd} of {self.tile.name} ({self.name})"
         self.loaded = bd
         self._note_descriptor(bd)
-        self.descriptor, self.tile.descriptors[bd] = interpret(self.tile.kind, self.tile.descriptors[bd], who)
-        self.window = self._reach(self.descriptor, who)
-        clock = self.array.clock
-        self.later(clock.cycle + delay, self.begin)
+        descriptors = self.tile.descriptors
+        words = tuple(descriptors[bd])
+        known = self._known.get(bd)
+        if known is None or known.words != words:
+            self._check_number(bd)
+            who = f"descriptor {bd} of {self.tile.name} ({self.name})"
+            descriptor, after = interpret(self.tile.kind, words, who)
+            window = self._reach(descriptor, who)
+            if self.tile.kind == "shim":  # buffers of the host come and go
+                known = _Known(words, descriptor, window, after)
+            else:
+                known = self._known[bd] = _Known(words, descriptor, window, after)
+        self.descriptor, self.window = known.descriptor, known.window
+        if known.after != words:
+            descriptors[bd] = list(known.after)
+        self.later(self.clock.cycle + delay, self.begin)
 
     def _note_descriptor(self, bd: int) -> None:
+        ran = self.tile.ran_by.get(bd)
+        if ran is not None and len(ran) == 1 and self._key in ran:
+            return
         ran = self.tile.ran_by.setdefault(bd, set())
-        ran.add((self.direction, self.number))
+        ran.add(self._key)
         others = [self.tile.channels[key].name for key in sorted(ran) if key[0] != self.direction]
         if others and self.tile.kind == "shim":
             self.array.warn(f"descriptor {bd} of {self.tile.name} is run by {self.name} and by {' and '.join(others)}")
@@ -223,13 +245,15 @@ class Channel:
         if descriptor.release is not None:
             locks, lock = self.lock(descriptor.release[0])
             locks.release(lock, descriptor.release[1], self.name)
-        self.array.last_completion = self.array.clock.cycle
-        self.array.note(self.name, "descriptor finished", self.array.clock.cycle)
+        array, cycle = self.array, self.clock.cycle
+        array.last_completion = cycle
+        if array.listeners:
+            array.note(self.name, "descriptor finished", cycle)
         if task is not None:
             self.tasks += 1
-            self.array.note(self.name, "task finished", self.array.clock.cycle)
+            array.note(self.name, "task finished", cycle)
             if task.token:
-                self.array.issue_token(self)
+                array.issue_token(self)
 
     # locks
 
@@ -244,7 +268,7 @@ class Channel:
 
     def begin(self) -> None:
         """The descriptor is loaded: ask for its lock."""
-        self.lock_asked = self.array.clock.cycle
+        self.lock_asked = self.clock.cycle
         self._acquire()
 
     def _acquire(self) -> None:
@@ -257,7 +281,7 @@ class Channel:
                 self.waiting_lock = wanted
                 locks.wait(lock, self._wake)
                 return
-        cycle = self.array.clock.cycle
+        cycle = self.clock.cycle
         if cycle > self.lock_asked:
             self.lock_cycles += cycle - self.lock_asked
             self.array.note(self.name, "lock stall", self.lock_asked, cycle)
@@ -265,7 +289,7 @@ class Channel:
         self.proceed()
 
     def _wake(self) -> None:
-        self.later(self.array.clock.cycle + self.array.machine.lock_visible, self._again)
+        self.later(self.clock.cycle + self.array.machine.lock_visible, self._again)
 
     def _again(self) -> None:
         if self.waiting_lock is not None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,7 +99,7 @@ class Receiver(Channel):
             self.pending.appendleft(
                 Segment(segment.words[1:], segment.first + segment.period, segment.period, segment.last)
             )
-        self.later(segment.first, partial(self._load_named, int(segment.words[0])))
+        self.later(segment.first, self._load_named, int(segment.words[0]))
 
     def _load_named(self, header: int) -> None:
         """Begin the descriptor that a header names."""
@@ -139,7 +138,7 @@ class Receiver(Channel):
         return self.descriptor.pattern.length if self.descriptor is not None else 0
 
     def begin(self) -> None:
-        now = self.array.clock.cycle
+        now = self.clock.cycle
         self.loaded_at = now
         self.stored, self.stored_by, self.ending = 0, now - 1.0, False
         self.inlet.open(self.base + min(self.array.machine.receive_words, self._wanted()), now)
@@ -148,8 +147,8 @@ class Receiver(Channel):
     def proceed(self) -> None:
         if self.paused or not self.granted or self.descriptor is None:
             return
-        now = self.array.clock.cycle
-        buffer = min(self.array.machine.receive_words, self.length)
+        now = self.clock.cycle
+        buffer = min(self.array.machine.receive_words, self.descriptor.pattern.length)
         self.granted_at = self.resume_at = now
         held = self.inlet.entered - self.base
         if now > self.loaded_at and held >= buffer and (full := self._taken(buffer) + 1) <= now:
@@ -161,13 +160,13 @@ class Receiver(Channel):
 
     def _wanted(self) -> int:
         """Words the descriptor takes: its length, or up to a TLAST that is under way and ends it."""
-        if self.finishes_on_tlast:
+        if self.control >> FINISH_ON_TLAST_LSB & 3:
             so_far = self.stored
             for segment in self.pending:
                 so_far += len(segment.words)
                 if segment.last and so_far <= self.length:
                     return so_far
-        return self.length
+        return self.descriptor.pattern.length if self.descriptor is not None else 0
 
     def _taken(self, count: int) -> float:
         """The cycle in which the descriptor's `count`-th word is taken, all words up to it being under way.
@@ -202,7 +201,7 @@ class Receiver(Channel):
                 "like is in no public source"
             )
         self.pending.append(segment)
-        if segment.last and self.finishes_on_tlast:  # the port refuses what follows until the next descriptor
+        if segment.last and self.control >> FINISH_ON_TLAST_LSB & 3:  # the port refuses what follows until the next descriptor
             self.inlet.open_until = min(self.inlet.open_until, self.inlet.entered)
         if self.wants_header:
             self._take_header()
@@ -217,22 +216,24 @@ class Receiver(Channel):
         count = self._wanted()
         if held < count:
             if held - self.stored > WRITE_THROUGH:
+                taken = self._taken(held)
                 self._store(held - self.stored)
+                self.stored_by = taken
             return
         self.ending = True
         buffered = math.ceil(min(count, self.array.machine.receive_words) / 4)  # the buffer empties by 16 bytes a cycle
         last = max(self._taken(count), self.granted_at - 1 + buffered)
-        self.later(math.floor(last) + 1, lambda: self._end(count))
+        self.later(math.floor(last) + 1, self._end, count)
 
     def _store(self, count: int) -> None:
         """Write the next words of the descriptor to memory."""
         assert self.descriptor is not None and self.window is not None
-        self.stored_by = self._taken(self.stored + count)
         pieces: list[np.ndarray] = []
         wanted = count
         while wanted:
             segment = self.pending.popleft()
-            if len(segment.words) > wanted:
+            size = len(segment.words)
+            if size > wanted:
                 rest = Segment(
                     segment.words[wanted:], segment.first + wanted * segment.period, segment.period, segment.last
                 )
@@ -240,21 +241,22 @@ class Receiver(Channel):
                 pieces.append(segment.words[:wanted])
                 break
             pieces.append(segment.words)
-            wanted -= len(segment.words)
+            wanted -= size
         words = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         pattern, window = self.descriptor.pattern, self.window
+        area = slice(window.base, window.base + pattern.reach + 1)
         places: slice | np.ndarray
         if pattern.linear:
-            places = slice(window.base + self.stored, window.base + self.stored + count)
+            places = slice(self.stored, self.stored + count)
         else:
-            places = window.base + pattern.offsets(self.stored, count)
-        window.words[places] = words
+            places = pattern.offsets(self.stored, count)
+        window.words[area][places] = words
         if window.written is not None:
-            window.written.reshape(-1, 4)[places] = True
+            window.written.reshape(-1, 4)[area][places] = True
         self.stored += count
 
     def _end(self, count: int) -> None:
-        descriptor, now = self.descriptor, self.array.clock.cycle
+        descriptor, now = self.descriptor, self.clock.cycle
         assert descriptor is not None
         first = max(self.loaded_at, self.pending[0].first) if self.pending and not self.stored else self.loaded_at
         if count > self.stored:
@@ -264,7 +266,8 @@ class Receiver(Channel):
         self.words += count
         self.busy_cycles += count
         self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
-        self.array.note(self.name, "receiving", first, now)
+        if self.array.listeners:
+            self.array.note(self.name, "receiving", first, now)
         if self.control >> FINISH_ON_TLAST_LSB & 3 == COUNTS_IN_REGISTER:
             self._count(count, task is not None)
         self.finished(descriptor, task)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ENTRY_WORDS = 4  # words of a fetched 16-byte entry
 
 
-@dataclass
+@dataclass(slots=True)
 class Run:
     """One run of a descriptor whose lock is held.  task: the one it ends; header: still to be sent before the words."""
 
@@ -104,16 +104,18 @@ class Sender(Channel, Supply):
             word = self.array.header(descriptor.packet, self.tile)
         self.in_packet = not descriptor.tlast
         if not self.runs:
-            self.ready_since = self.array.clock.cycle
+            self.ready_since = self.clock.cycle
         self.runs.append(Run(number, descriptor, window, self.task if self.ends_task() else None, word))
         self.parked = True
-        self.array.note(self.name, "descriptor started", self.array.clock.cycle)
+        self.array.note(self.name, "descriptor started", self.clock.cycle)
         self.fetch_ahead()
 
     def fetch_ahead(self) -> None:
         """While nothing can be sent: ask for the next descriptor if an entry is free."""
+        if not self.parked or not self.outlet.blocked_on:
+            return
         entries = sum(-(-run.left // ENTRY_WORDS) for run in self.runs)
-        if self.parked and self.outlet.blocked_on and entries < self.array.machine.send_entries:
+        if entries < self.array.machine.send_entries:
             self.parked = False
             self.run_ended()
 
@@ -122,7 +124,8 @@ class Sender(Channel, Supply):
     def offer(self) -> int:
         if not self.runs or self.paused:
             return 0
-        return self.runs[0].left + (self.runs[0].header is not None)
+        run = self.runs[0]
+        return run.left + (run.header is not None)
 
     def peek(self) -> int:
         run = self.runs[0]
@@ -150,7 +153,7 @@ class Sender(Channel, Supply):
         offsets = pattern.offsets(run.position, count)
         if window.written is not None:
             self._check_written(run, window.base + offsets[offsets >= 0])
-        words = window.words[window.base + offsets]
+        words = window.words[window.base : window.base + pattern.reach + 1].take(offsets)
         if pattern.pads:
             words[offsets < 0] = 0
         return words
@@ -193,9 +196,8 @@ class Sender(Channel, Supply):
         if run.left:
             return
         self.unfinished.append(run.number)
-        done = partial(self._done, run)
         if ends is None:
-            self.later(max(end + self._finish_offset(run.descriptor), first + 1), done)
+            self.later(max(end + self._finish_offset(run.descriptor), first + 1), self._done, run)
             return
         missing = {id(inlet) for inlet, _ in ends}
         latest = 0.0
@@ -205,7 +207,7 @@ class Sender(Channel, Supply):
             missing.discard(id(inlet))
             latest = max(latest, cycle)
             if not missing:
-                self.later(latest, done)
+                self.later(latest, self._done, run)
 
         for inlet, index in ends:
             inlet.when_taken(index, partial(taken, inlet))

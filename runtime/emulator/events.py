@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any, TypeAlias
+
+Event: TypeAlias = "tuple[int, int, int, Callable[..., None], tuple[Any, ...]]"
+"""When, the rank of what acts, the number of the event, the action and its arguments."""
 
 PAST = -64  # cycles before now from which on it makes no difference when something was
 
@@ -13,7 +17,7 @@ def ago(cycle: float, now: int) -> float:
     return max(cycle - now, PAST)
 
 
-def _order(event: tuple[int, int, int, Callable[[], None]]) -> tuple[int, int, int]:
+def _order(event: Event) -> tuple[int, int, int]:
     return event[:3]
 
 
@@ -23,13 +27,13 @@ class Clock:
     def __init__(self) -> None:
         self.cycle = 0
         self.rank = 0  # of the event under way
-        self._queue: list[tuple[int, int, int, Callable[[], None]]] = []
+        self._queue: list[Event] = []
         self._count = 0
 
-    def at(self, cycle: int, rank: int, action: Callable[[], None]) -> None:
-        """Run `action` at `cycle` (not before the present one)."""
-        self._count += 1
-        heapq.heappush(self._queue, (cycle if cycle > self.cycle else self.cycle, rank, self._count, action))
+    def at(self, cycle: int, rank: int, action: Callable[..., None], *arguments: Any) -> None:
+        """Call `action` with the arguments at `cycle` (not before the present one)."""
+        self._count = count = self._count + 1
+        heappush(self._queue, (cycle if cycle > self.cycle else self.cycle, rank, count, action, arguments))
 
     def next_cycle(self) -> int | None:
         """When the next event is due; None when there is none."""
@@ -37,13 +41,13 @@ class Clock:
 
     def pending_ranks(self) -> set[int]:
         """Ranks of the events to come."""
-        return {rank for _, rank, _, _ in self._queue}
+        return {event[1] for event in self._queue}
 
     def due_from_now(self) -> tuple[tuple[int, int], ...]:
         """Cycles from now and rank of the events to come, in their order."""
-        return tuple((cycle - self.cycle, rank) for cycle, rank, _, _ in sorted(self._queue, key=_order))
+        return tuple((cycle - self.cycle, rank) for cycle, rank, *_ in sorted(self._queue, key=_order))
 
     def step(self) -> None:
         """Advance to the next event and run it."""
-        self.cycle, self.rank, _, action = heapq.heappop(self._queue)
-        action()
+        self.cycle, self.rank, _, action, arguments = heappop(self._queue)
+        action(*arguments)

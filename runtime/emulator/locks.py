@@ -30,13 +30,17 @@ class Locks:
         current = self.values[lock]
         if (current < -value) if value < 0 else (current != value):
             return False
-        self.acquirers.setdefault(lock, set()).add(who)
+        acquirers = self.acquirers.get(lock)
+        if acquirers is None or who not in acquirers:
+            self.acquirers.setdefault(lock, set()).add(who)
         self._set(lock, current - abs(value), who)
         return True
 
     def release(self, lock: int, value: int, who: str) -> None:
         """Add the signed value; beyond 0..63 is misuse: an error in strict mode, else a warning and the limit."""
-        self.releasers.setdefault(lock, set()).add(who)
+        releasers = self.releasers.get(lock)
+        if releasers is None or who not in releasers:
+            self.releasers.setdefault(lock, set()).add(who)
         total = self.values[lock] + value
         if not 0 <= total <= geometry.LOCK_MAXIMUM:
             text = f"lock {lock} of {self.name} leaves 0..{geometry.LOCK_MAXIMUM}: {total} after {who} releases {value}"
@@ -71,5 +75,6 @@ class Locks:
         self.writers[lock] = who
         if self.changed is not None:
             self.changed(self.name, lock, value)
-        for wake in self._waiters.pop(lock, []):
-            wake()
+        if lock in self._waiters:
+            for wake in self._waiters.pop(lock):
+                wake()

@@ -33,7 +33,7 @@ DDR = "DDR"  # the unit of notes about bursts
 LONGEST_BURST = 1024  # words; bounds how long a DDR share is held
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Segment:
     """Words that arrive at `first`, `first + period`, ...; last: the final one ends a packet.
 
@@ -189,6 +189,7 @@ class Outlet:
         self, array: Array, tile: Tile, slave: Callable[[], int], name: str, rank: int, supply: Supply
     ) -> None:
         self.array, self.tile, self.slave, self.name, self.rank, self.supply = array, tile, slave, name, rank, supply
+        self.clock = array.clock
         self.way: Way | None = None
         self.moving = False
         self.free_at = 0.0
@@ -234,26 +235,30 @@ class Outlet:
         way = self._claim()
         if way is None:
             return
-        rooms = [
-            inlet.open_until + words - inlet.entered + (headless and not way.started)
-            for inlet, _, words, headless in way.ends
-        ]  # a header that will be dropped needs no room
-        room = min(rooms)
+        room, head = offered, not way.started
+        for inlet, _, words, headless in way.ends:  # a header that will be dropped needs no room
+            free = inlet.open_until + words - inlet.entered + (headless and head)
+            if free < room:
+                room = free
         if room <= 0:
-            self.blocked_on = [end[0] for end, room in zip(way.ends, rooms, strict=True) if room <= 0]
+            self.blocked_on = [
+                inlet
+                for inlet, _, words, headless in way.ends
+                if inlet.open_until + words - inlet.entered + (headless and head) <= 0
+            ]
             for inlet in self.blocked_on:
                 inlet.blocked.append(self)
             self.supply.held_up()
             return
-        now = self.array.clock.cycle
+        now = self.clock.cycle
         for inlet, _, words, headless in way.ends:
             if inlet.opened_at > now:  # until then the end takes what it took before
-                before = inlet.open_before + words - inlet.entered + (headless and not way.started)
+                before = inlet.open_before + words - inlet.entered + (headless and head)
                 if before > 0:
                     room = min(room, before)
                 else:
                     self.free_at = max(self.free_at, inlet.opened_at)
-        self._burst(way, min(offered, room))
+        self._burst(way, room)
 
     # the way
 
@@ -318,7 +323,7 @@ class Outlet:
         words = self.supply.take(count)
         tail = self.supply.ends_packet()
         token = self.supply.token()
-        first = max(float(self.array.clock.cycle), self.free_at, way.not_before)
+        first = max(float(self.clock.cycle), self.free_at, way.not_before)
         end = first + count * period
         self.free_at = end
         self.moving = True
@@ -326,21 +331,21 @@ class Outlet:
         late: list[tuple[Inlet, int]] = []
         arriving = []
         for inlet, latency, _, headless in way.ends:
-            skip = int(headless and head)
+            skip = 1 if headless and head else 0
             if count > skip:
                 arrival = max(first + skip * period + latency, inlet.last_arrival + 1)
-                segment = Segment(words[skip:], arrival, period, tail, token)
-                inlet.last_arrival = segment.arrived
-                inlet.entered += count - skip
-                if inlet.entered > inlet.open_until:
-                    late.append((inlet, inlet.entered))
+                segment = Segment(words[skip:] if skip else words, arrival, period, tail, token)
+                inlet.last_arrival = arrival + (count - skip - 1) * period
+                inlet.entered = entered = inlet.entered + count - skip
+                if entered > inlet.open_until:
+                    late.append((inlet, entered))
                 arriving.append((inlet, segment))
         if ddr is not None:
             self.array.note(DDR, ddr[0], first, end, 4 * count)
         self.supply.leaving(first, end, late or None)
-        generation = self._generation
-        clock = self.array.clock
-        clock.at(math.ceil(end), self.rank, lambda: self._arrived(generation, count, end - first, tail, ddr))
+        self.clock.at(
+            math.ceil(end), self.rank, self._arrived, self._generation, count, end - first, tail, ddr
+        )
         for inlet, segment in arriving:
             inlet.receive(segment)
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from npuc.runtime.emulator.semantics.definedness import PartialBytes
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LockRequest:
     """A lock instruction reached the lock unit and waits for it. No answer is needed.
 

@@ -28,7 +28,7 @@ class Watch:
     """Looks at the array after every event."""
 
     def __init__(self, array: Array, controller: Controller) -> None:
-        self.array, self.controller = array, controller
+        self.array, self.controller, self._clock = array, controller, array.clock
         self._computing = {tile.rank for tile in array.tiles.values() if tile.core is not None}
         self._progress = array.progress
         self._quiet_since = array.clock.cycle
@@ -40,11 +40,12 @@ class Watch:
 
         Cores that compute, whose state does not come back, may take as long as they like.
         """
-        array, clock, controller = self.array, self.array.clock, self.controller
-        polling = controller.polling and clock.rank == RANK
+        array, clock, controller = self.array, self._clock, self.controller
+        rank = clock.rank
+        polling = rank == RANK and controller.polling
         if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
             raise deadlock(array, controller, {})
-        if array.progress != self._progress or not (polling or clock.rank in self._computing):
+        if array.progress != self._progress or not (polling or rank in self._computing):
             self._progress, self._quiet_since, self._patience = array.progress, clock.cycle, QUIET
         elif clock.cycle - self._quiet_since > self._patience:
             self._patience *= 2
@@ -53,8 +54,8 @@ class Watch:
         if controller.waiting is None:
             recurrence.forget()
             return
-        recurrence.events += 1
-        if recurrence.events < recurrence.due and clock.rank != recurrence.rank:
+        recurrence.events = events = recurrence.events + 1
+        if events < recurrence.due and rank != recurrence.rank:
             return
         if (found := recurrence.look()) is not None and not (polling and self._polls_what_changes()):
             raise deadlock(array, controller, found.movers)

@@ -40,6 +40,20 @@ SAMPLE, SHORTEST, PAUSES = 64, 100, (64, 2048)
 two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: some
 calls are interpreted. Calls that end at lock requests do not change the form. PAUSES: how many calls, the first time
 and, twice as many each time it is so again, at most: while code is still being translated it is so for a short time."""
+_CYCLE, _LIMIT, _BUNDLES, _MAC_BUNDLES, _TIMER_ORIGIN, _LOCK_ACQUIRE, _LOCK_NUMBER, _LOCK_VALUE = (
+    place // 8
+    for place in (
+        layout.CYCLE,
+        layout.LIMIT,
+        layout.BUNDLES,
+        layout.MAC_BUNDLES,
+        layout.TIMER_ORIGIN,
+        layout.LOCK_ACQUIRE,
+        layout.LOCK_NUMBER,
+        layout.LOCK_VALUE,
+    )
+)
+"""Where native code has them, among the words of the state buffer."""
 _CARRY = SCALAR_INDEX["srCarry"]
 _MASK = (1 << 64) - 1
 _FILES = (layout.PLAIN, layout.BYPASSED)
@@ -308,6 +322,37 @@ class NativeCore(Core):
 
     # running
 
+    def run(self, cycle: int, limit: int) -> Suspension:
+        """See Core.run. The short way goes straight on with the block behind the last lock or limit."""
+        block, shape = self._next_block, self._shape
+        if (
+            block is None
+            or shape is None
+            or shape.pc != self.pc  # set from outside
+            or cycle >= limit
+            or self._calls >= SAMPLE - 1
+            or self._pause
+            or self.stops
+            or self.halt_next
+            or self.requests
+            or self.watched
+            or self.strict
+        ):
+            return super().run(cycle, limit)
+        self._calls += 1
+        self._limited = False
+        self.cycle = cycle
+        before = self.bundles
+        try:
+            suspension, patience = self._run_native(limit)
+            if suspension is None:
+                with np.errstate(all="ignore"):
+                    suspension = self._go_on(limit, patience)
+        except EmulationError as error:
+            raise self._placed(error) from None
+        self.runs_long = self.bundles - before >= ahead.LONG
+        return suspension
+
     def _run(self, limit: int) -> Suspension:
         before = self.bundles
         suspension = self._run_on(limit)
@@ -335,6 +380,10 @@ class NativeCore(Core):
         if self._shape is None and not self._idle():
             patience = AFTER_LIMIT if self._limited else PATIENCE
         self._limited = False
+        return self._go_on(limit, patience)
+
+    def _go_on(self, limit: int, patience: int) -> Suspension:
+        """In native code or not; patience: how many bundles to interpret before code is written."""
         while self.cycle < limit:
             check()
             if self._shape is None and (patience == INTERPRETED or not self._enter(patience <= 0)):
@@ -405,27 +454,27 @@ class NativeCore(Core):
 
     def _run_native(self, limit: int) -> tuple[Suspension | None, int]:
         """Native code from the present shape on; a suspension, or how many bundles to interpret before translating."""
-        program, words = self._program, self._words
+        program, numbers = self._program, self._buffer.numbers
         assert program is not None and self._shape is not None
-        kind, place = self._taken_over(limit) or self._executed(program, limit)
+        taken_over = None if self._ahead is None else self._taken_over(limit)
+        kind, place = taken_over or self._executed(program, limit)
         way_out = program.exit(place)
-        bundles = int(words[layout.BUNDLES // 8]) + way_out.bundles
-        cycle = int(words[layout.CYCLE // 8]) + way_out.bundles
+        bundles = numbers[_BUNDLES] + way_out.bundles
+        cycle = numbers[_CYCLE] + way_out.bundles
         if kind == WRONG:
-            cycle += int(words[layout.STALL // 8])
+            cycle += numbers[layout.STALL // 8]
         self.bundles += bundles
         self.native_bundles += bundles
-        self.mac_bundles += int(words[layout.MAC_BUNDLES // 8]) + way_out.mac_bundles
+        self.mac_bundles += numbers[_MAC_BUNDLES] + way_out.mac_bundles
         self.stall_memory += cycle - self.cycle - bundles
-        self._time = self._time + bundles
+        self._time += bundles
         self.cycle = cycle
-        self._shape = way_out.shape
-        self.pc = way_out.shape.pc
+        self._shape = shape = way_out.shape
+        self.pc = shape.pc
         self._next_block = None
         if kind == LOCK:
             self._go_on_behind(place)
-            lock = [int(words[each // 8]) for each in (layout.LOCK_ACQUIRE, layout.LOCK_NUMBER, layout.LOCK_VALUE)]
-            return LockRequest(cycle, lock[1], lock[2], bool(lock[0])), 0
+            return LockRequest(cycle, numbers[_LOCK_NUMBER], numbers[_LOCK_VALUE], numbers[_LOCK_ACQUIRE] != 0), 0
         if kind == LIMIT and cycle < limit:
             self._to_interpreter()
             return None, INTERPRETED
@@ -446,19 +495,19 @@ class NativeCore(Core):
             assert self._program is not None
             self._program.refuse(way_out.reason)
         self._to_interpreter()
-        return self._stepped(), 0 if kind == INTERPRET else PATIENCE
+        with np.errstate(all="ignore"):
+            return self._stepped(), 0 if kind == INTERPRET else PATIENCE
 
     def _executed(self, program: Program, limit: int) -> tuple[int, int]:
         self._prepare_words(self.cycle, limit)
         return program.run(self._next_block, self._buffer, self._memory, self.passing)
 
     def _prepare_words(self, cycle: int, limit: int) -> None:
-        words = self._words
-        words[layout.CYCLE // 8], words[layout.LIMIT // 8] = cycle, limit
-        words[layout.TIMER_ORIGIN // 8] = self.timer_origin
+        numbers = self._buffer.numbers
+        numbers[_CYCLE], numbers[_LIMIT], numbers[_TIMER_ORIGIN] = cycle, limit, self.timer_origin
         if self.strict:
-            words[layout.STACK_LOW // 8], words[layout.STACK_HIGH // 8] = self._stack_seen
-        words[layout.BUNDLES // 8] = words[layout.MAC_BUNDLES // 8] = 0
+            numbers[layout.STACK_LOW // 8], numbers[layout.STACK_HIGH // 8] = self._stack_seen
+        numbers[_BUNDLES] = numbers[_MAC_BUNDLES] = 0
 
     # on another thread
 

@@ -37,6 +37,9 @@ ENOUGH = 512
 OFTEN = 32
 """How often the way to a limit is interpreted before code for it is written, or undefined bits are met at one place
 before they are tracked there."""
+_EXIT, _TARGET = layout.EXIT // 8, layout.TARGET // 8
+_GO_ON = (LINK, COMPUTED, LOOP, MARK)
+_LOOK_UP = 15  # every so many blocks, less one, a run looks whether it is to stop
 _BLOCK = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 _MASK = (1 << 64) - 1
 _translating = threading.RLock()
@@ -53,6 +56,7 @@ class Program:
         self._steps: dict[Shape, Any] = {}
         self.broken = False
         self.limited = 0  # how often a block was too long for what was left before the limit
+        self._behind: dict[tuple[int, ...], Any] = {}  # blocks by exit and what was known only there
         self._single: dict[int, bool] = {}  # whether an exit is that of a step
         self.links: dict[int, tuple[Exit | bytes, dict[Any, Any]]] = {}  # exits, maybe as stored, and what is behind
         self._stranded = itertools.count(-1, -1)  # places of exits that no code has
@@ -188,12 +192,26 @@ class Program:
 
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
+        registers, numbers, behind = state.address, state.numbers, self._behind
+        turns = 0
         while True:
-            check()
-            kind = block(state.address, memory)
-            place = int(state.words[layout.EXIT // 8])
-            if kind not in (LINK, COMPUTED, LOOP, MARK) and not (kind == LIMIT and self._may_step(state)):
+            if not turns & _LOOK_UP:
+                check()
+            turns += 1
+            kind = block(registers, memory)
+            place = numbers[_EXIT]
+            if kind not in _GO_ON and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
+            if passing is None:
+                if kind == COMPUTED:
+                    found = behind.get((place, numbers[_TARGET]))
+                elif kind == LOOP:
+                    found = behind.get((place, numbers[LS], numbers[LE]))
+                else:
+                    found = None
+                if found is not None:
+                    block = found
+                    continue
             known: dict[str, Any] = {}
             if kind == COMPUTED:
                 known["pc"] = int(state.words[layout.TARGET // 8])
@@ -230,6 +248,8 @@ class Program:
         key = tuple(known.values())
         if key not in found:
             found[key] = self.block(way_out.shape._replace(**known))
+            behind = (known["loop"].start, known["loop"].end) if "loop" in known else key
+            self._behind[place, *behind] = found[key]
         return found[key]
 
     def after(self, place: int) -> Any:
