@@ -214,12 +214,12 @@ class CoreUnit:
         self.due = None
         if self.core.runs_long:
             self._others_ahead()
-        self._run_from(self.array.clock.cycle, self._slice())
+        self._run_from(self.array.clock.cycle)
 
-    def _run_from(self, cycle: int, ahead: int) -> None:
-        """Lets the core run from a cycle on, so many cycles at most."""
+    def _run_from(self, cycle: int) -> None:
+        """Lets the core run from a cycle on, which may lie ahead of the clock."""
         clock, core = self.array.clock, self.core
-        limit = cycle + ahead
+        limit = cycle + self._slice(cycle)
         while True:
             try:
                 suspension = core.run(cycle, limit)
@@ -236,12 +236,12 @@ class CoreUnit:
             cycle = suspension.cycle  # nothing else happens until then
         self._suspend(suspension)
 
-    def _slice(self) -> int:
-        """How many cycles the core may run ahead of the clock."""
+    def _slice(self, cycle: int) -> int:
+        """How many cycles the core may run ahead, from a cycle on."""
         memory = self._memory
         if memory.shared is None:
             return SLICE
-        alone = 0 if memory.unguarded else self.array.clock.cycle - memory.shared
+        alone = 0 if memory.unguarded else cycle - memory.shared
         return min(max(alone, SHARED_SLICE), SLICE)
 
     def _others_ahead(self) -> None:
@@ -249,7 +249,7 @@ class CoreUnit:
         for tile in self.array.tiles.values():
             other = tile.core
             if other is not None and other.due is not None and other.core.runs_long:
-                other.core.run_ahead(other.due, other.due + other._slice())
+                other.core.run_ahead(other.due, other.due + other._slice(other.due))
 
     def _pass_on(self) -> None:
         """What the run left for the array: findings, warnings, events."""
@@ -320,10 +320,10 @@ class CoreUnit:
         if array.listeners and resume - request.cycle > array.machine.lock_stall:
             array.note(self.tile.name, self.services.stall_name(request), request.cycle, resume)
         array.progress += 1
-        if self._memory.shared is None and not self.core.runs_long:
-            self._run_from(resume, SLICE)  # ahead of the clock from its first cycle on
+        if self.core.runs_long:
+            self._schedule(resume)  # until then others start on other threads
         else:
-            self._schedule(resume)
+            self._run_from(resume)
 
     def _waker(self, delay: int) -> Callable[[], None]:
         """A function that serves the present request again, `delay` cycles after it is called."""
