@@ -164,7 +164,7 @@ class Device:
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
-        watch, events = Watch(array, controller), 0
+        look, step, events = Watch(array, controller).look, clock.step, 0
         while not controller.finished:
             if not events & _LOOK_UP:
                 check()
@@ -179,10 +179,10 @@ class Device:
                     diagnosis=diagnose(array, controller, {}),
                 )
             tokens = array.tokens_arrived
-            clock.step()
+            step()
             if array.tokens_arrived > tokens:
                 controller.token_arrived()
-            watch.look()
+            look()
 
     def _counters(self) -> dict[Any, tuple[int, ...]]:
         counters: dict[Any, tuple[int, ...]] = {}

@@ -76,6 +76,7 @@ class Channel:
         self.name = f"{self.direction.upper()} {number} of {tile.name}"
         self.rank = tile.unit_rank(self.direction, number)
         self._key = (self.direction, number)
+        self._may_pause = tile.kind == "shim"
         self.control = 0
         self.queue: deque[Task] = deque()
         self.task: Task | None = None
@@ -86,7 +87,6 @@ class Channel:
         self.waiting_lock: tuple[int, int] | None = None
         self.lock_asked = 0
         self.words = self.busy_cycles = self.starved_cycles = self.tasks = self.lock_cycles = 0
-        self._generation = 0
         self._known: dict[int, _Known] = {}  # what descriptors meant when they were run last, by number
 
     @property
@@ -108,12 +108,8 @@ class Channel:
         raise NotImplementedError
 
     def later(self, cycle: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Call `action` with the arguments at a cycle, unless the channel is reset before."""
-        self.clock.at(math.ceil(cycle), self.rank, self._unless_reset, self._generation, action, arguments)
-
-    def _unless_reset(self, generation: int, action: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        if generation == self._generation:
-            action(*arguments)
+        """Call a method of the channel with the arguments at a cycle, unless the channel is reset before."""
+        self.clock.at(math.ceil(cycle), self.rank, action, *arguments)
 
     # registers
 
@@ -131,7 +127,7 @@ class Channel:
 
     @property
     def paused(self) -> bool:
-        return self.tile.kind == "shim" and bool(self.control & (PAUSE_MEMORY | PAUSE_STREAM))
+        return self._may_pause and bool(self.control & (PAUSE_MEMORY | PAUSE_STREAM))
 
     def status(self) -> int:
         """The status register (facts/platform/registers_aie2.json); error bits are errors of the run instead."""
@@ -168,7 +164,7 @@ class Channel:
 
     def reset(self) -> None:
         """Drop all tasks and what is on its way through the channel."""
-        self._generation += 1
+        self.clock.drop(self)
         self.queue.clear()
         self.task = self.descriptor = self.waiting_lock = None
         self.granted = False
@@ -210,7 +206,8 @@ class Channel:
         self.descriptor, self.window = known.descriptor, known.window
         if known.after != words:
             descriptors[bd] = list(known.after)
-        self.later(self.clock.cycle + delay, self.begin)
+        clock = self.clock
+        clock.at(clock.cycle + delay, self.rank, self.begin)
 
     def _note_descriptor(self, bd: int) -> None:
         ran = self.tile.ran_by.get(bd)
@@ -259,9 +256,10 @@ class Channel:
 
     def lock(self, number: int) -> tuple[Locks, int]:
         """The lock a descriptor of this channel means by a number."""
-        kind = self.tile.kind
+        tile = self.tile
+        kind = tile.kind
         if kind != "memtile":
-            return self.tile.locks, number
+            return tile.locks, number
         view, lock = divmod(number, geometry.LOCK_COUNT[kind])
         tile = self._neighbour(view, f"lock {number}")
         return tile.locks, lock

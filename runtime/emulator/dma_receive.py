@@ -210,10 +210,11 @@ class Receiver(Channel):
 
     def _check(self) -> None:
         """Ends the descriptor when its last word is on the way."""
-        if self.ending or self.descriptor is None:
+        descriptor = self.descriptor
+        if self.ending or descriptor is None:
             return
         held = self.inlet.entered - self.base
-        count = self._wanted()
+        count = self._wanted() if self.control >> FINISH_ON_TLAST_LSB & 3 else descriptor.pattern.length
         if held < count:
             if held - self.stored > WRITE_THROUGH:
                 taken = self._taken(held)

@@ -60,6 +60,7 @@ class Sender(Channel, Supply):
         self.parked = False  # the last run is that of the loaded descriptor: the next is not asked for yet
         self.in_packet = False  # the descriptor loaded last did not end its packet
         self.ready_since = 0
+        self._resets = 0
         self.unfinished: list[int] = []  # descriptors sent, not yet done
 
     @property
@@ -83,6 +84,7 @@ class Sender(Channel, Supply):
 
     def reset(self) -> None:
         super().reset()
+        self._resets += 1
         self.runs.clear()
         self.unfinished.clear()
         self.in_packet = self.parked = False
@@ -107,7 +109,8 @@ class Sender(Channel, Supply):
             self.ready_since = self.clock.cycle
         self.runs.append(Run(number, descriptor, window, self.task if self.ends_task() else None, word))
         self.parked = True
-        self.array.note(self.name, "descriptor started", self.clock.cycle)
+        if self.array.listeners:
+            self.array.note(self.name, "descriptor started", self.clock.cycle)
         self.fetch_ahead()
 
     def fetch_ahead(self) -> None:
@@ -192,7 +195,8 @@ class Sender(Channel, Supply):
     def leaving(self, first: float, end: float, ends: list[tuple[Inlet, int]] | None) -> None:
         run = self.runs[0]
         self.starved_cycles += max(0, int(first) - self.ready_since)
-        self.array.note(self.name, "sending", first, end)
+        if self.array.listeners:
+            self.array.note(self.name, "sending", first, end)
         if run.left:
             return
         self.unfinished.append(run.number)
@@ -200,13 +204,13 @@ class Sender(Channel, Supply):
             self.later(max(end + self._finish_offset(run.descriptor), first + 1), self._done, run)
             return
         missing = {id(inlet) for inlet, _ in ends}
-        latest = 0.0
+        latest, resets = 0.0, self._resets
 
         def taken(inlet: Inlet, cycle: float) -> None:
             nonlocal latest
             missing.discard(id(inlet))
             latest = max(latest, cycle)
-            if not missing:
+            if not missing and resets == self._resets:
                 self.later(latest, self._done, run)
 
         for inlet, index in ends:
@@ -227,11 +231,12 @@ class Sender(Channel, Supply):
     def sent(self, count: int, cycles: float) -> None:
         self.words += count
         self.busy_cycles += round(cycles)
-        self.ready_since = self.array.clock.cycle
-        if self.runs[0].left:
+        self.ready_since = self.clock.cycle
+        runs = self.runs
+        if runs[0].left:
             return
-        self.runs.popleft()
-        if self.runs:
+        runs.popleft()
+        if runs:
             self.outlet.free_at += self.array.machine.next_descriptor
         elif self.parked:
             self.parked = False

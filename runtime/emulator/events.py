@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, TypeAlias
 
 Event: TypeAlias = "tuple[int, int, int, Callable[..., None], tuple[Any, ...]]"
@@ -46,6 +46,11 @@ class Clock:
     def due_from_now(self) -> tuple[tuple[int, int], ...]:
         """Cycles from now and rank of the events to come, in their order."""
         return tuple((cycle - self.cycle, rank) for cycle, rank, *_ in sorted(self._queue, key=_order))
+
+    def drop(self, owner: object) -> None:
+        """Forget the events that are calls of an object's methods: it is reset."""
+        self._queue[:] = [event for event in self._queue if getattr(event[3], "__self__", None) is not owner]
+        heapify(self._queue)
 
     def step(self) -> None:
         """Advance to the next event and run it."""

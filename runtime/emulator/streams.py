@@ -180,6 +180,7 @@ class Way:
         self.held = 0
         self.started = False
         self.not_before = 0.0
+        self.meets_ddr = outlet.tile.kind == "shim" or any(end[0].tile.kind == "shim" for end in ends)
 
 
 class Outlet:
@@ -313,7 +314,7 @@ class Outlet:
     # bursts
 
     def _burst(self, way: Way, count: int) -> None:
-        ddr = self._ddr(way)
+        ddr = self._ddr(way) if way.meets_ddr else None
         period = 1.0
         if ddr is not None:
             direction, word, total = ddr

@@ -16,6 +16,7 @@ from npuc.runtime.apart import check
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.core_strict import settled
+from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.memory import DataMemory
 from npuc.runtime.emulator.native import ahead, layout
 from npuc.runtime.emulator.native.blocks import INTERPRET, LIMIT, LOCK, WRONG, Exit
@@ -458,7 +459,9 @@ class NativeCore(Core):
         assert program is not None and self._shape is not None
         taken_over = None if self._ahead is None else self._taken_over(limit)
         kind, place = taken_over or self._executed(program, limit)
-        way_out = program.exit(place)
+        way_out, behind = program.links[place]
+        if not isinstance(way_out, Exit):
+            way_out = program.exit(place)
         bundles = numbers[_BUNDLES] + way_out.bundles
         cycle = numbers[_CYCLE] + way_out.bundles
         if kind == WRONG:
@@ -473,7 +476,9 @@ class NativeCore(Core):
         self.pc = shape.pc
         self._next_block = None
         if kind == LOCK:
-            self._go_on_behind(place)
+            self._next_block = behind.get(())
+            if self._next_block is None:
+                self._go_on_behind(place)
             return LockRequest(cycle, numbers[_LOCK_NUMBER], numbers[_LOCK_VALUE], numbers[_LOCK_ACQUIRE] != 0), 0
         if kind == LIMIT and cycle < limit:
             self._to_interpreter()
