@@ -315,9 +315,9 @@ class CoreUnit:
         if resume is None:
             return
         self.waiting = None
-        array = self.array
-        self.stalls[STALL_KIND[type(request)]] += resume - request.cycle
-        if array.listeners and resume - request.cycle > array.machine.lock_stall:
+        array, stalled = self.array, resume - request.cycle
+        self.stalls[STALL_KIND[type(request)]] += stalled
+        if array.listeners and stalled > array.machine.lock_stall:
             array.note(self.tile.name, self.services.stall_name(request), request.cycle, resume)
         array.progress += 1
         if self.core.runs_long:

@@ -5,8 +5,10 @@ It is given the bytes that hardware is given and nothing else (array image, sequ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import heappop
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError, Place
@@ -164,22 +166,23 @@ class Device:
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
         array, clock = self._array, self._array.clock
-        look, step, events = Watch(array, controller).look, clock.step, 0
+        queue, look, events = clock.queue, Watch(array, controller).look, 0
+        last = math.inf if max_cycles is None else started + max_cycles
         while not controller.finished:
             if not events & _LOOK_UP:
                 check()
             events += 1
-            due = clock.next_cycle()
-            if due is None:
+            if not queue:
                 raise deadlock(array, controller, {})
-            if max_cycles is not None and due - started > max_cycles:
+            if queue[0][0] > last:
                 raise CycleLimit(
                     f"not finished after {max_cycles} cycles",
                     remedy="raise --max-cycles if the kernel needs more",
                     diagnosis=diagnose(array, controller, {}),
                 )
             tokens = array.tokens_arrived
-            step()
+            clock.cycle, clock.rank, _, action, arguments = heappop(queue)  # as Clock.step
+            action(*arguments)
             if array.tokens_arrived > tokens:
                 controller.token_arrived()
             look()

@@ -201,11 +201,13 @@ class Receiver(Channel):
                 "like is in no public source"
             )
         self.pending.append(segment)
-        if segment.last and self.control >> FINISH_ON_TLAST_LSB & 3:  # the port refuses what follows until the next descriptor
-            self.inlet.open_until = min(self.inlet.open_until, self.inlet.entered)
-        if self.wants_header:
-            self._take_header()
-        elif self.granted and not self.paused:
+        if self.control:
+            if segment.last and self.finishes_on_tlast:  # the port refuses what follows until the next descriptor
+                self.inlet.open_until = min(self.inlet.open_until, self.inlet.entered)
+            if self.wants_header:
+                self._take_header()
+                return
+        if self.granted and not self.paused:
             self._check()
 
     def _check(self) -> None:

@@ -27,32 +27,32 @@ class Clock:
     def __init__(self) -> None:
         self.cycle = 0
         self.rank = 0  # of the event under way
-        self._queue: list[Event] = []
+        self.queue: list[Event] = []  # a heap
         self._count = 0
 
     def at(self, cycle: int, rank: int, action: Callable[..., None], *arguments: Any) -> None:
         """Call `action` with the arguments at `cycle` (not before the present one)."""
         self._count = count = self._count + 1
-        heappush(self._queue, (cycle if cycle > self.cycle else self.cycle, rank, count, action, arguments))
+        heappush(self.queue, (cycle if cycle > self.cycle else self.cycle, rank, count, action, arguments))
 
     def next_cycle(self) -> int | None:
         """When the next event is due; None when there is none."""
-        return self._queue[0][0] if self._queue else None
+        return self.queue[0][0] if self.queue else None
 
     def pending_ranks(self) -> set[int]:
         """Ranks of the events to come."""
-        return {event[1] for event in self._queue}
+        return {event[1] for event in self.queue}
 
     def due_from_now(self) -> tuple[tuple[int, int], ...]:
         """Cycles from now and rank of the events to come, in their order."""
-        return tuple((cycle - self.cycle, rank) for cycle, rank, *_ in sorted(self._queue, key=_order))
+        return tuple((cycle - self.cycle, rank) for cycle, rank, *_ in sorted(self.queue, key=_order))
 
     def drop(self, owner: object) -> None:
         """Forget the events that are calls of an object's methods: it is reset."""
-        self._queue[:] = [event for event in self._queue if getattr(event[3], "__self__", None) is not owner]
-        heapify(self._queue)
+        self.queue[:] = [event for event in self.queue if getattr(event[3], "__self__", None) is not owner]
+        heapify(self.queue)
 
     def step(self) -> None:
         """Advance to the next event and run it."""
-        self.cycle, self.rank, _, action, arguments = heappop(self._queue)
+        self.cycle, self.rank, _, action, arguments = heappop(self.queue)
         action(*arguments)
