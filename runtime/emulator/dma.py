@@ -76,7 +76,6 @@ class Channel:
         self.name = f"{self.direction.upper()} {number} of {tile.name}"
         self.rank = tile.unit_rank(self.direction, number)
         self._key = (self.direction, number)
-        self._may_pause = tile.kind == "shim"
         self.control = 0
         self.queue: deque[Task] = deque()
         self.task: Task | None = None
@@ -127,7 +126,7 @@ class Channel:
 
     @property
     def paused(self) -> bool:
-        return self._may_pause and bool(self.control & (PAUSE_MEMORY | PAUSE_STREAM))
+        return bool(self.control & (PAUSE_MEMORY | PAUSE_STREAM)) and self.tile.kind == "shim"
 
     def status(self) -> int:
         """The status register (facts/platform/registers_aie2.json); error bits are errors of the run instead."""

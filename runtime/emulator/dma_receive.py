@@ -184,12 +184,18 @@ class Receiver(Channel):
                     break
             inside = 0
             if done < buffer:
-                inside = min(words, buffer - done)
-                last = max(last + inside, segment.first + (inside - 1) * segment.period)
+                inside = buffer - done if words > buffer - done else words
+                last += inside
+                arrived = segment.first + (inside - 1) * segment.period
+                if arrived > last:
+                    last = arrived
             if words > inside:
                 if done <= buffer and last < self.resume_at - 1.0:
                     last = self.resume_at - 1.0
-                last = max(last + words - inside, segment.first + (words - 1) * segment.period)
+                last += words - inside
+                arrived = segment.first + (words - 1) * segment.period
+                if arrived > last:
+                    last = arrived
             done += words
         return last
 
@@ -207,7 +213,9 @@ class Receiver(Channel):
             if self.wants_header:
                 self._take_header()
                 return
-        if self.granted and not self.paused:
+            if self.paused:
+                return
+        if self.granted:
             self._check()
 
     def _check(self) -> None:
@@ -324,6 +332,7 @@ class _ReceiverInlet(Inlet):
     def __init__(self, channel: Receiver) -> None:
         super().__init__(channel.array, channel.tile, channel.name)
         self.channel = channel
+        self.receive = channel.received  # type: ignore[method-assign]  # a call less for each segment
 
     def ddr(self) -> tuple[str, float, float] | None:
         machine, descriptor = self.array.machine, self.channel.descriptor
@@ -332,5 +341,3 @@ class _ReceiverInlet(Inlet):
         run = machine.ddr_run / descriptor.pattern.run if descriptor is not None else 0.0
         return "write", max(machine.shim_s2mm_word, run), machine.ddr_write_bytes
 
-    def receive(self, segment: Segment) -> None:
-        self.channel.received(segment)

@@ -125,7 +125,7 @@ class Sender(Channel, Supply):
     # the supply of the outlet
 
     def offer(self) -> int:
-        if not self.runs or self.paused:
+        if not self.runs or (self.control and self.paused):
             return 0
         run = self.runs[0]
         return run.left + (run.header is not None)

@@ -334,7 +334,9 @@ class Outlet:
         for inlet, latency, _, headless in way.ends:
             skip = 1 if headless and head else 0
             if count > skip:
-                arrival = max(first + skip * period + latency, inlet.last_arrival + 1)
+                arrival, soonest = first + skip * period + latency, inlet.last_arrival + 1
+                if arrival < soonest:
+                    arrival = soonest
                 segment = Segment(words[skip:] if skip else words, arrival, period, tail, token)
                 inlet.last_arrival = arrival + (count - skip - 1) * period
                 inlet.entered = entered = inlet.entered + count - skip
