@@ -211,6 +211,8 @@ def _pattern(kind: str, fields: dict[str, int]) -> Pattern:
 
 
 @lru_cache(maxsize=256)
-def _one_pattern(length: int, steps: tuple[int, ...], wraps: tuple[int, ...], pads: tuple[tuple[int, int], ...]) -> Pattern:
+def _one_pattern(
+    length: int, steps: tuple[int, ...], wraps: tuple[int, ...], pads: tuple[tuple[int, int], ...]
+) -> Pattern:
     """Descriptors at other places share their pattern, with what is known of it."""
     return Pattern(length, steps, wraps, pads)

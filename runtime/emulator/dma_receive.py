@@ -340,4 +340,3 @@ class _ReceiverInlet(Inlet):
             return None
         run = machine.ddr_run / descriptor.pattern.run if descriptor is not None else 0.0
         return "write", max(machine.shim_s2mm_word, run), machine.ddr_write_bytes
-

@@ -346,9 +346,7 @@ class Outlet:
         if ddr is not None:
             self.array.note(DDR, ddr[0], first, end, 4 * count)
         self.supply.leaving(first, end, late or None)
-        self.clock.at(
-            math.ceil(end), self.rank, self._arrived, self._generation, count, end - first, tail, ddr
-        )
+        self.clock.at(math.ceil(end), self.rank, self._arrived, self._generation, count, end - first, tail, ddr)
         for inlet, segment in arriving:
             inlet.receive(segment)
 

@@ -74,6 +74,14 @@ def _matrix_indices(rows: int, inner: int, columns: int, k: int) -> tuple[list[i
     return [row * inner + k for row, _ in places], [k * columns + column for _, column in places]
 
 
+def _factors(rows: int, inner: int, columns: int, k: int) -> tuple[list[int], list[int]]:
+    """The same, lane by lane where there are no columns."""
+    if columns:
+        return _matrix_indices(rows, inner, columns, k)
+    lanes = list(range(k * rows, (k + 1) * rows))
+    return lanes, lanes
+
+
 def sum_products(a: Lanes, b: Lanes, rows: int, inner: int, columns: int) -> Lanes:
     """The matrix product, wrapping, as one row of lanes."""
     x, y = (_to_i16(a), _to_i16(b)) if a.bits == 32 and _has_pair_products() else (None, None)
@@ -214,10 +222,7 @@ def float_terms(
     values: list[tuple[Lanes, ...]] = []
     places = []
     for k in range(inner):
-        if columns:
-            left, right = _matrix_indices(rows, inner, columns, k)
-        else:
-            left = right = list(range(k * rows, (k + 1) * rows))
+        left, right = _factors(rows, inner, columns, k)
         values.append((_shuffle(x, left), _shuffle(y, right)))
         places.append(_shuffle(x_place, left) + _shuffle(y_place, right))
     more_values, more_places = _accumulator_rows(accumulators)
@@ -256,8 +261,10 @@ def _outside(lanes: Lanes, mantissa_bits: int, least: int, most: int) -> Any:
 def usual_sum(
     a: Lanes, b: Lanes, shape: tuple[int, int, int], negate: bool, accumulators: Sequence[tuple[Lanes, bool]]
 ) -> tuple[Any, Callable[[], Lanes]] | None:
-    """The float adder's sum for operands of usual size (USUAL, and accumulators no smaller than their products): whether
-    these are not, and the sum's patterns where they are. None where the host or the shape does not suit it.
+    """The float adder's sum for operands of usual size (USUAL, and accumulators no smaller than their products).
+
+    Whether any operand is not, and what gives the sum's patterns where all are. None where the host or the shape does
+    not suit it.
 
     Products are exact singles then, and still are in units of the grid, in which the rounded ones are integers below
     2^26; so is their sum, which becomes a single in one rounding.
@@ -281,13 +288,8 @@ def _usual(
     rows, inner, columns = shape
     pairs: list[tuple[Lanes, Lanes]] = []  # for two inner indices, the factors of all outputs
     for k in range(0, inner, 2):
-        both = [
-            _matrix_indices(rows, inner, columns, i)
-            if columns
-            else (list(range(i * rows, (i + 1) * rows)), list(range(i * rows, (i + 1) * rows)))
-            for i in (k, k + 1)
-        ]
-        left, right = ([index for two in zip(*(each[side] for each in both), strict=True) for index in two] for side in (0, 1))
+        low, high = (_factors(rows, inner, columns, i) for i in (k, k + 1))
+        left, right = ([i for two in zip(low[side], high[side], strict=True) for i in two] for side in (0, 1))
         pairs.append((_shuffle(a, left), _shuffle(b, right)))
     places = [(x & 0x7F80) + (y & 0x7F80) for x, y in pairs]
     most = functools.reduce(IRLanes.maximum, places)

@@ -248,8 +248,8 @@ class Program:
         key = tuple(known.values())
         if key not in found:
             found[key] = self.block(way_out.shape._replace(**known))
-            behind = (known["loop"].start, known["loop"].end) if "loop" in known else key
-            self._behind[place, *behind] = found[key]
+            numbers = (known["loop"].start, known["loop"].end) if "loop" in known else key
+            self._behind[(place,) + numbers] = found[key]
         return found[key]
 
     def after(self, place: int) -> Any:

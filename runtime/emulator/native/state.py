@@ -18,7 +18,7 @@ class StateBuffer:
         start = -raw.ctypes.data % 64
         self.bytes = raw[start : start + layout.STATE_BYTES]
         self.words = self.bytes.view(np.int64)
-        self.numbers = memoryview(self.bytes).cast("q")
+        self.numbers = self.bytes.data.cast("q")
         self.scalars = self.words[: layout.SCALAR_COUNT]
         self.address = int(self.bytes.ctypes.data)
 
