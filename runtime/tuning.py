@@ -1,4 +1,4 @@
-"""Plans tried on the emulator: the planner's candidates in the order of their predictions, and the best measured.
+"""Plans tried on the emulator: the planner's candidates in its order, and the best measured.
 
 The cost model orders the whole space in a second, so a search without it (random, Bayesian) only spends trials on what
 the model rightly calls slow. The order, and with it the best of N trials, depends neither on the number of workers nor
@@ -18,11 +18,13 @@ from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.frontend.attention import Attention
 from npuc.passes.attention.choose import Candidate, candidates
 from npuc.runtime.distribute import results
+from npuc.runtime.emulator.timing import MACHINES
+from npuc.runtime.predictions import costs_of
 
 
 @dataclass(frozen=True)
 class Trial:
-    """number: from 0, by prediction; the planner's own choice is 0. cycles: None where it failed, and why. known: from
+    """number: from 0, in the planner's order; its own choice is 0. cycles: None where it failed, and why. known: from
     an earlier search."""
 
     number: int
@@ -78,7 +80,8 @@ def tune(
     trial that is done, in the order of their ends. Each result is in the cache before the next is waited for: what is
     killed loses what was under way. Raises as `distribute.results`.
     """
-    trials = [Trial(number, candidate) for number, candidate in enumerate(candidates(attention, count))]
+    costs = costs_of(MACHINES[machine])
+    trials = [Trial(number, candidate) for number, candidate in enumerate(candidates(attention, count, costs))]
     jobs = [Job(attention.to_json(), t.candidate.columns, t.candidate.options, machine, seed) for t in trials]
     open_trials = []
     for trial, job in zip(list(trials), jobs, strict=True):
@@ -97,7 +100,7 @@ def tune(
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The fewest cycles; of equal ones the one that was predicted to take fewer. None where all failed."""
+    """The fewest cycles; of equal ones the one that the planner puts first. None where all failed."""
     done = [trial for trial in trials if trial.cycles is not None]
     return min(done, key=lambda trial: (trial.cycles or 0, trial.number), default=None)
 

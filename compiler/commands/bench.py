@@ -15,6 +15,7 @@ from npuc.compiler.diagnostics import UnsupportedError, UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from npuc.passes.attention.plan import Estimate
     from npuc.runtime.statistics import RunReport
 
 
@@ -36,8 +37,8 @@ def command(
 ) -> None:
     """Run benchmark cases on the emulator: cycles, what the planner predicted and what binds, utilisation, wall time.
 
-    Without names: all of them (half an hour). Cycles are the same on every run; `ratio` is cycles over
-    prediction.
+    Without names: all of them (half an hour). Cycles are the same on every run; `ratio` is cycles over prediction.
+    Kernels are planned for phoenix; what is predicted of them, and what binds, is for the machine named.
     JSON: name, cycles, predicted, binds, compute, streams, ddr, dispatch, start, drain, utilization, seconds, and
     plain: cycles of the plain style of sequence (one descriptor a task, one wait a task), null where that is not run;
     of a case that kernels do not compute only name and unsupported: why.
@@ -88,19 +89,22 @@ def _measured(case: Case, options: dict[str, str], machine: str) -> dict[str, An
     return {
         "name": case.name,
         "cycles": report.cycles,
-        "predicted": estimate["total"],
-        "binds": estimate["binds"],
-        **{term: estimate[term] for term in terms},
+        "predicted": estimate.total,
+        "binds": estimate.binds,
+        **{term: getattr(estimate, term) for term in terms},
         "utilization": report.utilization(macs, case.attention.precision),
         "plain": plain,
         "seconds": seconds,
     }
 
 
-def _run(case: Case, options: dict[str, str], machine: str) -> tuple[dict[str, Any], RunReport, dict[str, np.ndarray]]:
-    """The plan's estimate, the report of a run, and its inputs."""
+def _run(case: Case, options: dict[str, str], machine: str) -> tuple[Estimate, RunReport, dict[str, np.ndarray]]:
+    """What the planner predicts for the machine, the report of a run on it, and its inputs."""
     from npuc.runtime.arguments import draw, to_device
+    from npuc.runtime.emulator.timing import MACHINES
     from npuc.runtime.executor import compile
+    from npuc.runtime.kernel_file import KernelFile
+    from npuc.runtime.predictions import prediction
 
     kernel = compile(case.attention, options=options)
     with kernel.load(backend="emulator", fallback=(), machine=machine) as executable:
@@ -108,7 +112,8 @@ def _run(case: Case, options: dict[str, str], machine: str) -> tuple[dict[str, A
         executable.run(given)
         assert executable.stats is not None and executable.stats.cycles is not None
         seen = {a.name: to_device(a, given[a.name]) for a in executable.kernel.inputs}
-        return kernel.result.summary["plan"]["estimate"], executable.stats, seen
+        assert isinstance(executable.kernel, KernelFile)
+        return prediction(executable.kernel, MACHINES[machine]), executable.stats, seen
 
 
 def _line(result: dict[str, Any]) -> str:

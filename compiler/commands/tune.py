@@ -39,11 +39,11 @@ def command(
 ) -> None:
     """Try plans of IN.mlir on the emulator, and keep the best for `npuc compile IN.mlir`.
 
-    The plans come in the order of the planner's predictions, its own choice first. What was measured is in the cache:
-    the command can be killed and run again, with more trials or other workers, and goes on; the same seed gives the
-    same best plan. That is compiled and kept in the compile cache, where `compile`, `run` and npuc.compile of the same
-    file find it (with other options, with --no-cache, and in `golden`, nothing changes); the cache's key holds npuc's
-    version and sources.
+    The plans come in the planner's order, its own choice first, with the cycles that it predicts for the machine named;
+    the order is that of phoenix, for which kernels are planned. What was measured is in the cache: the command can be
+    killed and run again, with more trials or other workers, and goes on; the same seed gives the same best plan. That
+    is compiled and kept in the compile cache, where `compile`, `run` and npuc.compile of the same file find it (with
+    other options, with --no-cache, and in `golden`, nothing changes); the cache's key holds npuc's version and sources.
 
     JSON: trials[{number columns options predicted cycles? error? known}], best{...}, gain: planner's cycles over its.
     """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from npuc.compiler.diagnostics import ResourceError, UsageError
 from npuc.passes.array.design import core_locks, relay_buffers, relay_locks
 from npuc.passes.array.fifo import Fifo
-from npuc.passes.array.target import NPU1
+from npuc.passes.array.target import NPU1, Costs
 from npuc.passes.attention import integer_memory, memory
 from npuc.passes.attention.call import Call, call_of, with_default_sizes
 from npuc.passes.attention.cost import Tiles, estimate
@@ -41,7 +41,8 @@ OPTION_KEYS = ("query_block", "group_columns", "split", "kept")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A choice that the planner could make: columns and options as `npuc compile` takes them. predicted: cycles."""
+    """A choice that the planner could make: columns and options as `npuc compile` takes them. predicted: cycles on the
+    machine that was asked about."""
 
     columns: int
     options: Mapping[str, str]
@@ -58,18 +59,21 @@ def make_plan(attention: Attention, options: Options) -> Plan:
     return _best_first(with_default_sizes(attention), options)[0][1]
 
 
-def candidates(attention: Attention, count: int) -> list[Candidate]:
-    """What the planner could choose, best first by its own order; the first is its choice. Raises as `make_plan`."""
+def candidates(attention: Attention, count: int, costs: Costs = NPU1.costs) -> list[Candidate]:
+    """What the planner could choose, best first by its own order, which is that of the target; the first is its choice.
+
+    costs: of the machine for which cycles are predicted. Raises as `make_plan`.
+    """
     attention, options = with_default_sizes(attention), Options()
     found = []
-    near = _best_first(attention, options)
-    others = [tiles for tiles in _ranked(attention, options) if tiles not in [best for best, _ in near]]
-    plans = near + [(tiles, _predicted(tiles, attention, options)) for tiles in others[: max(0, count - len(near))]]
-    for tiles, plan in plans[:count]:
+    near = [tiles for tiles, _ in _best_first(attention, options)]
+    others = [tiles for tiles in _ranked(attention, options) if tiles not in near]
+    for tiles in (near + others)[:count]:
+        predicted = predicted_cycles(_plan(tiles, call_of(attention)), attention, costs=costs)
         chosen = {"query_block": tiles.query_block, "group_columns": tiles.group_columns, "split": int(tiles.split)}
         chosen |= {"kept": 1} if tiles.kept else {}
         options_of = {key: str(value) for key, value in chosen.items()}
-        found.append(Candidate(tiles.columns, options_of, plan.estimate.total))
+        found.append(Candidate(tiles.columns, options_of, predicted))
     return found
 
 

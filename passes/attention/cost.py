@@ -1,6 +1,6 @@
 """Cycles of a plan for a call, by a model of six terms: compute, streams, DDR, dispatch, start-up and drain.
 
-Costs of the machine are the target's; those of the core program were
+Costs of the machine are the target's, or those of another one that is asked about; those of the core program were
 fitted to emulated runs of single columns (head sizes 8 to 256, 8 to 64 queries a core).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npuc.passes.array.target import NPU1
+from npuc.passes.array.target import NPU1, Costs
 from npuc.passes.attention import integer_cost
 from npuc.passes.attention.core.parameters import WORDS
 from npuc.passes.attention.plan import BYTES, CORES_PER_COLUMN, ELEMENT_BYTES, WORD_BYTES, Estimate, shared_out
@@ -46,9 +46,7 @@ FIXED_AGAIN = 35.0  # beside their MACs, where references move
 FIXED_ITEM, FIXED_ROW, FIXED_OUTPUT = 621, 25.0, 0.40
 FIXED_OUTPUT_SPLIT = 0.67
 
-COSTS = NPU1.costs
 ALL_TOLD = (CORES_PER_COLUMN - 1) * 60  # the lowest core of a column knows of a call, then each tells the next one
-PARAMETERS = COSTS.block_write + (WORDS - COSTS.block_words) * COSTS.block_word + COSTS.write  # and the start lock
 
 
 @dataclass(frozen=True)
@@ -114,12 +112,12 @@ def block_cycles(tiles: Tiles) -> int:
     return round(BLOCK_MAC * (macs + walk) + walk * accurate + units * per_score + fixed)
 
 
-def stream_cycles(tiles: Tiles) -> int:
+def stream_cycles(tiles: Tiles, costs: Costs) -> int:
     """One key block on the busier channel: K or V where they have one each, else both, or the mask on the other."""
     words = block_words(tiles)
     if not tiles.split:
         words = max(2 * words, mask_bytes(tiles) // WORD_BYTES)
-    return round(COSTS.word * words) + COSTS.descriptor
+    return round(costs.word * words) + costs.descriptor
 
 
 def block_words(tiles: Tiles) -> int:
@@ -127,11 +125,11 @@ def block_words(tiles: Tiles) -> int:
     return tiles.key_block * tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
 
 
-def query_cycles(tiles: Tiles) -> int:
+def query_cycles(tiles: Tiles, costs: Costs) -> int:
     """Q of an item on the channel of K, before which more comes than before V; without a split it is on another."""
     if not tiles.split:
         return 0
-    return round(COSTS.word * shared_out(tiles.rows, tiles.key_block)[0] * block_words(tiles))
+    return round(costs.word * shared_out(tiles.rows, tiles.key_block)[0] * block_words(tiles))
 
 
 def mask_bytes(tiles: Tiles) -> int:
@@ -173,33 +171,35 @@ def moved_cycles(tiles: Tiles, again: bool = False) -> int:
     return round(tiles.query_block * row)
 
 
-def start_cycles(tiles: Tiles, tile_words: int) -> int:
+def start_cycles(tiles: Tiles, tile_words: int, costs: Costs) -> int:
     """Until the last core has its Q and first keys.  tile_words: 32-bit words of a column's O.
 
     Shims are told of Q, K and V, and memory tiles of what they keep; then cores start, one by one.  Q of an item waits
     for them all, but for two blocks on a channel; or comes core by core.
     """
-    descriptor, words = COSTS.block_write + COSTS.patch, block_words(tiles)
-    cores = tiles.columns * PARAMETERS + ALL_TOLD
+    descriptor, words = costs.block_write + costs.patch, block_words(tiles)
+    parameters = costs.block_write + (WORDS - costs.block_words) * costs.block_word + costs.write  # and the start lock
+    cores = tiles.columns * parameters + ALL_TOLD
     if not tiles.split:
-        sent = tiles.columns * (3 * descriptor + 2 * COSTS.write)
-        last = COSTS.shim_start + tiles.columns * (descriptor + COSTS.write) + round(COSTS.word * tile_words)
+        sent = tiles.columns * (3 * descriptor + 2 * costs.write)
+        last = costs.shim_start + tiles.columns * (descriptor + costs.write) + round(costs.word * tile_words)
         return max(sent + cores, last + tile_words // CORES_PER_COLUMN)
-    sent = tiles.groups * (4 * descriptor + 2 * COSTS.write)
-    told = 4 * tiles.columns * COSTS.write if tiles.kept else 0
+    sent = tiles.groups * (4 * descriptor + 2 * costs.write)
+    told = 4 * tiles.columns * costs.write if tiles.kept else 0
     first = shared_out(tiles.rows, tiles.key_block)[0]
-    return max(sent + told + cores + max(0, first - 2) * words, COSTS.shim_start + sent + query_cycles(tiles)) + words
+    queries = costs.shim_start + sent + query_cycles(tiles, costs)
+    return max(sent + told + cores + max(0, first - 2) * words, queries) + words
 
 
-def estimate(tiles: Tiles, work: Work) -> Estimate:
-    """Estimate for the items of a call."""
+def estimate(tiles: Tiles, work: Work, costs: Costs = NPU1.costs) -> Estimate:
+    """Estimate for the items of a call, on the machine with these costs."""
     call, heads = work.call, work.per_round
     blocks = [end - first for first, end in (work.blocks(work.base(r)) for r in reversed(range(work.rounds)))]
     tail = bool(call.key_length % tiles.key_block)
     short = not work.fills
-    compute, stream = block_cycles(tiles), stream_cycles(tiles)
+    compute, stream = block_cycles(tiles), stream_cycles(tiles, costs)
     tile_words = CORES_PER_COLUMN * tiles.query_block * tiles.head_dim * BYTES[tiles.output] // WORD_BYTES
-    transfer = COSTS.shim_start + round(COSTS.word * tile_words)
+    transfer = costs.shim_start + round(costs.word * tile_words)
     if not tiles.split:
         pushes = -(-max(blocks) // 64) + (1 if tail else 0)
         shared, own, queued = 2 * pushes + (2 if tail else 0), 4 if short else 2, pushes
@@ -211,14 +211,14 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     limited = call.diagonal < call.query_length or tail
     masked = partial_cycles(tiles) if limited else 0
     moved = 0 if tiles.fixed else moved_cycles(tiles)
-    fixed = item_cycles(tiles) + moved + masked + (COSTS.completion + transfer if alone else 0)
+    fixed = item_cycles(tiles) + moved + masked + (costs.completion + transfer if alone else 0)
     busiest = work.count(0)
     if work.by_heads:
         lengths = [n for n in blocks for _ in range(work.sets)] * (busiest // work.of_head)
     else:
         lengths = [blocks[number // heads] for number in range(0, work.items, tiles.groups)][:busiest]
     live = sum(lengths)
-    queries = query_cycles(tiles)
+    queries = query_cycles(tiles, costs)
     # Of Q, the first blocks are in the tiles; the others come while the output of the item before is made.
     fixed += max(0, round(queries - stream - (1 - ITEM_BEFORE) * item_cycles(tiles))) if tiles.split else 0
     core, streams = live * compute + busiest * fixed, live * stream + busiest * queries
@@ -227,14 +227,14 @@ def estimate(tiles: Tiles, work: Work) -> Estimate:
     moved = all_blocks * (
         2 * tiles.key_block * tiles.head_dim * BYTES[tiles.precision] + tiles.group_columns * mask_bytes(tiles)
     )
-    ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / COSTS.ddr_bytes)
+    ddr = round((moved + work.items * tiles.group_columns * WORD_BYTES * tile_words) / costs.ddr_bytes)
     per_item = tiles.group_columns * own + shared
-    dispatch = work.items * (per_item * (COSTS.block_write + COSTS.patch) + (pushes + 2) * COSTS.write)
-    dispatch += busiest * (max(queued, 2 if short else 1) - 1) * COSTS.push_gap
+    dispatch = work.items * (per_item * (costs.block_write + costs.patch) + (pushes + 2) * costs.write)
+    dispatch += busiest * (max(queued, 2 if short else 1) - 1) * costs.push_gap
     if work.by_heads:  # what memory tiles are told of each item
-        dispatch += 2 * work.items * tiles.group_columns * (2 * COSTS.block_write + COSTS.write)
-    start = start_cycles(tiles, tile_words)
-    drain = tile_words // (1 + tiles.split) + COSTS.completion
+        dispatch += 2 * work.items * tiles.group_columns * (2 * costs.block_write + costs.write)
+    start = start_cycles(tiles, tile_words, costs)
+    drain = tile_words // (1 + tiles.split) + costs.completion
     terms = {"compute": core, "streams": streams, "ddr": ddr, "dispatch": dispatch}
     total = start + max(column, ddr, dispatch) + drain
     return Estimate(

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1 import geometry
-from npuc.passes.array.target import NPU1
+from npuc.passes.array.target import NPU1, Costs
 from npuc.passes.attention import cost
 from npuc.passes.attention.block_costs import runs
 from npuc.passes.attention.call import call_of
@@ -40,7 +41,6 @@ from npuc.passes.attention.work import Item, Work
 if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
-COSTS = NPU1.costs
 BUFFERED_BLOCKS = 4  # of K and V on their way, in the memory tile and in the core
 CORE_BLOCKS = 2  # in the core
 FORWARD = 40  # from the last word into a memory tile to the first one at a core
@@ -65,11 +65,11 @@ class Task(NamedTuple):
 class Lane:
     """A shim's sending channel: its tasks one after the other, taken by the items in pieces of any size.
 
-    word: cycles a word.
+    word: cycles a word. start: to the first one of a task.
     """
 
-    def __init__(self, word: float) -> None:
-        self.word = word
+    def __init__(self, word: float, start: int) -> None:
+        self.word, self.start = word, start
         self.tasks: list[Task] = []
         self.ends: list[float] = []  # of the tasks that have gone
         self.time = 0.0
@@ -87,7 +87,7 @@ class Lane:
             if not self._left:
                 task = self.tasks[len(self.ends)]
                 self._left = task.words
-                self.time = max(self.time, task.pushed) + COSTS.shim_start
+                self.time = max(self.time, task.pushed) + self.start
             some = min(words, self._left)
             self.time = max(self.time, not_before) + some * self.word
             words, self._left = words - some, self._left - some
@@ -102,7 +102,7 @@ class Lane:
             return self.ends[place]
         time = self.time
         for task in self.tasks[len(self.ends) : place + 1]:
-            time = max(time, task.pushed) + COSTS.shim_start + task.words * self.word
+            time = max(time, task.pushed) + self.start + task.words * self.word
         return time
 
 
@@ -298,8 +298,8 @@ def _blocks_before_outputs(blocks: int, pieces: int) -> int:
 class Clock:
     """Issues the operations of a sequence; `time` is when the next one begins."""
 
-    def __init__(self, tiles: Tiles, work: Work) -> None:
-        self.tiles, self.work, self.time = tiles, work, 0.0
+    def __init__(self, tiles: Tiles, work: Work, costs: Costs) -> None:
+        self.tiles, self.work, self.costs, self.time = tiles, work, costs, 0.0
         self.ahead = False  # whether cores take an item's Q while they make the last one's output
         self.short = 0  # blocks of an item that makes its output before
         row_words = tiles.head_dim * BYTES[tiles.precision] // WORD_BYTES
@@ -318,8 +318,8 @@ class Clock:
             self.query_words, self.own = [(channel, blocks * self.block_words) for channel, blocks in channels], 1
         # All channels of K and V together move no more than device memory gives.
         busy = 2 * tiles.groups if tiles.split else tiles.groups
-        self.word = max(COSTS.word, busy * WORD_BYTES / COSTS.ddr_bytes)
-        self.lanes: dict[tuple[int, Channel], Lane] = defaultdict(lambda: Lane(self.word))
+        self.word = max(costs.word, busy * WORD_BYTES / costs.ddr_bytes)
+        self.lanes: dict[tuple[int, Channel], Lane] = defaultdict(lambda: Lane(self.word, costs.shim_start))
         self.groups = [Group(self, number) for number in range(tiles.groups)]
         self._descriptors: dict[tuple[int, int], Sequence[int]] = {}
         self._pushed: dict[tuple[int, Channel], float] = {}
@@ -330,9 +330,10 @@ class Clock:
         return self.groups[column // self.tiles.group_columns]
 
     def issue(self, operation: txn.Operation) -> None:
+        costs = self.costs
         if isinstance(operation, txn.Sync):
             channel = (geometry.DIRECTIONS[operation.direction], operation.channel)
-            self.time = max(self.time, self._end(operation.column, channel) + COSTS.completion)
+            self.time = max(self.time, self._end(operation.column, channel) + costs.completion)
         elif isinstance(operation, txn.BlockWrite):
             column, row, offset = geometry.split_address(operation.address)
             if row == geometry.SHIM_ROW:
@@ -342,19 +343,20 @@ class Clock:
                 if len(operation.words) == WORDS:  # not those of the heads' factors
                     flags = operation.words[Word.FLAGS]
                     self.ahead, self.short = bool(flags & AHEAD), flags >> SHORT_ITEM & MOST_SHORT
-            self.time += COSTS.block_write + max(0, len(operation.words) - COSTS.block_words) * COSTS.block_word
+            self.time += costs.block_write + max(0, len(operation.words) - costs.block_words) * costs.block_word
         elif isinstance(operation, txn.Write):
             column, row, offset = geometry.split_address(operation.address)
             if row == geometry.SHIM_ROW:
                 self._push(column, QUEUES[offset], operation.value)
             elif row != geometry.MEMTILE_ROW:
                 self.group(column).started = self.time + cost.ALL_TOLD
-            self.time += COSTS.write
+            self.time += costs.write
         else:
-            self.time += COSTS.patch
+            self.time += costs.patch
 
     def _push(self, column: int, channel: Channel, value: int) -> None:
-        self.time = max(self.time, self._pushed.get((column, channel), -COSTS.push_gap) + COSTS.push_gap)
+        gap = self.costs.push_gap
+        self.time = max(self.time, self._pushed.get((column, channel), -gap) + gap)
         self._pushed[column, channel] = self.time
         number, repeat, token = geometry.split_queue_word("shim", value)
         fields = descriptor_fields(tuple(self._descriptors[column, number]))
@@ -385,24 +387,26 @@ def descriptor_fields(words: tuple[int, ...]) -> dict[str, int]:
     return geometry.unpack_bd("shim", words)
 
 
-def predicted_cycles(plan: Plan, attention: Attention, style: str = "default") -> int:
+def predicted_cycles(plan: Plan, attention: Attention, style: str = "default", costs: Costs = NPU1.costs) -> int:
     """Of a call on a plan, from the first operation of its sequence to its last completion.
 
+    costs: of the machine that is asked about; the sequence is the same on all.
     Raises InputError where a length is open, ResourceError where no sequence serves the call.
     """
     call = call_of(attention)
     numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
     mask_shape = attention.argument("mask").shape if attention.mask is not None else None
     operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
-    clock = Clock(plan_tiles(plan, attention), _work_of(plan, attention))
+    clock = Clock(plan_tiles(plan, attention), _work_of(plan, attention), costs)
     for operation in txn.read_txn(sequence(plan, call, operands, style)).operations:
         clock.issue(operation)
     return round(clock.time)
 
 
-def predicted_terms(plan: Plan, attention: Attention) -> Estimate:
-    """What the cost model says of a call, term by term. Raises InputError where a length is open."""
-    return cost.estimate(plan_tiles(plan, attention), _work_of(plan, attention))
+def predicted(plan: Plan, attention: Attention, style: str = "default", costs: Costs = NPU1.costs) -> Estimate:
+    """What the cost model says of a call, term by term, and the total by its sequence. Raises as `predicted_cycles`."""
+    terms = cost.estimate(plan_tiles(plan, attention), _work_of(plan, attention), costs)
+    return replace(terms, total=predicted_cycles(plan, attention, style, costs))
 
 
 def _work_of(plan: Plan, attention: Attention) -> Work:

@@ -10,6 +10,7 @@ from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.emulator import machine_of
 from npuc.runtime.foreign import ForeignKernel
 from npuc.runtime.kernel_file import KernelFile
+from npuc.runtime.predictions import prediction
 from npuc.runtime.report.subject import Subject
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.summary import describe
@@ -49,22 +50,20 @@ def of_executable(
 
 def of_kernel(kernel: KernelFile, report: RunReport, macs: int, settings: BackendSettings) -> Subject:
     """kernel: with the run's lengths. macs: products of the run that no rule leaves out."""
-    from npuc.passes.attention.predict import predicted_cycles, predicted_terms
-
     has_plan = bool(kernel.metadata.get("plan"))
-    style = str(kernel.metadata.get("sequence", "default"))
-    estimate = predicted_terms(kernel.plan, kernel.attention) if has_plan else None
+    machine = machine_of(settings)
+    estimate = prediction(kernel, machine) if has_plan else None
     return Subject(
         name=kernel.name,
         what=describe(kernel.attention),
-        machine=machine_of(settings),
+        machine=machine,
         pdi=kernel.pdi,
         columns=kernel.columns,
         file=kernel.xclbin or kernel.pdi,
         report=report,
         macs=macs,
         precision=kernel.attention.precision,
-        predicted=predicted_cycles(kernel.plan, kernel.attention, style) if has_plan else None,
+        predicted=None if estimate is None else estimate.total,
         terms={} if estimate is None else {"compute": estimate.compute, "streams": estimate.streams},
         buffers=_buffers(kernel.plan) if has_plan else {},
         # Without a channel of its own Q comes before K and V, in blocks as they have them.
