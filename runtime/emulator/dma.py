@@ -188,13 +188,14 @@ class Channel:
 
     def load(self, bd: int, delay: int) -> None:
         """Begin a descriptor after `delay` cycles."""
+        known = self._known.get(bd)
+        if known is None:
+            self._check_number(bd)
         self.loaded = bd
         self._note_descriptor(bd)
         descriptors = self.tile.descriptors
         words = tuple(descriptors[bd])
-        known = self._known.get(bd)
         if known is None or known.words != words:
-            self._check_number(bd)
             who = f"descriptor {bd} of {self.tile.name} ({self.name})"
             descriptor, after = interpret(self.tile.kind, words, who)
             window = self._reach(descriptor, who)

@@ -172,6 +172,42 @@ def test_out_of_order_packets_choose_their_descriptor():
     assert bench.array.tiles[CORE].channels["s2mm", 0].tasks == 1
 
 
+def test_a_header_may_name_a_descriptor_that_is_not_there():
+    bench = Bench()
+    upward(bench)
+    bench.put(MEMTILE, 0, words(4))
+    bench.descriptor(MEMTILE, 0, 4, base_address=OWN, enable_packet=1, packet_id=1, out_of_order_id=40)
+    bench.control(CORE, "s2mm", 0, 1 << 3)
+    bench.start(CORE, "s2mm", 0, 0)
+    bench.start(MEMTILE, "mm2s", 0, 0)
+    with pytest.raises(EmulationError, match="there is no descriptor 40.*for a packet's header"):
+        bench.run()
+
+
+@pytest.mark.parametrize("count", [64, 20])  # of 20 the last ones lie on the way
+@pytest.mark.parametrize("resets", ["the sender", "the receiver"])
+def test_a_channel_that_is_reset_while_words_are_on_their_way_starts_anew(resets: str, count: int) -> None:
+    """What was to happen of what it did before happens no more: a lock is not released, a word count not counted."""
+    bench = Bench()
+    upward(bench)
+    data = words(64)
+    bench.put(MEMTILE, 0, data)
+    bench.descriptor(MEMTILE, 0, count, base_address=OWN, release_lock=64, release_value=1)
+    bench.descriptor(CORE, 0, 32, acquire_enable=1, acquire_lock=2, acquire_value=-1)
+    bench.start(CORE, "s2mm", 0, 0)
+    bench.start(MEMTILE, "mm2s", 0, 0)
+    bench.run()  # the receiver waits for its lock
+    tile, direction = (MEMTILE, "mm2s") if resets == "the sender" else (CORE, "s2mm")
+    bench.control(tile, direction, 0, 1 << geometry.CHANNEL_RESET_BIT)
+    bench.control(tile, direction, 0, 0)
+    bench.run()
+    channel = bench.array.tiles[tile].channels[direction, 0]
+    assert not channel.busy and channel.tasks == 0
+    bench.release(CORE, 2, 1)
+    bench.run()
+    assert bench.array.tiles[MEMTILE].locks.values[0] == (resets == "the receiver" and count == 20)
+
+
 def test_finish_on_tlast_ends_a_descriptor_early_and_keeps_the_count():
     bench = Bench()
     upward(bench)
