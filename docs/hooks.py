@@ -1,7 +1,8 @@
 """What pages print from the product: what kernels take, formats, figures of `npuc bench` and of the validation.
 
 `python docs/hooks.py` writes the tables into the pages anew; mkdocs takes them as they are at its time. With files that
-`npuc bench CASE... --json` wrote, their cases come into `performance.json` first, in place of what it had of them.
+`npuc bench CASE... --json` wrote, their cases come into `performance.json` first, or with `--machine 8700g` into
+`performance-8700g.json`, in place of what it had of them.
 """
 
 from __future__ import annotations
@@ -17,32 +18,41 @@ from npuc.compiler.emit import npua, xclbin
 from npuc.compiler.emit.layout import Layout
 from npuc.passes.attention.supported import support_table
 
-FIGURES = Path(__file__).with_name("performance.json")
+FIGURES = {
+    machine: Path(__file__).with_name(name)
+    for machine, name in (("phoenix", "performance.json"), ("8700g", "performance-8700g.json"))
+}
 VALIDATION = Path(__file__).with_name("validation.json")
 JSON = Path(__file__).parent.parent / "compiler" / "commands" / "README.md"
 PRINTED = re.compile(r"(<!-- printed: (\w+) -->).*?(<!-- end -->)", re.S)
 EMULATOR = Path(__file__).parent.parent / "runtime" / "emulator" / "README.md"
 
 
-def bench_table(recorded: dict[str, Any]) -> str:
-    """Markdown. recorded: one object of `npuc bench --json`."""
+def bench_table(recorded: dict[str, Any], other: dict[str, Any]) -> str:
+    """Markdown. recorded: one object of `npuc bench --json`; other: one of another machine, for its last columns."""
     from npuc.compiler.bench_cases import CASES
 
     cases = {case.name: case for case in CASES}
+    beside = {case["name"]: case for case in other["cases"] if "unsupported" not in case}
+    name = other["machine"]
     lines = [
-        "| case | cycles | predicted | utilisation | GOPS | GOPS/W, by a model | bound by |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
+        "| case | cycles | predicted | utilisation | GOPS | GOPS/W, by a model | bound by "
+        f"| {name}: cycles | predicted | bound by |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: | --- |",
     ]
     for case in recorded["cases"]:
         known = cases[case["name"]]
         if "unsupported" in case:
-            lines.append(f"| {known.text} | not computed: {case['unsupported']} | | | | | |")
+            lines.append(f"| {known.text} | not computed: {case['unsupported']} | | | | | | | | |")
             continue
         shares = "| | "
         if case["utilization"] is not None:
             rate = rates(case, known.attention.precision, recorded["machine"])
             shares = f"{case['utilization']:.1%} | {rate}"
-        lines.append(f"| {known.text} | {case['cycles']:,} | {case['predicted']:,} | {shares} | {case['binds']} |")
+        there = beside.get(case["name"])
+        last = f"{there['cycles']:,} | {there['predicted']:,} | {there['binds']}" if there else "| |"
+        first = f"{known.text} | {case['cycles']:,} | {case['predicted']:,} | {shares} | {case['binds']}"
+        lines.append(f"| {first} | {last} |")
     return "\n".join(lines) + "\n"
 
 
@@ -136,10 +146,10 @@ def formats() -> dict[str, str]:
 def printed() -> dict[str, str]:
     """What stands in pages as text, by its name."""
     recorded = json.loads(VALIDATION.read_text(encoding="utf-8"))
-    figures = json.loads(FIGURES.read_text(encoding="utf-8"))
+    figures = [json.loads(path.read_text(encoding="utf-8")) for path in FIGURES.values()]
     return {
         "support": support_table(),
-        "bench": bench_table(figures),
+        "bench": bench_table(*figures),
         "validation": validation_table(recorded),
         **formats(),
     }
@@ -162,8 +172,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        figures = merged(json.loads(FIGURES.read_text("utf-8")), json.loads(Path(name).read_text("utf-8")))
-        FIGURES.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
+        measured = json.loads(Path(name).read_text("utf-8"))
+        kept = FIGURES[measured["machine"]]
+        figures = merged(json.loads(kept.read_text("utf-8")), measured)
+        kept.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
     for page in sorted(Path(__file__).parent.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         if with_tables(text) != text:
