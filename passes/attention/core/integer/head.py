@@ -27,6 +27,7 @@ NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is n
 # The core's own: those of the unit in use.
 MULTIPLIERS, SHIFTS = len(Word), len(Word) + 1
 assert 4 * SHIFTS < PARAMETER_BYTES
+LOW = -0x6000  # with lower scores a quarter of the range may not be left down to hidden ones
 
 
 def use_unit(k: Context, coarse: bool) -> None:
@@ -99,3 +100,12 @@ def multiplier_word(k: Context, number: int) -> Reg:
     """The same as a scalar; of the first only the low 16 bits count."""
     word = _get(k, MULTIPLIERS, "multipliers")
     return k.shifted(word, -16, signed=False) if number else word
+
+
+def lowest_exponent(k: Context) -> Reg:
+    """The exponent of the lowest scores that a query may have: hidden ones are far below."""
+    scaled = k.b.r("lowest_scaled")
+    k.b.add(isa.MUL_mul_r_rr(scaled, multiplier_word(k, 1), k.scalar(LOW, "low")))
+    lowest = k.b.r("lowest")
+    k.b.add(isa.ASHL(lowest, scaled, k.difference(k.registers["zero"], shift_byte(k, 2))))
+    return lowest

@@ -1,22 +1,22 @@
-"""Probabilities as integers: 2^(t - E) times 2^8, or times 2^16 in two bytes, as the values' MAC takes them.
+"""Probabilities as integers of 8 or 16 bits, as the values' MAC takes them: 2^(t - E) times 2^8, or 2^16 by references.
 
 With y = slope (t - E) + intercept, P comes of squaring y and adding a constant, four times (`integer_factors.POWER`):
 each time a product of 16-bit numbers, whose rounding and bounds come with the conversion to 16 bits.  Scores lie key by
-query; each eight keys are turned to query by key, the high bytes first where there are two.
+query: those of eight keys are turned to query by key when they are probabilities of 8 bits, those of four keys before
+they are such of 16.
 """
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.integer.exponents import INT16_ELEMENTWISE, spread_wide
+from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_4X8_TO_8X4, Context
 from npuc.passes.attention.core.integer.head import multiplier, shift_register
 from npuc.passes.attention.core.integer.query import TRANSPOSE_8X8_BYTES
 from npuc.passes.attention.core.integer.shape import BIAS, BYTE, RECORD, IntegerShape
+from npuc.passes.attention.core.integer.spread import spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS, POWER
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-EVEN_BYTES, ODD_BYTES = 0, 1  # vshuffle modes: low and high bytes of 16-bit lanes
 UNSIGNED_ELEMENTWISE = 0x038  # facts/semantics/vmac.md section 2: neither operand signed
 
 
@@ -29,8 +29,7 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
     # One loop over all octets: a pair's share of a record, added up, tells whose record it needs.
     share, place = k.scalar(RECORD // pairs, "record_share"), k.scalar(0, "record_place")
     whole, records = k.scalar(-RECORD, "whole_records"), k.scalar(k.address("state", BIAS), "records")
-    mode = k.scalar(TRANSPOSE_8X8_BYTES, "mode_turn")
-    bytes_of = [k.scalar(one, "mode_bytes") for one in (ODD_BYTES, EVEN_BYTES)] if shape.wide else []
+    mode = k.scalar(SHUFFLE_4X8_TO_8X4 if shape.wide else TRANSPOSE_8X8_BYTES, "mode_turn")
     with b.hardware_loop(shape.octets * pairs, "probabilities"):
         record, bias_at, bias = b.r("record"), b.p("p_bias"), b.cm("bias")
         b.add(isa.AND(record, place, whole))
@@ -39,34 +38,23 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
         b.add(isa.MOV_mv_scl(bias_at, record))
         for number, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
             b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records")
-        powers = []
-        for _ in range(2):
-            x = b.x("scores")
+        scores = [b.x(f"scores{half}") for half in range(2)]
+        for x in scores:  # both before the first store, which they must not pass
             k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
-            powers.append(power.of(x, bias))
-        for packed in _packed(k, powers, power.last, bytes_of):
-            turned = b.x("p_turned")
+        if shape.wide:
+            for x in scores:
+                turned = b.x("scores_turned")
+                b.add(isa.VSHUFFLE(turned, x, x, mode))
+                p = power.of(turned, bias)
+                for part in (p.lo, p.hi):
+                    one = isa.VST_SRS_D16_S32_ag_pstm_nrm_imm(part, power.last, store, HALF)
+                    b.add(one, region="scores", carried=False, bank="scores")
+        else:
+            packed, turned = b.x("p"), b.x("p_turned")
+            for half, x in zip((packed.lo, packed.hi), scores, strict=True):
+                b.add(isa.VSRS_D8_S32_mv_w_srs(half, power.of(x, bias), power.last))
             b.add(isa.VSHUFFLE(turned, packed, packed, mode))
             k.store_x(turned, store, "scores", carried=False, bank="scores")
-
-
-def _packed(k: Context, powers: list[Reg], shift: Reg, bytes_of: list[Reg]) -> list[Reg]:
-    """Of eight keys: their probabilities of 8 bits, or the bytes of those of 16 by the modes that take them."""
-    b = k.b
-    if not bytes_of:
-        packed = b.x("p")
-        for half, power in zip((packed.lo, packed.hi), powers, strict=True):
-            b.add(isa.VSRS_D8_S32_mv_w_srs(half, power, shift))
-        return [packed]
-    narrow = [b.x("p_16") for _ in powers]
-    for x, power in zip(narrow, powers, strict=True):
-        b.add(isa.VSRS_D16_S32_mv_x_srs(x, power, shift))
-    found = []
-    for mode in bytes_of:
-        packed = b.x("p")
-        b.add(isa.VSHUFFLE(packed, narrow[0], narrow[1], mode))
-        found.append(packed)
-    return found
 
 
 class _Power:

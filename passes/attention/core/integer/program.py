@@ -18,10 +18,13 @@ from npuc.passes.attention.core.integer.normalise import normalise
 from npuc.passes.attention.core.integer.probabilities import exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
+from npuc.passes.attention.core.integer.references import blocks_of_room, look_at_sums
+from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import IntegerShape
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
+from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
 from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.passed_on import pass_on
@@ -47,7 +50,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
     with b.source("constants and modes"):
-        _prepare(k)
+        _prepare(k, shape)
     with b.forever("run"):
         with b.source("parameters of the call"):
             k.acquire("start")
@@ -64,7 +67,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     return KernelProgram(b.program, data)
 
 
-def _prepare(k: Context) -> None:
+def _prepare(k: Context, shape: IntegerShape) -> None:
     """Registers that live through the program, and the modes of the vector units."""
     k.b.constant("crRnd", CONV_EVEN)
     k.b.constant("crSat", SYMMETRIC_SATURATION)
@@ -81,6 +84,7 @@ def _prepare(k: Context) -> None:
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
+        *([("room", 0)] if shape.wide else []),
     ):
         k.registers[name] = k.scalar(value, name)
     k.registers["pool"] = k.pointer("constants", name="p_constants")
@@ -91,8 +95,10 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries(k, turn_rows)
     with b.source("the head's factors, references cleared"):
         choose_head(k)
-        clear_state(k)
+        clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
+        if shape.wide:
+            b.constant(k.registers["room"], blocks_of_room(shape))
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
     with b.counted_loop(blocks, "block"):
         _key_block(k, shape, first_key, not_first)
@@ -149,16 +155,23 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         b.add(isa.ADD(passes, passes, again))
         b.add(isa.SUB(fine, fine, again))
     k.release("k_empty")
+    if shape.wide:
+        full = b.r("no_room")
+        b.add(isa.EQZ(full, keep["room"]))
+        with b.if_nonzero(full), b.source("row sums that come near the range of whole numbers"):
+            look_at_sums(k, shape)
     moved = b.r("must_move")
     b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
     with b.if_nonzero(moved):
-        with b.source("rebase: reference of O moved up to the block's exponents"):
-            move_references(k, shape, not_first)
+        with b.source("rebase: references of O moved, to the block's exponents"):
+            (move_whole_references if shape.wide else move_references)(k, shape, not_first)
         _begin_output(k, not_first)
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
+        if shape.wide:
+            b.add(isa.ADD_add_r_ri(keep["room"], keep["room"], -1))
         exponentiate(k, shape)
     k.acquire("v_full")
     with b.source("values: O += P V"):
-        accumulate_values(k, keep["values"], shape)
+        (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
     k.release("v_empty")

@@ -6,8 +6,9 @@ The first block that is added to O sets it.
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import TILE, Context, u32x16
-from npuc.passes.attention.core.integer.exponents import Magic, RowSpread, spread_16
+from npuc.passes.attention.core.integer.exponents import Magic
 from npuc.passes.attention.core.integer.shape import EXPONENT, OCTET, OUTPUT_TILE, RECORD, REFERENCE, IntegerShape
+from npuc.passes.attention.core.integer.spread import RowSpread, no_shift, spread_16
 from npuc.passes.attention.core.rebase import MANTISSA_BITS
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -19,7 +20,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
     b = k.b
     b.constant(k.registers["unseen"], 0)
-    magic = Magic(k, shape)
+    magic = Magic(k, no_shift(k))
     state, outputs = k.pointer("state", name="p_state"), k.pointer("o", name="p_o")
     record_on, group_on = b.m("record_on"), b.m("o_group_on")
     b.constant(record_on, RECORD)

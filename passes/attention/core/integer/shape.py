@@ -8,7 +8,8 @@ from npuc.passes.attention.core.context import Shape
 
 OCTET = 8  # queries whose scores lie side by side
 SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
-OUTPUT_TILE = 128  # bytes of fp32 numbers of four queries and eight dimensions
+OUTPUT_TILE = 128  # bytes of 32-bit numbers of four queries and eight dimensions
+OUTPUT_ROW = 32  # of them a query's
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
@@ -16,10 +17,11 @@ REFERENCE = 0  # exponent that O counts in, 16 bits a lane
 EXPONENT = 64  # of the block, the same
 BIAS = 128  # of the arguments of the power, 32 bits a lane
 MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
-LOW_MAGIC = 384  # the same for the low bytes of probabilities
+LEAST = 256  # where sums are whole, in place of that: the reference moves down for a block below this exponent
+SHIFTS = 320  # and where it moves, by how much
 RECORD = 512
 
-BYTE = 8  # bits of probabilities that are multiplied at a time
+BYTE = 8  # bits
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class IntegerShape(Shape):
 
     @property
     def wide(self) -> bool:
-        """Whether probabilities take 16 bits."""
+        """Whether probabilities take 16 bits, and sums are whole numbers in the unit of O's reference."""
         return self.recipe != "fast"
 
     @property
@@ -53,5 +55,5 @@ class IntegerShape(Shape):
 
     @property
     def value_steps(self) -> int:
-        """MACs of a block for a tile of the output and a byte of probabilities: of eight keys each."""
+        """MACs of a block for a tile of the output where probabilities have 8 bits: of eight keys each."""
         return self.keys // 8

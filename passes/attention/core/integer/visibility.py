@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 
 from npuc.passes.attention.core.context import SHUFFLE_EVEN_16, Context
-from npuc.passes.attention.core.integer.exponents import spread_16
 from npuc.passes.attention.core.integer.shape import OCTET
+from npuc.passes.attention.core.integer.spread import spread_16
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.visibility import move_on, queries_of
 from npuc.passes.machine import instructions as isa

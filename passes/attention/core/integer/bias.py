@@ -1,0 +1,41 @@
+"""The bias of the power's arguments for each query of an octet: intercept - slope * exponent, as arguments count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npuc.passes.attention.core.context import INT16_ELEMENTWISE, Context
+from npuc.passes.attention.core.integer.head import shift_byte, shift_register
+from npuc.passes.attention.core.integer.shape import BIAS
+from npuc.passes.attention.core.integer.spread import Spread, no_shift, spread_wide
+from npuc.passes.attention.integer_factors import ARGUMENT_BITS, POWER, SLOPE_PLACES
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+
+class Bias:
+    """Constants before a loop over octets, `store` in it.  places_less: probabilities are so many places less."""
+
+    def __init__(self, k: Context, places_less: int = 0) -> None:
+        self.k, b = k, k.b
+        self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+        self.fraction, self.none = shift_register(k, 3, "fraction"), no_shift(k)
+        self.slope = Spread(k, k.scalar(round(POWER.slope * 2.0 ** (ARGUMENT_BITS + SLOPE_PLACES)), "slope"))
+        intercept = b.r("intercept")
+        fixed = round((POWER.intercept - POWER.slope * places_less) * 2.0**ARGUMENT_BITS)
+        b.add(isa.ASHL(intercept, k.scalar(fixed, "intercept_fixed"), shift_byte(k, 1)))
+        self.intercept = spread_wide(k, intercept, "intercept")
+
+    def store(self, exponents: Sequence[Reg], state: Reg) -> None:
+        """exponents: those of each lane are added up."""
+        b, total = self.k.b, self.intercept
+        for exponent in exponents:
+            wide, scaled, bias = b.cm("fraction_wide"), b.x("exponent_scaled"), b.cm("bias")
+            b.add(isa.VUPS_S32_S16_mv_ups_x2c(wide, exponent, self.fraction))
+            b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.none))
+            b.add(isa.VMSC_vmac_cm_core_dense(bias, total, scaled, self.slope.x(), self.int16))
+            total = bias
+        for place, half in enumerate((total.lo, total.hi)):
+            for quarter, part in enumerate((half.lo, half.hi)):
+                offset = BIAS + 64 * place + 32 * quarter
+                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")

@@ -1,0 +1,235 @@
+"""References of sums that are whole numbers: O and probabilities of all blocks count in one unit for each query.
+
+With R the reference, a probability is 2^(t - R - ABOVE) in units of 2^-16, so that a block's exponent may be up to
+ABOVE more than R.  R moves up to an exponent beyond that, by one where the row sum comes near 2^24 (with V's integers
+sums are below 2^31 then), and down to the exponent of a block that is far below, as far as the row sum leaves room: a
+key that outweighs all others does not leave them without bits.  Row sums are looked at whenever as many blocks came as
+they have room for.
+"""
+
+from __future__ import annotations
+
+from npuc.passes.attention.core.context import HALF, SHUFFLE_4X8_TO_8X4, SHUFFLE_EVEN_16, Context, u32x16
+from npuc.passes.attention.core.integer.bias import Bias
+from npuc.passes.attention.core.integer.head import lowest_exponent
+from npuc.passes.attention.core.integer.shape import (
+    EXPONENT,
+    LEAST,
+    OCTET,
+    OUTPUT_ROW,
+    OUTPUT_TILE,
+    RECORD,
+    REFERENCE,
+    SHIFTS,
+    IntegerShape,
+)
+from npuc.passes.attention.core.integer.spread import Spread, spread_16
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Reg
+
+ABOVE = 2  # exponents above the reference that leave it: it stays for all of ordinary scores
+BELOW = 5  # a block that is further below moves the reference, if by LEAST_DOWN at least
+LEAST_DOWN, MOST_DOWN = 3, 8
+FAR = 20  # probabilities so far below are zero
+NEVER = -0x8000  # in LEAST: the row sum has no room for a finer unit
+SUM_BITS, FULL_BITS = 24, 23  # of row sums; of those that move the reference
+ROOM_BITS = FULL_BITS - 1  # which they do not exceed in a finer unit
+PROBABILITY_BITS = 16
+SUM_SHIFT = 9  # row sums as signed 16-bit numbers
+LARGEST_SHIFT = 40  # to the right: nothing of O is left
+
+
+def blocks_of_room(shape: IntegerShape) -> int:
+    """Blocks that may be added before row sums are looked at (again)."""
+    return ((1 << SUM_BITS) - (1 << FULL_BITS)) // (shape.keys << PROBABILITY_BITS)
+
+
+class Watch:
+    """For the loop over the octets of a block: constants before it, `octet` in it."""
+
+    def __init__(self, k: Context, lowest: Spread) -> None:
+        self.k, self.lowest = k, lowest
+        self.bias = _ReferenceBias(k)
+
+    def octet(self, exponent: Reg, state: Reg) -> None:
+        """The bias by the reference; `flag` where this has to move."""
+        k, b, flag = self.k, self.k.b, self.k.registers["flag"]
+        reference, least = b.x("reference"), b.x("least")
+        k.load_at(reference, state, REFERENCE, "state")
+        k.load_at(least, state, LEAST, "state")
+        beyond = self.bias.store(exponent, reference, state)
+        low, seen = b.r("far_below"), b.r("seen")
+        b.add(isa.VLT_S16(low, exponent, least))
+        b.add(isa.VLT_S16(seen, self.lowest.x(), exponent))
+        b.add(isa.OR(low, low, beyond))
+        b.add(isa.AND(low, low, seen))
+        b.add(isa.OR(flag, flag, low))
+
+
+class _ReferenceBias:
+    """The power's bias by exponent and reference, whose distance counts up to FAR."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+        self.bias = Bias(k, ABOVE)
+        self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
+        self.turn = k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
+
+    def store(self, exponent: Reg, reference: Reg, state: Reg) -> Reg:
+        """Returns lanes whose exponent is beyond what the reference leaves."""
+        b = self.k.b
+        distance, beyond = b.x("distance"), b.r("beyond_reference")
+        b.add(isa.VSUB_16(distance, reference, exponent))
+        b.add(isa.VMIN_GE_S16(distance, b.r("mask"), distance, self.far.x()))
+        b.add(isa.VMAX_LT_S16(distance, beyond, distance, self.above.x()))
+        turned = []
+        for one in (exponent, distance):
+            turned.append(b.x("turned"))
+            b.add(isa.VSHUFFLE(turned[-1], one, one, self.turn))
+        self.bias.store(turned, state)
+        return beyond
+
+
+def look_at_sums(k: Context, shape: IntegerShape) -> None:
+    """`flag` where a row sum is full."""
+    b = k.b
+    largest, full = k.zero_x("largest_sum"), b.r("full")
+    sums, on = k.pointer("o", shape.value_tiles * OUTPUT_TILE, "p_sums"), b.m("o_group_on")
+    b.constant(on, shape.output_tiles * OUTPUT_TILE - OUTPUT_TILE // 2 - HALF)
+    with b.hardware_loop(shape.groups, "row_sums"):
+        for step in (HALF, on):
+            x = b.x("sums")
+            k.load_x(x, sums, "o", step=step)
+            b.add(isa.VMAX_LT_S32(largest, b.r("mask"), largest, x))
+    b.add(isa.VGE_S32(full, largest, k.constant_x(u32x16(1 << FULL_BITS), "full_sum")))
+    b.add(isa.OR(k.registers["flag"], k.registers["flag"], full))
+    b.constant(k.registers["room"], blocks_of_room(shape))
+
+
+def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
+    """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
+    b = k.b
+    b.constant(k.registers["unseen"], 0)
+    b.constant(k.registers["room"], blocks_of_room(shape))
+    bias, lowest = _ReferenceBias(k), Spread(k, lowest_exponent(k))
+    state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
+    record_on, octet_bytes = b.m("record_on"), 2 * shape.output_tiles * OUTPUT_TILE
+    b.constant(record_on, RECORD)
+    octets = k.scalar(shape.octets, "rebase_octets")
+    with b.counted_loop(octets, "rebase"):
+        sums = k.zero_x("row_sums")
+        with b.if_nonzero(not_first):
+            _row_sums(k, sums, outputs, shape)
+        moved = _new_references(k, sums, state, bias, lowest)
+        b.add(isa.AND(moved, moved, k.difference(k.registers["zero"], not_first)))
+        with b.if_nonzero(moved):
+            _rescale(k, state, outputs, shape)
+        b.add(isa.ADD(outputs, outputs, k.scalar(octet_bytes, "octet_on")))
+        b.add(isa.PADDA_lda_ptr_inc_idx(state, record_on))
+
+
+def _row_sums(k: Context, sums: Reg, outputs: Reg, shape: IntegerShape) -> None:
+    """An octet's row sums without their lowest bits, by query as exponents are."""
+    b, shift = k.b, k.b.s("sum_shift")
+    b.constant(shift, SUM_SHIFT)
+    even, rows = k.scalar(SHUFFLE_EVEN_16, "mode_even"), [b.x(f"sums_{group}") for group in range(2)]
+    for group, narrow in enumerate(rows):
+        place = shape.value_tiles * OUTPUT_TILE + group * shape.output_tiles * OUTPUT_TILE
+        pointer, wide = k.pointer_from(k.sum(outputs, place), "p_sums"), b.cm("sums_wide")
+        for half in (wide.lo, wide.hi):
+            for part in (half.lo, half.hi):
+                b.add(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm(part, pointer, HALF), region="o")
+        b.add(isa.VSRS_S16_S32_mv_x_srs(narrow, wide, shift))
+    b.add(isa.VSHUFFLE(sums, rows[0], rows[1], even))
+    for _ in range(2):
+        b.add(isa.VSHUFFLE(sums, sums, sums, even))
+
+
+def _new_references(k: Context, sums: Reg, state: Reg, bias: _ReferenceBias, lowest: Spread) -> Reg:
+    """An octet's record by the references that it gets; returns lanes of queries whose reference moved."""
+    b = k.b
+    exponent, old, least, below = b.x("exponent"), b.x("reference_old"), b.x("least"), b.x("below")
+    for register, place in ((exponent, EXPONENT), (old, REFERENCE), (least, LEAST)):
+        k.load_at(register, state, place, "state")
+    seen, up, down, full = b.r("seen"), b.r("up"), b.r("down"), b.r("full")
+    b.add(isa.VLT_S16(seen, lowest.x(), exponent))
+    b.add(isa.VSUB_16(below, old, exponent))
+    b.add(isa.VLT_S16(up, below, spread_16(k, -ABOVE, "above")))
+    b.add(isa.VLT_S16(down, exponent, least))
+    b.add(isa.VGE_S16(full, sums, spread_16(k, 1 << FULL_BITS - SUM_SHIFT, "full_sum")))
+    for one in (up, down):
+        b.add(isa.AND(one, one, seen))
+    distance = _distance_down(k, sums, below, down)
+    fine, stuck, moved = b.r("fine"), b.r("stuck"), b.r("moved")
+    b.add(isa.VGE_S16(fine, distance, spread_16(k, LEAST_DOWN, "least_down")))
+    b.add(isa.AND(fine, fine, down))
+    b.add(isa.XOR(stuck, down, fine))
+    b.add(isa.OR(stuck, stuck, full))
+    b.add(isa.OR(moved, fine, full))
+    b.add(isa.OR(moved, moved, up))
+    new, other = b.x("reference"), b.x("reference_other")
+    b.add(isa.VADD_16(other, old, spread_16(k, 1, "one_up")))
+    b.add(isa.VSEL_16(new, old, other, full))
+    b.add(isa.VSUB_16(other, old, distance))
+    b.add(isa.VSEL_16(new, new, other, fine))
+    b.add(isa.VSEL_16(new, new, exponent, up))
+    b.add(isa.VSUB_16(other, new, spread_16(k, BELOW, "below_reference")))
+    b.add(isa.VSEL_16(least, least, other, moved))
+    b.add(isa.VSEL_16(least, least, spread_16(k, NEVER, "never"), stuck))
+    shift = b.x("shift")
+    b.add(isa.VSUB_16(shift, new, old))
+    b.add(isa.VMIN_GE_S16(shift, b.r("mask"), shift, spread_16(k, LARGEST_SHIFT, "largest_shift")))
+    b.add(isa.VADD_16(shift, shift, spread_16(k, MOST_DOWN, "most_down")))
+    for register, place in ((new, REFERENCE), (least, LEAST), (shift, SHIFTS)):
+        k.store_at(register, state, place, "state")
+    bias.store(exponent, new, state)
+    return moved
+
+
+def _distance_down(k: Context, sums: Reg, below: Reg, down: Reg) -> Reg:
+    """How far references may move down towards exponents, which are so far below, in the lanes of `down`."""
+    b, one = k.b, spread_16(k, 1, "one_down")
+    room = spread_16(k, 1 << ROOM_BITS - 1 - SUM_SHIFT, "room")
+    wanted, left, distance, scaled = b.x("wanted"), b.x("left"), b.x("distance"), b.x("sums_scaled")
+    b.add(isa.VSEL_16(wanted, k.zero_x("no_distance"), below, down))
+    b.add(isa.VADD_16(left, wanted, k.zero_x("nothing")))
+    b.add(isa.VADD_16(scaled, sums, k.zero_x("nothing")))
+    with b.hardware_loop(MOST_DOWN, "room_below"):
+        more, fits, less, twice = b.r("more"), b.r("fits"), b.x("less"), b.x("twice")
+        b.add(isa.VGE_S16(more, left, one))
+        b.add(isa.VLT_S16(fits, scaled, room))
+        b.add(isa.AND(more, more, fits))
+        b.add(isa.VSUB_16(less, left, one))
+        b.add(isa.VADD_16(twice, scaled, scaled))
+        b.add(isa.VSEL_16(left, left, less, more))
+        b.add(isa.VSEL_16(scaled, scaled, twice, more))
+    b.add(isa.VSUB_16(distance, wanted, left))
+    return distance
+
+
+def _rescale(k: Context, state: Reg, outputs: Reg, shape: IntegerShape) -> None:
+    """O and the row sum of each query of an octet by its shift, rounded to nearest even."""
+    b = k.b
+    shifts, address = b.p("p_shifts"), b.r("shifts_at")
+    b.add(isa.MOV_mv_scl(address, state))
+    b.add(isa.MOV_mv_scl(shifts, k.sum(address, SHIFTS)))
+    up = b.s("shift_up")
+    b.constant(up, MOST_DOWN)
+    number, rows = k.scalar(0, "row"), k.scalar(OCTET, "rows")
+    group_on = k.scalar(shape.output_tiles * OUTPUT_TILE - OUTPUT_TILE, "o_group_on")
+    with b.counted_loop(rows, "rescale_rows"):
+        shift, moves, place = b.r("shift"), b.r("moves"), b.r("row_place")
+        b.add(isa.LDA_S16_ag_pstm_nrm_imm(shift, shifts, 2), region="state")
+        b.add(isa.NE(moves, shift, k.scalar(MOST_DOWN, "unmoved")))
+        b.add(isa.MUL_mul_r_rr(place, k.shifted(number, -2), group_on))
+        b.add(isa.ADD(place, place, k.shifted(number, OUTPUT_ROW.bit_length() - 1)))
+        b.add(isa.ADD(place, place, outputs))
+        b.add(isa.ADD_add_r_ri(number, number, 1))
+        with b.if_nonzero(moves):
+            load, store, down = k.pointer_from(place, "p_o_load"), k.pointer_from(place, "p_o_store"), b.s("shift_down")
+            b.add(isa.MOV_mv_scl(down, shift))
+            with b.hardware_loop(shape.output_tiles, "rescale"):
+                row, wide = b.x("o_row"), b.bm("o_row_wide")
+                b.add(isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(row.lo, load, OUTPUT_TILE), region="o", carried=False)
+                b.add(isa.VUPS_S64_S32_mv_ups_w2b(wide, row.lo, up))
+                b.add(isa.VST_SRS_S32_S64_ag_pstm_nrm_imm(wide, down, store, OUTPUT_TILE), region="o", carried=False)
