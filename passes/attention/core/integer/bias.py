@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from npuc.passes.attention.core.context import INT16_ELEMENTWISE, Context
 from npuc.passes.attention.core.integer.head import shift_byte, shift_register
-from npuc.passes.attention.core.integer.shape import BIAS
+from npuc.passes.attention.core.integer.shape import BIAS, IntegerShape
 from npuc.passes.attention.core.integer.spread import Spread, no_shift, spread_wide
-from npuc.passes.attention.integer_factors import ARGUMENT_BITS, POWER, SLOPE_PLACES
+from npuc.passes.attention.integer_factors import ARGUMENT_BITS, SLOPE_PLACES
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -16,14 +16,15 @@ from npuc.passes.machine.ir import Reg
 class Bias:
     """Constants before a loop over octets, `store` in it.  places_less: probabilities are so many places less."""
 
-    def __init__(self, k: Context, places_less: int = 0) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, places_less: int = 0) -> None:
         self.k, b = k, k.b
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
         self.fraction, self.none = shift_register(k, 3, "fraction"), no_shift(k)
-        self.slope = Spread(k, k.scalar(round(POWER.slope * 2.0 ** (ARGUMENT_BITS + SLOPE_PLACES)), "slope"))
+        power, places = shape.power, ARGUMENT_BITS + shape.argument_places
+        self.slope = Spread(k, k.scalar(round(power.slope * 2.0 ** (places + SLOPE_PLACES)), "slope"))
         intercept = b.r("intercept")
-        fixed = round((POWER.intercept - POWER.slope * places_less) * 2.0**ARGUMENT_BITS)
-        b.add(isa.ASHL(intercept, k.scalar(fixed, "intercept_fixed"), shift_byte(k, 1)))
+        fixed = k.scalar(round((power.intercept - power.slope * places_less) * 2.0**places), "intercept_fixed")
+        b.add(isa.ASHL(intercept, fixed, shift_byte(k, 1)))
         self.intercept = spread_wide(k, intercept, "intercept")
 
     def store(self, exponents: Sequence[Reg], state: Reg) -> None:

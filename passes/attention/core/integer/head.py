@@ -27,7 +27,7 @@ NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is n
 # The core's own: those of the unit in use.
 MULTIPLIERS, SHIFTS = len(Word), len(Word) + 1
 assert 4 * SHIFTS < PARAMETER_BYTES
-LOW = -0x6000  # with lower scores a quarter of the range may not be left down to hidden ones
+LOW = -0x5000  # with lower scores three eighths of the range may not be left down to hidden ones
 
 
 def use_unit(k: Context, coarse: bool) -> None:

@@ -1,19 +1,19 @@
 """Probabilities as integers of 8 or 16 bits, as the values' MAC takes them: 2^(t - E) times 2^8, or 2^16 by references.
 
-With y = slope (t - E) + intercept, P comes of squaring y and adding a constant, four times (`integer_factors.POWER`):
-each time a product of 16-bit numbers, whose rounding and bounds come with the conversion to 16 bits.  Scores lie key by
-query: those of eight keys are turned to query by key when they are probabilities of 8 bits, those of four keys before
-they are such of 16.
+With y = slope (t - E) + intercept, P comes of squaring y and adding a constant, four or five times (`Power` of
+`integer_factors`): each time a product of 16-bit numbers, whose rounding and bounds come with the conversion to 16
+bits.  Scores lie key by query: those of eight keys are turned to query by key when they are probabilities of 8 bits,
+those of four keys before they are such of 16.
 """
 
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_4X8_TO_8X4, Context
-from npuc.passes.attention.core.integer.head import multiplier, shift_register
+from npuc.passes.attention.core.integer.head import multiplier, shift_byte
 from npuc.passes.attention.core.integer.query import TRANSPOSE_8X8_BYTES
 from npuc.passes.attention.core.integer.shape import BIAS, BYTE, RECORD, IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_wide
-from npuc.passes.attention.integer_factors import ARGUMENT_BITS, POWER
+from npuc.passes.attention.integer_factors import ARGUMENT_BITS
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -25,12 +25,13 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
     b = k.b
     power = _Power(k, shape)
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
-    pairs = shape.key_tiles // 2
-    # One loop over all octets: a pair's share of a record, added up, tells whose record it needs.
-    share, place = k.scalar(RECORD // pairs, "record_share"), k.scalar(0, "record_place")
+    together = 1 if shape.wide else 2  # tiles of four keys
+    passes = shape.key_tiles // together
+    # One loop over all octets: a pass's share of a record, added up, tells whose record it needs.
+    share, place = k.scalar(RECORD // passes, "record_share"), k.scalar(0, "record_place")
     whole, records = k.scalar(-RECORD, "whole_records"), k.scalar(k.address("state", BIAS), "records")
     mode = k.scalar(SHUFFLE_4X8_TO_8X4 if shape.wide else TRANSPOSE_8X8_BYTES, "mode_turn")
-    with b.hardware_loop(shape.octets * pairs, "probabilities"):
+    with b.hardware_loop(shape.octets * passes, "probabilities"):
         record, bias_at, bias = b.r("record"), b.p("p_bias"), b.cm("bias")
         b.add(isa.AND(record, place, whole))
         b.add(isa.ADD(place, place, share))
@@ -38,7 +39,7 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
         b.add(isa.MOV_mv_scl(bias_at, record))
         for number, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
             b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records")
-        scores = [b.x(f"scores{half}") for half in range(2)]
+        scores = [b.x(f"scores{half}") for half in range(together)]
         for x in scores:  # both before the first store, which they must not pass
             k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
         if shape.wide:
@@ -63,13 +64,16 @@ class _Power:
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, b = k, k.b
         self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
-        self.slope, self.argument = multiplier(k, 0, "slope"), shift_register(k, 1, "argument_shift")
+        self.slope, self.argument = multiplier(k, 0, "slope"), b.s("argument_shift")
+        b.add(isa.MOV_mv_scl(self.argument, k.sum(shift_byte(k, 1), shape.argument_places)))
         self.square, self.last = b.s("square_shift"), b.s("last_shift")
         b.constant(self.square, ARGUMENT_BITS)
         b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * shape.probability_bytes)
         self.constants = [
             spread_wide(k, k.scalar(round(constant * 2.0 ** (2 * ARGUMENT_BITS)), f"constant{i}"), f"constant{i}")
-            for i, constant in enumerate(POWER.constants)
+            if constant
+            else None
+            for i, constant in enumerate(shape.power.constants)
         ]
 
     def of(self, x: Reg, bias: Reg) -> Reg:
@@ -80,6 +84,9 @@ class _Power:
         for constant in self.constants:
             y, squared = b.x("square"), b.cm("square_wide")
             b.add(isa.VSRS_D16_S32_mv_x_srs(y, wide, shift))
-            b.add(isa.VMAC_vmac_cm_core_dense(squared, constant, y, y, self.unsigned))
+            if constant is None:
+                b.add(isa.VMUL_vmac_cm_core_dense(squared, y, y, self.unsigned))
+            else:
+                b.add(isa.VMAC_vmac_cm_core_dense(squared, constant, y, y, self.unsigned))
             wide, shift = squared, self.square
         return wide

@@ -47,9 +47,9 @@ def blocks_of_room(shape: IntegerShape) -> int:
 class Watch:
     """For the loop over the octets of a block: constants before it, `octet` in it."""
 
-    def __init__(self, k: Context, lowest: Spread) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, lowest: Spread) -> None:
         self.k, self.lowest = k, lowest
-        self.bias = _ReferenceBias(k)
+        self.bias = _ReferenceBias(k, shape)
 
     def octet(self, exponent: Reg, state: Reg) -> None:
         """The bias by the reference; `flag` where this has to move."""
@@ -69,9 +69,9 @@ class Watch:
 class _ReferenceBias:
     """The power's bias by exponent and reference, whose distance counts up to FAR."""
 
-    def __init__(self, k: Context) -> None:
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k = k
-        self.bias = Bias(k, ABOVE)
+        self.bias = Bias(k, shape, ABOVE)
         self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
         self.turn = k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
 
@@ -111,7 +111,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     b = k.b
     b.constant(k.registers["unseen"], 0)
     b.constant(k.registers["room"], blocks_of_room(shape))
-    bias, lowest = _ReferenceBias(k), Spread(k, lowest_exponent(k))
+    bias, lowest = _ReferenceBias(k, shape), Spread(k, lowest_exponent(k))
     state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
     record_on, octet_bytes = b.m("record_on"), 2 * shape.output_tiles * OUTPUT_TILE
     b.constant(record_on, RECORD)

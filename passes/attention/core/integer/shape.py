@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import Shape
+from npuc.passes.attention.integer_factors import FINE_POWER, POWER, Power
 
 OCTET = 8  # queries whose scores lie side by side
 SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
@@ -48,6 +49,15 @@ class IntegerShape(Shape):
     def wide(self) -> bool:
         """Whether probabilities take 16 bits, and sums are whole numbers in the unit of O's reference."""
         return self.recipe != "fast"
+
+    @property
+    def power(self) -> Power:
+        return FINE_POWER if self.wide else POWER
+
+    @property
+    def argument_places(self) -> int:
+        """Fraction bits of the power's arguments beyond those that a head's words say."""
+        return 1 if self.wide else 0
 
     @property
     def probability_bytes(self) -> int:
