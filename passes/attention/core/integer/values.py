@@ -7,11 +7,13 @@ One operation takes the start away and adds O.  The last tile of V is all ones: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk
 from npuc.passes.attention.core.integer.shape import MAGIC, RECORD, SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.ir import Reg, Register
 
 UNSIGNED_8X8 = 0x108  # facts/semantics/vmac.md: 4x8x8 with A unsigned
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
@@ -22,14 +24,14 @@ def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     """Add the block of values whose address is in `values`."""
     b = k.b
     work = _Values(k, shape)
-    state, on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
-    b.constant(on, RECORD)
     unrolled = next(count for count in (2, 1) if shape.octets % count == 0)
-    octets = k.scalar(shape.octets // unrolled, "value_octets")
-    with b.counted_loop(octets, "value_octets"):
+    passes = k.scalar(shape.octets // unrolled, "value_octets")
+    with b.counted_loop(passes, "value_octets"):
         for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
-            work.octet(state, values)
-            b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+            work.begin_octet()
+            v = k.pointer_from(values, "p_v")
+            with b.hardware_loop(shape.output_tiles, "values"):
+                work.tile(v)
             work.next_octet()
 
 
@@ -55,53 +57,49 @@ class _Values:
         self.back, self.octet_on = b.m("p_back"), b.m("p_octet")
         b.constant(self.back, HALF - octet_bytes)
         b.constant(self.octet_on, octet_bytes)
-        self.output = OutputWalk(k, shape)
+        self.output = OutputWalk(k, shape, GROUPS)
+        self.state, self.record_on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
+        b.constant(self.record_on, RECORD)
+
+    def begin_octet(self) -> None:
+        """What its sums start from."""
+        k, b = self.k, self.k.b
+        for group, (rows, start) in enumerate(zip(self.rows, self.starts, strict=True)):
+            k.load_at(rows, self.state, SCORE_TILE * group, "records")
+            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
+        b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.record_on))
 
     def next_octet(self) -> None:
         self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
-        self.output.next_octet()
-
-    def octet(self, state: Reg, values: Reg) -> None:
-        """All tiles of an octet."""
-        k, b = self.k, self.k.b
-        for group, (rows, start) in enumerate(zip(self.rows, self.starts, strict=True)):
-            k.load_at(rows, state, SCORE_TILE * group, "records")
-            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
-        v = k.pointer_from(values, "p_v")
-        with b.hardware_loop(self.shape.output_tiles, "values"):
-            self.tile(v)
+        self.output.next_groups()
 
     def tile(self, v: Reg) -> None:
         """Eight dimensions of an octet."""
         k, b, steps = self.k, self.k.b, self.shape.value_steps
-        sums = list(self.starts)
+        sums = self.starts
         for step in range(steps):
-            right = self._values(v, step)
-            for g in range(GROUPS):
-                p, into = self.p[g][step % TURNS], self.sums[g][step]
-                self._probabilities(p, last=step == steps - 1 and g == GROUPS - 1)
-                b.add(isa.VMAC_vmac_cm_core_dense(into, sums[g], p, right, self.matmul))
-                sums[g] = into
+            right = self.v[step]
+            self._load((right.lo, right.hi), v, "v")
+            for g, into in enumerate(self.sums):
+                p, back = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
+                self._load((p.lo,), self.probabilities, "scores", self.back if back else None)
+                b.add(isa.VMAC_vmac_cm_core_dense(into[step], sums[g], p, right, self.matmul))
+            sums = [into[step] for into in self.sums]
         rows_of_o = [[part for half in halves for part in (half.lo, half.hi)] for halves in self.o]
-        self.output.load(rows_of_o)  # all before the first store, which they must not pass
+        for group, parts in enumerate(rows_of_o):  # all before the first store, which they must not pass
+            self.output.load(group, parts)
         for o, total, rows in zip(self.o, sums, self.rows, strict=True):
-            for into, part, take in zip(o, (total.lo, total.hi), self.take, strict=True):
-                b.add(isa.VADDMSC_F_vmac_bm_core_dense(into, into, part, rows, take, k.registers["elementwise"]))
-        self.output.store(rows_of_o)
+            for half, part, take in zip(o, (total.lo, total.hi), self.take, strict=True):
+                b.add(isa.VADDMSC_F_vmac_bm_core_dense(half, half, part, rows, take, k.registers["elementwise"]))
+        for group, parts in enumerate(rows_of_o):
+            self.output.store(group, parts)
 
-    def _probabilities(self, p: Reg, last: bool) -> None:
-        """The next eight keys' of a group; at the end of a tile back to the first."""
-        if last:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(p.lo, self.probabilities, self.back)
-            self.k.b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
-        else:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(p.lo, self.probabilities, HALF)
-            self.k.b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-
-    def _values(self, v: Reg, step: int) -> Reg:
-        """The next eight keys of V."""
-        right = self.v[step]
-        for half in (right.lo, right.hi):
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(half, v, HALF)
-            self.k.b.add(load, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-        return right
+    def _load(self, parts: Sequence[Register], pointer: Reg, region: str, on: Reg | None = None) -> None:
+        """The next 32 bytes for each; on: the way to those behind the last, if they are not the next ones."""
+        for part in parts:
+            if on is None:
+                load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(part, pointer, HALF)
+                self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+            else:
+                load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(part, pointer, on)
+                self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))

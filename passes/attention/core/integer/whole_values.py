@@ -21,14 +21,12 @@ def accumulate_whole_values(k: Context, values: Reg, shape: IntegerShape) -> Non
     """Add the block of values whose address is in `values`."""
     b = k.b
     work = _Values(k, shape)
-    unrolled = next(count for count in (2, 1) if shape.octets % count == 0)
-    octets = k.scalar(shape.octets // unrolled, "value_octets")
-    with b.counted_loop(octets, "value_octets"):
-        for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
-            v = k.pointer_from(values, "p_v")
-            with b.hardware_loop(shape.output_tiles, "values"):
-                work.tile(v)
-            work.next_octet()
+    passes = k.scalar(shape.octets // work.together, "value_passes")
+    with b.counted_loop(passes, "value_passes"):
+        v = k.pointer_from(values, "p_v")
+        with b.hardware_loop(shape.output_tiles, "values"):
+            work.tiles(v)
+        work.next_octets()
 
 
 class _Values:
@@ -36,42 +34,55 @@ class _Values:
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, b = k, shape, k.b
+        self.together = next(count for count in (2, 1) if shape.octets % count == 0)  # octets
         self.matmul = k.scalar(UNSIGNED_16X8, "values_matmul")
         self.steps = shape.keys // STEP_KEYS
         # The MAC takes the lower half of these.
         self.v = [k.zero_x(f"v{number}") for number in range(KEPT)]
         self.p = [[k.zero_x(f"p{g}_{number}") for number in range(KEPT)] for g in range(GROUPS)]
-        self.sums = [[b.cm(f"sum{g}_{step}") for step in range(self.steps + 1)] for g in range(GROUPS)]
         self.probabilities = k.pointer("scores", name="p_p")
-        octet_bytes = self.steps * SCORE_TILE
-        self.back, self.octet_on = b.m("p_back"), b.m("p_octet")
-        b.constant(self.back, HALF - octet_bytes)
-        b.constant(self.octet_on, octet_bytes)
-        self.output = OutputWalk(k, shape)
+        pass_bytes = self.together * self.steps * SCORE_TILE
+        self.back, self.pass_on, self.again = b.m("p_back"), b.m("p_pass"), b.m("v_again")
+        b.constant(self.back, HALF - pass_bytes)
+        b.constant(self.pass_on, pass_bytes)
+        b.constant(self.again, HALF - self.steps * HALF)
+        self.output = OutputWalk(k, shape, self.together * GROUPS)
 
-    def next_octet(self) -> None:
-        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
-        self.output.next_octet()
+    def next_octets(self) -> None:
+        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.pass_on))
+        self.output.next_groups()
 
-    def tile(self, v: Reg) -> None:
-        """Eight dimensions of an octet."""
+    def tiles(self, v: Reg) -> None:
+        """Eight dimensions of all octets of a pass."""
+        sums = [self.k.b.cm(f"o{group}") for group in range(self.output.groups)]
+        for group, total in enumerate(sums):  # all before the first store, which they must not pass
+            self.output.load(group, rows_of(total))
+        for octet in range(self.together):
+            first = octet * GROUPS
+            sums[first : first + GROUPS] = self._products(v, sums[first : first + GROUPS], octet == self.together - 1)
+        for group, total in enumerate(sums):
+            self.output.store(group, rows_of(total))
+
+    def _products(self, v: Reg, sums: list[Reg], last_octet: bool) -> list[Reg]:
+        """O of an octet with its products added."""
         b = self.k.b
-        self.output.load([rows_of(sums[0]) for sums in self.sums])
         for step in range(self.steps):
-            right = self.v[step % KEPT]
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(right.lo, v, HALF)
-            b.add(load, region="v", bank="v", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-            for g, sums in enumerate(self.sums):
+            right, last = self.v[step % KEPT], step == self.steps - 1
+            self._load(right, v, self.again if last and not last_octet else None, "v")
+            into = [b.cm(f"sum{g}_{step}") for g in range(GROUPS)]
+            for g in range(GROUPS):
                 left = self.p[g][step % KEPT]
-                self._probabilities(left, last=step == self.steps - 1 and g == GROUPS - 1)
-                b.add(isa.VMAC_vmac_cm_core_dense(sums[step + 1], sums[step], left, right, self.matmul))
-        self.output.store([rows_of(sums[-1]) for sums in self.sums])
+                back = last and last_octet and g == GROUPS - 1
+                self._load(left, self.probabilities, self.back if back else None, "scores")
+                b.add(isa.VMAC_vmac_cm_core_dense(into[g], sums[g], left, right, self.matmul))
+            sums = into
+        return sums
 
-    def _probabilities(self, p: Reg, last: bool) -> None:
-        """The next four keys' of a group; at the end of a tile back to the first."""
-        if last:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(p.lo, self.probabilities, self.back)
-            self.k.b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
+    def _load(self, into: Reg, pointer: Reg, on: Reg | None, region: str) -> None:
+        """The next 32 bytes; on: the way to those behind, if they are not the next ones."""
+        if on is None:
+            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(into.lo, pointer, HALF)
+            self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
         else:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(p.lo, self.probabilities, HALF)
-            self.k.b.add(load, region="scores", bank="scores", alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
+            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(into.lo, pointer, on)
+            self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
