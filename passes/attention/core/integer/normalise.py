@@ -53,7 +53,7 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
         with b.hardware_loop(shape.value_tiles, "divide"):
             tiles = [b.bm(f"o{i}") for i in range(2)]
             for tile in tiles:  # all before the first store, which they must not pass
-                k.load_bm(tile, load, "o", carried=False)
+                k.load_bm(tile, load, "o", carried=False, bank="o")
             quotients = [
                 quotient(k, tile, part, *inverse, take_low)
                 for tile, part, inverse in zip(tiles, parts, inverses, strict=True)
@@ -64,7 +64,9 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
                 for one in quotients:
                     result = b.x("result")
                     k.to_bf16(result.lo, one)
-                    b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
+                    b.add(
+                        isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False, bank="o"
+                    )
         for _ in range(OUTPUT_TILE // TILE):
             b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
     _set_modes(k, crSat=SYMMETRIC)
@@ -95,20 +97,20 @@ def _make_numbers(k: Context, tiles_at: Reg, count: int) -> None:
         whole, low, high = b.cm("whole"), b.x("low_half"), b.x("high_half")
         for half in (whole.lo, whole.hi):
             for part in (half.lo, half.hi):
-                b.add(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm(part, load, HALF), region="o", carried=False)
+                b.add(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm(part, load, HALF), region="o", carried=False, bank="o")
         b.add(isa.VSRS_S16_S32_mv_x_srs(high, whole, half_places))
         b.add(isa.VSRS_S16_S32_mv_x_srs(low, whole, none))
-        upper, lower = b.cm("upper"), b.cm("lower")
-        b.add(isa.VUPS_S32_S16_mv_ups_x2c(upper, high, none))
-        b.add(isa.VUPS_S32_D16_mv_ups_x2c(lower, low, none))
-        b.add(isa.VADD(upper, upper, high_magic, k.registers["zero"]))
-        b.add(isa.VADD(lower, lower, low_magic, k.registers["zero"]))
+        upper_bits, lower_bits, upper, lower = (b.cm(name) for name in ("upper_bits", "lower_bits", "upper", "lower"))
+        b.add(isa.VUPS_S32_S16_mv_ups_x2c(upper_bits, high, none))
+        b.add(isa.VUPS_S32_D16_mv_ups_x2c(lower_bits, low, none))
+        b.add(isa.VADD(upper, upper_bits, high_magic, k.registers["zero"]))
+        b.add(isa.VADD(lower, lower_bits, low_magic, k.registers["zero"]))
         for high_part, low_part in ((upper.lo, lower.lo), (upper.hi, lower.hi)):
-            number = b.bm("number")
-            k.subtract(number, high_part, more)
-            k.add(number, number, low_part)
+            rest, number = b.bm("number_rest"), b.bm("number")
+            k.subtract(rest, high_part, more)
+            k.add(number, rest, low_part)
             for part in (number.lo, number.hi):
-                b.add(isa.VST_dmw_sts_am_ag_pstm_nrm_imm(part, store, HALF), region="o", carried=False)
+                b.add(isa.VST_dmw_sts_am_ag_pstm_nrm_imm(part, store, HALF), region="o", carried=False, bank="o")
     _set_modes(k, crRnd=CONV_EVEN)
 
 
@@ -155,4 +157,4 @@ class _Integers:
         for half, one in zip((shown.lo, shown.hi), quotients, strict=True):
             k.add(half, one, self.magic)
         b.add(isa.VSUB(counted, shown, self.bits, k.registers["zero"]))
-        b.add(isa.VST_SRS_S8_S32_ag_pstm_nrm_imm(counted, self.none, store, HALF), region="o", carried=False)
+        b.add(isa.VST_SRS_S8_S32_ag_pstm_nrm_imm(counted, self.none, store, HALF), region="o", carried=False, bank="o")

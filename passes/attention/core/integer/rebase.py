@@ -72,12 +72,12 @@ def _rescale(k: Context, outputs: Reg, shift: Reg, group_on: Reg) -> None:
             for step, guard in steps:
                 o, size, smaller, kept = b.x("o"), b.x("o_magnitude"), b.x("o_smaller"), b.x("o_kept")
                 underflow = b.r("underflow")
-                k.load_x(o, load, "o", carried=False)
+                k.load_x(o, load, "o", carried=False, bank="o")
                 b.add(isa.VBAND(size, o, magnitude))
                 b.add(isa.VLT_D32(underflow, size, guard))
                 b.add(isa.VSUB_32(smaller, o, step))
                 b.add(isa.VSEL_32(kept, smaller, zero, underflow))
-                k.store_x(kept, store, "o", carried=False)
+                k.store_x(kept, store, "o", carried=False, bank="o")
         b.barrier()
 
 

@@ -190,20 +190,21 @@ def _distance_down(k: Context, sums: Reg, below: Reg, down: Reg) -> Reg:
     """How far references may move down towards exponents, which are so far below, in the lanes of `down`."""
     b, one = k.b, spread_16(k, 1, "one_down")
     room = spread_16(k, 1 << ROOM_BITS - 1 - SUM_SHIFT, "room")
-    wanted, left, distance, scaled = b.x("wanted"), b.x("left"), b.x("distance"), b.x("sums_scaled")
-    b.add(isa.VSEL_16(wanted, k.zero_x("no_distance"), below, down))
-    b.add(isa.VADD_16(left, wanted, k.zero_x("nothing")))
-    b.add(isa.VADD_16(scaled, sums, k.zero_x("nothing")))
-    with b.hardware_loop(MOST_DOWN, "room_below"):
-        more, fits, less, twice = b.r("more"), b.r("fits"), b.x("less"), b.x("twice")
-        b.add(isa.VGE_S16(more, left, one))
-        b.add(isa.VLT_S16(fits, scaled, room))
-        b.add(isa.AND(more, more, fits))
-        b.add(isa.VSUB_16(less, left, one))
-        b.add(isa.VADD_16(twice, scaled, scaled))
-        b.add(isa.VSEL_16(left, left, less, more))
-        b.add(isa.VSEL_16(scaled, scaled, twice, more))
-    b.add(isa.VSUB_16(distance, wanted, left))
+    wanted, left, distance, scaled = b.x("wanted"), b.x("left"), k.zero_x("distance"), b.x("sums_scaled")
+    with b.if_nonzero(down):
+        b.add(isa.VSEL_16(wanted, distance, below, down))
+        k.move(left, wanted)
+        k.move(scaled, sums)
+        with b.hardware_loop(MOST_DOWN, "room_below"):
+            more, fits, less, twice = b.r("more"), b.r("fits"), b.x("less"), b.x("twice")
+            b.add(isa.VGE_S16(more, left, one))
+            b.add(isa.VLT_S16(fits, scaled, room))
+            b.add(isa.AND(more, more, fits))
+            b.add(isa.VSUB_16(less, left, one))
+            b.add(isa.VADD_16(twice, scaled, scaled))
+            b.add(isa.VSEL_16(left, left, less, more))
+            b.add(isa.VSEL_16(scaled, scaled, twice, more))
+        b.add(isa.VSUB_16(distance, wanted, left))
     return distance
 
 
@@ -230,6 +231,13 @@ def _rescale(k: Context, state: Reg, outputs: Reg, shape: IntegerShape) -> None:
             b.add(isa.MOV_mv_scl(down, shift))
             with b.hardware_loop(shape.output_tiles, "rescale"):
                 row, wide = b.x("o_row"), b.bm("o_row_wide")
-                b.add(isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(row.lo, load, OUTPUT_TILE), region="o", carried=False)
+                b.add(
+                    isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(row.lo, load, OUTPUT_TILE), region="o", carried=False, bank="o"
+                )
                 b.add(isa.VUPS_S64_S32_mv_ups_w2b(wide, row.lo, up))
-                b.add(isa.VST_SRS_S32_S64_ag_pstm_nrm_imm(wide, down, store, OUTPUT_TILE), region="o", carried=False)
+                b.add(
+                    isa.VST_SRS_S32_S64_ag_pstm_nrm_imm(wide, down, store, OUTPUT_TILE),
+                    region="o",
+                    carried=False,
+                    bank="o",
+                )
