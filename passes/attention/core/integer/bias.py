@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import INT16_ELEMENTWISE, Context
+from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, Context
 from npuc.passes.attention.core.integer.head import shift_byte, shift_register
-from npuc.passes.attention.core.integer.shape import BIAS, IntegerShape
-from npuc.passes.attention.core.integer.spread import Spread, no_shift, spread_wide
+from npuc.passes.attention.core.integer.output_walk import rows_of
+from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, IntegerShape
+from npuc.passes.attention.core.integer.spread import RowSpread, Spread, Turn, no_shift, spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS, SLOPE_PLACES
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -22,6 +23,7 @@ class Bias:
         self.fraction, self.none = shift_register(k, 3, "fraction"), no_shift(k)
         power, places = shape.power, ARGUMENT_BITS + shape.argument_places
         self.slope = Spread(k, k.scalar(round(power.slope * 2.0 ** (places + SLOPE_PLACES)), "slope"))
+        self.turn: Turn | RowSpread = Turn(k) if shape.wide else RowSpread(k)
         intercept = b.r("intercept")
         fixed = k.scalar(round((power.intercept - power.slope * places_less) * 2.0**places), "intercept_fixed")
         b.add(isa.ASHL(intercept, fixed, shift_byte(k, 1)))
@@ -29,14 +31,19 @@ class Bias:
 
     def store(self, exponents: Sequence[Reg], state: Reg) -> None:
         """exponents: those of each lane are added up."""
-        b, total = self.k.b, self.intercept
+        b, totals = self.k.b, [self.intercept] * self.turn.registers
         for exponent in exponents:
-            wide, scaled, bias = b.cm("fraction_wide"), b.x("exponent_scaled"), b.cm("bias")
+            wide, scaled, slope = b.cm("fraction_wide"), b.x("exponent_scaled"), self.slope.x()
             b.add(isa.VUPS_S32_S16_mv_ups_x2c(wide, exponent, self.fraction))
             b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.none))
-            b.add(isa.VMSC_vmac_cm_core_dense(bias, total, scaled, self.slope.x(), self.int16))
-            total = bias
-        for place, half in enumerate((total.lo, total.hi)):
-            for quarter, part in enumerate((half.lo, half.hi)):
-                offset = BIAS + 64 * place + 32 * quarter
+            turned = self.turn.rows(scaled)
+            totals = [self._less(total, rows, slope) for total, rows in zip(totals, turned, strict=True)]
+        for number, total in enumerate(totals):
+            for quarter, part in enumerate(rows_of(total)):
+                offset = BIAS + BIAS_BYTES * number + HALF * quarter
                 b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
+
+    def _less(self, total: Reg, exponents: Reg, slope: Reg) -> Reg:
+        bias = self.k.b.cm("bias")
+        self.k.b.add(isa.VMSC_vmac_cm_core_dense(bias, total, exponents, slope, self.int16))
+        return bias

@@ -113,11 +113,12 @@ class _Fresh:
         self.k = k
         self.bias = Bias(k, shape)
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
-        self.magic = Magic(k, self.bias.none)
+        assert isinstance(self.bias.turn, RowSpread)
+        self.magic = Magic(k, self.bias.none, self.bias.turn)
 
     def octet(self, exponent: Reg, state: Reg) -> None:
         b, flag = self.k.b, self.k.registers["flag"]
-        self.bias.store([exponent], state)
+        self.bias.store((exponent,), state)
         reference, above, outgrown = b.x("reference"), b.x("above_reference"), b.r("outgrown")
         self.k.load_at(reference, state, REFERENCE, "state")
         b.add(isa.VSUB_16(above, exponent, reference))
@@ -129,14 +130,13 @@ class _Fresh:
 class Magic:
     """Patterns from which sums start; made before a loop over octets, `store` in it."""
 
-    def __init__(self, k: Context, none: Reg) -> None:
+    def __init__(self, k: Context, none: Reg, spread: RowSpread) -> None:
         """none: a shift by nothing."""
-        self.k, b, self.none = k, k.b, none
+        self.k, b, self.none, self.spread = k, k.b, none, spread
         self.base = spread_wide(k, k.scalar(MAGIC_BITS, "magic_bits"), "magic_base")
         self.places = b.s("exponent_places")
         b.constant(self.places, EXPONENT_PLACES)
         self.most_below = Spread(k, k.scalar(MOST_BELOW, "most_below"))
-        self.spread = RowSpread(k)
 
     def store(self, above: Reg, state: Reg) -> None:
         """above: exponents less the reference."""

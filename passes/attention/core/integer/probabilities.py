@@ -2,21 +2,22 @@
 
 With y = slope (t - E) + intercept, P comes of squaring y and adding a constant, four or five times (`Power` of
 `integer_factors`): each time a product of 16-bit numbers, whose rounding and bounds come with the conversion to 16
-bits.  Scores lie key by query: those of eight keys are turned to query by key when they are probabilities of 8 bits,
-those of four keys before they are such of 16.
+bits.  Scores lie key by query and are turned to query by key: those of eight keys of four queries, or of four keys of
+eight queries where probabilities have 16 bits.
 """
 
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_4X8_TO_8X4, Context
 from npuc.passes.attention.core.integer.head import multiplier, shift_byte
-from npuc.passes.attention.core.integer.query import TRANSPOSE_8X8_BYTES
-from npuc.passes.attention.core.integer.shape import BIAS, BYTE, RECORD, IntegerShape
+from npuc.passes.attention.core.integer.output_walk import rows_of
+from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, BYTE, RECORD, IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
+INTERLEAVE_64 = (14, 15)  # vshuffle modes: low and high half of two registers by 64 bits
 UNSIGNED_ELEMENTWISE = 0x038  # facts/semantics/vmac.md section 2: neither operand signed
 
 
@@ -30,32 +31,35 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
     # One loop over all octets: a pass's share of a record, added up, tells whose record it needs.
     share, place = k.scalar(RECORD // passes, "record_share"), k.scalar(0, "record_place")
     whole, records = k.scalar(-RECORD, "whole_records"), k.scalar(k.address("state", BIAS), "records")
-    mode = k.scalar(SHUFFLE_4X8_TO_8X4 if shape.wide else TRANSPOSE_8X8_BYTES, "mode_turn")
+    turn = k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
+    sides = [] if shape.wide else [k.scalar(mode, "mode_side") for mode in INTERLEAVE_64]
+    write = isa.VST_SRS_D16_S32_ag_pstm_nrm_imm if shape.wide else isa.VST_SRS_D8_S32_ag_pstm_nrm_imm
     with b.hardware_loop(shape.octets * passes, "probabilities"):
-        record, bias_at, bias = b.r("record"), b.p("p_bias"), b.cm("bias")
+        record, bias_at = b.r("record"), b.p("p_bias")
         b.add(isa.AND(record, place, whole))
         b.add(isa.ADD(place, place, share))
         b.add(isa.ADD(record, record, records))
         b.add(isa.MOV_mv_scl(bias_at, record))
-        for number, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
-            b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records")
-        scores = [b.x(f"scores{half}") for half in range(together)]
-        for x in scores:  # both before the first store, which they must not pass
+        biases = [b.cm(f"bias{number}") for number in range(together)]
+        for number, bias in enumerate(biases):
+            for quarter, part in enumerate(rows_of(bias)):
+                offset = BIAS_BYTES * number + HALF * quarter
+                b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, offset), region="records")
+        scores = []
+        for _ in range(together):  # all before the first store, which they must not pass
+            x, turned = b.x("scores"), b.x("scores_turned")
             k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
-        if shape.wide:
-            for x in scores:
-                turned = b.x("scores_turned")
-                b.add(isa.VSHUFFLE(turned, x, x, mode))
-                p = power.of(turned, bias)
-                for part in (p.lo, p.hi):
-                    one = isa.VST_SRS_D16_S32_ag_pstm_nrm_imm(part, power.last, store, HALF)
-                    b.add(one, region="scores", carried=False, bank="scores")
-        else:
-            packed, turned = b.x("p"), b.x("p_turned")
-            for half, x in zip((packed.lo, packed.hi), scores, strict=True):
-                b.add(isa.VSRS_D8_S32_mv_w_srs(half, power.of(x, bias), power.last))
-            b.add(isa.VSHUFFLE(turned, packed, packed, mode))
-            k.store_x(turned, store, "scores", carried=False, bank="scores")
+            b.add(isa.VSHUFFLE(turned, x, x, turn))
+            scores.append(turned)
+        if sides:
+            halves = [b.x("scores_side") for _ in sides]
+            for half, side in zip(halves, sides, strict=True):
+                b.add(isa.VSHUFFLE(half, scores[0], scores[1], side))
+            scores = halves
+        for x, bias in zip(scores, biases, strict=True):
+            p = power.of(x, bias)
+            for part in (p.lo, p.hi) if shape.wide else (p,):
+                b.add(write(part, power.last, store, HALF), region="scores", carried=False, bank="scores")
 
 
 class _Power:

@@ -20,7 +20,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
     b = k.b
     b.constant(k.registers["unseen"], 0)
-    magic = Magic(k, no_shift(k))
+    magic = Magic(k, no_shift(k), RowSpread(k))
     state, outputs = k.pointer("state", name="p_state"), k.pointer("o", name="p_o")
     record_on, group_on = b.m("record_on"), b.m("o_group_on")
     b.constant(record_on, RECORD)

@@ -9,7 +9,7 @@ they have room for.
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, SHUFFLE_4X8_TO_8X4, SHUFFLE_EVEN_16, Context, u32x16
+from npuc.passes.attention.core.context import HALF, SHUFFLE_EVEN_16, Context, u32x16
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import lowest_exponent
 from npuc.passes.attention.core.integer.shape import (
@@ -73,7 +73,6 @@ class _ReferenceBias:
         self.k = k
         self.bias = Bias(k, shape, ABOVE)
         self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
-        self.turn = k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
 
     def store(self, exponent: Reg, reference: Reg, state: Reg) -> Reg:
         """Returns lanes whose exponent is beyond what the reference leaves."""
@@ -82,11 +81,7 @@ class _ReferenceBias:
         b.add(isa.VSUB_16(distance, reference, exponent))
         b.add(isa.VMIN_GE_S16(distance, b.r("mask"), distance, self.far.x()))
         b.add(isa.VMAX_LT_S16(distance, beyond, distance, self.above.x()))
-        turned = []
-        for one in (exponent, distance):
-            turned.append(b.x("turned"))
-            b.add(isa.VSHUFFLE(turned[-1], one, one, self.turn))
-        self.bias.store(turned, state)
+        self.bias.store((exponent, distance), state)
         return beyond
 
 

@@ -16,10 +16,12 @@ QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
 REFERENCE = 0  # exponent that O counts in, 16 bits a lane
 EXPONENT = 64  # of the block, the same
-BIAS = 128  # of the arguments of the power, 32 bits a lane
-MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
-LEAST = 256  # where sums are whole, in place of that: the reference moves down for a block below this exponent
-SHIFTS = 320  # and where it moves, by how much
+BIAS = 128  # of the arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are whole
+BIAS_BYTES = 128  # of all eight
+MAGIC = 384  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
+# Where sums are whole, in place of that:
+LEAST = 384  # the reference moves down for a block below this exponent
+SHIFTS = 448  # by how much it moves, where it does
 RECORD = 512
 
 BYTE = 8  # bits

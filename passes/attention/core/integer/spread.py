@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npuc.passes.attention.core.context import Context
+from npuc.passes.attention.core.context import SHUFFLE_4X8_TO_8X4, Context
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -46,6 +46,8 @@ def no_shift(k: Context) -> Reg:
 class RowSpread:
     """16-bit numbers by query, in each eight lanes those of all eight, to the layout of O: eight lanes a query."""
 
+    registers = 2
+
     def __init__(self, k: Context) -> None:
         self.k = k
         self.low, self.high = (k.scalar(mode, "mode_spread") for mode in (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH))
@@ -60,3 +62,17 @@ class RowSpread:
         doubled = self.k.b.x("spread")
         self.k.b.add(isa.VSHUFFLE(doubled, x, x, mode))
         return doubled
+
+
+class Turn:
+    """The same numbers to four lanes a query."""
+
+    registers = 1
+
+    def __init__(self, k: Context) -> None:
+        self.k, self.mode = k, k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
+
+    def rows(self, x: Reg) -> tuple[Reg]:
+        turned = self.k.b.x("turned")
+        self.k.b.add(isa.VSHUFFLE(turned, x, x, self.mode))
+        return (turned,)
