@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, Context
+from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.head import shift_byte, shift_register
 from npuc.passes.attention.core.integer.output_walk import rows_of
 from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, IntegerShape
@@ -15,11 +15,11 @@ from npuc.passes.machine.ir import Reg
 
 
 class Bias:
-    """Constants before a loop over octets, `store` in it.  places_less: probabilities are so many places less."""
+    """Constants before a loop over octets, `store` in it.  int16: the MAC's configuration for products of lanes.
+    places_less: probabilities are so many places less."""
 
-    def __init__(self, k: Context, shape: IntegerShape, places_less: int = 0) -> None:
-        self.k, b = k, k.b
-        self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
+    def __init__(self, k: Context, shape: IntegerShape, int16: Reg, places_less: int = 0) -> None:
+        self.k, self.int16, b = k, int16, k.b
         self.fraction, self.none = shift_register(k, 3, "fraction"), no_shift(k)
         power, places = shape.power, ARGUMENT_BITS + shape.argument_places
         self.slope = Spread(k, k.scalar(round(power.slope * 2.0 ** (places + SLOPE_PLACES)), "slope"))

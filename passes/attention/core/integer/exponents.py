@@ -36,7 +36,7 @@ def block_exponents(k: Context, shape: IntegerShape) -> None:
     """Exponents of all octets, and their records; sets the registers `flag` and `beyond`."""
     b = k.b
     work = _Exponents(k)
-    follow = Watch(k, shape, work.floor) if shape.wide else _Fresh(k, shape)
+    follow = Watch(k, shape, work.floor, work.int16) if shape.wide else _Fresh(k, shape, work.int16)
     for name in ("flag", "beyond"):
         b.constant(k.registers[name], 0)
     scores, state, on = k.pointer("scores", name="p_scores"), k.pointer("state", name="p_state"), b.m("record_on")
@@ -109,9 +109,9 @@ class _Exponents:
 class _Fresh:
     """What follows from an octet's exponents where each block of keys has its own."""
 
-    def __init__(self, k: Context, shape: IntegerShape) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, int16: Reg) -> None:
         self.k = k
-        self.bias = Bias(k, shape)
+        self.bias = Bias(k, shape, int16)
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
         assert isinstance(self.bias.turn, RowSpread)
         self.magic = Magic(k, self.bias.none, self.bias.turn)

@@ -18,7 +18,7 @@ from npuc.passes.attention.core.integer.normalise import normalise
 from npuc.passes.attention.core.integer.probabilities import exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
-from npuc.passes.attention.core.integer.references import blocks_of_room, look_at_sums
+from npuc.passes.attention.core.integer.references import look_at_sums, make_room, no_room, take_room
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import IntegerShape
@@ -50,7 +50,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
     with b.source("constants and modes"):
-        _prepare(k, shape)
+        _prepare(k)
     with b.forever("run"):
         with b.source("parameters of the call"):
             k.acquire("start")
@@ -67,7 +67,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     return KernelProgram(b.program, data)
 
 
-def _prepare(k: Context, shape: IntegerShape) -> None:
+def _prepare(k: Context) -> None:
     """Registers that live through the program, and the modes of the vector units."""
     k.b.constant("crRnd", CONV_EVEN)
     k.b.constant("crSat", SYMMETRIC_SATURATION)
@@ -84,7 +84,6 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
-        *([("room", 0)] if shape.wide else []),
     ):
         k.registers[name] = k.scalar(value, name)
     k.registers["pool"] = k.pointer("constants", name="p_constants")
@@ -98,7 +97,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
         clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
         if shape.wide:
-            b.constant(k.registers["room"], blocks_of_room(shape))
+            make_room(k, shape)
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
     with b.counted_loop(blocks, "block"):
         _key_block(k, shape, first_key, not_first)
@@ -156,9 +155,7 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         b.add(isa.SUB(fine, fine, again))
     k.release("k_empty")
     if shape.wide:
-        full = b.r("no_room")
-        b.add(isa.EQZ(full, keep["room"]))
-        with b.if_nonzero(full), b.source("row sums that come near the range of whole numbers"):
+        with b.if_nonzero(no_room(k)), b.source("row sums that come near the range of whole numbers"):
             look_at_sums(k, shape)
     moved = b.r("must_move")
     b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
@@ -169,7 +166,7 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
         if shape.wide:
-            b.add(isa.ADD_add_r_ri(keep["room"], keep["room"], -1))
+            take_room(k)
         exponentiate(k, shape)
     k.acquire("v_full")
     with b.source("values: O += P V"):

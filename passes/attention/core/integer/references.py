@@ -9,9 +9,9 @@ they have room for.
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, SHUFFLE_EVEN_16, Context, u32x16
+from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_EVEN_16, Context, u32x16
 from npuc.passes.attention.core.integer.bias import Bias
-from npuc.passes.attention.core.integer.head import lowest_exponent
+from npuc.passes.attention.core.integer.head import ROOM, lowest_exponent, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
     EXPONENT,
     LEAST,
@@ -39,17 +39,29 @@ SUM_SHIFT = 9  # row sums as signed 16-bit numbers
 LARGEST_SHIFT = 40  # to the right: nothing of O is left
 
 
-def blocks_of_room(shape: IntegerShape) -> int:
-    """Blocks that may be added before row sums are looked at (again)."""
-    return ((1 << SUM_BITS) - (1 << FULL_BITS)) // (shape.keys << PROBABILITY_BITS)
+def make_room(k: Context, shape: IntegerShape) -> None:
+    """Row sums have room for so many blocks, before they are looked at (again)."""
+    blocks = ((1 << SUM_BITS) - (1 << FULL_BITS)) // (shape.keys << PROBABILITY_BITS)
+    set_own_word(k, ROOM, k.scalar(blocks, "blocks_of_room"))
+
+
+def take_room(k: Context) -> None:
+    """For one block."""
+    set_own_word(k, ROOM, k.sum(own_word(k, ROOM, "room"), -1))
+
+
+def no_room(k: Context) -> Reg:
+    full = k.b.r("no_room")
+    k.b.add(isa.EQZ(full, own_word(k, ROOM, "room")))
+    return full
 
 
 class Watch:
     """For the loop over the octets of a block: constants before it, `octet` in it."""
 
-    def __init__(self, k: Context, shape: IntegerShape, lowest: Spread) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, lowest: Spread, int16: Reg) -> None:
         self.k, self.lowest = k, lowest
-        self.bias = _ReferenceBias(k, shape)
+        self.bias = _ReferenceBias(k, shape, int16)
 
     def octet(self, exponent: Reg, state: Reg) -> None:
         """The bias by the reference; `flag` where this has to move."""
@@ -69,9 +81,9 @@ class Watch:
 class _ReferenceBias:
     """The power's bias by exponent and reference, whose distance counts up to FAR."""
 
-    def __init__(self, k: Context, shape: IntegerShape) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, int16: Reg) -> None:
         self.k = k
-        self.bias = Bias(k, shape, ABOVE)
+        self.bias = Bias(k, shape, int16, ABOVE)
         self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
 
     def store(self, exponent: Reg, reference: Reg, state: Reg) -> Reg:
@@ -98,15 +110,15 @@ def look_at_sums(k: Context, shape: IntegerShape) -> None:
             b.add(isa.VMAX_LT_S32(largest, b.r("mask"), largest, x))
     b.add(isa.VGE_S32(full, largest, k.constant_x(u32x16(1 << FULL_BITS), "full_sum")))
     b.add(isa.OR(k.registers["flag"], k.registers["flag"], full))
-    b.constant(k.registers["room"], blocks_of_room(shape))
+    make_room(k, shape)
 
 
 def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
     b = k.b
     b.constant(k.registers["unseen"], 0)
-    b.constant(k.registers["room"], blocks_of_room(shape))
-    bias, lowest = _ReferenceBias(k, shape), Spread(k, lowest_exponent(k))
+    make_room(k, shape)
+    bias, lowest = _ReferenceBias(k, shape, k.scalar(INT16_ELEMENTWISE, "int16")), Spread(k, lowest_exponent(k))
     state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
     record_on, octet_bytes = b.m("record_on"), 2 * shape.output_tiles * OUTPUT_TILE
     b.constant(record_on, RECORD)
