@@ -12,8 +12,8 @@ BLOCK_FIXED = 230  # lock hand-over, what the rows see, ramps of the loops over 
 BLOCK_OCTET = 43  # eight queries: exponents
 BLOCK_VECTOR, BLOCK_WIDE = 5.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
 SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
-# Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys, the same where sums are
-# whole; and ramps for eight queries.
+# Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
+# are whole; and ramps for eight queries.
 VALUE_TILE, VALUE_STEP, VALUE_OCTET = 10, 1.5, 48
 WHOLE_TILE, WHOLE_STEP = 4, 3.5
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it

@@ -127,10 +127,12 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
         sums = k.zero_x("row_sums")
         with b.if_nonzero(not_first):
             _row_sums(k, sums, outputs, shape)
-        moved = _new_references(k, sums, state, bias, lowest)
-        b.add(isa.AND(moved, moved, k.difference(k.registers["zero"], not_first)))
-        with b.if_nonzero(moved):
-            _rescale(k, state, outputs, shape)
+        octet = _Octet(k, sums, state, lowest)
+        with b.if_nonzero(octet.moves()):
+            moved = octet.move(bias)
+            b.add(isa.AND(moved, moved, k.difference(k.registers["zero"], not_first)))
+            with b.if_nonzero(moved):
+                _rescale(k, state, outputs, shape)
         b.add(isa.ADD(outputs, outputs, k.scalar(octet_bytes, "octet_on")))
         b.add(isa.PADDA_lda_ptr_inc_idx(state, record_on))
 
@@ -152,67 +154,78 @@ def _row_sums(k: Context, sums: Reg, outputs: Reg, shape: IntegerShape) -> None:
         b.add(isa.VSHUFFLE(sums, sums, sums, even))
 
 
-def _new_references(k: Context, sums: Reg, state: Reg, bias: _ReferenceBias, lowest: Spread) -> Reg:
-    """An octet's record by the references that it gets; returns lanes of queries whose reference moved."""
-    b = k.b
-    exponent, old, least, below = b.x("exponent"), b.x("reference_old"), b.x("least"), b.x("below")
-    for register, place in ((exponent, EXPONENT), (old, REFERENCE), (least, LEAST)):
-        k.load_at(register, state, place, "state")
-    seen, up, down, full = b.r("seen"), b.r("up"), b.r("down"), b.r("full")
-    b.add(isa.VLT_S16(seen, lowest.x(), exponent))
-    b.add(isa.VSUB_16(below, old, exponent))
-    b.add(isa.VLT_S16(up, below, spread_16(k, -ABOVE, "above")))
-    b.add(isa.VLT_S16(down, exponent, least))
-    b.add(isa.VGE_S16(full, sums, spread_16(k, 1 << FULL_BITS - SUM_SHIFT, "full_sum")))
-    for one in (up, down):
-        b.add(isa.AND(one, one, seen))
-    distance = _distance_down(k, sums, below, down)
-    fine, stuck, moved = b.r("fine"), b.r("stuck"), b.r("moved")
-    b.add(isa.VGE_S16(fine, distance, spread_16(k, LEAST_DOWN, "least_down")))
-    b.add(isa.AND(fine, fine, down))
-    b.add(isa.XOR(stuck, down, fine))
-    b.add(isa.OR(stuck, stuck, full))
-    b.add(isa.OR(moved, fine, full))
-    b.add(isa.OR(moved, moved, up))
-    new, other = b.x("reference"), b.x("reference_other")
-    b.add(isa.VADD_16(other, old, spread_16(k, 1, "one_up")))
-    b.add(isa.VSEL_16(new, old, other, full))
-    b.add(isa.VSUB_16(other, old, distance))
-    b.add(isa.VSEL_16(new, new, other, fine))
-    b.add(isa.VSEL_16(new, new, exponent, up))
-    b.add(isa.VSUB_16(other, new, spread_16(k, BELOW, "below_reference")))
-    b.add(isa.VSEL_16(least, least, other, moved))
-    b.add(isa.VSEL_16(least, least, spread_16(k, NEVER, "never"), stuck))
-    shift = b.x("shift")
-    b.add(isa.VSUB_16(shift, new, old))
-    b.add(isa.VMIN_GE_S16(shift, b.r("mask"), shift, spread_16(k, LARGEST_SHIFT, "largest_shift")))
-    b.add(isa.VADD_16(shift, shift, spread_16(k, MOST_DOWN, "most_down")))
-    for register, place in ((new, REFERENCE), (least, LEAST), (shift, SHIFTS)):
-        k.store_at(register, state, place, "state")
-    bias.store(exponent, new, state)
-    return moved
+class _Octet:
+    """Where an octet's references go: up to the exponent, up by one as the row sum is full, down as far as that allows."""
 
+    def __init__(self, k: Context, sums: Reg, state: Reg, lowest: Spread) -> None:
+        self.k, self.sums, self.state, b = k, sums, state, k.b
+        self.exponent, self.old, self.least = (b.x(name) for name in ("exponent", "reference_old", "least"))
+        for register, place in ((self.exponent, EXPONENT), (self.old, REFERENCE), (self.least, LEAST)):
+            k.load_at(register, state, place, "state")
+        self.below, seen = b.x("below"), b.r("seen")
+        self.up, self.down, self.full = b.r("up"), b.r("down"), b.r("full")
+        b.add(isa.VLT_S16(seen, lowest.x(), self.exponent))
+        b.add(isa.VSUB_16(self.below, self.old, self.exponent))
+        b.add(isa.VLT_S16(self.up, self.below, spread_16(k, -ABOVE, "above")))
+        b.add(isa.VLT_S16(self.down, self.exponent, self.least))
+        b.add(isa.VGE_S16(self.full, sums, spread_16(k, 1 << FULL_BITS - SUM_SHIFT, "full_sum")))
+        for one in (self.up, self.down):
+            b.add(isa.AND(one, one, seen))
 
-def _distance_down(k: Context, sums: Reg, below: Reg, down: Reg) -> Reg:
-    """How far references may move down towards exponents, which are so far below, in the lanes of `down`."""
-    b, one = k.b, spread_16(k, 1, "one_down")
-    room = spread_16(k, 1 << ROOM_BITS - 1 - SUM_SHIFT, "room")
-    wanted, left, distance, scaled = b.x("wanted"), b.x("left"), k.zero_x("distance"), b.x("sums_scaled")
-    with b.if_nonzero(down):
-        b.add(isa.VSEL_16(wanted, distance, below, down))
-        k.move(left, wanted)
-        k.move(scaled, sums)
-        with b.hardware_loop(MOST_DOWN, "room_below"):
-            more, fits, less, twice = b.r("more"), b.r("fits"), b.x("less"), b.x("twice")
-            b.add(isa.VGE_S16(more, left, one))
-            b.add(isa.VLT_S16(fits, scaled, room))
-            b.add(isa.AND(more, more, fits))
-            b.add(isa.VSUB_16(less, left, one))
-            b.add(isa.VADD_16(twice, scaled, scaled))
-            b.add(isa.VSEL_16(left, left, less, more))
-            b.add(isa.VSEL_16(scaled, scaled, twice, more))
-        b.add(isa.VSUB_16(distance, wanted, left))
-    return distance
+    def moves(self) -> Reg:
+        """Lanes of queries whose records change."""
+        b, changes = self.k.b, self.k.b.r("changes")
+        b.add(isa.OR(changes, self.up, self.down))
+        b.add(isa.OR(changes, changes, self.full))
+        return changes
+
+    def move(self, bias: _ReferenceBias) -> Reg:
+        """Changes them; returns lanes of queries whose reference moved."""
+        k, b = self.k, self.k.b
+        distance, fine, stuck, moved = self._distance_down(), b.r("fine"), b.r("stuck"), b.r("moved")
+        b.add(isa.VGE_S16(fine, distance, spread_16(k, LEAST_DOWN, "least_down")))
+        b.add(isa.AND(fine, fine, self.down))
+        b.add(isa.XOR(stuck, self.down, fine))
+        b.add(isa.OR(stuck, stuck, self.full))
+        b.add(isa.OR(moved, fine, self.full))
+        b.add(isa.OR(moved, moved, self.up))
+        new, other, least, shift = b.x("reference"), b.x("reference_other"), self.least, b.x("shift")
+        b.add(isa.VADD_16(other, self.old, spread_16(k, 1, "one_up")))
+        b.add(isa.VSEL_16(new, self.old, other, self.full))
+        b.add(isa.VSUB_16(other, self.old, distance))
+        b.add(isa.VSEL_16(new, new, other, fine))
+        b.add(isa.VSEL_16(new, new, self.exponent, self.up))
+        b.add(isa.VSUB_16(other, new, spread_16(k, BELOW, "below_reference")))
+        b.add(isa.VSEL_16(least, least, other, moved))
+        b.add(isa.VSEL_16(least, least, spread_16(k, NEVER, "never"), stuck))
+        b.add(isa.VSUB_16(shift, new, self.old))
+        b.add(isa.VMIN_GE_S16(shift, b.r("mask"), shift, spread_16(k, LARGEST_SHIFT, "largest_shift")))
+        b.add(isa.VADD_16(shift, shift, spread_16(k, MOST_DOWN, "most_down")))
+        for register, place in ((new, REFERENCE), (least, LEAST), (shift, SHIFTS)):
+            k.store_at(register, self.state, place, "state")
+        bias.store(self.exponent, new, self.state)
+        return moved
+
+    def _distance_down(self) -> Reg:
+        """How far references may move down towards exponents, in the lanes of `down`."""
+        k, b, distance = self.k, self.k.b, self.k.zero_x("distance")
+        with b.if_nonzero(self.down):
+            one, room = spread_16(k, 1, "one_down"), spread_16(k, 1 << ROOM_BITS - 1 - SUM_SHIFT, "room")
+            wanted, left, scaled = b.x("wanted"), b.x("left"), b.x("sums_scaled")
+            b.add(isa.VSEL_16(wanted, distance, self.below, self.down))
+            k.move(left, wanted)
+            k.move(scaled, self.sums)
+            with b.hardware_loop(MOST_DOWN, "room_below"):
+                more, fits, less, twice = b.r("more"), b.r("fits"), b.x("less"), b.x("twice")
+                b.add(isa.VGE_S16(more, left, one))
+                b.add(isa.VLT_S16(fits, scaled, room))
+                b.add(isa.AND(more, more, fits))
+                b.add(isa.VSUB_16(less, left, one))
+                b.add(isa.VADD_16(twice, scaled, scaled))
+                b.add(isa.VSEL_16(left, left, less, more))
+                b.add(isa.VSEL_16(scaled, scaled, twice, more))
+            b.add(isa.VSUB_16(distance, wanted, left))
+        return distance
 
 
 def _rescale(k: Context, state: Reg, outputs: Reg, shape: IntegerShape) -> None:
