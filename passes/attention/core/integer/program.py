@@ -41,7 +41,7 @@ SYMMETRIC_SATURATION = 3  # crSat: a score is never as low as a hidden one
 
 
 def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
-    """The program of every core of `plan`; recipe: "accurate" has probabilities of 16 bits, others of 8."""
+    """The program of every core of `plan`; recipe: "fast" has probabilities of 8 bits, others of 16."""
     sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
     shape = IntegerShape(*sizes, recipe, output=plan.output)
     require_layouts(shape, plan_streams(plan), plan.core_buffers)

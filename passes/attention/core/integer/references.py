@@ -155,7 +155,7 @@ def _row_sums(k: Context, sums: Reg, outputs: Reg, shape: IntegerShape) -> None:
 
 
 class _Octet:
-    """Where an octet's references go: up to the exponent, up by one as the row sum is full, down as far as that allows."""
+    """Where an octet's references go: up to the exponent, up by one as the row sum is full, down as that allows."""
 
     def __init__(self, k: Context, sums: Reg, state: Reg, lowest: Spread) -> None:
         self.k, self.sums, self.state, b = k, sums, state, k.b
