@@ -20,7 +20,7 @@ INTEGER_ORDER = ("v0", "k0", "v1", "k1", "scores", "q", "o")
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
     """Raises ResourceError naming the first buffer beyond the 64 KiB.
 
-    q: Q turned.  scores: of 16 bits, then probabilities.  o: sums of 32 bits in 4x8 tiles, one column of tiles for the row
+    q: Q turned.  scores: of 16 bits, then probabilities.  o: sums in 4x8 tiles of 32 bits, one column of tiles for row
     sums; the result is left compacted at its start.  state: a record for each eight rows.  heads: factors of each head.
     """
     fifos = integer_streams(head_dim, query_block, key_block, output)
