@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import HALF, Context, bf16_pair
+from npuc.passes.attention.core.context import HALF, LOADS, Context, bf16_pair
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk
 from npuc.passes.attention.core.integer.shape import MAGIC, RECORD, SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg, Register
+from npuc.passes.machine.ir import Operand, Reg, Register
 
 UNSIGNED_8X8 = 0x108  # facts/semantics/vmac.md: 4x8x8 with A unsigned
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
@@ -95,11 +95,8 @@ class _Values:
             self.output.store(group, parts)
 
     def _load(self, parts: Sequence[Register], pointer: Reg, region: str, on: Reg | None = None) -> None:
-        """The next 32 bytes for each; on: the way to those behind the last, if they are not the next ones."""
-        for part in parts:
-            if on is None:
-                load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(part, pointer, HALF)
-                self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-            else:
-                load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(part, pointer, on)
-                self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
+        """The next 32 bytes for each; on: the way to those behind, if they are not the next ones."""
+        by: Operand = HALF if on is None else on
+        ports = [LOADS[port][0 if on is None else 1] for port in ("ba" if on is None else "ab")]
+        for part in parts:  # in the order in which the ports are tried: O comes by the first one
+            self.k.b.add(ports[0](part, pointer, by), region=region, bank=region, alternatives=(ports[1],))

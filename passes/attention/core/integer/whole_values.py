@@ -6,11 +6,11 @@ ones: its column of O collects the row sums.
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, Context
+from npuc.passes.attention.core.context import HALF, LOADS, Context
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk, rows_of
 from npuc.passes.attention.core.integer.shape import SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.ir import Operand, Reg
 
 UNSIGNED_16X8 = 0x110  # facts/semantics/vmac.md: 4x4x8 with A unsigned
 STEP_KEYS = 4
@@ -80,9 +80,8 @@ class _Values:
 
     def _load(self, into: Reg, pointer: Reg, on: Reg | None, region: str) -> None:
         """The next 32 bytes; on: the way to those behind, if they are not the next ones."""
-        if on is None:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm(into.lo, pointer, HALF)
-            self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm_imm,))
-        else:
-            load = isa.VLDA_dmw_lda_w_ag_pstm_nrm(into.lo, pointer, on)
-            self.k.b.add(load, region=region, bank=region, alternatives=(isa.VLDB_dmw_ldb_ag_pstm_nrm,))
+        by: Operand = HALF if on is None else on
+        by_a, by_b = (LOADS[port][0 if on is None else 1] for port in "ab")
+        # V rather by the port that loads O.
+        one, other = (by_a, by_b) if region == "v" else (by_b, by_a)
+        self.k.b.add(one(into.lo, pointer, by), region=region, bank=region, alternatives=(other,))
