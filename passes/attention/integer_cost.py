@@ -14,8 +14,8 @@ BLOCK_VECTOR, BLOCK_WIDE = 5.0, 2.0  # 32 scores: exponentials; more where proba
 SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
 # Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
 # are whole; and ramps for eight queries.
-VALUE_TILE, VALUE_STEP, VALUE_OCTET = 10, 1.5, 48
-WHOLE_TILE, WHOLE_STEP = 4, 3.5
+VALUE_TILE, VALUE_STEP, VALUE_OCTET = 11, 1.25, 48
+WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET = 4, 3.5, 36
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
 MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
 MOVE_WHOLE_AGAIN = 0.3  # the same of whole sums
@@ -29,10 +29,11 @@ def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
     macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    scores = macs + SCORE_PASS * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
-    fixed, step = (WHOLE_TILE, WHOLE_STEP) if wide else (VALUE_TILE, VALUE_STEP)
-    tile = fixed + step * tiles.key_block / 8
-    values = octets * (tile * (tiles.head_dim / 8 + 1) + VALUE_OCTET)
+    ramps = min(SCORE_PASS, tiles.head_dim)  # short heads are straight code
+    scores = macs + ramps * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
+    costs = (WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET) if wide else (VALUE_TILE, VALUE_STEP, VALUE_OCTET)
+    tile = costs[0] + costs[1] * tiles.key_block / 8
+    values = octets * (tile * (tiles.head_dim / 8 + 1) + costs[2])
     vectors = tiles.query_block * tiles.key_block / 32 * (BLOCK_VECTOR + BLOCK_WIDE * wide)
     return round(scores + values + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)
 
