@@ -136,7 +136,7 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     use_unit(k, coarse=False)
     with b.counted_loop(passes, "score_passes"):
         with b.source("scores: K Q^T in 16 bits"):
-            compute_scores(k, keep["keys"])
+            compute_scores(k, keep["keys"], shape)
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             hide_scores(k, first_key)
         with b.source("exponents of the block"):

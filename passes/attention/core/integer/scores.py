@@ -1,87 +1,110 @@
 """Scores of one block of keys: K Q^T in int32, rounded to 16 bits in the head's unit.
 
-Four tiles of four keys, two of each half of the block by a load port of its own, against two octets of queries (or one,
-where they are odd) are as many accumulators as there are; the first of the steps along the head needs none of them
-cleared.
+A pass is four tiles of four keys, two of each half of the block by a load port of its own, against an octet of queries:
+all steps along the head, so that one loop goes through the block and its ramps are those of a block.  The largest of a
+pass's scores of each query goes to the octet's record, for the exponents.
 """
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, Context
+from npuc.passes.attention.core.context import LOADS, Context
 from npuc.passes.attention.core.integer.head import matmul_word, shift_register
-from npuc.passes.attention.core.integer.shape import OCTET, QUERY_TILE, SCORE_TILE
+from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, QUERY_TILE, RECORD, SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Constructor, Reg
+from npuc.passes.machine.ir import Part, Reg
 
 KEY_TILES = 4  # a pass
-STEPS_BEFORE = 2  # their loop
 KEY_TILE = 32  # bytes of four keys and eight dimensions
+PASS_KEYS = KEY_TILES // 2 * KEY_TILE  # bytes from the keys of a pass to those of the next, in each half of the block
 
 
-def compute_scores(k: Context, keys: Reg) -> None:
+def compute_scores(k: Context, keys: Reg, shape: IntegerShape) -> None:
     """Scores of the block of keys at the address `keys`."""
-    b, shape = k.b, k.shape
-    octets = shape.queries // OCTET
-    together = 2 if octets % 2 == 0 else 1
-    half, octet_bytes = shape.keys // 2, shape.depth_steps * QUERY_TILE
-    configuration, shift = matmul_word(k), shift_register(k, 0, "score_shift")
-    tiles = [[b.cm(f"s{o}_{i}") for i in range(KEY_TILES)] for o in range(together)]
-    rights = [b.x(f"q{o}") for o in range(together)]
-    key_tiles = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
-    along, score_on = b.m("keys_along"), b.m("scores_on")
-    b.constant(along, half * OCTET - KEY_TILE)
-    half_scores = shape.key_tiles // 2 * SCORE_TILE
-    b.constant(score_on, half_scores + (together - 1) * shape.key_tiles * SCORE_TILE)
-    uppers = [b.dj(f"scores_upper{i}") for i in range(KEY_TILES)]
-    for i, register in enumerate(uppers):
-        b.constant(register, half_scores + HALF * i)
-    stores = [k.pointer("scores", o * shape.key_tiles * SCORE_TILE, f"p_scores{o}") for o in range(together)]
-    query_start = k.scalar(k.address("q"), "query_start")
-    groups = k.scalar(octets // together, "score_octets")
-    with b.counted_loop(groups, "score_octets"):
-        for quad in range(shape.key_tiles // KEY_TILES):  # without a jump: the ramps of their loops overlap
-            place = k.sum(keys, quad * KEY_TILES // 2 * KEY_TILE, "quad_place")
-            upper = k.sum(place, half * shape.head_dim, "quad_upper")
-            sides = {"a": k.pointer_from(place, "p_k_low"), "b": k.pointer_from(upper, "p_k_high")}
-            queries = [k.pointer_from(k.sum(query_start, o * octet_bytes), f"p_q{o}") for o in range(together)]
-
-            def step(first: bool, sides: dict[str, Reg] = sides, queries: list[Reg] = queries) -> None:
-                for o, right in enumerate(rights):  # Q may lie in the bank of the upper half of K
-                    k.load_x(right, queries[o], "q", port="ab"[o], bank="k_b")
-                for i, left in enumerate(key_tiles):
-                    _load_keys(k, left, sides["ab"[i // 2]], "ab"[i // 2], KEY_TILE if i % 2 == 0 else along)
-                    for o, right in enumerate(rights):
-                        into = tiles[o][i]
-                        if first:
-                            b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, configuration))
-                        else:
-                            b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, configuration))
-
-            # The first ones stand beside the last stores of the quad before.
-            before = min(STEPS_BEFORE, shape.depth_steps)
-            for number in range(before):
-                step(first=number == 0)
-            if shape.depth_steps > before:
-                with b.hardware_loop(shape.depth_steps - before, "scores"):
-                    step(first=False)
-            for o in range(together):
-                parts = [part for tile in tiles[o] for part in (tile.lo, tile.hi)]
-                for part, place in zip(parts[len(parts) // 2 :], uppers, strict=True):
-                    b.add(isa.VST_SRS_S16_S32_ag_idx(part, shift, stores[o], place), region="scores")
-                for part in parts[: len(parts) // 2]:
-                    b.add(isa.VST_SRS_S16_S32_ag_pstm_nrm_imm(part, shift, stores[o], HALF), region="scores")
-        for store in stores:
-            b.add(isa.PADDA_lda_ptr_inc_idx(store, score_on))
-        b.add(isa.ADD(query_start, query_start, k.scalar(together * octet_bytes, "queries_on")))
+    work = _Pass(k, keys, shape)
+    with k.b.hardware_loop(shape.octets * shape.score_passes, "scores", ordered=True):
+        work.run()
 
 
-LOADS: dict[str, tuple[Constructor, Constructor]] = {
-    "a": (isa.VLDA_dmw_lda_w_ag_pstm_nrm_imm, isa.VLDA_dmw_lda_w_ag_pstm_nrm),
-    "b": (isa.VLDB_dmw_ldb_ag_pstm_nrm_imm, isa.VLDB_dmw_ldb_ag_pstm_nrm),
-}
+class _Pass:
+    """Registers of the loop, and a pass of it.
 
+    place: PASS_KEYS times the number of the pass; all addresses come of it, in scalars that live in the pass alone.
+    """
 
-def _load_keys(k: Context, into: Reg, pointer: Reg, port: str, on: Reg | int) -> None:
-    by_immediate, by_register = LOADS[port]
-    load = by_immediate(into.lo, pointer, on) if isinstance(on, int) else by_register(into.lo, pointer, on)
-    k.b.add(load, region="k", bank=f"k_{port}")
+    def __init__(self, k: Context, keys: Reg, shape: IntegerShape) -> None:
+        self.k, self.shape, self.keys, b = k, shape, keys, k.b
+        self.configuration, self.shift = matmul_word(k), shift_register(k, 0, "score_shift")
+        self.place = k.scalar(0, "pass_place")
+        self.tiles = [b.cm(f"s{i}") for i in range(KEY_TILES)]
+        self.rights = [b.x(f"q{i}") for i in range(2)]
+        self.lefts = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
+        half = shape.keys // 2
+        self.along, self.to_upper = b.m("keys_along"), b.m("keys_upper")
+        b.constant(self.along, half * OCTET - KEY_TILE)
+        b.constant(self.to_upper, half * shape.head_dim)
+
+    def run(self) -> None:
+        k, shape = self.k, self.shape
+        low, high, queries, scores, largest = self._pointers()
+        for step in range(shape.depth_steps):
+            right = self.rights[step % 2]
+            for half in (right.lo, right.hi):
+                self._load(half, queries, KEY_TILE, "q")
+            for i, (left, into) in enumerate(zip(self.lefts, self.tiles, strict=True)):
+                pointer, bank = (low, "k_a") if i < KEY_TILES // 2 else (high, "k_b")
+                self._load(left.lo, pointer, self.along if i % 2 else KEY_TILE, bank)
+                if step == 0:
+                    k.b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, self.configuration))
+                else:
+                    k.b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, self.configuration))
+        self._store(scores, largest)
+
+    def _pointers(self) -> tuple[Reg, Reg, Reg, tuple[Reg, Reg], Reg]:
+        """To the keys of both halves, queries, scores of both halves, and where the largest go."""
+        k, b, shape = self.k, self.k.b, self.shape
+        octet = PASS_KEYS * shape.score_passes  # of `place`
+        within, before, at_q, at_scores = b.r("in_octet"), b.r("octets_before"), b.r("at_q"), b.r("at_scores")
+        b.add(isa.AND(within, self.place, k.scalar(octet - PASS_KEYS, "octet_mask")))
+        b.add(isa.SUB(before, self.place, within))
+        # Tiles of scores are as far apart in a half as its keys: twice `within` and four times `before`.
+        b.add(isa.ADD(at_scores, self.place, before))
+        b.add(isa.ADD(at_scores, at_scores, at_scores))
+        b.add(isa.ADD(self.place, self.place, k.scalar(PASS_KEYS, "pass_on")))
+        b.add(isa.MUL_mul_r_rr(at_q, before, k.scalar(shape.depth_steps, "steps")))
+        at_q = k.shifted(at_q, (QUERY_TILE // PASS_KEYS).bit_length() - shape.score_passes.bit_length(), "at_q")
+        at_largest = k.sum(within, k.shifted(before, RECORD.bit_length() - octet.bit_length()), "at_largest")
+        low, high = (k.pointer_from(self.keys, name) for name in ("p_k_low", "p_k_high"))
+        queries, largest = k.pointer("q"), k.pointer("state", LARGEST, "p_largest")
+        lower, upper = (k.pointer("scores", half * shape.key_tiles // 2 * SCORE_TILE) for half in range(2))
+        for offset, pointers in (
+            (within, (low, high)),
+            (at_q, (queries,)),
+            (at_scores, (lower, upper)),
+            (at_largest, (largest,)),
+        ):
+            on = b.m("on")
+            b.add(isa.MOV_mv_scl(on, offset))
+            for pointer in pointers:
+                b.add(isa.PADDA_lda_ptr_inc_idx(pointer, on), alternatives=(isa.PADDB_ldb_ptr_inc_nospill_nrm,))
+        b.add(isa.PADDA_lda_ptr_inc_idx(high, self.to_upper), alternatives=(isa.PADDB_ldb_ptr_inc_nospill_nrm,))
+        return low, high, queries, (lower, upper), largest
+
+    def _load(self, half: Part, pointer: Reg, on: Reg | int, bank: str) -> None:
+        by_immediate, by_register = (tuple(LOADS[port][i] for port in "ab") for i in range(2))
+        first, other = by_immediate if isinstance(on, int) else by_register
+        self.k.b.add(first(half, pointer, on), region=bank[0], carried=False, bank=bank, alternatives=(other,))
+
+    def _store(self, stores: tuple[Reg, Reg], largest_at: Reg) -> None:
+        k, b = self.k, self.k.b
+        largest: Reg | None = None
+        for i, tile in enumerate(self.tiles):
+            x, larger = b.x("score"), b.x("largest")
+            b.add(isa.VSRS_S16_S32_mv_x_srs(x, tile, self.shift))
+            k.store_x(x, stores[i // (KEY_TILES // 2)], "scores", carried=False)
+            if largest is None:
+                largest = x
+            else:
+                b.add(isa.VMAX_LT_S16(larger, b.r("mask"), largest, x))
+                largest = larger
+        assert largest is not None
+        k.store_at(largest, largest_at, 0, "records")
