@@ -38,7 +38,7 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
         b.add(isa.ADD(record, record, records))
         b.add(isa.MOV_mv_scl(bias_at, record))
         for number, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
-            b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records")
+            b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, HALF * number), region="records", bank="scores")
         powers = []
         for _ in range(2):
             x = b.x("scores")
