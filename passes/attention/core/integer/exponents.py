@@ -7,17 +7,18 @@ so far above O's reference that this must move, `beyond` that scores are beyond 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from npuc.passes.attention.core.context import Context
+from npuc.passes.attention.core.context import HALF, SHUFFLE_HIGH_HALVES, SHUFFLE_LOW_HALVES, Context
 from npuc.passes.attention.core.integer.head import multiplier, multiplier_word, shift_byte, shift_register
 from npuc.passes.attention.core.integer.shape import (
     BIAS,
     BYTE,
     EXPONENT,
+    LARGEST,
     LOW_MAGIC,
     MAGIC,
-    OCTET,
     RECORD,
     REFERENCE,
     SCORE_TILE,
@@ -28,7 +29,9 @@ from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 INT16_ELEMENTWISE = 0x338  # facts/semantics/vmac.md section 3
-INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH = 18, 19  # vshuffle modes
+INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH = 18, 19  # vshuffle modes (facts/semantics/vector_misc.md section 1)
+INTERLEAVE_ROWS_LOW, INTERLEAVE_ROWS_HIGH = 12, 13  # of 128 bits
+OCTETS_BESIDE = 4  # in a register of 32 lanes
 HIGHEST, LOWEST = 0x7FFF, -0x7FFF  # where scores are cut off; a hidden one is less
 LOW = -0x6000  # with lower scores a quarter of the range may not be left down to hidden ones
 MOST_ABOVE = 40  # exponents above the reference: sums of all blocks stay in fp32's range
@@ -40,46 +43,66 @@ EXPONENT_PLACES = 7  # below the exponent in a bf16 pattern
 def block_exponents(k: Context, shape: IntegerShape) -> None:
     """Exponents of all octets, and their records; sets the registers `flag` and `beyond`."""
     b = k.b
-    work = _Exponents(k, shape)
+    size = group_size(shape)
+    work = _Exponents(k, shape, size)
     for name in ("flag", "beyond"):
         b.constant(k.registers[name], 0)
-    scores, state, on = k.pointer("scores", name="p_scores"), k.pointer("state", name="p_state"), b.m("record_on")
-    b.constant(on, RECORD)
-    with b.hardware_loop(shape.queries // OCTET, "exponents"):
-        largest = _largest(k, scores)
-        work.test_range(largest)
-        exponent = work.exponent(largest)
-        k.store_at(exponent, state, EXPONENT, "records")
-        work.store_bias(exponent, state)
-        reference, above, outgrown = b.x("reference"), b.x("above_reference"), b.r("outgrown")
-        k.load_at(reference, state, REFERENCE, "state")
-        b.add(isa.VSUB_16(above, exponent, reference))
-        b.add(isa.VGE_S16(outgrown, above, work.most_above.x()))
-        b.add(isa.OR(k.registers["flag"], k.registers["flag"], outgrown))
-        work.magic.store(above, state)
-        b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+    with b.hardware_loop(shape.octets // size, "exponents"):
+        work.group()
 
 
-def _largest(k: Context, scores: Reg) -> Reg:
-    """Of each query over all keys of the block, in every lane of the query; `scores` moves on to the next octet."""
-    b = k.b
-    found: Reg | None = None
-    for number in range(k.shape.key_tiles):
-        x = b.x("scores")
-        k.load_x(x, scores, "scores", port="ba"[number % 4 == 3])
-        if found is None:
-            found = x
-            continue
-        larger = b.x("largest")
-        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, x))
-        found = larger
-    assert found is not None
-    for distance in (32, 16):  # bytes: two keys on, one key on
-        turned, larger = b.x("largest_turned"), b.x("largest")
-        b.add(isa.VSHIFT(turned, found, found, k.scalar(distance, f"rotate_{distance}")))
-        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, turned))
-        found = larger
-    return found
+def group_size(shape: IntegerShape) -> int:
+    """Octets whose numbers lie beside each other in a register: 16 bits of each query."""
+    return next(size for size in (OCTETS_BESIDE, 2, 1) if shape.octets % size == 0)
+
+
+class Beside:
+    """Octets beside each other in a register, as often as they fit, and each by itself, four times.
+
+    Rows are eight lanes of 16 bits: of an octet by itself those of four keys.
+    """
+
+    def __init__(self, k: Context, size: int) -> None:
+        self.k, self.size = k, size
+
+    def largest(self, octets: Sequence[Reg]) -> Reg:
+        """Of all rows of each: rows of two octets by turns, then of all."""
+        modes = self._modes(INTERLEAVE_ROWS_LOW, INTERLEAVE_ROWS_HIGH)
+        pairs = [self._larger(a, b, *modes) for a, b in _pairs(octets)]
+        return self._larger(pairs[0], pairs[-1], *self._modes(SHUFFLE_LOW_HALVES, SHUFFLE_HIGH_HALVES))
+
+    def together(self, octets: Sequence[Reg]) -> Reg:
+        """Of octets whose rows are all alike."""
+        rows, halves = self._modes(INTERLEAVE_ROWS_LOW, SHUFFLE_LOW_HALVES)
+        pairs = [self._shuffled(a, b, rows) for a, b in _pairs(octets)]
+        return self._shuffled(pairs[0], pairs[-1], halves)
+
+    def apart(self, x: Reg) -> list[Reg]:
+        """Each octet by itself."""
+        if self.size == 1:
+            return [x]
+        modes = self._modes(INTERLEAVE_ROWS_LOW, INTERLEAVE_ROWS_HIGH)
+        pairs = [self._shuffled(x, x, mode) for mode in modes[: self.size // 2]]
+        return [self._shuffled(pair, pair, mode) for pair in pairs for mode in modes]
+
+    def _modes(self, *modes: int) -> list[Reg]:
+        """In registers that are not held longer than a step needs them."""
+        return [self.k.scalar(mode, "mode_rows") for mode in modes]
+
+    def _shuffled(self, a: Reg, b: Reg, mode: Reg) -> Reg:
+        x = self.k.b.x("octets")
+        self.k.b.add(isa.VSHUFFLE(x, a, b, mode))
+        return x
+
+    def _larger(self, a: Reg, b: Reg, *modes: Reg) -> Reg:
+        larger = self.k.b.x("largest")
+        self.k.b.add(isa.VMAX_LT_S16(larger, self.k.b.r("mask"), *(self._shuffled(a, b, mode) for mode in modes)))
+        return larger
+
+
+def _pairs(octets: Sequence[Reg]) -> list[tuple[Reg, Reg]]:
+    """Of octets that follow each other; one alone with itself."""
+    return list(zip(octets[::2], octets[1::2] or octets, strict=True))
 
 
 def spread_16(k: Context, value: int, name: str) -> Reg:
@@ -109,10 +132,14 @@ def _floor(k: Context) -> Reg:
 
 
 class _Exponents:
-    """Constants before the loop over octets."""
+    """Constants before the loop over groups of octets, `group` in it."""
 
-    def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, b = k, k.b
+    def __init__(self, k: Context, shape: IntegerShape, size: int) -> None:
+        self.k, self.shape, self.size, b = k, shape, size, k.b
+        self.load, self.store = k.pointer("state", name="p_records"), k.pointer("state", name="p_state")
+        self.on = b.m("record_on")
+        b.constant(self.on, RECORD)
+        self.beside = Beside(k, size)
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
         self.to_exponent = multiplier(k, 1, "to_exponent")
         self.shift = shift_register(k, 2, "exponent_shift")
@@ -129,7 +156,44 @@ class _Exponents:
         b.add(isa.ASHL(intercept, fixed, shift_byte(k, 1)))
         self.intercept = self._wide(intercept, "intercept")
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
-        self.magic = Magic(k, shape)
+        self.magic = Magic(k, shape, size)
+
+    def group(self) -> None:
+        """The exponents of octets beside each other, to the record of the first, and what comes of them to each one's."""
+        k, b = self.k, self.k.b
+        reference = b.x("reference")
+        k.load_at(reference, self.store, REFERENCE, "records")
+        found = self.beside.largest(self._loaded())
+        self.test_range(found)
+        exponent, above, outgrown = self.exponent(found), b.x("above_reference"), b.r("outgrown")
+        k.store_at(exponent, self.store, EXPONENT, "records")
+        b.add(isa.VSUB_16(above, exponent, reference))
+        b.add(isa.VGE_S16(outgrown, above, self.most_above.x()))
+        b.add(isa.OR(k.registers["flag"], k.registers["flag"], outgrown))
+        for bias, rows in zip(self._biases(exponent), self.magic.rows(above), strict=True):
+            for place, part in enumerate((bias.lo.lo, bias.lo.hi, bias.hi.lo, bias.hi.hi)):
+                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, self.store, BIAS + HALF * place), region="records")
+            self.magic.store_rows(rows, self.store)
+            b.add(isa.PADDA_lda_ptr_inc_idx(self.store, self.on))
+
+    def _loaded(self) -> list[Reg]:
+        """The largest scores of each octet, of all passes."""
+        k, b = self.k, self.k.b
+        found = []
+        for _ in range(self.size):
+            largest: Reg | None = None
+            for number in range(self.shape.score_passes):
+                x, larger = b.x("pass_largest"), b.x("octet_largest")
+                for half, place in ((x.lo, 0), (x.hi, HALF)):
+                    load = isa.VLDA_dmw_lda_w_ag_idx_imm(half, self.load, LARGEST + SCORE_TILE * number + place)
+                    b.add(load, region="records", bank="records", alternatives=(isa.VLDB_dmw_ldb_ag_idx_imm,))
+                if largest is not None:
+                    b.add(isa.VMAX_LT_S16(larger, b.r("mask"), largest, x))
+                largest = x if largest is None else larger
+            assert largest is not None
+            found.append(largest)
+            b.add(isa.PADDA_lda_ptr_inc_idx(self.load, self.on))
+        return found
 
     def _wide(self, word: Reg, name: str) -> Reg:
         return spread_wide(self.k, word, name)
@@ -152,17 +216,16 @@ class _Exponents:
         b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), exponent, self.floor.x()))
         return bounded
 
-    def store_bias(self, exponent: Reg, state: Reg) -> None:
-        """intercept - slope * exponent, as the power's arguments count."""
+    def _biases(self, exponent: Reg) -> Iterator[Reg]:
+        """Of each octet intercept - slope * exponent, as the power's arguments count."""
         b = self.k.b
-        wide, scaled, bias = b.cm("fraction_wide"), b.x("exponent_scaled"), b.cm("bias")
+        wide, scaled, slope = b.cm("fraction_wide"), b.x("exponent_scaled"), self.slope.x()
         b.add(isa.VUPS_S32_S16_mv_ups_x2c(wide, exponent, self.fraction))
         b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.magic.none))
-        b.add(isa.VMSC_vmac_cm_core_dense(bias, self.intercept, scaled, self.slope.x(), self.int16))
-        for place, half in enumerate((bias.lo, bias.hi)):
-            for quarter, part in enumerate((half.lo, half.hi)):
-                offset = BIAS + 64 * place + 32 * quarter
-                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
+        for octet in self.beside.apart(scaled):
+            bias = b.cm("bias")
+            b.add(isa.VMSC_vmac_cm_core_dense(bias, self.intercept, octet, slope, self.int16))
+            yield bias
 
 
 def spread_wide(k: Context, word: Reg, name: str) -> Reg:
@@ -175,9 +238,9 @@ def spread_wide(k: Context, word: Reg, name: str) -> Reg:
 
 
 class Magic:
-    """Patterns from which sums start; made before a loop over octets, `store` in it."""
+    """Patterns from which sums start; made before a loop over octets, or so many beside each other."""
 
-    def __init__(self, k: Context, shape: IntegerShape) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, size: int = 1) -> None:
         self.k, b = k, k.b
         self.low = Spread(k, k.scalar(-BYTE << EXPONENT_PLACES, "low_byte")) if shape.wide else None
         self.none = b.s("no_shift")
@@ -186,17 +249,25 @@ class Magic:
         self.places = b.s("exponent_places")
         b.constant(self.places, EXPONENT_PLACES)
         self.most_below = Spread(k, k.scalar(MOST_BELOW, "most_below"))
-        self.spread = RowSpread(k)
+        self.spread = RowSpread(k, size)
 
     def store(self, above: Reg, state: Reg) -> None:
-        """above: exponents less the reference."""
+        """above: exponents less the reference, of one octet."""
+        self.store_rows(next(self.rows(above)), state)
+
+    def rows(self, above: Reg) -> Iterator[tuple[Reg, Reg]]:
+        """The patterns of each octet."""
         b, k = self.k.b, self.k
         bounded, scaled, wide, pattern = b.x("above_bounded"), b.cm("above_wide"), b.cm("magic_wide"), b.x("magic")
         b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), above, self.most_below.x()))
         b.add(isa.VUPS_S32_S16_mv_ups_x2c(scaled, bounded, self.places))
         b.add(isa.VADD(wide, self.base, scaled, k.registers["zero"]))
         b.add(isa.VSRS_S16_S32_mv_x_srs(pattern, wide, self.none))
-        for group, rows in enumerate(self.spread.rows(pattern)):
+        return self.spread.octets(pattern)
+
+    def store_rows(self, patterns: tuple[Reg, Reg], state: Reg) -> None:
+        b, k = self.k.b, self.k
+        for group, rows in enumerate(patterns):
             k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")
             if self.low is not None:
                 low = b.x("low_magic")
@@ -205,19 +276,62 @@ class Magic:
 
 
 class RowSpread:
-    """16-bit numbers by query, in each eight lanes those of all eight, to the layout of O: eight lanes a query."""
+    """16-bit numbers by query, of so many octets beside each other, to the layout of O: eight lanes a query."""
 
-    def __init__(self, k: Context) -> None:
-        self.k = k
+    def __init__(self, k: Context, size: int = 1) -> None:
+        self.k, self.size = k, size
         self.low, self.high = (k.scalar(mode, "mode_spread") for mode in (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH))
 
     def rows(self, x: Reg) -> tuple[Reg, Reg]:
-        """Of queries 0 to 3, and 4 to 7."""
-        twice = self._doubled(x, self.low)
-        four = self._doubled(twice, self.low)
-        return self._doubled(four, self.low), self._doubled(four, self.high)
+        """Of queries 0 to 3, and 4 to 7 of the first octet."""
+        return next(self.octets(x))
+
+    def octets(self, x: Reg) -> Iterator[tuple[Reg, Reg]]:
+        """The same of every octet."""
+        modes = self.low, self.high
+        for of_pair in modes[: max(1, self.size // 2)]:
+            pair = self._doubled(x, of_pair)
+            for of_octet in modes[: min(2, self.size)]:
+                octet = self._doubled(pair, of_octet)
+                yield self._doubled(octet, self.low), self._doubled(octet, self.high)
 
     def _doubled(self, x: Reg, mode: Reg) -> Reg:
         doubled = self.k.b.x("spread")
         self.k.b.add(isa.VSHUFFLE(doubled, x, x, mode))
         return doubled
+
+
+def records_apart(k: Context, shape: IntegerShape) -> None:
+    """Exponents and references of octets beside each other to the octets' own records."""
+    b, size = k.b, group_size(shape)
+    if size > 1:
+        beside, state, on = Beside(k, size), k.pointer("state", name="p_apart"), b.m("record_on")
+        b.constant(on, RECORD)
+        with b.hardware_loop(shape.octets // size, "records_apart"):
+            numbers = []
+            for place in (EXPONENT, REFERENCE):
+                x = b.x("beside")
+                k.load_at(x, state, place, "records")
+                numbers.append(beside.apart(x))
+            for octet in zip(*numbers, strict=True):
+                for x, place in zip(octet, (EXPONENT, REFERENCE), strict=True):
+                    k.store_at(x, state, place, "records")
+                b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+
+
+def references_together(k: Context, shape: IntegerShape) -> None:
+    """References out of the octets' own records beside each other, to the first record of each group."""
+    b, size = k.b, group_size(shape)
+    if size > 1:
+        beside, load, store = Beside(k, size), k.pointer("state", name="p_apart"), k.pointer("state", name="p_beside")
+        on = b.m("records_on")
+        b.constant(on, RECORD)
+        with b.hardware_loop(shape.octets // size, "references_together"):
+            octets = []
+            for _ in range(size):
+                octets.append(b.x("octet"))
+                k.load_at(octets[-1], load, REFERENCE, "records")
+                b.add(isa.PADDA_lda_ptr_inc_idx(load, on))
+            k.store_at(beside.together(octets), store, REFERENCE, "records")
+            for _ in range(size):
+                b.add(isa.PADDA_lda_ptr_inc_idx(store, on))

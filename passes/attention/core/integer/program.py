@@ -75,14 +75,13 @@ def _prepare(k: Context) -> None:
         ("matmul", MATMUL_4X8X4),  # of fp32 sums
         ("elementwise", ELEMENTWISE),
         ("keys", k.address("k0")),
-        ("keys_sum", k.address("k0") + k.address("k1")),
         ("values", k.address("v0")),
-        ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
     ):
         k.registers[name] = k.scalar(value, name)
+    k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
 
 
@@ -138,7 +137,7 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         with b.source("scores: K Q^T in 16 bits"):
             compute_scores(k, keep["keys"], shape)
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            hide_scores(k, first_key)
+            hide_scores(k, first_key, shape)
         with b.source("exponents of the block"):
             block_exponents(k, shape)
             again = b.r("again")

@@ -67,5 +67,5 @@ def clear_state(k: Context) -> None:
     state, on = k.pointer("state", REFERENCE, "p_state_clear"), b.m("record_on")
     b.constant(on, RECORD)
     for _ in range(k.shape.queries // OCTET):
-        k.store_at(unseen, state, 0, "state")
+        k.store_at(unseen, state, 0, "records")
         b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
