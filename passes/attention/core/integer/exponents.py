@@ -40,17 +40,6 @@ MAGIC_BITS = (150 << 7) + 0x40  # bf16 1.5 * 2^23
 EXPONENT_PLACES = 7  # below the exponent in a bf16 pattern
 
 
-def block_exponents(k: Context, shape: IntegerShape) -> None:
-    """Exponents of all octets, and their records; sets the registers `flag` and `beyond`."""
-    b = k.b
-    size = group_size(shape)
-    work = _Exponents(k, shape, size)
-    for name in ("flag", "beyond"):
-        b.constant(k.registers[name], 0)
-    with b.hardware_loop(shape.octets // size, "exponents"):
-        work.group()
-
-
 def group_size(shape: IntegerShape) -> int:
     """Octets whose numbers lie beside each other in a register: 16 bits of each query."""
     return next(size for size in (OCTETS_BESIDE, 2, 1) if shape.octets % size == 0)
@@ -131,15 +120,15 @@ def _floor(k: Context) -> Reg:
     return floor
 
 
-class _Exponents:
-    """Constants before the loop over groups of octets, `group` in it."""
+class BlockExponents:
+    """Exponents of all octets, and their records; sets the registers `flag` and `beyond`.
 
-    def __init__(self, k: Context, shape: IntegerShape, size: int) -> None:
-        self.k, self.shape, self.size, b = k, shape, size, k.b
-        self.load, self.store = k.pointer("state", name="p_records"), k.pointer("state", name="p_state")
-        self.on = b.m("record_on")
-        b.constant(self.on, RECORD)
-        self.beside = Beside(k, size)
+    Made before, `run` when the scores are there.
+    """
+
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
+        self.k, self.shape, self.size, b = k, shape, group_size(shape), k.b
+        self.beside = Beside(k, self.size)
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
         self.to_exponent = multiplier(k, 1, "to_exponent")
         self.shift = shift_register(k, 2, "exponent_shift")
@@ -156,7 +145,17 @@ class _Exponents:
         b.add(isa.ASHL(intercept, fixed, shift_byte(k, 1)))
         self.intercept = self._wide(intercept, "intercept")
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
-        self.magic = Magic(k, shape, size)
+        self.magic = Magic(k, shape, self.size)
+
+    def run(self) -> None:
+        k, b = self.k, self.k.b
+        for name in ("flag", "beyond"):
+            b.constant(k.registers[name], 0)
+        self.load, self.store = k.pointer("state", name="p_records"), k.pointer("state", name="p_state")
+        self.on = b.m("record_on")
+        b.constant(self.on, RECORD)
+        with b.hardware_loop(self.shape.octets // self.size, "exponents"):
+            self.group()
 
     def group(self) -> None:
         """The exponents of octets beside each other, to the record of the first, and what comes of them to each one's."""
@@ -177,22 +176,12 @@ class _Exponents:
             b.add(isa.PADDA_lda_ptr_inc_idx(self.store, self.on))
 
     def _loaded(self) -> list[Reg]:
-        """The largest scores of each octet, of all passes."""
-        k, b = self.k, self.k.b
-        found = []
+        """The largest scores of each octet."""
+        k, found = self.k, []
         for _ in range(self.size):
-            largest: Reg | None = None
-            for number in range(self.shape.score_passes):
-                x, larger = b.x("pass_largest"), b.x("octet_largest")
-                for half, place in ((x.lo, 0), (x.hi, HALF)):
-                    load = isa.VLDA_dmw_lda_w_ag_idx_imm(half, self.load, LARGEST + SCORE_TILE * number + place)
-                    b.add(load, region="records", bank="records", alternatives=(isa.VLDB_dmw_ldb_ag_idx_imm,))
-                if largest is not None:
-                    b.add(isa.VMAX_LT_S16(larger, b.r("mask"), largest, x))
-                largest = x if largest is None else larger
-            assert largest is not None
-            found.append(largest)
-            b.add(isa.PADDA_lda_ptr_inc_idx(self.load, self.on))
+            found.append(k.b.x("octet_largest"))
+            k.load_at(found[-1], self.load, LARGEST, "records")
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.load, self.on))
         return found
 
     def _wide(self, word: Reg, name: str) -> Reg:

@@ -11,7 +11,7 @@ from npuc.passes.attention.core.context import (
     ConstantPool,
     Context,
 )
-from npuc.passes.attention.core.integer.exponents import block_exponents
+from npuc.passes.attention.core.integer.exponents import BlockExponents
 from npuc.passes.attention.core.integer.head import choose_head, use_unit
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
 from npuc.passes.attention.core.integer.normalise import normalise
@@ -136,10 +136,12 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     with b.counted_loop(passes, "score_passes"):
         with b.source("scores: K Q^T in 16 bits"):
             compute_scores(k, keep["keys"], shape)
+        with b.source("exponents of the block"):
+            exponents = BlockExponents(k, shape)
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             hide_scores(k, first_key, shape)
         with b.source("exponents of the block"):
-            block_exponents(k, shape)
+            exponents.run()
             again = b.r("again")
             b.add(isa.NEZ(again, keep["beyond"]))
             b.add(isa.AND(again, again, fine))

@@ -1,8 +1,8 @@
 """Scores of one block of keys: K Q^T in int32, rounded to 16 bits in the head's unit.
 
 A pass is four tiles of four keys, two of each half of the block, against an octet of queries: all steps along the head,
-so that one loop goes through the block and its ramps are those of a block.  The largest of a pass's scores of each query
-goes to the octet's record, for the exponents.
+so that one loop goes through the block and its ramps are those of a block.  The largest scores of each query, in this
+pass and the octet's before it, go to the octet's record, for the exponents.
 """
 
 from __future__ import annotations
@@ -47,11 +47,15 @@ class _Pass:
         for register in self.offsets:
             b.constant(register, 0)
         self.place = k.scalar(PASS_KEYS, "pass_place")
+        self.first = k.scalar(-1, "octet_begins")  # whether a pass is the first of its octet, in every bit
+        self.largest = k.zero_x("largest")  # of the octet so far
 
     def run(self) -> None:
         """The first MACs need nothing cleared."""
         b = self.k.b
         low, high, queries, scores, largest = self._pointers()
+        first = b.r("first_pass")
+        b.add(isa.MOV_mv_scl(first, self.first))
         self._next()
         for step in range(self.shape.depth_steps):
             right = self.rights[step % len(self.rights)]
@@ -64,7 +68,7 @@ class _Pass:
                     b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, self.configuration))
                 else:
                     b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, self.configuration))
-        self._store(scores, largest)
+        self._store(scores, largest, first)
 
     def _load(self, half: Part, pointer: Reg, on: Reg | int, bank: str) -> None:
         first, other = (LOADS[port][not isinstance(on, int)] for port in "ab")
@@ -101,26 +105,29 @@ class _Pass:
         b.add(isa.ADD(self.place, self.place, k.scalar(PASS_KEYS, "pass_on")))
         b.add(isa.MUL_mul_r_rr(at_q, before, k.scalar(shape.depth_steps, "steps")))
         at_q = k.shifted(at_q, QUERY_TILE.bit_length() - octet.bit_length(), "at_q")
-        at_largest = k.sum(within, k.shifted(before, RECORD.bit_length() - octet.bit_length()), "at_largest")
+        at_largest = k.shifted(before, RECORD.bit_length() - octet.bit_length(), "at_largest")
         for register, offset in zip(self.offsets, (within, at_q, at_scores, at_largest), strict=True):
             b.add(isa.MOV_mv_scl(register, offset))
 
-    def _store(self, store: Reg, largest_at: Reg) -> None:
-        """The scores, and the largest of each query."""
+        b.add(isa.EQZ(self.first, within))
+        b.add(isa.SUB(self.first, k.registers["zero"], self.first))
+
+    def _store(self, store: Reg, largest_at: Reg, first: Reg) -> None:
+        """The scores, and the largest of each query; first: of the pass."""
         b = self.k.b
-        largest: Reg | None = None
+        found: list[Reg] = []
         for i, tile in enumerate(self.tiles):
-            x, larger = b.x("score"), b.x("largest")
-            b.add(isa.VSRS_S16_S32_mv_x_srs(x, tile, self.shift))
-            last = self.across if i % 2 else None
-            b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(x.lo, store, HALF), region="scores", carried=False, bank="q")
-            if last is None:
-                b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(x.hi, store, HALF), region="scores", carried=False, bank="q")
-            else:
-                b.add(isa.VST_dmw_sts_w_ag_pstm_nrm(x.hi, store, last), region="scores", carried=False, bank="q")
-            if largest is not None:
-                b.add(isa.VMAX_LT_S16(larger, b.r("mask"), largest, x))
-            largest = x if largest is None else larger
-        assert largest is not None
-        for half, place in ((largest.lo, 0), (largest.hi, HALF)):
-            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="records", carried=False, bank="q")
+            found.append(b.x("score"))
+            b.add(isa.VSRS_S16_S32_mv_x_srs(found[-1], tile, self.shift))
+            for half, on in ((found[-1].lo, HALF), (found[-1].hi, self.across if i % 2 else HALF)):
+                by = isa.VST_dmw_sts_w_ag_pstm_nrm_imm if isinstance(on, int) else isa.VST_dmw_sts_w_ag_pstm_nrm
+                b.add(by(half, store, on), region="scores", carried=False, bank="q")
+        while len(found) > 1:
+            larger = b.x("larger")
+            b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found.pop(0), found.pop(0)))
+            found.append(larger)
+        before = b.x("larger_before")
+        b.add(isa.VMAX_LT_S16(before, b.r("mask"), self.largest, found[0]))
+        b.add(isa.VSEL_16(self.largest, before, found[0], first))
+        for half, place in ((self.largest.lo, 0), (self.largest.hi, HALF)):
+            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="records", bank="q")

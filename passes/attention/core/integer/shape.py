@@ -17,7 +17,7 @@ EXPONENT = 64  # of the block, the same
 BIAS = 128  # of the arguments of the power, 32 bits a lane
 MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
 LOW_MAGIC = 384  # the same for the low bytes of probabilities
-LARGEST = MAGIC  # before: the largest scores of each pass of K Q^T, 16 bits a lane as scores lie
+LARGEST = MAGIC  # before that is known: the largest scores of the block, 16 bits a lane as scores lie
 RECORD = 512
 
 BYTE = 8  # bits of probabilities that are multiplied at a time

@@ -9,7 +9,7 @@ import struct
 
 from npuc.passes.attention.core.context import SHUFFLE_EVEN_16, Context
 from npuc.passes.attention.core.integer.exponents import spread_16
-from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, RECORD, SCORE_TILE, IntegerShape
+from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, RECORD, IntegerShape
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.visibility import move_on, queries_of
 from npuc.passes.machine import instructions as isa
@@ -45,8 +45,7 @@ def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
             b.add(isa.VSEL_16(kept, x, hidden, outside))
             b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, kept))
             k.store_x(kept, store, "scores", carried=False)
-        for number in range(shape.score_passes):
-            k.store_at(largest, records, SCORE_TILE * number, "records")
+        k.store_at(largest, records, 0, "records")
         b.add(isa.PADDA_lda_ptr_inc_idx(records, on))
 
 
