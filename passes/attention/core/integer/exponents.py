@@ -66,13 +66,18 @@ class Beside:
         pairs = [self._shuffled(a, b, rows) for a, b in _pairs(octets)]
         return self._shuffled(pairs[0], pairs[-1], halves)
 
-    def apart(self, x: Reg) -> list[Reg]:
-        """Each octet by itself."""
+    def apart(self, x: Reg) -> Iterator[Reg]:
+        """Each octet by itself, in registers that later ones take again."""
         if self.size == 1:
-            return [x]
+            yield x
+            return
         modes = self._modes(INTERLEAVE_ROWS_LOW, INTERLEAVE_ROWS_HIGH)
-        pairs = [self._shuffled(x, x, mode) for mode in modes[: self.size // 2]]
-        return [self._shuffled(pair, pair, mode) for pair in pairs for mode in modes]
+        pair, octets = self.k.b.x("pair"), [self.k.b.x("octet_apart") for _ in modes]
+        for of_pair in modes[: self.size // 2]:
+            self.k.b.add(isa.VSHUFFLE(pair, x, x, of_pair))
+            for octet, of_octet in zip(octets, modes, strict=True):
+                self.k.b.add(isa.VSHUFFLE(octet, pair, pair, of_octet))
+                yield octet
 
     def _modes(self, *modes: int) -> list[Reg]:
         """In registers that are not held longer than a step needs them."""
@@ -231,6 +236,7 @@ class Magic:
 
     def __init__(self, k: Context, shape: IntegerShape, size: int = 1) -> None:
         self.k, b = k, k.b
+        self.lows = b.x("low_magic0"), b.x("low_magic1")
         self.low = Spread(k, k.scalar(-BYTE << EXPONENT_PLACES, "low_byte")) if shape.wide else None
         self.none = b.s("no_shift")
         b.constant(self.none, 0)
@@ -255,13 +261,11 @@ class Magic:
         return self.spread.octets(pattern)
 
     def store_rows(self, patterns: tuple[Reg, Reg], state: Reg) -> None:
-        b, k = self.k.b, self.k
-        for group, rows in enumerate(patterns):
-            k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")
+        for group, (rows, low) in enumerate(zip(patterns, self.lows, strict=True)):
+            self.k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")
             if self.low is not None:
-                low = b.x("low_magic")
-                b.add(isa.VADD_16(low, rows, self.low.x()))
-                k.store_at(low, state, LOW_MAGIC + SCORE_TILE * group, "records")
+                self.k.b.add(isa.VADD_16(low, rows, self.low.x()))
+                self.k.store_at(low, state, LOW_MAGIC + SCORE_TILE * group, "records")
 
 
 class RowSpread:
@@ -276,18 +280,16 @@ class RowSpread:
         return next(self.octets(x))
 
     def octets(self, x: Reg) -> Iterator[tuple[Reg, Reg]]:
-        """The same of every octet."""
-        modes = self.low, self.high
+        """The same of every octet, in registers that later ones take again."""
+        b, modes = self.k.b, (self.low, self.high)
+        pair, octet, rows = b.x("spread_pair"), b.x("spread_octet"), (b.x("rows_low"), b.x("rows_high"))
         for of_pair in modes[: max(1, self.size // 2)]:
-            pair = self._doubled(x, of_pair)
+            b.add(isa.VSHUFFLE(pair, x, x, of_pair))
             for of_octet in modes[: min(2, self.size)]:
-                octet = self._doubled(pair, of_octet)
-                yield self._doubled(octet, self.low), self._doubled(octet, self.high)
-
-    def _doubled(self, x: Reg, mode: Reg) -> Reg:
-        doubled = self.k.b.x("spread")
-        self.k.b.add(isa.VSHUFFLE(doubled, x, x, mode))
-        return doubled
+                b.add(isa.VSHUFFLE(octet, pair, pair, of_octet))
+                for group, of_group in zip(rows, modes, strict=True):
+                    b.add(isa.VSHUFFLE(group, octet, octet, of_group))
+                yield rows
 
 
 def records_apart(k: Context, shape: IntegerShape) -> None:

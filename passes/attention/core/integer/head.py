@@ -32,8 +32,9 @@ assert 4 * SHIFTS < PARAMETER_BYTES
 def use_unit(k: Context, coarse: bool) -> None:
     """The fine unit of scores, or the coarse one, in which every score is in range."""
     words = (HeadWord.COARSE_MULTIPLIERS, HeadWord.COARSE_SHIFTS) if coarse else (HeadWord.MULTIPLIERS, HeadWord.SHIFTS)
-    for word, place in zip(words, (MULTIPLIERS, SHIFTS), strict=True):
-        _set(k, place, head_word(k, word))
+    values = [head_word(k, word) for word in words]
+    for place, value in zip((MULTIPLIERS, SHIFTS), values, strict=True):
+        _set(k, place, value)
 
 
 def _get(k: Context, word: int, name: str) -> Reg:

@@ -20,10 +20,10 @@ EVEN_BYTES, ODD_BYTES = 0, 1  # vshuffle modes: low and high bytes of 16-bit lan
 UNSIGNED_ELEMENTWISE = 0x038  # facts/semantics/vmac.md section 2: neither operand signed
 
 
-def exponentiate(k: Context, shape: IntegerShape) -> None:
+def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
     """All scores of the block to probabilities, in place."""
     b = k.b
-    power = _Power(k, shape)
+    power.begin()
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     pairs = shape.key_tiles // 2
     # One loop over all octets: a pair's share of a record, added up, tells whose record it needs.
@@ -69,20 +69,23 @@ def _packed(k: Context, powers: list[Reg], shift: Reg, bytes_of: list[Reg]) -> l
     return found
 
 
-class _Power:
-    """Constants before the loop, `of` in it."""
+class Power:
+    """Vectors that may be made long before, `begin` before the loop, `of` in it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, b = k, k.b
-        self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
-        self.slope, self.argument = multiplier(k, 0, "slope"), shift_register(k, 1, "argument_shift")
-        self.square, self.last = b.s("square_shift"), b.s("last_shift")
-        b.constant(self.square, ARGUMENT_BITS)
-        b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * shape.probability_bytes)
+        self.k, self.shape = k, shape
+        self.slope = multiplier(k, 0, "slope")
         self.constants = [
             spread_wide(k, k.scalar(round(constant * 2.0 ** (2 * ARGUMENT_BITS)), f"constant{i}"), f"constant{i}")
             for i, constant in enumerate(POWER.constants)
         ]
+
+    def begin(self) -> None:
+        k, b = self.k, self.k.b
+        self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
+        self.argument, self.square, self.last = shift_register(k, 1, "argument_shift"), b.s("square"), b.s("last_shift")
+        b.constant(self.square, ARGUMENT_BITS)
+        b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * self.shape.probability_bytes)
 
     def of(self, x: Reg, bias: Reg) -> Reg:
         """2^(t - E) of four keys' scores, with 2 * ARGUMENT_BITS fraction bits."""

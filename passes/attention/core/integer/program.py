@@ -15,7 +15,7 @@ from npuc.passes.attention.core.integer.exponents import BlockExponents
 from npuc.passes.attention.core.integer.head import choose_head, use_unit
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
 from npuc.passes.attention.core.integer.normalise import normalise
-from npuc.passes.attention.core.integer.probabilities import exponentiate
+from npuc.passes.attention.core.integer.probabilities import Power, exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
 from npuc.passes.attention.core.integer.scores import compute_scores
@@ -118,6 +118,7 @@ def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) 
     with b.source("what the rows see of the block"):
         hidden, partial = b.r("hidden"), b.r("partial")
         classify(k, first_key, hidden, partial)
+        use_unit(k, coarse=False)
         seen = b.r("seen")
         b.add(isa.EQZ(seen, hidden))
     with b.if_nonzero(hidden), b.source("block that no row sees"):
@@ -132,7 +133,6 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     b, keep = k.b, k.registers
     k.acquire("k_full")
     passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
-    use_unit(k, coarse=False)
     with b.counted_loop(passes, "score_passes"):
         with b.source("scores: K Q^T in 16 bits"):
             compute_scores(k, keep["keys"], shape)
@@ -140,26 +140,35 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
             exponents = BlockExponents(k, shape)
         with b.if_nonzero(partial), b.source("scores of hidden keys"):
             hide_scores(k, first_key, shape)
+        again, moved = b.r("again"), b.r("must_move")
         with b.source("exponents of the block"):
             exponents.run()
-            again = b.r("again")
             b.add(isa.NEZ(again, keep["beyond"]))
             b.add(isa.AND(again, again, fine))
-        with b.if_nonzero(again):
-            use_unit(k, coarse=True)
+            b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
+            b.add(isa.OR(moved, moved, again))
+            power = Power(k, shape)
+        with b.if_nonzero(moved):
+            _move(k, shape, again, not_first)
         b.add(isa.ADD(passes, passes, again))
         b.add(isa.SUB(fine, fine, again))
     k.release("k_empty")
-    moved = b.r("must_move")
-    b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
-    with b.if_nonzero(moved):
-        with b.source("rebase: reference of O moved up to the block's exponents"):
-            move_references(k, shape, not_first)
-        _begin_output(k, not_first)
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
-        exponentiate(k, shape)
+        exponentiate(k, shape, power)
     k.acquire("v_full")
     with b.source("values: O += P V"):
         accumulate_values(k, keep["values"], shape)
     k.release("v_empty")
+
+
+def _move(k: Context, shape: IntegerShape, again: Reg, not_first: Reg) -> None:
+    """What few blocks need: the coarse unit, in which their scores are computed again, or another reference of O."""
+    b, last = k.b, k.b.r("not_again")
+    b.add(isa.EQZ(last, again))
+    with b.if_nonzero(again):
+        use_unit(k, coarse=True)
+    with b.if_nonzero(last):
+        with b.source("rebase: reference of O moved up to the block's exponents"):
+            move_references(k, shape, not_first)
+        _begin_output(k, not_first)
