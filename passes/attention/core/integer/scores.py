@@ -7,9 +7,12 @@ pass and the octet's before it, go to the octet's record, for the exponents.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npuc.passes.attention.core.context import HALF, LOADS, Context
 from npuc.passes.attention.core.integer.head import matmul_word, shift_register
 from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, QUERY_TILE, RECORD, SCORE_TILE, IntegerShape
+from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Part, Reg
 
@@ -25,11 +28,17 @@ def compute_scores(k: Context, keys: Reg, shape: IntegerShape) -> None:
         work.run()
 
 
-class _Pass:
-    """Registers of the loop, and a pass of it.
+def banks(k: Context, rings: Sequence[str], begin: int, end: int) -> tuple[str, ...]:
+    """Where bytes of buffers lie that are used by turns with those of K: a bank while K is in k0, and one in k1."""
+    found = []
+    for turn, buffer in enumerate(rings):
+        first, last = (k.buffers[buffer] + offset for offset in (begin, end - 1))
+        found += [f"{bank} of k{turn}" for bank in range(first // BANK, last // BANK + 1)]
+    return tuple(found)
 
-    K has a bank, Q and scores another (`integer_memory`).
-    """
+
+class _Pass:
+    """Registers of the loop, and a pass of it."""
 
     def __init__(self, k: Context, keys: Reg, shape: IntegerShape) -> None:
         self.k, self.shape, self.keys, b = k, shape, keys, k.b
@@ -39,6 +48,10 @@ class _Pass:
         self.lefts = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
         self.along, self.to_upper, self.across = b.m("keys_along"), b.m("keys_upper"), b.m("scores_across")
         half = shape.keys // 2
+        self.step_keys = half * OCTET  # bytes of eight dimensions of the keys of a half
+        sizes = {"q": shape.queries * shape.head_dim, "scores": 2 * shape.queries * shape.keys}
+        sizes["state"] = shape.octets * RECORD
+        self.banks = {name: banks(k, (name, name), 0, size) for name, size in sizes.items()}
         b.constant(self.along, half * OCTET - KEY_TILE)
         b.constant(self.to_upper, half * shape.head_dim)
         b.constant(self.across, shape.key_tiles // 2 * SCORE_TILE - (KEY_TILES // 2 * SCORE_TILE - HALF))
@@ -60,19 +73,21 @@ class _Pass:
         for step in range(self.shape.depth_steps):
             right = self.rights[step % len(self.rights)]
             for half in (right.lo, right.hi):
-                self._load(half, queries, HALF, "q")
+                self._load(half, queries, HALF, "q", self.banks["q"])
             for i, (left, into) in enumerate(zip(self.lefts, self.tiles, strict=True)):
                 pointer = low if i < KEY_TILES // 2 else high
-                self._load(left.lo, pointer, self.along if i % 2 else KEY_TILE, "k")
+                begin = (step + i // (KEY_TILES // 2) * self.shape.depth_steps) * self.step_keys
+                places = banks(self.k, ("k0", "k1"), begin, begin + self.step_keys)
+                self._load(left.lo, pointer, self.along if i % 2 else KEY_TILE, "k", places)
                 if step == 0:
                     b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, self.configuration))
                 else:
                     b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, self.configuration))
         self._store(scores, largest, first)
 
-    def _load(self, half: Part, pointer: Reg, on: Reg | int, bank: str) -> None:
+    def _load(self, half: Part, pointer: Reg, on: Reg | int, region: str, bank: tuple[str, ...]) -> None:
         first, other = (LOADS[port][not isinstance(on, int)] for port in "ab")
-        self.k.b.add(first(half, pointer, on), region=bank, carried=False, bank=bank, alternatives=(other,))
+        self.k.b.add(first(half, pointer, on), region=region, carried=False, bank=bank, alternatives=(other,))
 
     def _pointers(self) -> tuple[Reg, Reg, Reg, Reg, Reg]:
         """To the keys of both halves, queries, scores, and where the largest go."""
@@ -121,7 +136,7 @@ class _Pass:
             b.add(isa.VSRS_S16_S32_mv_x_srs(found[-1], tile, self.shift))
             for half, on in ((found[-1].lo, HALF), (found[-1].hi, self.across if i % 2 else HALF)):
                 by = isa.VST_dmw_sts_w_ag_pstm_nrm_imm if isinstance(on, int) else isa.VST_dmw_sts_w_ag_pstm_nrm
-                b.add(by(half, store, on), region="scores", carried=False, bank="q")
+                b.add(by(half, store, on), region="scores", carried=False, bank=self.banks["scores"])
         while len(found) > 1:
             larger = b.x("larger")
             b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found.pop(0), found.pop(0)))
@@ -130,4 +145,4 @@ class _Pass:
         b.add(isa.VMAX_LT_S16(before, b.r("mask"), self.largest, found[0]))
         b.add(isa.VSEL_16(self.largest, before, found[0], first))
         for half, place in ((self.largest.lo, 0), (self.largest.hi, HALF)):
-            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="records", bank="q")
+            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="records", bank=self.banks["state"])
