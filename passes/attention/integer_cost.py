@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from npuc.passes.attention.cost import Tiles
 
 MACS_PER_CYCLE = 256  # on one core
-BLOCK_FIXED = 180  # lock hand-over, what the rows see
-BLOCK_OCTET = 50  # eight queries: exponents
-SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
+BLOCK_FIXED = 238  # lock hand-over, what the rows see, ramps of scores and exponentials, most of the exponents
+BLOCK_OCTET = 11  # eight queries: exponents
+SCORE_PASS, LEAST_PASS = 3, 16  # sixteen keys and eight queries: bundles beside the products, and with few of these
 VALUE_TILE, VALUE_OCTET = 2, 45  # bundles beside a tile's products and sums; ramps for eight queries
-BLOCK_VECTOR, BLOCK_BYTES = 7.5, 1.0  # 32 scores: exponentials; more where probabilities have two bytes
+BLOCK_VECTOR, BLOCK_BYTES = 6.0, 1.0  # 32 scores: exponentials; more where probabilities have two bytes
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
 MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
 ITEM_FIXED = 600
@@ -23,8 +23,8 @@ ITEM_OUTPUT = 0.42  # and each of its outputs
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
-    macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    scores = macs + SCORE_PASS * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
+    macs = 8 * 16 * tiles.head_dim / MACS_PER_CYCLE
+    scores = octets * tiles.key_block / 16 * max(macs + SCORE_PASS, LEAST_PASS)
     steps = tiles.key_block / 8 + 2  # of eight keys; what is added to O takes two more
     tile = 2 * (1 + wide) * steps + VALUE_TILE
     values = octets * (tile * (tiles.head_dim / 8 + 1) + VALUE_OCTET)

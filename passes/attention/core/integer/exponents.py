@@ -163,7 +163,7 @@ class BlockExponents:
             self.group()
 
     def group(self) -> None:
-        """The exponents of octets beside each other, to the record of the first, and what comes of them to each one's."""
+        """The exponents of octets beside each other, to the record of the first, what follows to each one's."""
         k, b = self.k, self.k.b
         reference = b.x("reference")
         k.load_at(reference, self.store, REFERENCE, "records")

@@ -123,7 +123,6 @@ class _Pass:
         at_largest = k.shifted(before, RECORD.bit_length() - octet.bit_length(), "at_largest")
         for register, offset in zip(self.offsets, (within, at_q, at_scores, at_largest), strict=True):
             b.add(isa.MOV_mv_scl(register, offset))
-
         b.add(isa.EQZ(self.first, within))
         b.add(isa.SUB(self.first, k.registers["zero"], self.first))
 
@@ -134,9 +133,11 @@ class _Pass:
         for i, tile in enumerate(self.tiles):
             found.append(b.x("score"))
             b.add(isa.VSRS_S16_S32_mv_x_srs(found[-1], tile, self.shift))
-            for half, on in ((found[-1].lo, HALF), (found[-1].hi, self.across if i % 2 else HALF)):
-                by = isa.VST_dmw_sts_w_ag_pstm_nrm_imm if isinstance(on, int) else isa.VST_dmw_sts_w_ag_pstm_nrm
-                b.add(by(half, store, on), region="scores", carried=False, bank=self.banks["scores"])
+            stores = [isa.VST_dmw_sts_w_ag_pstm_nrm_imm(half, store, HALF) for half in (found[-1].lo, found[-1].hi)]
+            if i % 2:  # on to the other half of the octet's scores
+                stores[-1] = isa.VST_dmw_sts_w_ag_pstm_nrm(found[-1].hi, store, self.across)
+            for one in stores:
+                b.add(one, region="scores", carried=False, bank=self.banks["scores"])
         while len(found) > 1:
             larger = b.x("larger")
             b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found.pop(0), found.pop(0)))

@@ -12,8 +12,8 @@ OUTPUT_TILE = 128  # bytes of fp32 numbers of four queries and eight dimensions
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
-REFERENCE = 0  # exponent that O counts in, 16 bits a lane
-EXPONENT = 64  # of the block, the same
+REFERENCE = 0  # exponent that O counts in, 16 bits a lane: of octets beside each other in the record of the first
+EXPONENT = 64  # of the block, the same (`exponents.group_size`); each octet has its own while references move
 BIAS = 128  # of the arguments of the power, 32 bits a lane
 MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
 LOW_MAGIC = 384  # the same for the low bytes of probabilities

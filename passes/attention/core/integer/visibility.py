@@ -25,7 +25,7 @@ KEY_OF_LANE = struct.pack("<32h", *(lane // OCTET for lane in range(32)))
 
 
 def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
-    """Of the block that begins at `first_key`, what the core's queries do not see; the largest are those of the rest."""
+    """Of the block that begins at `first_key`, what the core's queries do not see; the rest has the largest then."""
     b = k.b
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden, four = spread_16(k, HIDDEN, "hidden_score"), spread_16(k, 4, "four")
