@@ -8,13 +8,14 @@ from npuc.passes.attention.core.integer.head import HEAD_WORDS
 from npuc.passes.attention.core.integer.shape import OCTET, OUTPUT_TILE, RECORD
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import HEADS_LIMIT
-from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, across, aligned, laid_out
+from npuc.passes.attention.memory import BANK, CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, aligned, laid_out
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
-# O, at the end of the memory, has a bank for itself and what little it has beyond that in the one before: one bundle
-# accesses V, probabilities and O.
-INTEGER_ORDER = ("v0", "k0", "v1", "k1", "scores", "q", "o")
+# What one bundle accesses lies in different banks: K, and Q and scores; V, probabilities and O.  O, at the end of the
+# memory, has a bank for itself and what little it has beyond that in the one before.
+INTEGER_ORDER = ("k0", "v0", "v1", "k1", "scores", "q", "o")
+NOT_BEFORE = {"v1": 1 * BANK, "scores": 2 * BANK}
 
 
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
@@ -36,4 +37,4 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     names = {*ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
-    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**across(sizes), **last}, last))
+    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**NOT_BEFORE, **last}, last))

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.head import shift_byte, shift_register
 from npuc.passes.attention.core.integer.output_walk import rows_of
 from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, IntegerShape
-from npuc.passes.attention.core.integer.spread import RowSpread, Spread, Turn, no_shift, spread_wide
+from npuc.passes.attention.core.integer.spread import RowSpread, Spread, no_shift, spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS, SLOPE_PLACES
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 
 class Bias:
-    """Constants before a loop over octets, `store` in it.  int16: the MAC's configuration for products of lanes.
-    places_less: probabilities are so many places less."""
+    """Constants before a loop over octets, or so many beside each other; `octets` and `store` in it.
 
-    def __init__(self, k: Context, shape: IntegerShape, int16: Reg, places_less: int = 0) -> None:
+    int16: the MAC's configuration for products of lanes.  places_less: probabilities are so many places less.
+    """
+
+    def __init__(self, k: Context, shape: IntegerShape, int16: Reg, size: int = 1, places_less: int = 0) -> None:
         self.k, self.int16, b = k, int16, k.b
         self.fraction, self.none = shift_register(k, 3, "fraction"), no_shift(k)
         power, places = shape.power, ARGUMENT_BITS + shape.argument_places
         self.slope = Spread(k, k.scalar(round(power.slope * 2.0 ** (places + SLOPE_PLACES)), "slope"))
-        self.turn: Turn | RowSpread = Turn(k) if shape.wide else RowSpread(k)
+        self.spread = RowSpread(k, size, lanes=4 if shape.wide else 8)
         intercept = b.r("intercept")
         fixed = k.scalar(round((power.intercept - power.slope * places_less) * 2.0**places), "intercept_fixed")
         b.add(isa.ASHL(intercept, fixed, shift_byte(k, 1)))
         self.intercept = spread_wide(k, intercept, "intercept")
 
-    def store(self, exponents: Sequence[Reg], state: Reg) -> None:
-        """exponents: those of each lane are added up."""
-        b, totals = self.k.b, [self.intercept] * self.turn.registers
+    def octets(self, exponents: Sequence[Reg]) -> Iterator[list[Reg]]:
+        """Of each octet; exponents: those of each lane are added up."""
+        b, turned = self.k.b, []
         for exponent in exponents:
-            wide, scaled, slope = b.cm("fraction_wide"), b.x("exponent_scaled"), self.slope.x()
+            wide, scaled = b.cm("fraction_wide"), b.x("exponent_scaled")
             b.add(isa.VUPS_S32_S16_mv_ups_x2c(wide, exponent, self.fraction))
             b.add(isa.VSRS_S16_S32_mv_x_srs(scaled, wide, self.none))
-            turned = self.turn.rows(scaled)
-            totals = [self._less(total, rows, slope) for total, rows in zip(totals, turned, strict=True)]
-        for number, total in enumerate(totals):
+            turned.append(self.spread.octets(scaled))
+        slope = self.slope.x()
+        for of_octet in zip(*turned, strict=True):
+            totals = [self.intercept] * len(of_octet[0])
+            for rows in of_octet:
+                totals = [self._less(total, x, slope) for total, x in zip(totals, rows, strict=True)]
+            yield totals
+
+    def store(self, biases: Sequence[Reg], state: Reg) -> None:
+        """To the octet's record."""
+        for number, total in enumerate(biases):
             for quarter, part in enumerate(rows_of(total)):
                 offset = BIAS + BIAS_BYTES * number + HALF * quarter
-                b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
+                self.k.b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
 
     def _less(self, total: Reg, exponents: Reg, slope: Reg) -> Reg:
         bias = self.k.b.cm("bias")

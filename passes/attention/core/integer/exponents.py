@@ -8,14 +8,17 @@ must move, `beyond` that scores are beyond the range of their unit.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from npuc.passes.attention.core.context import INT16_ELEMENTWISE, Context
+from npuc.passes.attention.core.integer.beside import Beside, group_size
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import LOW, lowest_exponent, multiplier, shift_byte, shift_register
 from npuc.passes.attention.core.integer.references import Watch
 from npuc.passes.attention.core.integer.shape import (
     EXPONENT,
+    LARGEST,
     MAGIC,
-    OCTET,
     RECORD,
     REFERENCE,
     SCORE_TILE,
@@ -32,51 +35,15 @@ MAGIC_BITS = (150 << 7) + 0x40  # bf16 1.5 * 2^23
 EXPONENT_PLACES = 7  # below the exponent in a bf16 pattern
 
 
-def block_exponents(k: Context, shape: IntegerShape) -> None:
-    """Exponents of all octets, and their records; sets the registers `flag` and `beyond`."""
-    b = k.b
-    work = _Exponents(k)
-    follow = Watch(k, shape, work.floor, work.int16) if shape.wide else _Fresh(k, shape, work.int16)
-    for name in ("flag", "beyond"):
-        b.constant(k.registers[name], 0)
-    scores, state, on = k.pointer("scores", name="p_scores"), k.pointer("state", name="p_state"), b.m("record_on")
-    b.constant(on, RECORD)
-    with b.hardware_loop(shape.queries // OCTET, "exponents"):
-        largest = _largest(k, scores)
-        work.test_range(largest)
-        exponent = work.exponent(largest)
-        k.store_at(exponent, state, EXPONENT, "records")
-        follow.octet(exponent, state)
-        b.add(isa.PADDA_lda_ptr_inc_idx(state, on))
+class BlockExponents:
+    """Exponents of all octets, and their records; sets the registers `flag` and `beyond`.
 
+    Made before, `run` when the scores are there.
+    """
 
-def _largest(k: Context, scores: Reg) -> Reg:
-    """Of each query over all keys of the block, in every lane of the query; `scores` moves on to the next octet."""
-    b = k.b
-    found: Reg | None = None
-    for number in range(k.shape.key_tiles):
-        x = b.x("scores")
-        k.load_x(x, scores, "scores", port="ba"[number % 4 == 3])
-        if found is None:
-            found = x
-            continue
-        larger = b.x("largest")
-        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, x))
-        found = larger
-    assert found is not None
-    for distance in (32, 16):  # bytes: two keys on, one key on
-        turned, larger = b.x("largest_turned"), b.x("largest")
-        b.add(isa.VSHIFT(turned, found, found, k.scalar(distance, f"rotate_{distance}")))
-        b.add(isa.VMAX_LT_S16(larger, b.r("mask"), found, turned))
-        found = larger
-    return found
-
-
-class _Exponents:
-    """Constants before the loop over octets."""
-
-    def __init__(self, k: Context) -> None:
-        self.k, b = k, k.b
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
+        self.k, self.shape, self.size, b = k, shape, group_size(shape), k.b
+        self.beside = Beside(k, self.size)
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
         self.to_exponent = multiplier(k, 1, "to_exponent")
         self.shift = shift_register(k, 2, "exponent_shift")
@@ -86,6 +53,41 @@ class _Exponents:
         self.floor = Spread(k, lowest_exponent(k))
         self.highest = Spread(k, k.scalar(HIGHEST, "highest"))  # and as far as that from the lowest to 0
         self.low_range = Spread(k, k.scalar(LOW + 1 - LOWEST, "low_range"))
+        self.follow = (
+            Watch(k, shape, self.size, self.floor, self.int16)
+            if shape.wide
+            else _Fresh(k, shape, self.size, self.int16)
+        )
+
+    def run(self) -> None:
+        k, b = self.k, self.k.b
+        for name in ("flag", "beyond"):
+            b.constant(k.registers[name], 0)
+        self.load, self.store = k.pointer("state", name="p_records"), k.pointer("state", name="p_state")
+        self.on = b.m("record_on")
+        b.constant(self.on, RECORD)
+        with b.hardware_loop(self.shape.octets // self.size, "exponents"):
+            self.group()
+
+    def group(self) -> None:
+        """The exponents of octets beside each other, to the record of the first, what follows to each one's."""
+        k = self.k
+        self.follow.load(self.store)
+        found = self.beside.largest(self._loaded())
+        self.test_range(found)
+        exponent = self.exponent(found)
+        k.store_at(exponent, self.store, EXPONENT, "records")
+        for _ in self.follow.octets(exponent, self.store):
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.store, self.on))
+
+    def _loaded(self) -> list[Reg]:
+        """The largest scores of each octet."""
+        k, found = self.k, []
+        for _ in range(self.size):
+            found.append(k.b.x("octet_largest"))
+            k.load_at(found[-1], self.load, LARGEST, "records")
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.load, self.on))
+        return found
 
     def test_range(self, largest: Reg) -> None:
         """Whether the largest scores of a query were cut off, or are so low that hidden ones may be near."""
@@ -107,44 +109,57 @@ class _Exponents:
 
 
 class _Fresh:
-    """What follows from an octet's exponents where each block of keys has its own."""
+    """What follows from exponents of octets beside each other where each block of keys has its own."""
 
-    def __init__(self, k: Context, shape: IntegerShape, int16: Reg) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, size: int, int16: Reg) -> None:
         self.k = k
-        self.bias = Bias(k, shape, int16)
+        self.bias = Bias(k, shape, int16, size)
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
-        assert isinstance(self.bias.turn, RowSpread)
-        self.magic = Magic(k, self.bias.none, self.bias.turn)
+        self.magic = Magic(k, self.bias.none, self.bias.spread)
 
-    def octet(self, exponent: Reg, state: Reg) -> None:
+    def load(self, state: Reg) -> None:
+        self.reference = self.k.b.x("reference")
+        self.k.load_at(self.reference, state, REFERENCE, "records")
+
+    def octets(self, exponent: Reg, state: Reg) -> Iterator[None]:
+        """To the record at `state`, which is the next octet's after each."""
         b, flag = self.k.b, self.k.registers["flag"]
-        self.bias.store((exponent,), state)
-        reference, above, outgrown = b.x("reference"), b.x("above_reference"), b.r("outgrown")
-        self.k.load_at(reference, state, REFERENCE, "state")
-        b.add(isa.VSUB_16(above, exponent, reference))
+        above, outgrown = b.x("above_reference"), b.r("outgrown")
+        b.add(isa.VSUB_16(above, exponent, self.reference))
         b.add(isa.VGE_S16(outgrown, above, self.most_above.x()))
         b.add(isa.OR(flag, flag, outgrown))
-        self.magic.store(above, state)
+        for biases, rows in zip(self.bias.octets((exponent,)), self.magic.rows(above), strict=True):
+            self.bias.store(biases, state)
+            self.magic.store_rows(rows, state)
+            yield
 
 
 class Magic:
-    """Patterns from which sums start; made before a loop over octets, `store` in it."""
+    """Patterns from which sums start; made before a loop over octets."""
 
-    def __init__(self, k: Context, none: Reg, spread: RowSpread) -> None:
-        """none: a shift by nothing."""
-        self.k, b, self.none, self.spread = k, k.b, none, spread
+    def __init__(self, k: Context, none: Reg, spread: RowSpread | None = None) -> None:
+        """none: a shift by nothing.  spread: of octets beside each other, if not of one."""
+        self.k, b, self.none = k, k.b, none
+        self.spread = spread or RowSpread(k)
         self.base = spread_wide(k, k.scalar(MAGIC_BITS, "magic_bits"), "magic_base")
         self.places = b.s("exponent_places")
         b.constant(self.places, EXPONENT_PLACES)
         self.most_below = Spread(k, k.scalar(MOST_BELOW, "most_below"))
 
     def store(self, above: Reg, state: Reg) -> None:
-        """above: exponents less the reference."""
+        """above: exponents less the reference, of one octet."""
+        self.store_rows(next(self.rows(above)), state)
+
+    def rows(self, above: Reg) -> Iterator[tuple[Reg, ...]]:
+        """The patterns of each octet."""
         b, k = self.k.b, self.k
         bounded, scaled, wide, pattern = b.x("above_bounded"), b.cm("above_wide"), b.cm("magic_wide"), b.x("magic")
         b.add(isa.VMAX_LT_S16(bounded, b.r("mask"), above, self.most_below.x()))
         b.add(isa.VUPS_S32_S16_mv_ups_x2c(scaled, bounded, self.places))
         b.add(isa.VADD(wide, self.base, scaled, k.registers["zero"]))
         b.add(isa.VSRS_S16_S32_mv_x_srs(pattern, wide, self.none))
-        for group, rows in enumerate(self.spread.rows(pattern)):
-            k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")
+        return self.spread.octets(pattern)
+
+    def store_rows(self, patterns: tuple[Reg, ...], state: Reg) -> None:
+        for group, rows in enumerate(patterns):
+            self.k.store_at(rows, state, MAGIC + SCORE_TILE * group, "records")

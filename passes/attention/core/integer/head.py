@@ -33,8 +33,9 @@ LOW = -0x5000  # with lower scores three eighths of the range may not be left do
 def use_unit(k: Context, coarse: bool) -> None:
     """The fine unit of scores, or the coarse one, in which every score is in range."""
     words = (HeadWord.COARSE_MULTIPLIERS, HeadWord.COARSE_SHIFTS) if coarse else (HeadWord.MULTIPLIERS, HeadWord.SHIFTS)
-    for word, place in zip(words, (MULTIPLIERS, SHIFTS), strict=True):
-        set_own_word(k, place, head_word(k, word))
+    values = [head_word(k, word) for word in words]
+    for place, value in zip((MULTIPLIERS, SHIFTS), values, strict=True):
+        set_own_word(k, place, value)
 
 
 def own_word(k: Context, word: int, name: str) -> Reg:

@@ -21,10 +21,10 @@ INTERLEAVE_64 = (14, 15)  # vshuffle modes: low and high half of two registers b
 UNSIGNED_ELEMENTWISE = 0x038  # facts/semantics/vmac.md section 2: neither operand signed
 
 
-def exponentiate(k: Context, shape: IntegerShape) -> None:
+def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
     """All scores of the block to probabilities, in place."""
     b = k.b
-    power = _Power(k, shape)
+    power.begin()
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     together = 1 if shape.wide else 2  # tiles of four keys
     passes = shape.key_tiles // together
@@ -62,23 +62,26 @@ def exponentiate(k: Context, shape: IntegerShape) -> None:
                 b.add(write(part, power.last, store, HALF), region="scores", carried=False, bank="scores")
 
 
-class _Power:
-    """Constants before the loop, `of` in it."""
+class Power:
+    """Vectors that may be made long before, `begin` before the loop, `of` in it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, b = k, k.b
-        self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
-        self.slope, self.argument = multiplier(k, 0, "slope"), b.s("argument_shift")
-        b.add(isa.MOV_mv_scl(self.argument, k.sum(shift_byte(k, 1), shape.argument_places)))
-        self.square, self.last = b.s("square_shift"), b.s("last_shift")
-        b.constant(self.square, ARGUMENT_BITS)
-        b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * shape.probability_bytes)
+        self.k, self.shape = k, shape
+        self.slope = multiplier(k, 0, "slope")
         self.constants = [
             spread_wide(k, k.scalar(round(constant * 2.0 ** (2 * ARGUMENT_BITS)), f"constant{i}"), f"constant{i}")
             if constant
             else None
             for i, constant in enumerate(shape.power.constants)
         ]
+
+    def begin(self) -> None:
+        k, b = self.k, self.k.b
+        self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
+        self.argument, self.square, self.last = (b.s(name) for name in ("argument_shift", "square_shift", "last_shift"))
+        b.add(isa.MOV_mv_scl(self.argument, k.sum(shift_byte(k, 1), self.shape.argument_places)))
+        b.constant(self.square, ARGUMENT_BITS)
+        b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * self.shape.probability_bytes)
 
     def of(self, x: Reg, bias: Reg) -> Reg:
         """2^(t - E) of four keys' scores, with 2 * ARGUMENT_BITS fraction bits."""

@@ -68,5 +68,5 @@ def clear_state(k: Context, shape: IntegerShape) -> None:
     b.constant(on, RECORD)
     for _ in range(shape.octets):
         for place in (REFERENCE, LEAST) if shape.wide else (REFERENCE,):
-            k.store_at(unseen, state, place, "state")
+            k.store_at(unseen, state, place, "records")
         b.add(isa.PADDA_lda_ptr_inc_idx(state, on))

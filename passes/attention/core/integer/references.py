@@ -9,7 +9,10 @@ they have room for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_EVEN_16, Context, u32x16
+from npuc.passes.attention.core.integer.beside import records_apart, records_together
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import ROOM, lowest_exponent, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
@@ -57,44 +60,56 @@ def no_room(k: Context) -> Reg:
 
 
 class Watch:
-    """For the loop over the octets of a block: constants before it, `octet` in it."""
+    """For the loop over a block's octets, so many beside each other: constants before it, the rest in it."""
 
-    def __init__(self, k: Context, shape: IntegerShape, lowest: Spread, int16: Reg) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, size: int, lowest: Spread, int16: Reg) -> None:
         self.k, self.lowest = k, lowest
-        self.bias = _ReferenceBias(k, shape, int16)
+        self.bias = _ReferenceBias(k, shape, int16, size)
 
-    def octet(self, exponent: Reg, state: Reg) -> None:
-        """The bias by the reference; `flag` where this has to move."""
-        k, b, flag = self.k, self.k.b, self.k.registers["flag"]
-        reference, least = b.x("reference"), b.x("least")
-        k.load_at(reference, state, REFERENCE, "state")
-        k.load_at(least, state, LEAST, "state")
-        beyond = self.bias.store(exponent, reference, state)
+    def load(self, state: Reg) -> None:
+        self.reference, self.least = (self.k.b.x(name) for name in ("reference", "least"))
+        self.k.load_at(self.reference, state, REFERENCE, "records")
+        self.k.load_at(self.least, state, LEAST, "records")
+
+    def octets(self, exponent: Reg, state: Reg) -> Iterator[None]:
+        """The bias by the reference, to the record at `state`, which is the next octet's after each.
+
+        `flag` where the reference has to move.
+        """
+        b, flag = self.k.b, self.k.registers["flag"]
         low, seen = b.r("far_below"), b.r("seen")
-        b.add(isa.VLT_S16(low, exponent, least))
+        distance, beyond = self.bias.distance(exponent, self.reference)
+        b.add(isa.VLT_S16(low, exponent, self.least))
         b.add(isa.VLT_S16(seen, self.lowest.x(), exponent))
         b.add(isa.OR(low, low, beyond))
         b.add(isa.AND(low, low, seen))
         b.add(isa.OR(flag, flag, low))
+        for biases in self.bias.bias.octets((exponent, distance)):
+            self.bias.bias.store(biases, state)
+            yield
 
 
 class _ReferenceBias:
     """The power's bias by exponent and reference, whose distance counts up to FAR."""
 
-    def __init__(self, k: Context, shape: IntegerShape, int16: Reg) -> None:
+    def __init__(self, k: Context, shape: IntegerShape, int16: Reg, size: int = 1) -> None:
         self.k = k
-        self.bias = Bias(k, shape, int16, ABOVE)
+        self.bias = Bias(k, shape, int16, size, ABOVE)
         self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
 
-    def store(self, exponent: Reg, reference: Reg, state: Reg) -> Reg:
-        """Returns lanes whose exponent is beyond what the reference leaves."""
+    def distance(self, exponent: Reg, reference: Reg) -> tuple[Reg, Reg]:
+        """And lanes whose exponent is beyond what the reference leaves."""
         b = self.k.b
         distance, beyond = b.x("distance"), b.r("beyond_reference")
         b.add(isa.VSUB_16(distance, reference, exponent))
         b.add(isa.VMIN_GE_S16(distance, b.r("mask"), distance, self.far.x()))
         b.add(isa.VMAX_LT_S16(distance, beyond, distance, self.above.x()))
-        self.bias.store((exponent, distance), state)
-        return beyond
+        return distance, beyond
+
+    def store(self, exponent: Reg, reference: Reg, state: Reg) -> None:
+        """Of one octet."""
+        distance, _ = self.distance(exponent, reference)
+        self.bias.store(next(self.bias.octets((exponent, distance))), state)
 
 
 def look_at_sums(k: Context, shape: IntegerShape) -> None:
@@ -118,6 +133,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     b = k.b
     b.constant(k.registers["unseen"], 0)
     make_room(k, shape)
+    records_apart(k, shape, (EXPONENT, REFERENCE, LEAST))
     bias, lowest = _ReferenceBias(k, shape, k.scalar(INT16_ELEMENTWISE, "int16")), Spread(k, lowest_exponent(k))
     state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
     record_on, octet_bytes = b.m("record_on"), 2 * shape.output_tiles * OUTPUT_TILE
@@ -135,6 +151,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
                 _rescale(k, state, outputs, shape)
         b.add(isa.ADD(outputs, outputs, k.scalar(octet_bytes, "octet_on")))
         b.add(isa.PADDA_lda_ptr_inc_idx(state, record_on))
+    records_together(k, shape, (REFERENCE, LEAST))
 
 
 def _row_sums(k: Context, sums: Reg, outputs: Reg, shape: IntegerShape) -> None:
@@ -161,7 +178,7 @@ class _Octet:
         self.k, self.sums, self.state, b = k, sums, state, k.b
         self.exponent, self.old, self.least = (b.x(name) for name in ("exponent", "reference_old", "least"))
         for register, place in ((self.exponent, EXPONENT), (self.old, REFERENCE), (self.least, LEAST)):
-            k.load_at(register, state, place, "state")
+            k.load_at(register, state, place, "records")
         self.below, seen = b.x("below"), b.r("seen")
         self.up, self.down, self.full = b.r("up"), b.r("down"), b.r("full")
         b.add(isa.VLT_S16(seen, lowest.x(), self.exponent))
@@ -202,7 +219,7 @@ class _Octet:
         b.add(isa.VMIN_GE_S16(shift, b.r("mask"), shift, spread_16(k, LARGEST_SHIFT, "largest_shift")))
         b.add(isa.VADD_16(shift, shift, spread_16(k, MOST_DOWN, "most_down")))
         for register, place in ((new, REFERENCE), (least, LEAST), (shift, SHIFTS)):
-            k.store_at(register, self.state, place, "state")
+            k.store_at(register, self.state, place, "records")
         bias.store(self.exponent, new, self.state)
         return moved
 
@@ -240,7 +257,7 @@ def _rescale(k: Context, state: Reg, outputs: Reg, shape: IntegerShape) -> None:
     group_on = k.scalar(shape.output_tiles * OUTPUT_TILE - OUTPUT_TILE, "o_group_on")
     with b.counted_loop(rows, "rescale_rows"):
         shift, moves, place = b.r("shift"), b.r("moves"), b.r("row_place")
-        b.add(isa.LDA_S16_ag_pstm_nrm_imm(shift, shifts, 2), region="state")
+        b.add(isa.LDA_S16_ag_pstm_nrm_imm(shift, shifts, 2), region="records")
         b.add(isa.NE(moves, shift, k.scalar(MOST_DOWN, "unmoved")))
         b.add(isa.MUL_mul_r_rr(place, k.shifted(number, -2), group_on))
         b.add(isa.ADD(place, place, k.shifted(number, OUTPUT_ROW.bit_length() - 1)))

@@ -14,13 +14,16 @@ OUTPUT_ROW = 32  # of them a query's
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
-REFERENCE = 0  # exponent that O counts in, 16 bits a lane
+# Those of octets beside each other (`beside`) lie in the record of the first, where this says so; each octet has its own
+# while references move.
+REFERENCE = 0  # exponent that O counts in, 16 bits a lane: of octets beside each other
 EXPONENT = 64  # of the block, the same
 BIAS = 128  # of the arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are whole
 BIAS_BYTES = 128  # of all eight
+LARGEST = 256  # before there is a bias: the largest scores of the block, 16 bits a lane as scores lie
 MAGIC = 384  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
 # Where sums are whole, in place of that:
-LEAST = 384  # the reference moves down for a block below this exponent
+LEAST = 384  # the reference moves down for a block below this exponent: of octets beside each other
 SHIFTS = 448  # by how much it moves, where it does
 RECORD = 512
 
@@ -46,6 +49,11 @@ class IntegerShape(Shape):
     def value_tiles(self) -> int:
         """Output tiles of eight dimensions in a group of four queries."""
         return self.head_dim // 8
+
+    @property
+    def score_passes(self) -> int:
+        """Of K Q^T for an octet, each of sixteen keys."""
+        return self.keys // 16
 
     @property
     def wide(self) -> bool:

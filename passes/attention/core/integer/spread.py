@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from npuc.passes.attention.core.context import SHUFFLE_4X8_TO_8X4, Context
+from npuc.passes.attention.core.context import Context
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -44,35 +45,26 @@ def no_shift(k: Context) -> Reg:
 
 
 class RowSpread:
-    """16-bit numbers by query, in each eight lanes those of all eight, to the layout of O: eight lanes a query."""
+    """16-bit numbers by query, of so many octets beside each other, to rows of O: eight lanes a query, or four."""
 
-    registers = 2
+    def __init__(self, k: Context, size: int = 1, lanes: int = 8) -> None:
+        self.k, self.size, self.whole = k, size, lanes == 8
+        modes = (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH)
+        self.modes = [k.scalar(mode, "mode_spread") for mode in (modes if self.whole or size > 1 else modes[:1])]
 
-    def __init__(self, k: Context) -> None:
-        self.k = k
-        self.low, self.high = (k.scalar(mode, "mode_spread") for mode in (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH))
+    def rows(self, x: Reg) -> tuple[Reg, ...]:
+        """Of the first octet: queries 0 to 3 and 4 to 7, or all of four lanes."""
+        return next(self.octets(x))
 
-    def rows(self, x: Reg) -> tuple[Reg, Reg]:
-        """Of queries 0 to 3, and 4 to 7."""
-        twice = self._doubled(x, self.low)
-        four = self._doubled(twice, self.low)
-        return self._doubled(four, self.low), self._doubled(four, self.high)
-
-    def _doubled(self, x: Reg, mode: Reg) -> Reg:
-        doubled = self.k.b.x("spread")
-        self.k.b.add(isa.VSHUFFLE(doubled, x, x, mode))
-        return doubled
-
-
-class Turn:
-    """The same numbers to four lanes a query."""
-
-    registers = 1
-
-    def __init__(self, k: Context) -> None:
-        self.k, self.mode = k, k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
-
-    def rows(self, x: Reg) -> tuple[Reg]:
-        turned = self.k.b.x("turned")
-        self.k.b.add(isa.VSHUFFLE(turned, x, x, self.mode))
-        return (turned,)
+    def octets(self, x: Reg) -> Iterator[tuple[Reg, ...]]:
+        """The same of every octet, in registers that later ones take again."""
+        b = self.k.b
+        pair, octet = b.x("spread_pair"), b.x("spread_octet")
+        rows = (b.x("rows_low"), b.x("rows_high")) if self.whole else ()
+        for of_pair in self.modes[: max(1, self.size // 2)]:
+            b.add(isa.VSHUFFLE(pair, x, x, of_pair))
+            for of_octet in self.modes[: min(2, self.size)]:
+                b.add(isa.VSHUFFLE(octet, pair, pair, of_octet))
+                for group, of_group in zip(rows, self.modes, strict=False):
+                    b.add(isa.VSHUFFLE(group, octet, octet, of_group))
+                yield rows or (octet,)
