@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.head import shift_byte, shift_register
 from npuc.passes.attention.core.integer.output_walk import rows_of
-from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, IntegerShape
+from npuc.passes.attention.core.integer.shape import BIAS_BYTES, IntegerShape
 from npuc.passes.attention.core.integer.spread import RowSpread, Spread, no_shift, spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS, SLOPE_PLACES
 from npuc.passes.machine import instructions as isa
@@ -46,12 +46,12 @@ class Bias:
                 totals = [self._less(total, x, slope) for total, x in zip(totals, rows, strict=True)]
             yield totals
 
-    def store(self, biases: Sequence[Reg], state: Reg) -> None:
-        """To the octet's record."""
+    def store(self, biases: Sequence[Reg], place: Reg) -> None:
+        """To the octet's place."""
         for number, total in enumerate(biases):
             for quarter, part in enumerate(rows_of(total)):
-                offset = BIAS + BIAS_BYTES * number + HALF * quarter
-                self.k.b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, state, offset), region="records")
+                offset = BIAS_BYTES * number + HALF * quarter
+                self.k.b.add(isa.VST_dmw_sts_am_ag_idx_imm(part, place, offset), region="bias")
 
     def _less(self, total: Reg, exponents: Reg, slope: Reg) -> Reg:
         bias = self.k.b.cm("bias")

@@ -16,8 +16,8 @@ from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import LOW, lowest_exponent, multiplier, shift_byte, shift_register
 from npuc.passes.attention.core.integer.references import Watch
 from npuc.passes.attention.core.integer.shape import (
+    BIASES,
     EXPONENT,
-    LARGEST,
     MAGIC,
     RECORD,
     REFERENCE,
@@ -63,30 +63,32 @@ class BlockExponents:
         k, b = self.k, self.k.b
         for name in ("flag", "beyond"):
             b.constant(k.registers[name], 0)
-        self.load, self.store = k.pointer("state", name="p_records"), k.pointer("state", name="p_state")
-        self.on = b.m("record_on")
+        self.largest, self.bias = k.pointer("bias", name="p_largest"), k.pointer("bias", name="p_bias")
+        self.state, self.on, self.bias_on = k.pointer("state", name="p_state"), b.m("record_on"), b.m("bias_on")
         b.constant(self.on, RECORD)
+        b.constant(self.bias_on, BIASES)
         with b.hardware_loop(self.shape.octets // self.size, "exponents"):
             self.group()
 
     def group(self) -> None:
         """The exponents of octets beside each other, to the record of the first, what follows to each one's."""
         k = self.k
-        self.follow.load(self.store)
+        self.follow.load(self.state)
         found = self.beside.largest(self._loaded())
         self.test_range(found)
         exponent = self.exponent(found)
-        k.store_at(exponent, self.store, EXPONENT, "records")
-        for _ in self.follow.octets(exponent, self.store):
-            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.store, self.on))
+        k.store_at(exponent, self.state, EXPONENT, "records")
+        for _ in self.follow.octets(exponent, self.state, self.bias):
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.on))
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.bias, self.bias_on))
 
     def _loaded(self) -> list[Reg]:
         """The largest scores of each octet."""
         k, found = self.k, []
         for _ in range(self.size):
             found.append(k.b.x("octet_largest"))
-            k.load_at(found[-1], self.load, LARGEST, "records")
-            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.load, self.on))
+            k.load_at(found[-1], self.largest, 0, "bias")
+            k.b.add(isa.PADDA_lda_ptr_inc_idx(self.largest, self.bias_on))
         return found
 
     def test_range(self, largest: Reg) -> None:
@@ -121,15 +123,15 @@ class _Fresh:
         self.reference = self.k.b.x("reference")
         self.k.load_at(self.reference, state, REFERENCE, "records")
 
-    def octets(self, exponent: Reg, state: Reg) -> Iterator[None]:
-        """To the record at `state`, which is the next octet's after each."""
+    def octets(self, exponent: Reg, state: Reg, bias: Reg) -> Iterator[None]:
+        """To the record at `state` and the place at `bias`, which are the next octet's after each."""
         b, flag = self.k.b, self.k.registers["flag"]
         above, outgrown = b.x("above_reference"), b.r("outgrown")
         b.add(isa.VSUB_16(above, exponent, self.reference))
         b.add(isa.VGE_S16(outgrown, above, self.most_above.x()))
         b.add(isa.OR(flag, flag, outgrown))
         for biases, rows in zip(self.bias.octets((exponent,)), self.magic.rows(above), strict=True):
-            self.bias.store(biases, state)
+            self.bias.store(biases, bias)
             self.magic.store_rows(rows, state)
             yield
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_4X8_TO_8X4, Context
 from npuc.passes.attention.core.integer.head import multiplier, shift_byte
 from npuc.passes.attention.core.integer.output_walk import rows_of
-from npuc.passes.attention.core.integer.shape import BIAS, BIAS_BYTES, BYTE, RECORD, IntegerShape
+from npuc.passes.attention.core.integer.shape import BIAS_BYTES, BIASES, BYTE, IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_wide
 from npuc.passes.attention.integer_factors import ARGUMENT_BITS
 from npuc.passes.machine import instructions as isa
@@ -28,23 +28,23 @@ def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     together = 1 if shape.wide else 2  # tiles of four keys
     passes = shape.key_tiles // together
-    # One loop over all octets: a pass's share of a record, added up, tells whose record it needs.
-    share, place = k.scalar(RECORD // passes, "record_share"), k.scalar(0, "record_place")
-    whole, records = k.scalar(-RECORD, "whole_records"), k.scalar(k.address("state", BIAS), "records")
+    # One loop over all octets: a pass's share of a bias, added up, tells whose bias it needs.
+    share, place = k.scalar(BIASES // passes, "bias_share"), k.scalar(0, "bias_place")
+    whole, first = k.scalar(-BIASES, "whole_biases"), k.scalar(k.address("bias"), "first_bias")
     turn = k.scalar(SHUFFLE_4X8_TO_8X4, "mode_turn")
     sides = [] if shape.wide else [k.scalar(mode, "mode_side") for mode in INTERLEAVE_64]
     write = isa.VST_SRS_D16_S32_ag_pstm_nrm_imm if shape.wide else isa.VST_SRS_D8_S32_ag_pstm_nrm_imm
     with b.hardware_loop(shape.octets * passes, "probabilities"):
-        record, bias_at = b.r("record"), b.p("p_bias")
-        b.add(isa.AND(record, place, whole))
+        octet, bias_at = b.r("octet"), b.p("p_bias")
+        b.add(isa.AND(octet, place, whole))
         b.add(isa.ADD(place, place, share))
-        b.add(isa.ADD(record, record, records))
-        b.add(isa.MOV_mv_scl(bias_at, record))
+        b.add(isa.ADD(octet, octet, first))
+        b.add(isa.MOV_mv_scl(bias_at, octet))
         biases = [b.cm(f"bias{number}") for number in range(together)]
         for number, bias in enumerate(biases):
             for quarter, part in enumerate(rows_of(bias)):
                 offset = BIAS_BYTES * number + HALF * quarter
-                b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, offset), region="records")
+                b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, offset), region="bias")
         scores = []
         for _ in range(together):  # all before the first store, which they must not pass
             x, turned = b.x("scores"), b.x("scores_turned")

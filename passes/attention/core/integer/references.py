@@ -16,6 +16,7 @@ from npuc.passes.attention.core.integer.beside import records_apart, records_tog
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import ROOM, lowest_exponent, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
+    BIASES,
     EXPONENT,
     LEAST,
     OCTET,
@@ -71,8 +72,8 @@ class Watch:
         self.k.load_at(self.reference, state, REFERENCE, "records")
         self.k.load_at(self.least, state, LEAST, "records")
 
-    def octets(self, exponent: Reg, state: Reg) -> Iterator[None]:
-        """The bias by the reference, to the record at `state`, which is the next octet's after each.
+    def octets(self, exponent: Reg, _state: Reg, bias: Reg) -> Iterator[None]:
+        """The bias by the reference, to the place at `bias`, which is the next octet's after each.
 
         `flag` where the reference has to move.
         """
@@ -85,7 +86,7 @@ class Watch:
         b.add(isa.AND(low, low, seen))
         b.add(isa.OR(flag, flag, low))
         for biases in self.bias.bias.octets((exponent, distance)):
-            self.bias.bias.store(biases, state)
+            self.bias.bias.store(biases, bias)
             yield
 
 
@@ -106,10 +107,10 @@ class _ReferenceBias:
         b.add(isa.VMAX_LT_S16(distance, beyond, distance, self.above.x()))
         return distance, beyond
 
-    def store(self, exponent: Reg, reference: Reg, state: Reg) -> None:
+    def store(self, exponent: Reg, reference: Reg, place: Reg) -> None:
         """Of one octet."""
         distance, _ = self.distance(exponent, reference)
-        self.bias.store(next(self.bias.octets((exponent, distance))), state)
+        self.bias.store(next(self.bias.octets((exponent, distance))), place)
 
 
 def look_at_sums(k: Context, shape: IntegerShape) -> None:
@@ -136,8 +137,10 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     records_apart(k, shape, (EXPONENT, REFERENCE, LEAST))
     bias, lowest = _ReferenceBias(k, shape, k.scalar(INT16_ELEMENTWISE, "int16")), Spread(k, lowest_exponent(k))
     state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
-    record_on, octet_bytes = b.m("record_on"), 2 * shape.output_tiles * OUTPUT_TILE
+    bias_at, record_on, bias_on = k.pointer("bias", name="p_bias"), b.m("record_on"), b.m("bias_on")
+    octet_bytes = 2 * shape.output_tiles * OUTPUT_TILE
     b.constant(record_on, RECORD)
+    b.constant(bias_on, BIASES)
     octets = k.scalar(shape.octets, "rebase_octets")
     with b.counted_loop(octets, "rebase"):
         sums = k.zero_x("row_sums")
@@ -145,12 +148,13 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
             _row_sums(k, sums, outputs, shape)
         octet = _Octet(k, sums, state, lowest)
         with b.if_nonzero(octet.moves()):
-            moved = octet.move(bias)
+            moved = octet.move(bias, bias_at)
             b.add(isa.AND(moved, moved, k.difference(k.registers["zero"], not_first)))
             with b.if_nonzero(moved):
                 _rescale(k, state, outputs, shape)
         b.add(isa.ADD(outputs, outputs, k.scalar(octet_bytes, "octet_on")))
         b.add(isa.PADDA_lda_ptr_inc_idx(state, record_on))
+        b.add(isa.PADDA_lda_ptr_inc_idx(bias_at, bias_on))
     records_together(k, shape, (REFERENCE, LEAST))
 
 
@@ -196,7 +200,7 @@ class _Octet:
         b.add(isa.OR(changes, changes, self.full))
         return changes
 
-    def move(self, bias: _ReferenceBias) -> Reg:
+    def move(self, bias: _ReferenceBias, bias_at: Reg) -> Reg:
         """Changes them; returns lanes of queries whose reference moved."""
         k, b = self.k, self.k.b
         distance, fine, stuck, moved = self._distance_down(), b.r("fine"), b.r("stuck"), b.r("moved")
@@ -220,7 +224,7 @@ class _Octet:
         b.add(isa.VADD_16(shift, shift, spread_16(k, MOST_DOWN, "most_down")))
         for register, place in ((new, REFERENCE), (least, LEAST), (shift, SHIFTS)):
             k.store_at(register, self.state, place, "records")
-        bias.store(self.exponent, new, self.state)
+        bias.store(self.exponent, new, bias_at)
         return moved
 
     def _distance_down(self) -> Reg:

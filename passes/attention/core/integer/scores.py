@@ -2,7 +2,7 @@
 
 A pass is four tiles of four keys, two of each half of the block, against an octet of queries: all steps along the head,
 so that one loop goes through the block and its ramps are those of a block.  The largest scores of each query, in this
-pass and the octet's before it, go to the octet's record, for the exponents.
+pass and the octet's before it, go where the octet's bias comes, for the exponents.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from npuc.passes.attention.core.context import HALF, LOADS, Context
 from npuc.passes.attention.core.integer.head import matmul_word, shift_register
-from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, QUERY_TILE, RECORD, SCORE_TILE, IntegerShape
+from npuc.passes.attention.core.integer.shape import BIASES, OCTET, QUERY_TILE, SCORE_TILE, IntegerShape
 from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Part, Reg
@@ -50,7 +50,7 @@ class _Pass:
         half = shape.keys // 2
         self.step_keys = half * OCTET  # bytes of eight dimensions of the keys of a half
         sizes = {"q": shape.queries * shape.head_dim, "scores": 2 * shape.queries * shape.keys}
-        sizes["state"] = shape.octets * RECORD
+        sizes["bias"] = shape.octets * BIASES
         self.banks = {name: banks(k, (name, name), 0, size) for name, size in sizes.items()}
         b.constant(self.along, half * OCTET - KEY_TILE)
         b.constant(self.to_upper, half * shape.head_dim)
@@ -93,7 +93,7 @@ class _Pass:
         """To the keys of both halves, queries, scores, and where the largest go."""
         k = self.k
         low, high = (k.pointer_from(self.keys, name) for name in ("p_k_low", "p_k_high"))
-        queries, scores, largest = k.pointer("q"), k.pointer("scores"), k.pointer("state", LARGEST, "p_largest")
+        queries, scores, largest = k.pointer("q"), k.pointer("scores"), k.pointer("bias", name="p_largest")
         at_keys, at_q, at_scores, at_largest = self.offsets
         for pointer, offset in (
             (low, at_keys),
@@ -120,7 +120,7 @@ class _Pass:
         b.add(isa.ADD(self.place, self.place, k.scalar(PASS_KEYS, "pass_on")))
         b.add(isa.MUL_mul_r_rr(at_q, before, k.scalar(shape.depth_steps, "steps")))
         at_q = k.shifted(at_q, QUERY_TILE.bit_length() - octet.bit_length(), "at_q")
-        at_largest = k.shifted(before, RECORD.bit_length() - octet.bit_length(), "at_largest")
+        at_largest = k.shifted(before, BIASES.bit_length() - octet.bit_length(), "at_largest")
         for register, offset in zip(self.offsets, (within, at_q, at_scores, at_largest), strict=True):
             b.add(isa.MOV_mv_scl(register, offset))
         b.add(isa.EQZ(self.first, within))
@@ -146,4 +146,4 @@ class _Pass:
         b.add(isa.VMAX_LT_S16(before, b.r("mask"), self.largest, found[0]))
         b.add(isa.VSEL_16(self.largest, before, found[0], first))
         for half, place in ((self.largest.lo, 0), (self.largest.hi, HALF)):
-            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="records", bank=self.banks["state"])
+            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="bias", bank=self.banks["bias"])

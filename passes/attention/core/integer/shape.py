@@ -14,18 +14,20 @@ OUTPUT_ROW = 32  # of them a query's
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
-# Those of octets beside each other (`beside`) lie in the record of the first, where this says so; each octet has its own
-# while references move.
+# What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.  Numbers of octets
+# beside each other (`beside`) lie in the record of the first; while references move, each octet has its own.
 REFERENCE = 0  # exponent that O counts in, 16 bits a lane: of octets beside each other
 EXPONENT = 64  # of the block, the same
-BIAS = 128  # of the arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are whole
-BIAS_BYTES = 128  # of all eight
-LARGEST = 256  # before there is a bias: the largest scores of the block, 16 bits a lane as scores lie
-MAGIC = 384  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
+MAGIC = 128  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
 # Where sums are whole, in place of that:
-LEAST = 384  # the reference moves down for a block below this exponent: of octets beside each other
-SHIFTS = 448  # by how much it moves, where it does
-RECORD = 512
+LEAST = 128  # the reference moves down for a block below this exponent: of octets beside each other
+SHIFTS = 192  # by how much it moves, where it does
+RECORD = 256
+
+# The bias of an octet's arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are
+# whole those of all eight.  Before that is known: the largest scores of the block, 16 bits a lane as scores lie.
+BIAS_BYTES = 128  # of a register
+BIASES = 256  # from one octet's to the next one's
 
 BYTE = 8  # bits
 

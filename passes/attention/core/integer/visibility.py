@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 
 from npuc.passes.attention.core.context import SHUFFLE_EVEN_16, Context
-from npuc.passes.attention.core.integer.shape import LARGEST, OCTET, RECORD, IntegerShape
+from npuc.passes.attention.core.integer.shape import BIASES, OCTET, IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_16
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.visibility import move_on, queries_of
@@ -30,8 +30,8 @@ def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden, four = spread_16(k, HIDDEN, "hidden_score"), spread_16(k, 4, "four")
     place = k.high_half(Word.LANE, "lane_query")
-    records, on = k.pointer("state", LARGEST, "p_largest"), b.m("record_on")
-    b.constant(on, RECORD)
+    largest_at, on = k.pointer("bias", name="p_largest"), b.m("bias_on")
+    b.constant(on, BIASES)
     octets = k.scalar(shape.octets, "hidden_octets")
     with b.counted_loop(octets, "hidden_octets"):
         distance, width = _interval(k, place, first_key)
@@ -45,8 +45,8 @@ def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
             b.add(isa.VSEL_16(kept, x, hidden, outside))
             b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, kept))
             k.store_x(kept, store, "scores", carried=False)
-        k.store_at(largest, records, 0, "records")
-        b.add(isa.PADDA_lda_ptr_inc_idx(records, on))
+        k.store_at(largest, largest_at, 0, "bias")
+        b.add(isa.PADDA_lda_ptr_inc_idx(largest_at, on))
 
 
 def _interval(k: Context, place: Reg, first_key: Reg) -> tuple[Reg, Reg]:
