@@ -8,10 +8,11 @@ if TYPE_CHECKING:
     from npuc.passes.attention.cost import Tiles
 
 MACS_PER_CYCLE = 256  # on one core
-BLOCK_FIXED = 230  # lock hand-over, what the rows see, ramps of the loops over scores
-BLOCK_OCTET = 43  # eight queries: exponents
+BLOCK_FIXED = 205  # lock hand-over, what the rows see, ramps of the loops over scores, most of the exponents
+# Eight queries: exponents; more where sums are whole, whose references scores move now and then.
+BLOCK_OCTET, BLOCK_WHOLE = 13, 20
 BLOCK_VECTOR, BLOCK_WIDE = 5.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
-SCORE_PASS = 30  # ramps of a pass of sixteen keys and sixteen queries
+SCORE_PASS, LEAST_PASS = 3, 16  # sixteen keys and eight queries: bundles beside the products, and with few of these
 # Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
 # are whole; and ramps for eight queries.
 VALUE_TILE, VALUE_STEP, VALUE_OCTET = 11, 1.25, 48
@@ -22,20 +23,19 @@ MOVE_WHOLE_AGAIN = 0.3  # the same of whole sums
 ITEM_FIXED = 600
 ITEM_ROW = 85.0  # a query of an item, beside its blocks: Q turned, sums divided
 ITEM_OUTPUT = 0.42  # and each of its outputs
-ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 45.0, 0.33  # more where sums are whole: references that scores move, fp32 numbers
+ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 20.0, 0.25  # more where sums are whole: references that scores move, fp32 numbers
 
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
     octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
-    macs = tiles.query_block * tiles.key_block * tiles.head_dim / MACS_PER_CYCLE
-    ramps = min(SCORE_PASS, tiles.head_dim)  # short heads are straight code
-    scores = macs + ramps * tiles.key_block / 16 * (octets / 2 if octets % 2 == 0 else octets)
+    macs = 8 * 16 * tiles.head_dim / MACS_PER_CYCLE
+    scores = octets * tiles.key_block / 16 * max(macs + SCORE_PASS, LEAST_PASS)
     costs = (WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET) if wide else (VALUE_TILE, VALUE_STEP, VALUE_OCTET)
     tile = costs[0] + costs[1] * tiles.key_block / 8
     values = octets * (tile * (tiles.head_dim / 8 + 1) + costs[2])
     vectors = tiles.query_block * tiles.key_block / 32 * (BLOCK_VECTOR + BLOCK_WIDE * wide)
-    return round(scores + values + vectors + BLOCK_FIXED + BLOCK_OCTET * octets)
+    return round(scores + values + vectors + BLOCK_FIXED + (BLOCK_OCTET + BLOCK_WHOLE * wide) * octets)
 
 
 def item_cycles(tiles: Tiles) -> int:
