@@ -42,5 +42,9 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     names = {*INTEGER_ORDER, *ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
-    choices = ((INTEGER_ORDER, NOT_BEFORE), (LONG_ORDER, LONG_NOT_BEFORE), (INTEGER_ORDER, {}))
+    choices: list[tuple[tuple[str, ...], dict[str, int]]] = [
+        (INTEGER_ORDER, NOT_BEFORE),
+        (LONG_ORDER, LONG_NOT_BEFORE),
+        (INTEGER_ORDER, {}),
+    ]
     return laid_out(sizes, names, of_what, [(order, {**wishes, **last}) for order, wishes in choices])

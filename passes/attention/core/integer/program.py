@@ -112,7 +112,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
             next_block(k, first_key)
     _begin_output(k, not_first)  # where no block was seen
 
-    def finish(count: Reg, done: Reg) -> None:
+    def finish(count: int, done: Reg) -> None:
         if shape.wide:
             _prepare_sums(k)
         normalise(k, shape, count, done)
