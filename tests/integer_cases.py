@@ -61,11 +61,12 @@ def image(number: int, calls: int) -> tuple[Attention, tuple[Case, ...]]:
     integers = bool(number % 2)
     shared = dict(heads=heads, kv_heads=kv_heads, head_dim=HEAD_SIZES[number % len(HEAD_SIZES)])
     shared |= dict(recipe=RECIPES[number % 3])
-    described = _described(integers, batch=None, query_length=None, key_length=None, **shared)
-    return described, tuple(_calls(random, number, calls, integers, shared))
+    open_lengths = described(integers, batch=None, query_length=None, key_length=None, **shared)
+    return open_lengths, tuple(_calls(random, number, calls, integers, shared))
 
 
-def _described(integers: bool, **sizes: object) -> Attention:
+def described(integers: bool, **sizes: object) -> Attention:
+    """integers: of int8 results, else of bf16."""
     attention = Attention.make(dtype="i8", precision="int8", **{"o_scale": (1 / 32,), **sizes})  # type: ignore[arg-type]
     if integers:
         return attention
@@ -96,5 +97,5 @@ def _calls(
                 float(largest * 2.0 ** random.uniform(-3 - steps, 0.5 - steps)) for _ in range(count)
             )
         sizes = dict(batch=int(random.choice((1, 1, 2))), query_length=queries, key_length=keys)
-        attention = _described(integers, scale=scale, **sizes, **limits, **factors, **shared)
+        attention = described(integers, scale=scale, **sizes, **limits, **factors, **shared)
         yield Case(attention, kind, (number, call))

@@ -6,17 +6,18 @@ Each image is loaded once and serves calls of other lengths, limits and factors.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from integer_cases import Case, image
+from integer_cases import Case, described, drawn, image
 
 import npuc
 from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.frontend.attention import Attention
-from npuc.passes.attention.integer_factors import POWER
+from npuc.passes.attention.integer_factors import FINE_POWER, POWER
 from npuc.runtime import check
 from npuc.runtime.arguments import to_device
 from npuc.runtime.checking import check_run
@@ -91,16 +92,57 @@ def test_floating_tensors_are_quantised_head_by_head() -> None:
     assert (apart <= 0.5 / 127 * 1.001).all() and apart.max() > 0
 
 
-def test_the_power_is_one_of_two_and_nothing_far_below() -> None:
+KEYS, HEAD_DIM = 1024, 16
+LEVELS = {
+    "equal": lambda key: 0 * key,
+    "one far above": lambda key: np.where(key == 0, 6, -3),
+    "one far above, last": lambda key: np.where(key == KEYS - 1, 6, -3),
+    "rising": lambda key: key // 60,
+    "falling": lambda key: -(key // 60),
+    "by turns": lambda key: np.where(key // 64 % 2, 9, 0),
+    "far apart": lambda key: np.where(key // 64 % 3 == 1, 127, -127),
+}
+"""Scores in base 2, nearly, by the number of their key."""
+
+
+@pytest.mark.parametrize("lowest", [False, True], ids=["", "V of least numbers"])
+@pytest.mark.parametrize("levels", LEVELS)
+def test_sums_of_blocks_with_other_scores_are_exact(levels: str, lowest: bool) -> None:
+    random, level = np.random.default_rng(5), LEVELS[levels](np.arange(KEYS))
+    q = np.full((1, 1, 32, HEAD_DIM), 64, np.int8)
+    q[..., 0] = random.integers(-64, 64, (1, 1, 32))
+    k = np.repeat(level[None, None, :, None], HEAD_DIM, -1)
+    k[..., 0] = np.clip(k[..., 0] + 4 * random.integers(-2, 3, KEYS), -127, 127)
+    v = np.full((1, 1, KEYS, HEAD_DIM), -128, np.int8) if lowest else drawn("normal", k.shape, random)
+    v[..., level == 6, :] = 0  # what outweighs the others leaves all of the result to them
+    shape = dict(heads=1, kv_heads=1, query_length=32, key_length=KEYS, head_dim=HEAD_DIM, recipe="accurate")
+    factors = dict(q_scale=(1.0,), k_scale=(1.0,), v_scale=(1.0,), scale=math.log(2) / (64 * HEAD_DIM))
+    attention = described(False, **shape, **factors)
+    given = {"q": q, "k": k.astype(np.int8), "v": v}
+    with npuc.load(attention, backend="emulator", fallback=(), strict=True) as executable:
+        call = executable.serve(given, attention)
+        result = check_run(replace(executable.kernel, source=None), given, call.outputs["o"], seed=0)
+    assert not call.warnings
+    assert result.mean_rel_l1 < 4e-3, result
+
+
+# What it is in units of the probabilities' last bit, half of which counts as nothing.
+POWERS = {"8 bits": (POWER, 2.0**8, -15), "16 bits": (FINE_POWER, 2.0**16, -17)}
+
+
+@pytest.mark.parametrize("name", POWERS)
+def test_the_power_is_one_of_two_and_nothing_far_below(name: str) -> None:
+    fit, units, nothing = POWERS[name]
+
     def power(t: np.ndarray) -> np.ndarray:
-        y = np.maximum(POWER.slope * t + POWER.intercept, 0)
-        for constant in POWER.constants:
+        y = np.maximum(fit.slope * t + fit.intercept, 0)
+        for constant in fit.constants:
             y = np.maximum(y * y + constant, 0)
         return y
 
     t = np.linspace(-10, 0, 1001)
     ratio = power(t) / 2.0**t
     near = ratio[t > -7]
-    assert near.max() < 1 and near.max() / near.min() < 1.006
+    assert power(t).max() < 1 and near.max() / near.min() < 1.006
     assert np.abs(power(t) - near.mean() * 2.0**t).max() < 2e-3
-    assert (power(np.linspace(-500, -15, 100)) == 0).all()
+    assert (power(np.linspace(-500, nothing, 100)) * units < 0.5).all()

@@ -48,6 +48,14 @@ POWER = Power(
     0.8377922358709571,
     (0.11427459314672739, 0.4040723457329546, -0.1526395073334622, -0.00045817103669332937),
 )
+# The same with another square, for probabilities of 16 bits: over t in [-13, 0] the error relative to 2^t + 2^-12 is at
+# most 0.16 %, 0.08 % rms; from t = -17 on less than half of 2^-16.  Its slope is half of the other's, so that the same
+# multipliers make its arguments with one fraction bit more.
+FINE_POWER = Power(
+    POWER.slope / 2,
+    0.8611579826196939,
+    (0.04500218154793164, 0.4708241703776286, -0.18662392230037073, -0.0017736621946568734, 0.0),
+)
 ARGUMENT_BITS = 15  # fraction bits of y and of its squares
 SLOPE_PLACES = 4  # the slope has so many fraction bits more, as a 16-bit number
 

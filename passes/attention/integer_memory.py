@@ -5,23 +5,28 @@ from __future__ import annotations
 from npuc.passes.array.design import ALIGNMENT
 from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.integer.head import HEAD_WORDS
-from npuc.passes.attention.core.integer.shape import OCTET, OUTPUT_TILE, RECORD
+from npuc.passes.attention.core.integer.shape import BIASES, OCTET, OUTPUT_TILE, RECORD
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import HEADS_LIMIT
-from npuc.passes.attention.memory import CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, across, aligned, laid_out
+from npuc.passes.attention.memory import BANK, CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, aligned, laid_out
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
-# O, at the end of the memory, has a bank for itself and what little it has beyond that in the one before: one bundle
-# accesses V, probabilities and O.
-INTEGER_ORDER = ("v0", "k0", "v1", "k1", "scores", "q", "o")
+# What one bundle accesses lies in different banks: K, and Q and scores; scores and biases; V, probabilities and O.  O,
+# at the end of the memory, has a bank for itself and what little it has beyond that in the one before.
+INTEGER_ORDER = ("k0", "v0", "bias", "v1", "k1", "scores", "q", "o")
+NOT_BEFORE = {"bias": 1 * BANK, "scores": 2 * BANK}
+# Where O leaves too little of that one: K with scores, V, and Q have a bank each.
+LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "bias", "o")
+LONG_NOT_BEFORE = {"v0": 1 * BANK, "q": 2 * BANK}
 
 
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
     """Raises ResourceError naming the first buffer beyond the 64 KiB.
 
-    q: Q turned.  scores: of 16 bits, then probabilities.  o: fp32 sums in 4x8 tiles, one column of tiles for the row
-    sums; the result is left compacted at its start.  state: a record for each eight rows.  heads: factors of each head.
+    q: Q turned.  scores: of 16 bits, then probabilities.  o: sums in 4x8 tiles of 32 bits, one column of tiles for row
+    sums; the result is left compacted at its start.  state: a record for each eight rows.  bias: that of their
+    probabilities.  heads: factors of each head.
     """
     fifos = integer_streams(head_dim, query_block, key_block, output)
     sizes = {
@@ -31,9 +36,15 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
         "scores": query_block * key_block * 2,
         "o": query_block // 4 * (head_dim // 8 + 1) * OUTPUT_TILE,
         "state": query_block // OCTET * RECORD,
+        "bias": query_block // OCTET * BIASES,
         "heads": HEADS_LIMIT * HEAD_WORDS * WORD_BYTES,
     }
-    names = {*ORDER, *FILLERS} - MASK_BUFFERS
+    names = {*INTEGER_ORDER, *ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
-    return laid_out(sizes, names, of_what, INTEGER_ORDER, ({**across(sizes), **last}, last))
+    choices: list[tuple[tuple[str, ...], dict[str, int]]] = [
+        (INTEGER_ORDER, NOT_BEFORE),
+        (LONG_ORDER, LONG_NOT_BEFORE),
+        (INTEGER_ORDER, {}),
+    ]
+    return laid_out(sizes, names, of_what, [(order, {**wishes, **last}) for order, wishes in choices])

@@ -63,7 +63,7 @@ def _place(sizes: Mapping[str, int], wishes: Mapping[str, int], order: Sequence[
     for name in order:
         placed[name] = Buffer(aligned(max(end, wishes.get(name, 0)), ALIGNMENT), sizes[name])
         end = placed[name].end
-    for name in (filler for filler in FILLERS if filler in sizes):
+    for name in (filler for filler in FILLERS if filler in sizes and filler not in placed):
         placed[name] = Buffer(_first_gap(placed, sizes[name]), sizes[name])
     place = placed["constants"].address
     return {
@@ -94,8 +94,7 @@ def core_memory(
         sizes,
         {*ORDER, *FILLERS} - INTEGER_BUFFERS - (set() if mask_parts else MASK_BUFFERS),
         f"{query_block} queries of head size {head_dim} with blocks of {key_block} keys",
-        ORDER,
-        ({**across(sizes), **NOT_BEFORE}, {}),
+        ((ORDER, {**across(sizes), **NOT_BEFORE}), (ORDER, {})),
     )
 
 
@@ -103,17 +102,16 @@ def laid_out(
     sizes: Mapping[str, int],
     names: set[str],
     of_what: str,
-    order: Sequence[str],
-    choices: Sequence[Mapping[str, int]],
+    choices: Sequence[tuple[Sequence[str], Mapping[str, int]]],
 ) -> dict[str, Buffer]:
-    """Buffers of those sizes, which must be those named, in that order.
+    """Buffers of those sizes, which must be those named.
 
-    choices: addresses before which buffers are not to begin; the first with which all fit is taken.
+    choices: an order, and addresses before which buffers are not to begin; the first with which all fit is taken.
     """
     unplaced = set(sizes) ^ names
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
-    for wishes in choices:
+    for order, wishes in choices:
         placed = _place(sizes, wishes, order)
         if all(buffer.end <= NPU1.core_memory for buffer in placed.values()):
             return {name: placed[name] for name in ("params", *sizes)}

@@ -43,8 +43,9 @@ def kinds() -> Iterator[Attention]:
 
 
 def integer_kinds() -> Iterator[Attention]:
-    """The same of int8, whose loops depend on the blocks of queries and keys and the result's type."""
-    for head_dim, length, recipe, output in product((8, 64, 256), (2048, 16, 8), ("fast", "balanced"), ("i8", "bf16")):
+    """The same of int8, whose loops depend on the head size, the blocks of queries and keys and the result's type."""
+    sizes, lengths = (8, 64, 128, 256), (2048, 16, 8)
+    for head_dim, length, recipe, output in product(sizes, lengths, ("fast", "balanced"), ("i8", "bf16")):
         made = Attention.make(
             heads=4,
             query_length=length,

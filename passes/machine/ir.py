@@ -120,12 +120,13 @@ class Access:
     region: accesses of different named regions never meet; None may meet anything.
     carried: False promises that accesses of this region in different passes of the enclosing
     hardware loop do not meet.
-    bank: accesses of one bank do not go together, which would cost a cycle; None goes with any.
+    bank: accesses of one bank do not go together, which would cost a cycle; None goes with any.  Several where it is
+    one or the other.
     """
 
     region: str | None = None
     carried: bool = True
-    bank: str | None = None
+    bank: str | tuple[str, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -298,7 +299,7 @@ class Builder:
         *operands: Operand,
         region: str | None = None,
         carried: bool = True,
-        bank: str | None = None,
+        bank: str | tuple[str, ...] | None = None,
         comment: str = "",
         alternatives: tuple[str, ...] = (),
     ) -> Op:
@@ -312,7 +313,7 @@ class Builder:
         *,
         region: str | None = None,
         carried: bool = True,
-        bank: str | None = None,
+        bank: str | tuple[str, ...] | None = None,
         alternatives: tuple[Constructor, ...] = (),
     ) -> Op:
         """Puts an operation that a constructor made here; see Access and Op for the rest."""

@@ -131,11 +131,12 @@ def modulo_schedule(
         _keep_order(graph, [i for i, node in enumerate(nodes) if node.choices[0].instruction.slot == "vec"])
     late = _prefers_late(nodes, graph)
     overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
+    least_variants = len(_VARIANTS) if ordered else _LEAST_VARIANTS  # a try is short where much has its place
     if overlap:
-        found = _known_or_searched(nodes, graph, late, minimum, _ANY)
+        found = _known_or_searched(nodes, graph, late, minimum, _ANY, least_variants)
         if found.stages <= most_stages:
             return found
-    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1)
+    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1, least_variants)
 
 
 def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
@@ -147,12 +148,12 @@ def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
 
 
 def _known_or_searched(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
 ) -> ModuloSchedule:
     key = schedule_book.key(nodes, graph, late, (minimum, most_stages))
     entry = schedule_book.find(key, nodes, graph)
     if entry is None:
-        entry = _search(nodes, graph, late, minimum, most_stages)
+        entry = _search(nodes, graph, late, minimum, most_stages, least_variants)
         schedule_book.record(key, entry)
     choices = tuple(node.choices[number] for node, number in zip(nodes, entry.choices, strict=True))
     return ModuloSchedule(
@@ -160,14 +161,16 @@ def _known_or_searched(
     )
 
 
-def _search(nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int) -> Entry:
+def _search(
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
+) -> Entry:
     """The least interval at which a variant of the search succeeds."""
     resource, unit = resource_bound(nodes)
     recurrence = recurrence_bound(graph)
     interval, times, choices = _plain_schedule(nodes, graph, minimum)
     if most_stages > 1:
         for shorter in range(max(resource, recurrence, minimum), interval):
-            found = _at_interval(nodes, graph, late, shorter, most_stages)
+            found = _at_interval(nodes, graph, late, shorter, most_stages, least_variants)
             if found is not None:
                 interval, times, choices = shorter, *found
                 break
@@ -198,13 +201,13 @@ def _plain_schedule(
 
 
 def _at_interval(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int, least_variants: int
 ) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
     ways = _longest_ways(graph, interval)
     assert ways is not None
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
-    for variant in _VARIANTS[: max(_LEAST_VARIANTS, _OPERATIONS_TRIED // len(nodes))]:
+    for variant in _VARIANTS[: max(least_variants, _OPERATIONS_TRIED // len(nodes))]:
         if stages + variant.start + variant.more <= most_stages:
             found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:

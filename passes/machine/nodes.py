@@ -190,7 +190,8 @@ def _claims(instruction: Instruction, found: Timing, spoken: dict[str, str], eit
 def _bank(op: Op, found: Timing) -> tuple[Claim, ...]:
     if op.memory.bank is None or found.memory is None:
         return ()
-    return (Claim(f"bank {op.memory.bank}", found.memory.stages[0] - 1, "use", None),)
+    banks = (op.memory.bank,) if isinstance(op.memory.bank, str) else op.memory.bank
+    return tuple(Claim(f"bank {bank}", found.memory.stages[0] - 1, "use", None) for bank in banks)
 
 
 def make_node(op: Op, halves: Mapping[Reg, str] | None = None) -> Node:

@@ -173,7 +173,10 @@ def bf16_pair(low: float, high: float) -> bytes:
 
 @dataclass
 class Context:
-    """The builder, the shape, where buffers lie and the registers that live through the whole program."""
+    """The builder, the shape, where buffers lie and the registers that live through the whole program.
+
+    sums: of the addresses of a ring's two buffers, where no register holds them.
+    """
 
     b: Builder
     shape: Shape
@@ -181,6 +184,7 @@ class Context:
     locks: dict[str, int]
     pool: ConstantPool
     registers: dict[str, Reg] = field(default_factory=dict)
+    sums: dict[str, int] = field(default_factory=dict)
 
     def address(self, buffer: str, offset: int = 0) -> int:
         """Core address of a place in a buffer."""
@@ -284,7 +288,8 @@ class Context:
 
     def advance(self, ring: str) -> None:
         """The register of that name to the other one of two buffers."""
-        self.b.add(isa.SUB(self.registers[ring], self.registers[f"{ring}_sum"], self.registers[ring]))
+        both = self.registers.get(f"{ring}_sum") or self.scalar(self.sums[ring], f"{ring}_sum")
+        self.b.add(isa.SUB(self.registers[ring], both, self.registers[ring]))
 
     # vectors
 

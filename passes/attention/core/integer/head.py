@@ -24,25 +24,28 @@ class HeadWord(IntEnum):
 HEAD_WORDS = len(HeadWord)
 PLACE = Word.FACTOR  # of the first, among a call's parameters
 NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is negative
-# The core's own: those of the unit in use.
-MULTIPLIERS, SHIFTS = len(Word), len(Word) + 1
-assert 4 * SHIFTS < PARAMETER_BYTES
+# The core's own: those of the unit in use, and for how many blocks row sums have room (`references`).
+MULTIPLIERS, SHIFTS, ROOM = range(len(Word), len(Word) + 3)
+assert 4 * ROOM < PARAMETER_BYTES
+LOW = -0x5000  # with lower scores three eighths of the range may not be left down to hidden ones
 
 
 def use_unit(k: Context, coarse: bool) -> None:
     """The fine unit of scores, or the coarse one, in which every score is in range."""
     words = (HeadWord.COARSE_MULTIPLIERS, HeadWord.COARSE_SHIFTS) if coarse else (HeadWord.MULTIPLIERS, HeadWord.SHIFTS)
-    for word, place in zip(words, (MULTIPLIERS, SHIFTS), strict=True):
-        _set(k, place, head_word(k, word))
+    values = [head_word(k, word) for word in words]
+    for place, value in zip((MULTIPLIERS, SHIFTS), values, strict=True):
+        set_own_word(k, place, value)
 
 
-def _get(k: Context, word: int, name: str) -> Reg:
+def own_word(k: Context, word: int, name: str) -> Reg:
+    """One of the core's own words, or of a call's parameters."""
     r = k.b.r(name)
     k.b.add(isa.LDA_dms_lda_idx_imm(r, k.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
     return r
 
 
-def _set(k: Context, word: int, value: Reg) -> None:
+def set_own_word(k: Context, word: int, value: Reg) -> None:
     k.b.add(isa.ST_dms_sts_idx_imm(value, k.registers["pool"], 4 * word - PARAMETER_BYTES), region="params")
 
 
@@ -63,7 +66,7 @@ def choose_head(k: Context) -> None:
 
 def head_word(k: Context, word: HeadWord) -> Reg:
     """A word of the head in a fresh register."""
-    return _get(k, PLACE + word, word.name.lower())
+    return own_word(k, PLACE + word, word.name.lower())
 
 
 def matmul_word(k: Context) -> Reg:
@@ -77,7 +80,9 @@ def matmul_word(k: Context) -> Reg:
 def shift_byte(k: Context, number: int) -> Reg:
     """One of the shifts in use."""
     r = k.b.r("shift_byte")
-    k.b.add(isa.AND(r, k.shifted(_get(k, SHIFTS, "shifts"), -8 * number, signed=False), k.scalar(0x3F, "shift_bits")))
+    k.b.add(
+        isa.AND(r, k.shifted(own_word(k, SHIFTS, "shifts"), -8 * number, signed=False), k.scalar(0x3F, "shift_bits"))
+    )
     return r
 
 
@@ -97,5 +102,14 @@ def multiplier(k: Context, number: int, name: str) -> Reg:
 
 def multiplier_word(k: Context, number: int) -> Reg:
     """The same as a scalar; of the first only the low 16 bits count."""
-    word = _get(k, MULTIPLIERS, "multipliers")
+    word = own_word(k, MULTIPLIERS, "multipliers")
     return k.shifted(word, -16, signed=False) if number else word
+
+
+def lowest_exponent(k: Context) -> Reg:
+    """The exponent of the lowest scores that a query may have: hidden ones are far below."""
+    scaled = k.b.r("lowest_scaled")
+    k.b.add(isa.MUL_mul_r_rr(scaled, multiplier_word(k, 1), k.scalar(LOW, "low")))
+    lowest = k.b.r("lowest")
+    k.b.add(isa.ASHL(lowest, scaled, k.difference(k.registers["zero"], shift_byte(k, 2))))
+    return lowest

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from npuc.passes.array.design import Buffer
 from npuc.passes.array.fifo import Fifo
-from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, RECORD, IntegerShape
+from npuc.passes.attention.core.integer.shape import BIASES, OUTPUT_TILE, RECORD, IntegerShape
 from npuc.passes.attention.core.layouts import Walk, require_buffers, require_streams
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.streams import output_pieces
@@ -55,4 +55,5 @@ def _sizes(shape: IntegerShape) -> dict[str, int]:
         "scores": shape.queries * shape.keys * 2,
         "o": shape.groups * shape.output_tiles * OUTPUT_TILE,
         "state": shape.octets * RECORD,
+        "bias": shape.octets * BIASES,
     }

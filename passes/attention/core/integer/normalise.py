@@ -1,20 +1,22 @@
 """Results = O / row sums times the head's factor, in bf16 or int8, compacted at the start of the O buffer.
 
-Reciprocal and products are those of the bf16 program (`core.normalise`).  Integers are rounded to nearest even and
-bounded to -128..127.
+Reciprocal and products are those of the bf16 program (`core.normalise`); whole numbers are made fp32 numbers before.
+Integers are rounded to nearest even and bounded to -128..127.
 """
 
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
-from npuc.passes.attention.core.integer.exponents import spread_wide
 from npuc.passes.attention.core.integer.head import HeadWord, head_word
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
+from npuc.passes.attention.core.integer.spread import no_shift, spread_wide
 from npuc.passes.attention.core.normalise import not_zero, quotient, reciprocal
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-FULL, SYMMETRIC = 1, 3  # crSat: integers down to -128; what the program has otherwise
+UNBOUNDED, FULL, SYMMETRIC = 0, 1, 3  # crSat: low bits; integers down to -128; what the program has otherwise
+CONV_FLOOR, CONV_EVEN = 0, 12  # crRnd: down; what the program has otherwise
+MAGIC_LOW, MAGIC_HIGH = 0x4B000000, 0x53008000  # fp32 2^23, and 2^39 + 2^31
 MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its nearest integer in the low bits
 
 
@@ -31,13 +33,15 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
         for pointer in pointers:
             b.add(isa.PADDA_lda_ptr_inc_idx(pointer, on))
     b.add(isa.ADD_add_r_ri(before, before, count))
+    if shape.wide:
+        _make_numbers(k, load, count * shape.output_tiles)
     groups, skip = k.scalar(count, "normalise_groups"), b.m("o_group")
     b.constant(skip, group_bytes)
+    _set_modes(k, crSat=FULL)
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
     parts = [k.zero_x(f"o_parts{i}") for i in range(2)]
     factor = _factor(k)
     out = _Integers(k) if shape.output == "i8" else None
-    _saturate(k, FULL)
     with b.counted_loop(groups, "normalise"):
         inverses = []
         for half in range(2):
@@ -49,7 +53,7 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
         with b.hardware_loop(shape.value_tiles, "divide"):
             tiles = [b.bm(f"o{i}") for i in range(2)]
             for tile in tiles:  # all before the first store, which they must not pass
-                k.load_bm(tile, load, "o", carried=False)
+                k.load_bm(tile, load, "o", carried=False, bank="o")
             quotients = [
                 quotient(k, tile, part, *inverse, take_low)
                 for tile, part, inverse in zip(tiles, parts, inverses, strict=True)
@@ -60,16 +64,54 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
                 for one in quotients:
                     result = b.x("result")
                     k.to_bf16(result.lo, one)
-                    b.add(isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False)
+                    b.add(
+                        isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False, bank="o"
+                    )
         for _ in range(OUTPUT_TILE // TILE):
             b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
-    _saturate(k, SYMMETRIC)
+    _set_modes(k, crSat=SYMMETRIC)
 
 
-def _saturate(k: Context, mode: int) -> None:
+def _set_modes(k: Context, **modes: int) -> None:
     k.b.barrier()
-    k.b.constant("crSat", mode)
+    for register, mode in modes.items():
+        k.b.constant(register, mode)
     k.b.barrier()
+
+
+def _make_numbers(k: Context, tiles_at: Reg, count: int) -> None:
+    """Tiles of whole numbers to fp32 numbers, in place.
+
+    The lower half of a number, and the upper one 2^15 more, are the last bits of fp32 numbers 2^23 and 2^39 more.
+    """
+    b = k.b
+    _set_modes(k, crRnd=CONV_FLOOR, crSat=UNBOUNDED)
+    low_magic, high_magic = (spread_wide(k, k.scalar(bits, "magic"), "magic") for bits in (MAGIC_LOW, MAGIC_HIGH))
+    more = k.constant_bm(f32x16(2.0**39 + 2.0**31 + 2.0**23), "more")
+    none, half_places = no_shift(k), b.s("half_places")
+    b.constant(half_places, 16)
+    load, store = (b.p(f"p_whole_{what}") for what in ("load", "store"))
+    for pointer in (load, store):
+        b.add(isa.MOV_mv_scl(pointer, tiles_at))
+    with b.hardware_loop(count, "whole_numbers"):
+        whole, low, high = b.cm("whole"), b.x("low_half"), b.x("high_half")
+        for half in (whole.lo, whole.hi):
+            for part in (half.lo, half.hi):
+                b.add(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm(part, load, HALF), region="o", carried=False, bank="o")
+        b.add(isa.VSRS_S16_S32_mv_x_srs(high, whole, half_places))
+        b.add(isa.VSRS_S16_S32_mv_x_srs(low, whole, none))
+        upper_bits, lower_bits, upper, lower = (b.cm(name) for name in ("upper_bits", "lower_bits", "upper", "lower"))
+        b.add(isa.VUPS_S32_S16_mv_ups_x2c(upper_bits, high, none))
+        b.add(isa.VUPS_S32_D16_mv_ups_x2c(lower_bits, low, none))
+        b.add(isa.VADD(upper, upper_bits, high_magic, k.registers["zero"]))
+        b.add(isa.VADD(lower, lower_bits, low_magic, k.registers["zero"]))
+        for high_part, low_part in ((upper.lo, lower.lo), (upper.hi, lower.hi)):
+            rest, number = b.bm("number_rest"), b.bm("number")
+            k.subtract(rest, high_part, more)
+            k.add(number, rest, low_part)
+            for part in (number.lo, number.hi):
+                b.add(isa.VST_dmw_sts_am_ag_pstm_nrm_imm(part, store, HALF), region="o", carried=False, bank="o")
+    _set_modes(k, crRnd=CONV_EVEN)
 
 
 def _factor(k: Context) -> Reg:
@@ -115,4 +157,4 @@ class _Integers:
         for half, one in zip((shown.lo, shown.hi), quotients, strict=True):
             k.add(half, one, self.magic)
         b.add(isa.VSUB(counted, shown, self.bits, k.registers["zero"]))
-        b.add(isa.VST_SRS_S8_S32_ag_pstm_nrm_imm(counted, self.none, store, HALF), region="o", carried=False)
+        b.add(isa.VST_SRS_S8_S32_ag_pstm_nrm_imm(counted, self.none, store, HALF), region="o", carried=False, bank="o")

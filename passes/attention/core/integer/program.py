@@ -11,17 +11,20 @@ from npuc.passes.attention.core.context import (
     ConstantPool,
     Context,
 )
-from npuc.passes.attention.core.integer.exponents import block_exponents
+from npuc.passes.attention.core.integer.exponents import BlockExponents
 from npuc.passes.attention.core.integer.head import choose_head, use_unit
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
 from npuc.passes.attention.core.integer.normalise import normalise
-from npuc.passes.attention.core.integer.probabilities import exponentiate
+from npuc.passes.attention.core.integer.probabilities import Power, exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
+from npuc.passes.attention.core.integer.references import look_at_sums, make_room, no_room, take_room
+from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import IntegerShape
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
+from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
 from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.passed_on import pass_on
@@ -38,7 +41,7 @@ SYMMETRIC_SATURATION = 3  # crSat: a score is never as low as a hidden one
 
 
 def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
-    """The program of every core of `plan`; recipe: "accurate" has probabilities of 16 bits, others of 8."""
+    """The program of every core of `plan`; recipe: "fast" has probabilities of 8 bits, others of 16."""
     sizes = (plan.query_block, plan.key_block, plan.head_dim, plan.rows_per_item)
     shape = IntegerShape(*sizes, recipe, output=plan.output)
     require_layouts(shape, plan_streams(plan), plan.core_buffers)
@@ -47,7 +50,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
     with b.source("constants and modes"):
-        _prepare(k)
+        _prepare(k, shape)
     with b.forever("run"):
         with b.source("parameters of the call"):
             k.acquire("start")
@@ -64,7 +67,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     return KernelProgram(b.program, data)
 
 
-def _prepare(k: Context) -> None:
+def _prepare(k: Context, shape: IntegerShape) -> None:
     """Registers that live through the program, and the modes of the vector units."""
     k.b.constant("crRnd", CONV_EVEN)
     k.b.constant("crSat", SYMMETRIC_SATURATION)
@@ -72,18 +75,23 @@ def _prepare(k: Context) -> None:
         ("one", 1),
         ("minus_one", -1),
         ("zero", 0),
-        ("matmul", MATMUL_4X8X4),  # of fp32 sums
-        ("elementwise", ELEMENTWISE),
         ("keys", k.address("k0")),
-        ("keys_sum", k.address("k0") + k.address("k1")),
         ("values", k.address("v0")),
-        ("values_sum", k.address("v0") + k.address("v1")),
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
     ):
         k.registers[name] = k.scalar(value, name)
+    if not shape.wide:  # else where they are needed, as registers are few
+        _prepare_sums(k)
+    k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
+
+
+def _prepare_sums(k: Context) -> None:
+    """The MAC's configurations for fp32 sums."""
+    for name, value in (("matmul", MATMUL_4X8X4), ("elementwise", ELEMENTWISE)):
+        k.registers[name] = k.scalar(value, name)
 
 
 def _work_item(k: Context, shape: IntegerShape) -> None:
@@ -91,8 +99,10 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries(k, turn_rows)
     with b.source("the head's factors, references cleared"):
         choose_head(k)
-        clear_state(k)
+        clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
+        if shape.wide:
+            make_room(k, shape)
         not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
     with b.counted_loop(blocks, "block"):
         _key_block(k, shape, first_key, not_first)
@@ -101,7 +111,13 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
                 k.advance(ring)
             next_block(k, first_key)
     _begin_output(k, not_first)  # where no block was seen
-    take_queries_between(k, turn_rows, lambda count, done: normalise(k, shape, count, done))
+
+    def finish(count: int, done: Reg) -> None:
+        if shape.wide:
+            _prepare_sums(k)
+        normalise(k, shape, count, done)
+
+    take_queries_between(k, turn_rows, finish)
 
 
 def _begin_output(k: Context, not_first: Reg) -> None:
@@ -119,6 +135,7 @@ def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) 
     with b.source("what the rows see of the block"):
         hidden, partial = b.r("hidden"), b.r("partial")
         classify(k, first_key, hidden, partial)
+        use_unit(k, coarse=False)
         seen = b.r("seen")
         b.add(isa.EQZ(seen, hidden))
     with b.if_nonzero(hidden), b.source("block that no row sees"):
@@ -133,32 +150,58 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
     b, keep = k.b, k.registers
     k.acquire("k_full")
     passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
-    use_unit(k, coarse=False)
     with b.counted_loop(passes, "score_passes"):
         with b.source("scores: K Q^T in 16 bits"):
-            compute_scores(k, keep["keys"])
-        with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            hide_scores(k, first_key)
+            compute_scores(k, keep["keys"], shape)
         with b.source("exponents of the block"):
-            block_exponents(k, shape)
-            again = b.r("again")
+            exponents = BlockExponents(k, shape)
+        with b.if_nonzero(partial), b.source("scores of hidden keys"):
+            hide_scores(k, first_key, shape)
+        again, moved = b.r("again"), b.r("must_move")
+        with b.source("exponents of the block"):
+            exponents.run()
             b.add(isa.NEZ(again, keep["beyond"]))
             b.add(isa.AND(again, again, fine))
-        with b.if_nonzero(again):
-            use_unit(k, coarse=True)
-        b.add(isa.ADD(passes, passes, again))
-        b.add(isa.SUB(fine, fine, again))
+            b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
+            b.add(isa.OR(moved, moved, again))
+            if shape.wide:
+                b.add(isa.OR(moved, moved, no_room(k)))
+            b.add(isa.ADD(passes, passes, again))
+            b.add(isa.SUB(fine, fine, again))
+            power = Power(k, shape)
+        with b.if_nonzero(moved):
+            _move(k, shape, again, not_first)
     k.release("k_empty")
-    moved = b.r("must_move")
-    b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
-    with b.if_nonzero(moved):
-        with b.source("rebase: reference of O moved up to the block's exponents"):
-            move_references(k, shape, not_first)
-        _begin_output(k, not_first)
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
-        exponentiate(k, shape)
+        if shape.wide:
+            take_room(k)
+        exponentiate(k, shape, power)
     k.acquire("v_full")
     with b.source("values: O += P V"):
-        accumulate_values(k, keep["values"], shape)
+        (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
     k.release("v_empty")
+
+
+def _move(k: Context, shape: IntegerShape, again: Reg, not_first: Reg) -> None:
+    """What few blocks need: the coarse unit, in which their scores are computed again, or another reference of O."""
+    b, last = k.b, k.b.r("not_again")
+    b.add(isa.EQZ(last, again))
+    with b.if_nonzero(again):
+        use_unit(k, coarse=True)
+    with b.if_nonzero(last):
+        if shape.wide:
+            with b.if_nonzero(no_room(k)), b.source("row sums that come near the range of whole numbers"):
+                look_at_sums(k, shape)
+            moved = b.r("references_move")
+            b.add(isa.OR(moved, k.registers["flag"], k.registers["unseen"]))
+            with b.if_nonzero(moved):
+                _move_references(k, shape, not_first)
+        else:
+            _move_references(k, shape, not_first)
+
+
+def _move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
+    with k.b.source("rebase: references of O moved, to the block's exponents"):
+        (move_whole_references if shape.wide else move_references)(k, shape, not_first)
+    _begin_output(k, not_first)

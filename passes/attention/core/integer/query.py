@@ -6,7 +6,7 @@ In K's order eight queries of a half have eight dimensions one behind the other;
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.integer.shape import OCTET, QUERY_TILE, RECORD, REFERENCE
+from npuc.passes.attention.core.integer.shape import LEAST, OCTET, QUERY_TILE, RECORD, REFERENCE, IntegerShape
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -60,12 +60,13 @@ def _in_values(k: Context, block: Reg, octet: Reg) -> Reg:
     return k.sum(block, k.shifted(octet, QUERY_TILE.bit_length() - 1), "octet_in_values")
 
 
-def clear_state(k: Context) -> None:
+def clear_state(k: Context, shape: IntegerShape) -> None:
     """No query has seen a key."""
     b, unseen = k.b, k.b.x("unseen")
     b.add(isa.VBCST_16(unseen, k.scalar(UNSEEN, "unseen_exponent")))
-    state, on = k.pointer("state", REFERENCE, "p_state_clear"), b.m("record_on")
+    state, on = k.pointer("state", name="p_state_clear"), b.m("record_on")
     b.constant(on, RECORD)
-    for _ in range(k.shape.queries // OCTET):
-        k.store_at(unseen, state, 0, "state")
+    for _ in range(shape.octets):
+        for place in (REFERENCE, LEAST) if shape.wide else (REFERENCE,):
+            k.store_at(unseen, state, place, "records")
         b.add(isa.PADDA_lda_ptr_inc_idx(state, on))

@@ -6,8 +6,10 @@ The first block that is added to O sets it.
 from __future__ import annotations
 
 from npuc.passes.attention.core.context import TILE, Context, u32x16
-from npuc.passes.attention.core.integer.exponents import Magic, RowSpread, spread_16
+from npuc.passes.attention.core.integer.beside import records_apart, records_together
+from npuc.passes.attention.core.integer.exponents import Magic
 from npuc.passes.attention.core.integer.shape import EXPONENT, OCTET, OUTPUT_TILE, RECORD, REFERENCE, IntegerShape
+from npuc.passes.attention.core.integer.spread import RowSpread, no_shift, spread_16
 from npuc.passes.attention.core.rebase import MANTISSA_BITS
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -19,7 +21,8 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """not_first: O holds earlier blocks.  The register `unseen` is cleared."""
     b = k.b
     b.constant(k.registers["unseen"], 0)
-    magic = Magic(k, shape)
+    records_apart(k, shape, (EXPONENT, REFERENCE))
+    magic = Magic(k, no_shift(k))
     state, outputs = k.pointer("state", name="p_state"), k.pointer("o", name="p_o")
     record_on, group_on = b.m("record_on"), b.m("o_group_on")
     b.constant(record_on, RECORD)
@@ -28,9 +31,9 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     with b.counted_loop(octets, "rebase"):
         exponent, old, new = b.x("exponent"), b.x("reference_old"), b.x("reference")
         k.load_at(exponent, state, EXPONENT, "records")
-        k.load_at(old, state, REFERENCE, "state")
+        k.load_at(old, state, REFERENCE, "records")
         b.add(isa.VMAX_LT_S16(new, b.r("mask"), exponent, old))
-        k.store_at(new, state, REFERENCE, "state")
+        k.store_at(new, state, REFERENCE, "records")
         above, shift = b.x("above_reference"), b.x("shift")
         b.add(isa.VSUB_16(above, exponent, new))
         magic.store(above, state)
@@ -42,6 +45,7 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
         for _ in range(2):
             b.add(isa.PADDA_lda_ptr_inc_idx(outputs, group_on))
         b.add(isa.PADDA_lda_ptr_inc_idx(state, record_on))
+    records_together(k, shape, (REFERENCE,))
 
 
 def _rescale(k: Context, outputs: Reg, shift: Reg, group_on: Reg) -> None:
@@ -71,12 +75,12 @@ def _rescale(k: Context, outputs: Reg, shift: Reg, group_on: Reg) -> None:
             for step, guard in steps:
                 o, size, smaller, kept = b.x("o"), b.x("o_magnitude"), b.x("o_smaller"), b.x("o_kept")
                 underflow = b.r("underflow")
-                k.load_x(o, load, "o", carried=False)
+                k.load_x(o, load, "o", carried=False, bank="o")
                 b.add(isa.VBAND(size, o, magnitude))
                 b.add(isa.VLT_D32(underflow, size, guard))
                 b.add(isa.VSUB_32(smaller, o, step))
                 b.add(isa.VSEL_32(kept, smaller, zero, underflow))
-                k.store_x(kept, store, "o", carried=False)
+                k.store_x(kept, store, "o", carried=False, bank="o")
         b.barrier()
 
 

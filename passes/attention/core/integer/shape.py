@@ -5,21 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import Shape
+from npuc.passes.attention.integer_factors import FINE_POWER, POWER, Power
 
 OCTET = 8  # queries whose scores lie side by side
 SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
-OUTPUT_TILE = 128  # bytes of fp32 numbers of four queries and eight dimensions
+OUTPUT_TILE = 128  # bytes of 32-bit numbers of four queries and eight dimensions
+OUTPUT_ROW = 32  # of them a query's
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
-REFERENCE = 0  # exponent that O counts in, 16 bits a lane
+# What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.  Numbers of octets
+# beside each other (`beside`) lie in the record of the first; while references move, each octet has its own.
+REFERENCE = 0  # exponent that O counts in, 16 bits a lane: of octets beside each other
 EXPONENT = 64  # of the block, the same
-BIAS = 128  # of the arguments of the power, 32 bits a lane
-MAGIC = 256  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
-LOW_MAGIC = 384  # the same for the low bytes of probabilities
-RECORD = 512
+MAGIC = 128  # bf16 1.5 * 2^(23 + exponent - reference), a row of O each eight lanes: queries 0 to 3, then 4 to 7
+# Where sums are whole, in place of that:
+LEAST = 128  # the reference moves down for a block below this exponent: of octets beside each other
+SHIFTS = 192  # by how much it moves, where it does
+RECORD = 256
 
-BYTE = 8  # bits of probabilities that are multiplied at a time
+# The bias of an octet's arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are
+# whole those of all eight.  Before that is known: the largest scores of the block, 16 bits a lane as scores lie.
+BIAS_BYTES = 128  # of a register
+BIASES = 256  # from one octet's to the next one's
+
+BYTE = 8  # bits
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,23 @@ class IntegerShape(Shape):
         return self.head_dim // 8
 
     @property
+    def score_passes(self) -> int:
+        """Of K Q^T for an octet, each of sixteen keys."""
+        return self.keys // 16
+
+    @property
     def wide(self) -> bool:
-        """Whether probabilities take 16 bits."""
+        """Whether probabilities take 16 bits, and sums are whole numbers in the unit of O's reference."""
         return self.recipe != "fast"
+
+    @property
+    def power(self) -> Power:
+        return FINE_POWER if self.wide else POWER
+
+    @property
+    def argument_places(self) -> int:
+        """Fraction bits of the power's arguments beyond those that a head's words say."""
+        return 1 if self.wide else 0
 
     @property
     def probability_bytes(self) -> int:
@@ -53,5 +77,5 @@ class IntegerShape(Shape):
 
     @property
     def value_steps(self) -> int:
-        """MACs of a block for a tile of the output and a byte of probabilities: of eight keys each."""
+        """MACs of a block for a tile of the output where probabilities have 8 bits: of eight keys each."""
         return self.keys // 8

@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 
 from npuc.passes.attention.core.context import SHUFFLE_EVEN_16, Context
-from npuc.passes.attention.core.integer.exponents import spread_16
-from npuc.passes.attention.core.integer.shape import OCTET
+from npuc.passes.attention.core.integer.shape import BIASES, OCTET, IntegerShape
+from npuc.passes.attention.core.integer.spread import spread_16
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.visibility import move_on, queries_of
 from npuc.passes.machine import instructions as isa
@@ -24,23 +24,29 @@ QUERY_OF_LANE = struct.pack("<16i", *(lane % OCTET for lane in range(16)))
 KEY_OF_LANE = struct.pack("<32h", *(lane // OCTET for lane in range(32)))
 
 
-def hide_scores(k: Context, first_key: Reg) -> None:
-    """Of the block that begins at `first_key`, what the core's queries do not see."""
-    b, shape = k.b, k.shape
+def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
+    """Of the block that begins at `first_key`, what the core's queries do not see; the rest has the largest then."""
+    b = k.b
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden, four = spread_16(k, HIDDEN, "hidden_score"), spread_16(k, 4, "four")
     place = k.high_half(Word.LANE, "lane_query")
-    octets = k.scalar(shape.queries // OCTET, "hidden_octets")
+    largest_at, on = k.pointer("bias", name="p_largest"), b.m("bias_on")
+    b.constant(on, BIASES)
+    octets = k.scalar(shape.octets, "hidden_octets")
     with b.counted_loop(octets, "hidden_octets"):
         distance, width = _interval(k, place, first_key)
         move_on(k, place, OCTET, TURNS)
+        largest = spread_16(k, HIDDEN, "largest")
         with b.hardware_loop(shape.key_tiles, "hidden_tiles", max_stages=2):
             x, kept, outside = b.x("scores"), b.x("scores_kept"), b.r("outside")
             k.load_x(x, load, "scores", carried=False)
             b.add(isa.VLT_D16(outside, width, distance))
             b.add(isa.VADD_16(distance, distance, four))
             b.add(isa.VSEL_16(kept, x, hidden, outside))
+            b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, kept))
             k.store_x(kept, store, "scores", carried=False)
+        k.store_at(largest, largest_at, 0, "bias")
+        b.add(isa.PADDA_lda_ptr_inc_idx(largest_at, on))
 
 
 def _interval(k: Context, place: Reg, first_key: Reg) -> tuple[Reg, Reg]:
