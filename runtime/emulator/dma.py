@@ -199,10 +199,9 @@ class Channel:
             who = f"descriptor {bd} of {self.tile.name} ({self.name})"
             descriptor, after = interpret(self.tile.kind, words, who)
             window = self._reach(descriptor, who)
-            if self.tile.kind == "shim":  # buffers of the host come and go
-                known = _Known(words, descriptor, window, after)
-            else:
-                known = self._known[bd] = _Known(words, descriptor, window, after)
+            known = _Known(words, descriptor, window, after)
+            if self.tile.kind != "shim":  # buffers of the host come and go
+                self._known[bd] = known
         self.descriptor, self.window = known.descriptor, known.window
         if known.after != words:
             descriptors[bd] = list(known.after)

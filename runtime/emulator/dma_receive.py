@@ -160,7 +160,7 @@ class Receiver(Channel):
 
     def _wanted(self) -> int:
         """Words the descriptor takes: its length, or up to a TLAST that is under way and ends it."""
-        if self.control >> FINISH_ON_TLAST_LSB & 3:
+        if self.control and self.finishes_on_tlast:
             so_far = self.stored
             for segment in self.pending:
                 so_far += len(segment.words)
@@ -220,11 +220,10 @@ class Receiver(Channel):
 
     def _check(self) -> None:
         """Ends the descriptor when its last word is on the way."""
-        descriptor = self.descriptor
-        if self.ending or descriptor is None:
+        if self.ending or self.descriptor is None:
             return
         held = self.inlet.entered - self.base
-        count = self._wanted() if self.control >> FINISH_ON_TLAST_LSB & 3 else descriptor.pattern.length
+        count = self._wanted()
         if held < count:
             if held - self.stored > WRITE_THROUGH:
                 taken = self._taken(held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 
 from npuc.compiler.target.npu1 import geometry
@@ -16,8 +17,9 @@ class Locks:
     def __init__(self, count: int, name: str, strict: bool, warn: Callable[[str], None]) -> None:
         self.values = [0] * count
         self.writers = ["reset"] * count
-        self.acquirers: dict[int, set[str]] = {}  # by lock, who has ever acquired it; for diagnosis
-        self.releasers: dict[int, set[str]] = {}
+        # By lock, who has ever acquired or released it; for diagnosis.
+        self.acquirers: defaultdict[int, set[str]] = defaultdict(set)
+        self.releasers: defaultdict[int, set[str]] = defaultdict(set)
         self.misuse = {"overflow": 0, "underflow": 0}  # a bit a lock, until it is cleared
         self.changed: Callable[[str, int, int], None] | None = None  # told tile, lock and new value
         self.name = name
@@ -30,17 +32,13 @@ class Locks:
         current = self.values[lock]
         if (current < -value) if value < 0 else (current != value):
             return False
-        acquirers = self.acquirers.get(lock)
-        if acquirers is None or who not in acquirers:
-            self.acquirers.setdefault(lock, set()).add(who)
+        self.acquirers[lock].add(who)
         self._set(lock, current - abs(value), who)
         return True
 
     def release(self, lock: int, value: int, who: str) -> None:
         """Add the signed value; beyond 0..63 is misuse: an error in strict mode, else a warning and the limit."""
-        releasers = self.releasers.get(lock)
-        if releasers is None or who not in releasers:
-            self.releasers.setdefault(lock, set()).add(who)
+        self.releasers[lock].add(who)
         total = self.values[lock] + value
         if not 0 <= total <= geometry.LOCK_MAXIMUM:
             text = f"lock {lock} of {self.name} leaves 0..{geometry.LOCK_MAXIMUM}: {total} after {who} releases {value}"

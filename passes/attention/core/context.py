@@ -332,10 +332,23 @@ class Context:
         bank: str | None = None,
     ) -> None:
         """x = the 64 bytes at p; p moves on by 32 + step bytes (an immediate or an m register)."""
-        by_immediate, by_register = LOADS[port]
         for half, by in ((x.lo, HALF), (x.hi, step)):
-            load = by_immediate(half, p, by) if isinstance(by, int) else by_register(half, p, by)
-            self.b.add(load, region=region, carried=carried, bank=bank)
+            self.load_half(half, p, region, ports=port, step=by, carried=carried, bank=bank)
+
+    def load_half(
+        self,
+        half: Register,
+        p: Reg,
+        region: str,
+        *,
+        ports: str = "ab",
+        step: Operand = HALF,
+        carried: bool = True,
+        bank: str | tuple[str, ...] | None = None,
+    ) -> None:
+        """half = the 32 bytes at p, by one of the ports, which are tried in that order; p moves on by step bytes."""
+        first, *others = (LOADS[port][not isinstance(step, int)] for port in ports)
+        self.b.add(first(half, p, step), region=region, carried=carried, bank=bank, alternatives=tuple(others))
 
     def load_bm(
         self, bm: Reg, p: Reg, region: str, *, step: int = HALF, carried: bool = True, bank: str | None = None

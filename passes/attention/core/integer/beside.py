@@ -10,12 +10,11 @@ from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
 INTERLEAVE_ROWS_LOW, INTERLEAVE_ROWS_HIGH = 12, 13  # vshuffle modes: of 128 bits
-OCTETS_BESIDE = 4  # at most
 
 
 def group_size(shape: IntegerShape) -> int:
     """Octets whose numbers lie beside each other."""
-    return next(size for size in (OCTETS_BESIDE, 2, 1) if shape.octets % size == 0)
+    return shape.octets_at_once(4)
 
 
 class Beside:

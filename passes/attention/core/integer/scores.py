@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import HALF, LOADS, Context
+from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.head import matmul_word, shift_register
 from npuc.passes.attention.core.integer.shape import BIASES, OCTET, QUERY_TILE, SCORE_TILE, IntegerShape
 from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Part, Reg
+from npuc.passes.machine.ir import Reg
 
 KEY_TILES = 4  # a pass
 KEY_TILE = 32  # bytes of four keys and eight dimensions
@@ -73,21 +73,18 @@ class _Pass:
         for step in range(self.shape.depth_steps):
             right = self.rights[step % len(self.rights)]
             for half in (right.lo, right.hi):
-                self._load(half, queries, HALF, "q", self.banks["q"])
+                self.k.load_half(half, queries, "q", carried=False, bank=self.banks["q"])
             for i, (left, into) in enumerate(zip(self.lefts, self.tiles, strict=True)):
                 pointer = low if i < KEY_TILES // 2 else high
                 begin = (step + i // (KEY_TILES // 2) * self.shape.depth_steps) * self.step_keys
                 places = banks(self.k, ("k0", "k1"), begin, begin + self.step_keys)
-                self._load(left.lo, pointer, self.along if i % 2 else KEY_TILE, "k", places)
+                on = self.along if i % 2 else KEY_TILE
+                self.k.load_half(left.lo, pointer, "k", step=on, carried=False, bank=places)
                 if step == 0:
                     b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, self.configuration))
                 else:
                     b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, self.configuration))
         self._store(scores, largest, first)
-
-    def _load(self, half: Part, pointer: Reg, on: Reg | int, region: str, bank: tuple[str, ...]) -> None:
-        first, other = (LOADS[port][not isinstance(on, int)] for port in "ab")
-        self.k.b.add(first(half, pointer, on), region=region, carried=False, bank=bank, alternatives=(other,))
 
     def _pointers(self) -> tuple[Reg, Reg, Reg, Reg, Reg]:
         """To the keys of both halves, queries, scores, and where the largest go."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import Shape
@@ -13,7 +14,6 @@ OUTPUT_TILE = 128  # bytes of 32-bit numbers of four queries and eight dimension
 OUTPUT_ROW = 32  # of them a query's
 QUERY_TILE = 64  # bytes of Q turned: eight dimensions of eight queries
 
-# What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.
 # What an octet keeps between blocks, and of the block at hand: bytes from the start of its record.  Numbers of octets
 # beside each other (`beside`) lie in the record of the first; while references move, each octet has its own.
 REFERENCE = 0  # exponent that O counts in, 16 bits a lane: of octets beside each other
@@ -46,6 +46,10 @@ class IntegerShape(Shape):
     @property
     def octets(self) -> int:
         return self.queries // OCTET
+
+    def octets_at_once(self, most: int) -> int:
+        """So many octets that the others come in groups of as many: a power of two, as `most` is."""
+        return math.gcd(self.octets, most)
 
     @property
     def value_tiles(self) -> int:

@@ -7,24 +7,23 @@ One operation takes the start away and adds O.  The last tile of V is all ones: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from npuc.passes.attention.core.context import HALF, LOADS, Context, bf16_pair
+from npuc.passes.attention.core.context import HALF, Context, bf16_pair
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk
 from npuc.passes.attention.core.integer.shape import MAGIC, RECORD, SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Operand, Reg, Register
+from npuc.passes.machine.ir import Reg
 
 UNSIGNED_8X8 = 0x108  # facts/semantics/vmac.md: 4x8x8 with A unsigned
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
 TURNS = 2
+BESIDE_O, AFTER_O = "ab", "ba"  # load ports in the order in which they are tried: O comes by the first one
 
 
 def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     """Add the block of values whose address is in `values`."""
     b = k.b
     work = _Values(k, shape)
-    unrolled = next(count for count in (2, 1) if shape.octets % count == 0)
+    unrolled = shape.octets_at_once(2)
     passes = k.scalar(shape.octets // unrolled, "value_octets")
     with b.counted_loop(passes, "value_octets"):
         for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
@@ -79,24 +78,19 @@ class _Values:
         sums = self.starts
         for step in range(steps):
             right = self.v[step]
-            self._load((right.lo, right.hi), v, "v")
+            for part in (right.lo, right.hi):
+                k.load_half(part, v, "v", ports=AFTER_O, bank="v")
             for g, into in enumerate(self.sums):
                 p, back = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
-                self._load((p.lo,), self.probabilities, "scores", self.back if back else None)
+                by, ports = (self.back, BESIDE_O) if back else (HALF, AFTER_O)
+                k.load_half(p.lo, self.probabilities, "scores", ports=ports, step=by, bank="scores")
                 b.add(isa.VMAC_vmac_cm_core_dense(into[step], sums[g], p, right, self.matmul))
             sums = [into[step] for into in self.sums]
         rows_of_o = [[part for half in halves for part in (half.lo, half.hi)] for halves in self.o]
         for group, parts in enumerate(rows_of_o):  # all before the first store, which they must not pass
             self.output.load(group, parts)
         for o, total, rows in zip(self.o, sums, self.rows, strict=True):
-            for half, part, take in zip(o, (total.lo, total.hi), self.take, strict=True):
-                b.add(isa.VADDMSC_F_vmac_bm_core_dense(half, half, part, rows, take, k.registers["elementwise"]))
+            for into_o, half, take in zip(o, (total.lo, total.hi), self.take, strict=True):
+                b.add(isa.VADDMSC_F_vmac_bm_core_dense(into_o, into_o, half, rows, take, k.registers["elementwise"]))
         for group, parts in enumerate(rows_of_o):
             self.output.store(group, parts)
-
-    def _load(self, parts: Sequence[Register], pointer: Reg, region: str, on: Reg | None = None) -> None:
-        """The next 32 bytes for each; on: the way to those behind, if they are not the next ones."""
-        by: Operand = HALF if on is None else on
-        ports = [LOADS[port][0 if on is None else 1] for port in ("ba" if on is None else "ab")]
-        for part in parts:  # in the order in which the ports are tried: O comes by the first one
-            self.k.b.add(ports[0](part, pointer, by), region=region, bank=region, alternatives=(ports[1],))

@@ -6,11 +6,11 @@ ones: its column of O collects the row sums.
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, LOADS, Context
+from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk, rows_of
 from npuc.passes.attention.core.integer.shape import SCORE_TILE, IntegerShape
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Operand, Reg
+from npuc.passes.machine.ir import Reg
 
 UNSIGNED_16X8 = 0x110  # facts/semantics/vmac.md: 4x4x8 with A unsigned
 STEP_KEYS = 4
@@ -34,7 +34,7 @@ class _Values:
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, b = k, shape, k.b
-        self.together = next(count for count in (2, 1) if shape.octets % count == 0)  # octets
+        self.together = shape.octets_at_once(2)
         self.matmul = k.scalar(UNSIGNED_16X8, "values_matmul")
         self.steps = shape.keys // STEP_KEYS
         # The MAC takes the lower half of these.
@@ -68,20 +68,14 @@ class _Values:
         b = self.k.b
         for step in range(self.steps):
             right, last = self.v[step % KEPT], step == self.steps - 1
-            self._load(right, v, self.again if last and not last_octet else None, "v")
+            by = self.again if last and not last_octet else HALF
+            self.k.load_half(right.lo, v, "v", step=by, bank="v")  # rather by the port that loads O
             into = [b.cm(f"sum{g}_{step}") for g in range(GROUPS)]
             for g in range(GROUPS):
                 left = self.p[g][step % KEPT]
                 back = last and last_octet and g == GROUPS - 1
-                self._load(left, self.probabilities, self.back if back else None, "scores")
+                by = self.back if back else HALF
+                self.k.load_half(left.lo, self.probabilities, "scores", ports="ba", step=by, bank="scores")
                 b.add(isa.VMAC_vmac_cm_core_dense(into[g], sums[g], left, right, self.matmul))
             sums = into
         return sums
-
-    def _load(self, into: Reg, pointer: Reg, on: Reg | None, region: str) -> None:
-        """The next 32 bytes; on: the way to those behind, if they are not the next ones."""
-        by: Operand = HALF if on is None else on
-        by_a, by_b = (LOADS[port][0 if on is None else 1] for port in "ab")
-        # V rather by the port that loads O.
-        one, other = (by_a, by_b) if region == "v" else (by_b, by_a)
-        self.k.b.add(one(into.lo, pointer, by), region=region, bank=region, alternatives=(other,))
