@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -50,6 +50,7 @@ _VARIANTS = (
     _Variant(0, 2, 0.5, 8),
 )
 _LEAST_VARIANTS = 2
+_AT_LENGTH = 240  # variants of a search at length
 _OPERATIONS_TRIED = 600
 _TRIES_PER_OPERATION = 8
 _ANY = 1 << 20  # number of stages
@@ -120,11 +121,18 @@ def recurrence_bound(graph: Graph, least: int = 1) -> int:
 
 
 def modulo_schedule(
-    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = _ANY, pipelined: bool = True, ordered: bool = False
+    nodes: Sequence[Node],
+    *,
+    minimum: int = 1,
+    most_stages: int = _ANY,
+    pipelined: bool = True,
+    ordered: bool = False,
+    thorough: bool = False,
 ) -> ModuloSchedule:
     """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
 
-    Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.
+    Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.  thorough: where the
+    book is written, the search takes all the time it needs.
     """
     graph = dependences(nodes, cyclic=True)
     if ordered:
@@ -132,6 +140,8 @@ def modulo_schedule(
     late = _prefers_late(nodes, graph)
     overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
     least_variants = len(_VARIANTS) if ordered else _LEAST_VARIANTS  # a try is short where much has its place
+    if thorough and schedule_book.is_written():
+        least_variants = _AT_LENGTH
     if overlap:
         found = _known_or_searched(nodes, graph, late, minimum, _ANY, least_variants)
         if found.stages <= most_stages:
@@ -207,12 +217,20 @@ def _at_interval(
     assert ways is not None
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
-    for variant in _VARIANTS[: max(least_variants, _OPERATIONS_TRIED // len(nodes))]:
+    for variant in _variants(max(least_variants, min(len(_VARIANTS), _OPERATIONS_TRIED // len(nodes)))):
         if stages + variant.start + variant.more <= most_stages:
             found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:
                 return found
     return None
+
+
+def _variants(count: int) -> Iterator[_Variant]:
+    """The chosen ones, and as many others as are wanted."""
+    yield from _VARIANTS[:count]
+    for seed in range(len(_VARIANTS), count):
+        noise = random.Random(seed)
+        yield _Variant(noise.choice((0, 1)), noise.choice((0, 1, 2)), noise.choice((0.0, 0.3, 0.5, 0.8, 0.9)), seed)
 
 
 class _SlackScheduler:

@@ -15,7 +15,8 @@ from npuc.passes.machine.ir import Reg
 
 UNSIGNED_8X8 = 0x108  # facts/semantics/vmac.md: 4x8x8 with A unsigned
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
-TURNS = 2
+KEPT = 3  # registers for steps of P
+LOOPS = 2
 BESIDE_O, AFTER_O = "ab", "ba"  # load ports in the order in which they are tried: O comes by the first one
 
 
@@ -23,15 +24,14 @@ def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     """Add the block of values whose address is in `values`."""
     b = k.b
     work = _Values(k, shape)
-    unrolled = shape.octets_at_once(2)
-    passes = k.scalar(shape.octets // unrolled, "value_octets")
-    with b.counted_loop(passes, "value_octets"):
+    unrolled = shape.octets_at_once(LOOPS * work.together) // work.together
+    with k.passes(shape.octets // work.together // unrolled, "value_octets"):
         for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
-            work.begin_octet()
+            work.begin_octets()
             v = k.pointer_from(values, "p_v")
-            with b.hardware_loop(shape.output_tiles, "values"):
+            with b.hardware_loop(shape.output_tiles, "values", thorough=True):
                 work.tile(v)
-            work.next_octet()
+            work.next_octets()
 
 
 class _Values:
@@ -39,51 +39,63 @@ class _Values:
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, b = k, shape, k.b
+        self.together = shape.octets_at_once(2)
+        self.groups = self.together * GROUPS
         self.matmul = k.scalar(UNSIGNED_8X8, "values_matmul")
         self.pattern = b.s("pattern_places")
         b.constant(self.pattern, PATTERN_PLACES)
         self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
         # The MAC takes the lower half of these: by turns, as one is not filled anew before it was read.
-        self.p = [[k.zero_x(f"p{g}_{turn}") for turn in range(TURNS)] for g in range(GROUPS)]
+        self.p = [k.zero_x(f"p{turn}") for turn in range(KEPT)]
         # The same registers for all octets: the ramps of their loops overlap as far as these are free.
-        self.rows = [b.x(f"rows{g}") for g in range(GROUPS)]
-        self.starts = [b.cm(f"start{g}") for g in range(GROUPS)]
-        self.sums = [[b.cm(f"sum{g}_{step}") for step in range(shape.value_steps)] for g in range(GROUPS)]
+        self.rows = [b.x(f"rows{g}") for g in range(self.groups)]
+        self.starts = [b.cm(f"start{g}") for g in range(self.groups)]
+        self.sums = [[b.cm(f"sum{g}_{step}") for step in range(shape.value_steps)] for g in range(self.groups)]
         self.v = [b.x(f"v{step}") for step in range(shape.value_steps)]
-        self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)]
+        self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(self.groups)]
         self.probabilities = k.pointer("scores", name="p_p")
         octet_bytes = shape.value_steps * SCORE_TILE
         self.back, self.octet_on = b.m("p_back"), b.m("p_octet")
-        b.constant(self.back, HALF - octet_bytes)
-        b.constant(self.octet_on, octet_bytes)
-        self.output = OutputWalk(k, shape, GROUPS)
+        self.other, self.again = b.m("p_other"), b.m("p_again")
+        b.constant(self.octet_on, self.together * octet_bytes)
+        if self.together == 2:
+            b.constant(self.other, octet_bytes - HALF)
+            b.constant(self.again, HALF - octet_bytes)
+            b.constant(self.back, HALF - 2 * octet_bytes)
+        else:
+            b.constant(self.back, HALF - octet_bytes)
+        self.output = OutputWalk(k, shape, self.groups)
         self.state, self.record_on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
         b.constant(self.record_on, RECORD)
 
-    def begin_octet(self) -> None:
+    def begin_octets(self) -> None:
         """What its sums start from."""
         k, b = self.k, self.k.b
-        for group, (rows, start) in enumerate(zip(self.rows, self.starts, strict=True)):
-            k.load_at(rows, self.state, SCORE_TILE * group, "records")
-            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
-        b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.record_on))
+        for group, rows in enumerate(self.rows):
+            k.load_at(rows, self.state, SCORE_TILE * (group % GROUPS), "records")
+            if group % GROUPS == GROUPS - 1:
+                b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.record_on))
 
-    def next_octet(self) -> None:
+    def next_octets(self) -> None:
         self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
         self.output.next_groups()
 
     def tile(self, v: Reg) -> None:
-        """Eight dimensions of an octet."""
+        """Eight dimensions of the octets."""
         k, b, steps = self.k, self.k.b, self.shape.value_steps
+        for rows, start in zip(self.rows, self.starts, strict=True):
+            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
         sums = self.starts
+        turn = 0
         for step in range(steps):
             right = self.v[step]
             for part in (right.lo, right.hi):
                 k.load_half(part, v, "v", ports=AFTER_O, bank="v")
             for g, into in enumerate(self.sums):
-                p, back = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
-                by, ports = (self.back, BESIDE_O) if back else (HALF, AFTER_O)
-                k.load_half(p.lo, self.probabilities, "scores", ports=ports, step=by, bank="scores")
+                p = self.p[turn % KEPT]
+                turn += 1
+                by = self._next_p(step, g)
+                k.load_half(p.lo, self.probabilities, "scores", ports=AFTER_O, step=by, bank="scores")
                 b.add(isa.VMAC_vmac_cm_core_dense(into[step], sums[g], p, right, self.matmul))
             sums = [into[step] for into in self.sums]
         rows_of_o = [[part for half in halves for part in (half.lo, half.hi)] for halves in self.o]
@@ -94,3 +106,13 @@ class _Values:
                 b.add(isa.VADDMSC_F_vmac_bm_core_dense(into_o, into_o, half, rows, take, k.registers["elementwise"]))
         for group, parts in enumerate(rows_of_o):
             self.output.store(group, parts)
+
+    def _next_p(self, step: int, g: int):
+        last = step == self.shape.value_steps - 1 and g == self.groups - 1
+        if last:
+            return self.back
+        if g % GROUPS < GROUPS - 1:
+            return HALF
+        if self.together == 1:
+            return HALF
+        return self.again if g == self.groups - 1 else self.other
