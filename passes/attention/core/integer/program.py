@@ -14,14 +14,14 @@ from npuc.passes.attention.core.context import (
 from npuc.passes.attention.core.integer.exponents import BlockExponents
 from npuc.passes.attention.core.integer.head import choose_head, use_unit
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
-from npuc.passes.attention.core.integer.normalise import normalise
+from npuc.passes.attention.core.integer.normalise import normalise, result_bytes
 from npuc.passes.attention.core.integer.probabilities import Power, exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
 from npuc.passes.attention.core.integer.references import look_at_sums, make_room, no_room, take_room
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
-from npuc.passes.attention.core.integer.shape import IntegerShape
+from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
 from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
@@ -86,6 +86,7 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         _prepare_sums(k)
     k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
+    clear_output(k, shape.groups * shape.output_tiles * OUTPUT_TILE)
 
 
 def _prepare_sums(k: Context) -> None:
@@ -110,7 +111,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
             for ring in ("keys", "values"):
                 k.advance(ring)
             next_block(k, first_key)
-    _begin_output(k, not_first)  # where no block was seen
+    _begin_output(k, shape, not_first)  # where no block was seen
 
     def finish(count: int, done: Reg) -> None:
         if shape.wide:
@@ -120,14 +121,14 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries_between(k, turn_rows, finish)
 
 
-def _begin_output(k: Context, not_first: Reg) -> None:
+def _begin_output(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """Before the first block is added to O: what the last item left there is out, and it is cleared."""
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))
     with k.b.if_nonzero(first):
         k.acquire("o_empty", output_pieces(k.shape.queries))
-        with k.b.source("O and sums cleared"):
-            clear_output(k)
+        with k.b.source("O cleared of results"):  # `normalise` leaves the rest of it zero
+            clear_output(k, result_bytes(shape))
 
 
 def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) -> None:
@@ -204,4 +205,4 @@ def _move(k: Context, shape: IntegerShape, again: Reg, not_first: Reg) -> None:
 def _move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     with k.b.source("rebase: references of O moved, to the block's exponents"):
         (move_whole_references if shape.wide else move_references)(k, shape, not_first)
-    _begin_output(k, not_first)
+    _begin_output(k, shape, not_first)
