@@ -104,13 +104,10 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
         b.constant(k.registers["unseen"], 1)
         if shape.wide:
             make_room(k, shape)
-        not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
+        not_first, blocks = k.scalar(0, "not_first"), k.word(Word.BLOCKS)
+    block = _Block(k)
     with b.counted_loop(blocks, "block"):
-        _key_block(k, shape, first_key, not_first)
-        with b.source("next block"):
-            for ring in ("keys", "values"):
-                k.advance(ring)
-            next_block(k, first_key)
+        _key_block(k, shape, block, not_first)
     _begin_output(k, shape, not_first)  # where no block was seen
 
     def finish(count: int, done: Reg) -> None:
@@ -131,23 +128,43 @@ def _begin_output(k: Context, shape: IntegerShape, not_first: Reg) -> None:
             clear_output(k, result_bytes(shape))
 
 
-def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) -> None:
+class _Block:
+    """The block at hand: its first key, and what the rows see of it.  hidden: nothing, partial: not all of it."""
+
+    def __init__(self, k: Context) -> None:
+        """The item's first."""
+        self.k = k
+        self.first_key, self.hidden, self.partial = k.word(Word.FIRST_KEY), k.b.r("hidden"), k.b.r("partial")
+        self._look()
+
+    def go_on(self) -> None:
+        """To the next one: where code of this one leaves the scalar unit idle, once it has done with its scores."""
+        with self.k.b.source("next block"):
+            next_block(self.k, self.first_key)
+        self._look()
+
+    def _look(self) -> None:
+        with self.k.b.source("what the rows see of the block"):
+            classify(self.k, self.first_key, self.hidden, self.partial)
+            use_unit(self.k, coarse=False)
+
+
+def _key_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
     b = k.b
     with b.source("what the rows see of the block"):
-        hidden, partial = b.r("hidden"), b.r("partial")
-        classify(k, first_key, hidden, partial)
-        use_unit(k, coarse=False)
         seen = b.r("seen")
-        b.add(isa.EQZ(seen, hidden))
-    with b.if_nonzero(hidden), b.source("block that no row sees"):
-        for ring in ("k", "v"):
-            k.acquire(f"{ring}_full")
-            k.release(f"{ring}_empty")
+        b.add(isa.EQZ(seen, block.hidden))
+    with b.if_nonzero(block.hidden), b.source("block that no row sees"):
+        for stream, ring in (("k", "keys"), ("v", "values")):
+            k.acquire(f"{stream}_full")
+            k.release(f"{stream}_empty")
+            k.advance(ring)
+        block.go_on()
     with b.if_nonzero(seen):
-        _seen_block(k, shape, first_key, partial, not_first)
+        _seen_block(k, shape, block, not_first)
 
 
-def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
     passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
@@ -156,8 +173,8 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
             compute_scores(k, keep["keys"], shape)
         with b.source("exponents of the block"):
             exponents = BlockExponents(k, shape)
-        with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            hide_scores(k, first_key, shape)
+        with b.if_nonzero(block.partial), b.source("scores of hidden keys"):
+            hide_scores(k, block.first_key, shape)
         again, moved = b.r("again"), b.r("must_move")
         with b.source("exponents of the block"):
             exponents.run()
@@ -177,10 +194,13 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         b.constant(not_first, 1)
         if shape.wide:
             take_room(k)
+        k.advance("keys")
+        block.go_on()
         exponentiate(k, shape, power)
     k.acquire("v_full")
     with b.source("values: O += P V"):
         (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
+        k.advance("values")
     k.release("v_empty")
 
 
