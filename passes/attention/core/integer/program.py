@@ -22,9 +22,9 @@ from npuc.passes.attention.core.integer.references import look_at_sums, make_roo
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
-from npuc.passes.attention.core.integer.values import accumulate_values
+from npuc.passes.attention.core.integer.values import AccumulateValues
 from npuc.passes.attention.core.integer.visibility import hide_scores
-from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
+from npuc.passes.attention.core.integer.whole_values import AccumulateWholeValues
 from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.passed_on import pass_on
@@ -197,9 +197,11 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         k.advance("keys")
         block.go_on()
         exponentiate(k, shape, power)
+    with b.source("values: O += P V"):
+        values = (AccumulateWholeValues if shape.wide else AccumulateValues)(k, shape)
     k.acquire("v_full")
     with b.source("values: O += P V"):
-        (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
+        values.run(keep["values"])
         k.advance("values")
     k.release("v_empty")
 

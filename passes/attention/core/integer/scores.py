@@ -102,8 +102,7 @@ class _Pass:
             (scores, at_scores),
             (largest, at_largest),
         ):
-            others = (isa.PADDB_ldb_ptr_inc_nospill_nrm, isa.PADDS_st_ptr_inc_idx)
-            k.b.add(isa.PADDA_lda_ptr_inc_idx(pointer, offset), alternatives=others)
+            k.move_on(pointer, offset)
         return low, high, queries, scores, largest
 
     def _next(self) -> None:

@@ -20,18 +20,26 @@ LOOPS = 2
 BESIDE_O, AFTER_O = "ab", "ba"  # load ports in the order in which they are tried: O comes by the first one
 
 
-def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
-    """Add the block of values whose address is in `values`."""
-    b = k.b
-    work = _Values(k, shape)
-    unrolled = shape.octets_at_once(LOOPS * work.together) // work.together
-    with k.passes(shape.octets // work.together // unrolled, "value_octets"):
-        for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
-            work.begin_octets()
-            v = k.pointer_from(values, "p_v")
-            with b.hardware_loop(shape.output_tiles, "values", thorough=True):
-                work.tile(v)
-            work.next_octets()
+class AccumulateValues:
+    """Made before the block of values is there, `run` when it is."""
+
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
+        self.k, self.shape, self.work = k, shape, _Values(k, shape)
+        self.unrolled = shape.octets_at_once(LOOPS * self.work.together) // self.work.together
+        self.passes = shape.octets // self.work.together // self.unrolled
+        if self.passes == 1:
+            self.work.begin_octets()
+
+    def run(self, values: Reg) -> None:
+        """Add the block whose address is in `values`."""
+        with self.k.passes(self.passes, "value_octets"):
+            for number in range(self.unrolled):  # loops that follow each other without a jump, their ramps overlapping
+                if number or self.passes > 1:
+                    self.work.begin_octets()
+                v = self.k.pointer_from(values, "p_v")
+                with self.k.b.hardware_loop(self.shape.output_tiles, "values", thorough=True):
+                    self.work.tile(v)
+                self.work.next_octets()
 
 
 class _Values:
@@ -72,12 +80,12 @@ class _Values:
         """What its sums start from."""
         k, b = self.k, self.k.b
         for group, rows in enumerate(self.rows):
-            k.load_at(rows, self.state, SCORE_TILE * (group % GROUPS), "records")
+            k.load_at(rows, self.state, SCORE_TILE * (group % GROUPS), "records", ports="ba")
             if group % GROUPS == GROUPS - 1:
-                b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.record_on))
+                k.move_on(self.state, self.record_on)
 
     def next_octets(self) -> None:
-        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
+        self.k.move_on(self.probabilities, self.octet_on)
         self.output.next_groups()
 
     def tile(self, v: Reg) -> None:
