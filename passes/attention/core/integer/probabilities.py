@@ -70,6 +70,7 @@ class Power:
         self.unsigned = k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
         shifts = (Unit.FIRST_SHIFT, Unit.SECOND_SHIFT, Head.THIRD_SHIFT, Head.LAST_SHIFT)
         *self.shifts, self.last = (factors.shift(word) for word in shifts)
+        k.registers["first_shift"] = self.shifts[0]
 
     def of(self, y: Reg) -> Reg:
         """2^(t - E) of scores that are so much above their bias; to be shifted by `last`."""
