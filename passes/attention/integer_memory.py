@@ -16,6 +16,8 @@ from npuc.passes.attention.streams import integer_streams
 # at the end of the memory, has a bank for itself and what little it has beyond that in the one before.
 INTEGER_ORDER = ("k0", "v0", "bias", "v1", "k1", "scores", "q", "o")
 NOT_BEFORE = {"bias": 1 * BANK, "scores": 2 * BANK}
+# Of head size 128 K crosses into the bank of scores between eight dimensions and the next then.
+STEPS_APART = {"v1": 1 * BANK + 0x600}
 # Where O leaves too little of that one: K with scores, V, and Q have a bank each.
 LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "bias", "o")
 LONG_NOT_BEFORE = {"v0": 1 * BANK, "q": 2 * BANK}
@@ -43,6 +45,7 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
     choices: list[tuple[tuple[str, ...], dict[str, int]]] = [
+        (INTEGER_ORDER, {**NOT_BEFORE, **STEPS_APART}),
         (INTEGER_ORDER, NOT_BEFORE),
         (LONG_ORDER, LONG_NOT_BEFORE),
         (INTEGER_ORDER, {}),

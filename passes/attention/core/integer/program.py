@@ -82,13 +82,13 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
-        ("unit", 0),
     ):
         k.registers[name] = k.scalar(value, name)
     if not shape.wide:  # else where they are needed, as registers are few
         _prepare_sums(k)
     k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
+    k.registers["unit"] = k.pointer("constants", name="p_unit")
 
 
 def _prepare_sums(k: Context) -> None:

@@ -74,7 +74,7 @@ class Factors:
     """Words of the head and of the unit in use, in fresh registers: plain ones, those of shifts, all lanes of vectors."""
 
     def __init__(self, k: Context) -> None:
-        self.k, self.unit = k, k.pointer_from(k.registers["unit"], "p_unit")
+        self.k, self.unit = k, k.registers["unit"]
 
     def word(self, which: Unit | Head) -> Reg:
         r = self.k.b.r(which.name.lower())
