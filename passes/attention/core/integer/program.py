@@ -12,7 +12,7 @@ from npuc.passes.attention.core.context import (
     Context,
 )
 from npuc.passes.attention.core.integer.exponents import BlockExponents
-from npuc.passes.attention.core.integer.head import choose_head, use_unit
+from npuc.passes.attention.core.integer.head import choose_head
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
 from npuc.passes.attention.core.integer.normalise import normalise, result_bytes
 from npuc.passes.attention.core.integer.probabilities import Power, exponentiate
@@ -22,6 +22,7 @@ from npuc.passes.attention.core.integer.references import look_at_sums, make_roo
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
+from npuc.passes.attention.core.integer.unit import make_units, reserve, use_unit
 from npuc.passes.attention.core.integer.values import AccumulateValues
 from npuc.passes.attention.core.integer.visibility import hide_scores
 from npuc.passes.attention.core.integer.whole_values import AccumulateWholeValues
@@ -49,6 +50,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
+    reserve(k)
     with b.source("constants and modes"):
         _prepare(k, shape)
     with b.forever("run"):
@@ -86,6 +88,7 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         _prepare_sums(k)
     k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
+    k.registers["unit"] = k.pointer("constants", name="p_unit")
     clear_output(k, shape.groups * shape.output_tiles * OUTPUT_TILE)
 
 
@@ -100,6 +103,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries(k, turn_rows)
     with b.source("the head's factors, references cleared"):
         choose_head(k)
+        make_units(k, shape)
         clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
         if shape.wide:

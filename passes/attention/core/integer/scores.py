@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.integer.head import matmul_word, shift_register
 from npuc.passes.attention.core.integer.shape import BIASES, OCTET, QUERY_TILE, SCORE_TILE, IntegerShape
+from npuc.passes.attention.core.integer.unit import Factors, Head, Unit
 from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -42,7 +42,8 @@ class _Pass:
 
     def __init__(self, k: Context, keys: Reg, shape: IntegerShape) -> None:
         self.k, self.shape, self.keys, b = k, shape, keys, k.b
-        self.configuration, self.shift = matmul_word(k), shift_register(k, 0, "score_shift")
+        factors = Factors(k)
+        self.configuration, self.shift = factors.word(Head.MATMUL), factors.shift(Unit.SCORE_SHIFT)
         self.tiles = [b.cm(f"s{i}") for i in range(KEY_TILES)]
         self.rights = [b.x(f"q{turn}") for turn in range(2)]  # by turns: loaded anew while MACs take the other
         self.lefts = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half

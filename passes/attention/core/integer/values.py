@@ -50,7 +50,7 @@ class _Values:
         self.together = shape.octets_at_once(2)
         self.groups = self.together * GROUPS
         self.matmul = k.scalar(UNSIGNED_8X8, "values_matmul")
-        self.pattern = b.s("pattern_places")
+        self.pattern = k.registers["first_shift"]  # that of the power, whose last passes may still run: four there are
         b.constant(self.pattern, PATTERN_PLACES)
         self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
         # The MAC takes the lower half of these: by turns, as one is not filled anew before it was read.
