@@ -15,9 +15,9 @@ from npuc.passes.attention.streams import integer_streams
 # What one bundle accesses lies in different banks: K, and Q and scores; scores, V and O.  O, at the end of the memory,
 # has a bank for itself and what little it has beyond that in the one before, where V ends.  K begins in the bank of
 # scores where it must: with its first dimensions, which a pass of scores reads last (`core.integer.scores`).
-INTEGER_ORDER = ("scores", "q", "largest", "state", "constants", "heads", "k0", "bias", "v0", "k1", "v1", "o")
+INTEGER_ORDER = ("scores", "q", "state", "constants", "heads", "bias", "k0", "v0", "k1", "v1", "o")
 # Where O leaves too little of that one: K with scores, V, and Q have a bank each.
-LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "largest", "bias", "o")
+LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "bias", "o")
 LONG_NOT_BEFORE = {"v0": 1 * BANK, "q": 2 * BANK}
 
 
@@ -36,7 +36,6 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
         "scores": query_block * key_block * 2,
         "o": query_block // 4 * (head_dim // 8 + 1) * OUTPUT_TILE,
         "state": query_block // OCTET * RECORD,
-        "largest": query_block // OCTET * BIASES,
         "bias": query_block // OCTET * BIASES,
         "heads": HEADS_LIMIT * HEAD_WORDS * WORD_BYTES,
     }
@@ -44,7 +43,7 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
     choices: list[tuple[tuple[str, ...], dict[str, int]]] = [
-        (INTEGER_ORDER, {"k0": min(BANK, last["o"] - sum(sizes[name] for name in ("k0", "bias", "v0", "k1", "v1")))}),
+        (INTEGER_ORDER, {"k0": min(BANK, last["o"] - sum(sizes[name] for name in ("k0", "v0", "k1", "v1")))}),
         (LONG_ORDER, LONG_NOT_BEFORE),
         (INTEGER_ORDER, {}),
     ]

@@ -61,7 +61,7 @@ class BlockExponents:
         k, b = self.k, self.k.b
         for name in ("flag", "beyond"):
             b.constant(k.registers[name], 0)
-        self.largest, self.bias = k.pointer("largest", name="p_largest"), k.pointer("bias", name="p_bias")
+        self.largest, self.bias = k.pointer("bias", name="p_largest"), k.pointer("bias", name="p_bias")
         self.state, self.on, self.bias_on = k.pointer("state", name="p_state"), b.m("record_on"), b.m("bias_on")
         b.constant(self.on, RECORD)
         b.constant(self.bias_on, BIASES)
@@ -85,7 +85,7 @@ class BlockExponents:
         k, found = self.k, []
         for _ in range(self.size):
             found.append(k.b.x("octet_largest"))
-            k.load_at(found[-1], self.largest, 0, "largest")
+            k.load_at(found[-1], self.largest, 0, "bias")
             k.b.add(isa.PADDA_lda_ptr_inc_idx(self.largest, self.bias_on))
         return found
 

@@ -55,6 +55,5 @@ def _sizes(shape: IntegerShape) -> dict[str, int]:
         "scores": shape.queries * shape.keys * 2,
         "o": shape.groups * shape.output_tiles * OUTPUT_TILE,
         "state": shape.octets * RECORD,
-        "largest": shape.octets * BIASES,
         "bias": shape.octets * BIASES,
     }

@@ -51,7 +51,7 @@ class _Pass:
         half = shape.keys // 2
         self.step_keys = half * OCTET  # bytes of eight dimensions of the keys of a half
         sizes = {"q": shape.queries * shape.head_dim, "scores": 2 * shape.queries * shape.keys}
-        sizes["largest"] = shape.octets * BIASES
+        sizes["bias"] = shape.octets * BIASES
         self.banks = {name: banks(k, (name, name), 0, size) for name, size in sizes.items()}
         self.to_last = (shape.depth_steps - 1) * self.step_keys  # from the first step, as passes begin with the last
         b.constant(self.along, -self.step_keys - KEY_TILE)
@@ -93,7 +93,7 @@ class _Pass:
         k = self.k
         low, high = (k.pointer_from(self.keys, name) for name in ("p_k_low", "p_k_high"))
         queries = k.pointer("q", (self.shape.depth_steps - 1) * QUERY_TILE)
-        scores, largest = k.pointer("scores"), k.pointer("largest", name="p_largest")
+        scores, largest = k.pointer("scores"), k.pointer("bias", name="p_largest")
         at_keys, at_q, at_scores, at_largest = self.offsets
         for pointer, offset in (
             (low, at_keys),
@@ -146,4 +146,4 @@ class _Pass:
         b.add(isa.VMAX_LT_S16(before, b.r("mask"), self.largest, found[0]))
         b.add(isa.VSEL_16(self.largest, before, found[0], first))
         for half, place in ((self.largest.lo, 0), (self.largest.hi, HALF)):
-            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="largest", bank=self.banks["largest"])
+            b.add(isa.VST_dmw_sts_w_ag_idx_imm(half, largest_at, place), region="bias", bank=self.banks["bias"])

@@ -30,7 +30,7 @@ def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
     load, store = k.pointer("scores", name="p_u_load"), k.pointer("scores", name="p_u_store")
     hidden, four = spread_16(k, HIDDEN, "hidden_score"), spread_16(k, 4, "four")
     place = k.high_half(Word.LANE, "lane_query")
-    largest_at, on = k.pointer("largest", name="p_largest"), b.m("bias_on")
+    largest_at, on = k.pointer("bias", name="p_largest"), b.m("bias_on")
     b.constant(on, BIASES)
     octets = k.scalar(shape.octets, "hidden_octets")
     with b.counted_loop(octets, "hidden_octets"):
@@ -45,7 +45,7 @@ def hide_scores(k: Context, first_key: Reg, shape: IntegerShape) -> None:
             b.add(isa.VSEL_16(kept, x, hidden, outside))
             b.add(isa.VMAX_LT_S16(largest, b.r("mask"), largest, kept))
             k.store_x(kept, store, "scores", carried=False)
-        k.store_at(largest, largest_at, 0, "largest")
+        k.store_at(largest, largest_at, 0, "bias")
         b.add(isa.PADDA_lda_ptr_inc_idx(largest_at, on))
 
 
