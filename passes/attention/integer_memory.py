@@ -12,7 +12,8 @@ from npuc.passes.attention.memory import BANK, CONSTANT_BYTES, FILLERS, MASK_BUF
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
-# What one bundle accesses lies in different banks: K, and Q and scores; scores, V and O.  O, at the end of the memory,
+# What one bundle accesses lies in different banks: K, and Q and scores; scores, V and O.  Biases have that of scores,
+# where accesses to both are apart.  O, at the end of the memory,
 # has a bank for itself and what little it has beyond that in the one before, where V ends.  K begins in the bank of
 # scores where it must: with its first dimensions, which a pass of scores reads last (`core.integer.scores`).
 INTEGER_ORDER = ("scores", "q", "state", "constants", "heads", "bias", "k0", "v0", "k1", "v1", "o")
