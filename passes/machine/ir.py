@@ -151,8 +151,8 @@ class HardwareLoop:
     pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).  least_interval: no search
     for shorter ones, where it is known to end without.  ordered: what the vector unit does stays in order, for code
     around the loop that begins and ends with the same accumulators.  peeled: more passes before the loop than its
-    stages ask for, to overlap with what comes before.  thorough: one that ships in the book of schedules is searched for
-    at length, as every bundle of it counts.
+    stages ask for, to overlap with what comes before.  thorough: one that ships in the book of schedules is
+    searched for at length, as every bundle of it counts.
     """
 
     count: int

@@ -49,8 +49,16 @@ _VARIANTS = (
     _Variant(1, 1, 0.8, 7),
     _Variant(0, 2, 0.5, 8),
 )
-_LEAST_VARIANTS = 2
-_AT_LENGTH = 240  # variants of a search at length
+
+
+class _Effort(NamedTuple):
+    """How long to search at an interval: so many variants at least; whether on for fewer stages, too."""
+
+    least_variants: int
+    fewest_stages: bool = False
+
+
+_ORDINARY, _IN_ORDER, _AT_LENGTH = _Effort(2), _Effort(len(_VARIANTS)), _Effort(240, True)
 _OPERATIONS_TRIED = 600
 _TRIES_PER_OPERATION = 8
 _ANY = 1 << 20  # number of stages
@@ -139,14 +147,14 @@ def modulo_schedule(
         _keep_order(graph, [i for i, node in enumerate(nodes) if node.choices[0].instruction.slot == "vec"])
     late = _prefers_late(nodes, graph)
     overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
-    least_variants = len(_VARIANTS) if ordered else _LEAST_VARIANTS  # a try is short where much has its place
+    effort = _IN_ORDER if ordered else _ORDINARY  # a try is short where much has its place
     if thorough and schedule_book.is_written():
-        least_variants = _AT_LENGTH
+        effort = _AT_LENGTH
     if overlap:
-        found = _known_or_searched(nodes, graph, late, minimum, _ANY, least_variants)
+        found = _known_or_searched(nodes, graph, late, minimum, _ANY, effort)
         if found.stages <= most_stages:
             return found
-    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1, least_variants)
+    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1, effort)
 
 
 def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
@@ -158,12 +166,12 @@ def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
 
 
 def _known_or_searched(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, effort: _Effort
 ) -> ModuloSchedule:
     key = schedule_book.key(nodes, graph, late, (minimum, most_stages))
     entry = schedule_book.find(key, nodes, graph)
     if entry is None:
-        entry = _search(nodes, graph, late, minimum, most_stages, least_variants)
+        entry = _search(nodes, graph, late, minimum, most_stages, effort)
         schedule_book.record(key, entry)
     choices = tuple(node.choices[number] for node, number in zip(nodes, entry.choices, strict=True))
     return ModuloSchedule(
@@ -172,7 +180,7 @@ def _known_or_searched(
 
 
 def _search(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, effort: _Effort
 ) -> Entry:
     """The least interval at which a variant of the search succeeds."""
     resource, unit = resource_bound(nodes)
@@ -180,7 +188,7 @@ def _search(
     interval, times, choices = _plain_schedule(nodes, graph, minimum)
     if most_stages > 1:
         for shorter in range(max(resource, recurrence, minimum), interval):
-            found = _at_interval(nodes, graph, late, shorter, most_stages, least_variants)
+            found = _at_interval(nodes, graph, late, shorter, most_stages, effort)
             if found is not None:
                 interval, times, choices = shorter, *found
                 break
@@ -211,18 +219,21 @@ def _plain_schedule(
 
 
 def _at_interval(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int, effort: _Effort
 ) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
     ways = _longest_ways(graph, interval)
     assert ways is not None
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
-    for variant in _variants(max(least_variants, min(len(_VARIANTS), _OPERATIONS_TRIED // len(nodes)))):
+    fewest = None
+    for variant in _variants(max(effort.least_variants, min(len(_VARIANTS), _OPERATIONS_TRIED // len(nodes)))):
         if stages + variant.start + variant.more <= most_stages:
             found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:
-                return found
-    return None
+                if not effort.fewest_stages or max(found[0]) < stages * interval:
+                    return found
+                fewest = min(fewest or found, found, key=lambda schedule: max(schedule[0]) // interval)
+    return fewest
 
 
 def _variants(count: int) -> Iterator[_Variant]:

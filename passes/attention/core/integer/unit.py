@@ -141,7 +141,9 @@ class _Make:
         sign, matmul = b.r("negative"), b.r("scores_matmul")
         b.add(isa.AND(sign, self.score_shift, k.scalar(NEGATIVE, "negative_bit")))
         b.add(isa.XOR(self.score_shift, self.score_shift, sign))
-        b.add(isa.OR(matmul, k.shifted(sign, NEGATED.bit_length() - NEGATIVE.bit_length()), k.scalar(MATMUL_8BIT, "i8")))
+        b.add(
+            isa.OR(matmul, k.shifted(sign, NEGATED.bit_length() - NEGATIVE.bit_length()), k.scalar(MATMUL_8BIT, "i8"))
+        )
         offset, last = k.shifted(self.offset, OFFSET_PLACES), self.last_shift
         if self.shape.wide:
             last, twice = self.last_two, k.sum(self.last_shift, self.last_shift)
