@@ -16,7 +16,7 @@ from npuc.passes.attention.streams import integer_streams
 # where accesses to both are apart.  O, at the end of the memory,
 # has a bank for itself and what little it has beyond that in the one before, where V ends.  K begins in the bank of
 # scores where it must: with its first dimensions, which a pass of scores reads last (`core.integer.scores`).
-INTEGER_ORDER = ("scores", "q", "state", "constants", "heads", "bias", "k0", "v0", "k1", "v1", "o")
+INTEGER_ORDER = ("scores", "q", "bias", "state", "constants", "heads", "k0", "v0", "k1", "v1", "o")
 # Where O leaves too little of that one: K with scores, V, and Q have a bank each.
 LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "bias", "o")
 LONG_NOT_BEFORE = {"v0": 1 * BANK, "q": 2 * BANK}

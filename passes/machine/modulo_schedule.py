@@ -52,14 +52,22 @@ _VARIANTS = (
 
 
 class _Effort(NamedTuple):
-    """How long to search at an interval: so many variants at least; whether on for fewer stages, too."""
+    """How long to search at an interval: variants at least and at most, between these by operations of them all;
+    whether on for fewer stages, too."""
 
-    least_variants: int
+    least: int
+    most: int
+    operations: int
     fewest_stages: bool = False
 
+    def variants(self, operations: int) -> int:
+        """How many, for a loop of so many operations."""
+        return max(self.least, min(self.most, self.operations // operations))
 
-_ORDINARY, _IN_ORDER, _AT_LENGTH = _Effort(2), _Effort(len(_VARIANTS)), _Effort(240, True)
-_OPERATIONS_TRIED = 600
+
+_ORDINARY = _Effort(2, len(_VARIANTS), 600)
+_IN_ORDER = _Effort(len(_VARIANTS), len(_VARIANTS), 0)
+_AT_LENGTH = _Effort(len(_VARIANTS), 400, 50_000, True)
 _TRIES_PER_OPERATION = 8
 _ANY = 1 << 20  # number of stages
 _SUBWORD_CLEARANCE = 7  # bundles from a sub-word store to the loop's end (facts/schedule/aie2_hazards.md section 6)
@@ -226,7 +234,7 @@ def _at_interval(
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
     fewest = None
-    for variant in _variants(max(effort.least_variants, min(len(_VARIANTS), _OPERATIONS_TRIED // len(nodes)))):
+    for variant in _variants(effort.variants(len(nodes))):
         if stages + variant.start + variant.more <= most_stages:
             found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:

@@ -44,6 +44,7 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
     _set_modes(k, crSat=FULL)
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
     _invert(k, count, sums, take_low, group_bytes)
+    b.barrier()  # both take nearly all vector registers
     _Division(k, shape, load, store, take_low).run(count)
     _set_modes(k, crSat=SYMMETRIC)
 
