@@ -56,7 +56,8 @@ POWER = Power(
     (0.19388860212644982, 0.4983414866090672, -0.25364970060885317, -0.000747466069188631),
 )
 # Arguments of the power are whole numbers of the scores' unit, and that is the scale of y: it is squared with y, and
-# halved as often as the square is shifted to 16 bits.  Constants are added in the scale of the square (`core.integer.unit`).
+# halved as often as the square is shifted to 16 bits.  Constants are added in the scale of the square
+# (`core.integer.unit`).
 SQUARE_BITS = 31  # what squares stay below, with and without their constant
 HIGHEST_ARGUMENT = 1.5  # for arguments up to this: below 1, and what rounding of the bias adds in the coarsest unit
 LARGEST_PROBABILITY = 255.3  # what a score that is exactly its exponent comes to: what the power is off has room
