@@ -176,12 +176,12 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         with b.if_nonzero(moved):
             _move(k, shape, again, not_first)
     k.release("k_empty")
+    k.acquire("v_full")  # which is there by now: not between loops whose ramps overlap
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
         if shape.wide:
             take_room(k)
         exponentiate(k, shape, power)
-    k.acquire("v_full")
     with b.source("values: O += P V"):
         (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
     k.release("v_empty")

@@ -25,8 +25,9 @@ from npuc.passes.attention.integer_factors import (
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
 
-# A query whose largest score is not above this takes the coarse unit: its bias, less by what the power reaches down,
-# would be beyond 16 bits.  In the coarse unit every score is above.
+# A query whose largest score is not above this takes the coarse unit, in which every score is: -2^14 is the least.  Of
+# others the bias has 16 bits: it is less than the largest score by what the power reaches down, at most 2 (vertex + 1)
+# = 26.3 in base 2 where it is squared once more, in units of more than 2^-9.
 LOW = -0x4B00
 HEAD, FINE, COARSE = 0, TILE, 2 * TILE  # places of the records
 WORD = 4  # bytes
