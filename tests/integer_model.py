@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from npuc.passes.attention.core.integer.shape import ABOVE
@@ -25,55 +23,29 @@ def rounded(number: np.ndarray, places: int) -> np.ndarray:
     return np.rint(number.astype(np.float64) / 2.0**places).astype(np.int64)  # 32-bit numbers: exact
 
 
-@dataclass(frozen=True)
 class Model:
-    """A head in one of the units of scores."""
+    """A head in one of the units of scores.  wide: of recipes whose probabilities have 16 bits."""
 
-    score: float
-    head_dim: int
-    wide: bool = False
-    coarse: bool = False
-
-    def __post_init__(self) -> None:
-        words = head_words(Quantities(self.score, 1.0), self.head_dim)
-        multipliers, shifts, more_shifts, power, _ = words
-        score_shift, coarser, places, first = ((shifts >> at) & 0xFF for at in (0, 8, 16, 24))
-        second, third, last, last_two = ((more_shifts >> at) & 0xFF for at in (0, 8, 16, 24))
-        first -= (first & 0x80) << 1
-        to_exponent, per_exponent, scale, offset = multipliers & 0xFFFF, multipliers >> 16, power & 0xFFFF, power >> 16
-        offset <<= OFFSET_PLACES
-        if self.wide:
+    def __init__(self, score: float, head_dim: int, wide: bool = False, coarse: bool = False) -> None:
+        self.score, self.wide = score, wide
+        multipliers, shifts, further_shifts, power, _ = head_words(Quantities(score, 1.0), head_dim)
+        score_shift, coarser, places, first = shifts.to_bytes(4, "little")
+        second, third, last, last_two = further_shifts.to_bytes(4, "little")
+        first -= (first & 0x80) << 1  # signed
+        self.to_exponent, self.per_exponent = multipliers & 0xFFFF, multipliers >> 16
+        self.offset = power >> 16 << OFFSET_PLACES
+        if wide:
             first, beyond = first + 2, 3 * last_two - 2 * last
-            offset, last = 2 * offset + (beyond - ABOVE) * per_exponent, last_two
-        constants, scales = self._constants(scale, (second, third))
-        away = coarser * self.coarse
-        places, first = places - away, first - 2 * away
+            self.offset, last = 2 * self.offset + (beyond - ABOVE) * self.per_exponent, last_two
+        away = coarser if coarse else 0
+        first -= 2 * away
         missing = min(first, 0)
-        constants[0] = shifted(constants[0], first - CONSTANT_BITS)
-        constants[1] = shifted(constants[1], 2 * missing)
-        found = dict(
-            shift=(score_shift & ~NEGATIVE) + away,
-            sign=-1 if score_shift & NEGATIVE else 1,
-            unit_places=places,
-            to_exponent=to_exponent,
-            per_exponent=per_exponent,
-            offset=offset,
-            constants=constants,
-            shifts=(first - missing, second + 2 * missing, third, last),
-        )
-        for name, value in found.items():
-            object.__setattr__(self, name, value)
-
-    @staticmethod
-    def _constants(scale: int, shifts: tuple[int, int]) -> tuple[list[int], list[int]]:
-        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
-        found, scales = [scale * first], [scale]
-        for constant, shift in zip(others, (*shifts, 0), strict=True):
-            square = scales[-1] ** 2
-            found.append((square >> CONSTANT_BITS - 1) * (constant >> 1))
-            scales.append(square >> shift)
-        assert all(abs(number) < 1 << 31 for number in (*found, scales[0] ** 2))
-        return found, scales
+        self.shift, self.sign = (score_shift & ~NEGATIVE) + away, -1 if score_shift & NEGATIVE else 1
+        self.places = places - away
+        self.constants = _constants(power & 0xFFFF, second, third)
+        self.constants[0] = _shifted(self.constants[0], first - CONSTANT_BITS)
+        self.constants[1] = _shifted(self.constants[1], 2 * missing)
+        self.shifts = first - missing, second + 2 * missing, third, last
 
     @property
     def unit(self) -> float:
@@ -86,12 +58,12 @@ class Model:
 
     def exponents(self, scores: np.ndarray) -> np.ndarray:
         """Of the largest of some scores."""
-        shift = MAGNITUDE_BITS + self.unit_places
+        shift = MAGNITUDE_BITS + self.places
         return rounded(scores * self.to_exponent + (1 << shift - 1), shift)
 
     def probabilities(self, scores: np.ndarray, exponents: np.ndarray) -> np.ndarray:
         """Where probabilities have 16 bits exponents are those of references."""
-        bias = rounded(exponents * self.per_exponent - self.offset, MAGNITUDE_BITS - self.unit_places)
+        bias = rounded(exponents * self.per_exponent - self.offset, MAGNITUDE_BITS - self.places)
         y = np.maximum(scores - np.clip(bias, -SIGNED_16, SIGNED_16), 0)
         assert y.max(initial=0) <= SIGNED_16
         for number, (constant, shift) in enumerate(zip(self.constants, self.shifts, strict=True)):
@@ -104,5 +76,18 @@ class Model:
         return y
 
 
-def shifted(number: int, places: int) -> int:
+def _constants(scale: int, *shifts: int) -> list[int]:
+    """Of the power, of which the first is to be shifted by how far its square is; 32-bit numbers."""
+    first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
+    found = [scale * first]
+    for constant, shift in zip(others, (*shifts, 0), strict=True):
+        square = scale * scale
+        found.append((square >> CONSTANT_BITS - 1) * (constant >> 1))
+        scale = square >> shift
+        assert square < 1 << 32
+    assert all(abs(number) < 1 << 31 for number in found)
+    return found
+
+
+def _shifted(number: int, places: int) -> int:
     return number << places if places >= 0 else number >> -places

@@ -48,22 +48,21 @@ class Power:
 
 
 # Own fit over t in [-10, 1]: the error relative to 2^t + 2^-7.5 is at most 0.07 %, 0.03 % rms; farther below it comes
-# to 2^-11.4, which is nothing of 8 bits.  Probabilities of 16 bits are the square of it at half of t: relative to
-# 2^t + 2^-12 the error is at most 0.2 % over t in [-15, 2], and from t = -17 on less than half of 2^-16.
+# to 2^-11.4, which is nothing of 8 bits.  Probabilities of 16 bits are its square at half of t: over t in [-15, 2] the
+# error relative to 2^t + 2^-12 is at most 0.2 %, and from t = -17 on they are less than half of 2^-16.
 POWER = Power(
     0.06359848578259199,
     12.123742364284656,
     (0.19388860212644982, 0.4983414866090672, -0.25364970060885317, -0.000747466069188631),
 )
-# The arguments of the power are whole numbers of the scores' unit, and it has the scale that this makes: each time a
-# square is taken and shifted to 16 bits the scale is squared too, and constants count in it (`core.integer.unit`).
-SQUARE_BITS = 31  # no square reaches as many, with or without its constant
-HIGHEST_ARGUMENT = 1.5  # up to which that holds: what rounding adds to t is less than half, in the coarsest unit too
-# Of scores that are exactly whole exponents probabilities are so many units of their last bit: what the power is off
-# leaves them in range.
-LARGEST_PROBABILITY = 255.3
+# Arguments of the power are whole numbers of the scores' unit, and that is the scale of y: it is squared with y, and
+# halved as often as the square is shifted to 16 bits.  Constants are added in the scale of the square
+# (`core.integer.unit`).
+SQUARE_BITS = 31  # what squares stay below, with and without their constant
+HIGHEST_ARGUMENT = 1.5  # for arguments up to this: below 1, and what rounding of the bias adds in the coarsest unit
+LARGEST_PROBABILITY = 255.3  # what a score that is exactly its exponent comes to: what the power is off has room
 CONSTANT_BITS = 16  # fraction bits of constants
-OFFSET_PLACES = 3  # places that the word of the bias lacks
+OFFSET_PLACES = 3  # by which the offset of the bias is shifted in its word
 
 
 @dataclass(frozen=True)
@@ -150,20 +149,19 @@ def _score_words(score: float, fine: int, coarse: int) -> tuple[int, int, int, i
     )
 
 
-def power_scale(unit: float) -> tuple[int, tuple[int, int, int, int], float]:
-    """What the power's first square counts in, by how many places each of its squares is shifted, and what is added to
-    t that the last one comes to LARGEST_PROBABILITY: in [0, 1), so that the scale need only be a power of two near it.
+def power_scale(unit: float) -> tuple[int, tuple[int, ...], float]:
+    """The scale of the first square after its shift, the shifts of all squares, and what is added to t.
 
-    unit: of t.  The first shift may be negative, by places that are missing in the next one.
+    unit: of t.  That sum makes up for a scale that shifts bring only near the one that is wanted, 2^t times
+    LARGEST_PROBABILITY in the end: it is in [0, 1).  The first shift may be negative: the next one is less by twice
+    what is missing there.
     """
-    shifts, scale, limits = [], -2.0 * math.log2(POWER.slope * unit), []  # of the square at hand, in powers of two
-    for y, next_one in pairwise(POWER.steps(HIGHEST_ARGUMENT)[1:]):
-        limits.append(SQUARE_BITS / 2 - math.log2(max(y, math.sqrt(next_one))))
+    steps = POWER.steps(HIGHEST_ARGUMENT)[1:]
+    # Binary logarithms, as all scales here: the largest scale of each square.
+    limits = [SQUARE_BITS / 2 - math.log2(max(y, math.sqrt(squared))) for y, squared in pairwise(steps)]
     limits.append(math.log2(LARGEST_PROBABILITY))
-    scales = []
+    scales, shifts = [-math.log2(POWER.slope * unit)], []
     for limit in limits:
-        shifts.append(math.ceil(scale - limit))
-        scales.append(scale - shifts[-1])
-        scale = 2.0 * scales[-1]
-    first, second, third, last = shifts
-    return round(2.0 ** scales[0]), (first, second, third, last), limits[-1] - scales[-1]
+        shifts.append(math.ceil(2.0 * scales[-1] - limit))
+        scales.append(2.0 * scales[-1] - shifts[-1])
+    return round(2.0 ** scales[1]), tuple(shifts), limits[-1] - scales[-1]

@@ -75,18 +75,22 @@ class Power:
 
     def of(self, y: Reg) -> Reg:
         """2^(t - E) of scores that are so much above their bias; to be shifted by `last`."""
-        b, wide = self.k.b, None
-        for constant, shift in zip(self.constants, (None, *self.shifts), strict=True):
-            if wide is not None:
-                y = self._narrow(wide, shift)
-            wide = b.cm("square_wide")
-            b.add(isa.VMAC_vmac_cm_core_dense(wide, constant, y, y, self.unsigned))
-        if self.shape.wide:
-            y, wide = self._narrow(wide, self.last), b.cm("square_wide")
+        first, *others = self.constants
+        wide = self._squared(y, first)
+        for constant, shift in zip(others, self.shifts, strict=True):
+            wide = self._squared(self._narrow(wide, shift), constant)
+        return self._squared(self._narrow(wide, self.last)) if self.shape.wide else wide
+
+    def _squared(self, y: Reg, constant: Reg | None = None) -> Reg:
+        b, wide = self.k.b, self.k.b.cm("square_wide")
+        if constant is None:
             b.add(isa.VMUL_vmac_cm_core_dense(wide, y, y, self.unsigned))
+        else:
+            b.add(isa.VMAC_vmac_cm_core_dense(wide, constant, y, y, self.unsigned))
         return wide
 
     def _narrow(self, wide: Reg, shift: Reg) -> Reg:
+        """Its rounded upper bits, 16 of them."""
         y = self.k.b.x("square")
         self.k.b.add(isa.VSRS_D16_S32_mv_x_srs(y, wide, shift))
         return y

@@ -194,6 +194,7 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         with b.if_nonzero(moved):
             _move(k, shape, again, not_first)
     k.release("k_empty")
+    k.acquire("v_full")  # which is there by now: not between loops whose ramps overlap
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
         if shape.wide:
@@ -203,8 +204,6 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         exponentiate(k, shape, power)
     with b.source("values: O += P V"):
         values = (AccumulateWholeValues if shape.wide else AccumulateValues)(k, shape)
-    k.acquire("v_full")
-    with b.source("values: O += P V"):
         values.run(keep["values"])
         k.advance("values")
     k.release("v_empty")

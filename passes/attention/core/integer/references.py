@@ -1,10 +1,10 @@
 """References of sums that are whole numbers: O and probabilities of all blocks count in one unit for each query.
 
-With R the reference, a probability is 2^(t - R - ABOVE) in units of 2^-16 nearly, and bounded to 16 bits, so that a
-block's exponent may be up to ABOVE more than R.  R moves up to an exponent beyond that, by one where the row sum comes near 2^24 (with V's integers
-sums are below 2^31 then), and down to the exponent of a block that is far below, as far as the row sum leaves room: a
-key that outweighs all others does not leave them without bits.  Row sums are looked at whenever as many blocks came as
-they have room for.
+With R the reference, a probability is 2^(t - R - ABOVE) nearly in units of 2^-16, so that a block's exponent may be up
+to ABOVE more than R; it has 16 bits, whatever rounding adds.  R moves up to an exponent beyond that, by one where the
+row sum comes near 2^24 (with V's integers sums are below 2^31 then), and down to the exponent of a block that is far
+below, as far as the row sum leaves room: a key that outweighs all others does not leave them without bits.  Row sums
+are looked at whenever as many blocks came as they have room for.
 """
 
 from __future__ import annotations

@@ -25,11 +25,13 @@ from npuc.passes.attention.integer_factors import (
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
 
-# A query whose largest score is not above this takes the coarse unit: its bias, less by what the power reaches down,
-# would be beyond 16 bits.  In the coarse unit every score is above.
+# A query whose largest score is not above this takes the coarse unit, in which every score is: -2^14 is the least.  Of
+# others the bias has 16 bits: it is less than the largest score by what the power reaches down, at most 2 (vertex + 1)
+# = 26.3 in base 2 where it is squared once more, in units of more than 2^-9.
 LOW = -0x4B00
 HEAD, FINE, COARSE = 0, TILE, 2 * TILE  # places of the records
 WORD = 4  # bytes
+SIGN_PLACES = NEGATED.bit_length() - NEGATIVE.bit_length()
 
 
 class Unit(IntEnum):
@@ -71,7 +73,7 @@ def use_unit(k: Context, coarse: bool) -> None:
 
 
 class Factors:
-    """Words of the head and of the unit in use, in fresh registers: plain ones, those of shifts, all lanes of vectors."""
+    """Words of the head and of the unit in use, in fresh registers: scalars, shifts, in all lanes of vectors."""
 
     def __init__(self, k: Context) -> None:
         self.k, self.unit = k, k.registers["unit"]
@@ -141,9 +143,7 @@ class _Make:
         sign, matmul = b.r("negative"), b.r("scores_matmul")
         b.add(isa.AND(sign, self.score_shift, k.scalar(NEGATIVE, "negative_bit")))
         b.add(isa.XOR(self.score_shift, self.score_shift, sign))
-        b.add(
-            isa.OR(matmul, k.shifted(sign, NEGATED.bit_length() - NEGATIVE.bit_length()), k.scalar(MATMUL_8BIT, "i8"))
-        )
+        b.add(isa.OR(matmul, k.scalar(MATMUL_8BIT, "matmul_8"), k.shifted(sign, SIGN_PLACES, "negated")))
         offset, last = k.shifted(self.offset, OFFSET_PLACES), self.last_shift
         if self.shape.wide:
             last, twice = self.last_two, k.sum(self.last_shift, self.last_shift)
