@@ -23,9 +23,9 @@ from npuc.passes.attention.core.integer.references import move_references as mov
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
 from npuc.passes.attention.core.integer.unit import make_units, reserve, use_unit
-from npuc.passes.attention.core.integer.values import AccumulateValues
+from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
-from npuc.passes.attention.core.integer.whole_values import AccumulateWholeValues
+from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
 from npuc.passes.attention.core.items import classify, first_item, next_block
 from npuc.passes.attention.core.parameters import Word
 from npuc.passes.attention.core.passed_on import pass_on
@@ -203,8 +203,7 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         block.go_on()
         exponentiate(k, shape, power)
     with b.source("values: O += P V"):
-        values = (AccumulateWholeValues if shape.wide else AccumulateValues)(k, shape)
-        values.run(keep["values"])
+        (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
         k.advance("values")
     k.release("v_empty")
 

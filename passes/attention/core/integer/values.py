@@ -22,14 +22,25 @@ LOOPS = 2  # that follow each other without a jump, their ramps overlapping
 AFTER_O = "ba"  # load ports in the order in which they are tried: O comes by the first one
 
 
-class AccumulateValues:
-    """Made before the block of values is there, `run` when it is.  A loop is over tiles of two octets, if there are."""
+def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
+    """Add the block of values whose address is in `values`."""
+    work = _Values(k, shape)
+    loops = shape.octets_at_once(LOOPS * work.together) // work.together
+    with k.passes(shape.octets // (loops * work.together), "value_octets"):
+        for _ in range(loops):
+            work.begin()
+            v = k.pointer_from(values, "p_v")
+            with k.b.hardware_loop(shape.output_tiles, "values", thorough=True):
+                work.tile(v)
+            work.next_octets()
+
+
+class _Values:
+    """Registers of the loop over tiles of two octets, or of one, and a pass of it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, b = k, shape, k.b
         self.together = shape.octets_at_once(2)
-        self.loops = shape.octets_at_once(LOOPS * self.together) // self.together
-        self.passes = shape.octets // (self.loops * self.together)
         groups = range(self.together * GROUPS)
         self.matmul = k.scalar(UNSIGNED_8X8, "values_matmul")
         self.pattern = k.registers["first_shift"]  # that of the power, whose last passes may still run: four there are
@@ -52,30 +63,19 @@ class AccumulateValues:
         self.output = OutputWalk(k, shape, len(groups))
         self.state, self.record_on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
         b.constant(self.record_on, RECORD)
-        if self.passes == 1:
-            self._begin()
 
-    def run(self, values: Reg) -> None:
-        """Add the block whose address is in `values`."""
-        k = self.k
-        with k.passes(self.passes, "value_octets"):
-            for number in range(self.loops):
-                if number or self.passes > 1:
-                    self._begin()
-                v = k.pointer_from(values, "p_v")
-                with k.b.hardware_loop(self.shape.output_tiles, "values", thorough=True):
-                    self._tile(v)
-                k.move_on(self.probabilities, self.on_p)
-                self.output.next_groups()
-
-    def _begin(self) -> None:
-        """What sums of a loop start from."""
+    def begin(self) -> None:
+        """What sums start from."""
         for octet in range(self.together):
             for group, rows in enumerate(self.rows[GROUPS * octet : GROUPS * (octet + 1)]):
                 self.k.load_at(rows, self.state, SCORE_TILE * group, "records", ports=AFTER_O)
             self.k.move_on(self.state, self.record_on)
 
-    def _tile(self, v: Reg) -> None:
+    def next_octets(self) -> None:
+        self.k.move_on(self.probabilities, self.on_p)
+        self.output.next_groups()
+
+    def tile(self, v: Reg) -> None:
         """Eight dimensions of the octets."""
         k, b = self.k, self.k.b
         for rows, start in zip(self.rows, self.starts, strict=True):

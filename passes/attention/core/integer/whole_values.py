@@ -17,19 +17,15 @@ STEP_KEYS = 4
 KEPT = 3  # registers for steps of V, and as many for those of each group of P
 
 
-class AccumulateWholeValues:
-    """Made before the block of values is there, `run` when it is."""
-
-    def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, self.shape, self.work = k, shape, _Values(k, shape)
-
-    def run(self, values: Reg) -> None:
-        """Add the block whose address is in `values`."""
-        with self.k.passes(self.shape.octets // self.work.together, "value_passes"):
-            v = self.k.pointer_from(values, "p_v")
-            with self.k.b.hardware_loop(self.shape.output_tiles, "values"):
-                self.work.tiles(v)
-            self.work.next_octets()
+def accumulate_whole_values(k: Context, values: Reg, shape: IntegerShape) -> None:
+    """Add the block of values whose address is in `values`."""
+    b = k.b
+    work = _Values(k, shape)
+    with k.passes(shape.octets // work.together, "value_passes"):
+        v = k.pointer_from(values, "p_v")
+        with b.hardware_loop(shape.output_tiles, "values"):
+            work.tiles(v)
+        work.next_octets()
 
 
 class _Values:
