@@ -13,11 +13,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from integer_cases import Case, described, drawn, image
+from integer_model import SIGNED_16, Model
 
 import npuc
 from npuc.compiler.diagnostics import NpucError
 from npuc.compiler.frontend.attention import Attention
-from npuc.passes.attention.integer_factors import FINE_POWER, POWER
+from npuc.passes.attention.core.integer.unit import LOW
+from npuc.passes.attention.core.integer.visibility import HIDDEN
+from npuc.passes.attention.integer_factors import POWER, Quantities, representable
 from npuc.runtime import check
 from npuc.runtime.arguments import to_device
 from npuc.runtime.checking import check_run
@@ -126,23 +129,66 @@ def test_sums_of_blocks_with_other_scores_are_exact(levels: str, lowest: bool) -
     assert result.mean_rel_l1 < 4e-3, result
 
 
-# What it is in units of the probabilities' last bit, half of which counts as nothing.
-POWERS = {"8 bits": (POWER, 2.0**8, -15), "16 bits": (FINE_POWER, 2.0**16, -17)}
-
-
-@pytest.mark.parametrize("name", POWERS)
-def test_the_power_is_one_of_two_and_nothing_far_below(name: str) -> None:
-    fit, units, nothing = POWERS[name]
-
+def test_the_power_is_one_of_two_and_nothing_far_below() -> None:
     def power(t: np.ndarray) -> np.ndarray:
-        y = np.maximum(fit.slope * t + fit.intercept, 0)
-        for constant in fit.constants:
-            y = np.maximum(y * y + constant, 0)
-        return y
+        return np.array([POWER.steps(one)[-1] for one in t])
 
-    t = np.linspace(-10, 0, 1001)
-    ratio = power(t) / 2.0**t
-    near = ratio[t > -7]
-    assert power(t).max() < 1 and near.max() / near.min() < 1.006
-    assert np.abs(power(t) - near.mean() * 2.0**t).max() < 2e-3
-    assert (power(np.linspace(-500, nothing, 100)) * units < 0.5).all()
+    t = np.linspace(-10, 1, 1001)
+    assert (np.abs(power(t) - 2.0**t) / (2.0**t + 2.0**-7.5)).max() < 7e-4
+    assert (power(np.linspace(-500, -12, 100)) < 2.0**-11).all()
+    t = np.linspace(-15, 2, 1001)
+    assert (np.abs(power(t / 2) ** 2 - 2.0**t) / (2.0**t + 2.0**-12)).max() < 2e-3
+    assert (power(np.linspace(-500, -17, 100) / 2) ** 2 < 2.0**-17).all()
+
+
+UNITS = [2.0**-places for places in np.arange(1.1, 20.0, 0.37)]  # what a score counts in base 2
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("coarse", [False, True], ids=["fine", "coarse"])
+@pytest.mark.parametrize("head_dim", [8, 128, 256])
+def test_probabilities_are_powers_of_two_in_every_unit(head_dim: int, coarse: bool, wide: bool) -> None:
+    """Of all scores, next to their exponent and far below; the model itself holds that nothing is beyond its range."""
+    for score in UNITS:
+        if not representable(Quantities(score, 1.0), head_dim):
+            continue
+        model = Model(-score, head_dim, wide, coarse)
+        low = max(-SIGNED_16, round(-127 / model.unit)) if not coarse else -(1 << 14)
+        for exponent in (round(low * model.unit / 2), -5, 0, 1, 9, round(-low * model.unit / 3)):
+            highest = math.floor(exponent / model.unit + 1e-9)
+            scores = np.arange(max(low, highest - 30_000), highest + 1)
+            found = model.probabilities(scores, np.array([exponent]))
+            ideal, largest = 2.0 ** (scores * model.unit - exponent + (14 if wide else 8)), 65535 if wide else 255
+            near = (ideal > ideal[-1] / 16) & (found < largest)
+            ratio = found[near].sum() / ideal[near].sum() if near.any() else 1.0
+            # What P is short of its range, and half a unit that the bias is rounded by, is in all probabilities.
+            assert 0.98 * 2.0 ** (-0.5 * model.unit) < ratio < 1.001 * 2.0 ** (0.5 * model.unit)
+            assert (np.abs(found - np.minimum(ratio * ideal, largest)) < 0.8 + 0.003 * ideal).all()
+            assert (np.diff(found) >= 0).all()
+        most = round(-low * model.unit)
+        assert not model.probabilities(np.array([HIDDEN]), np.arange(-most, most + 1)).any()
+
+
+@pytest.mark.parametrize("recipe", ["fast", "accurate"])
+@pytest.mark.parametrize("score", [2.0**-14.2, -(2.0**-12.9), 2.0**-11.0, 2.0**-8.3])
+def test_the_model_of_probabilities_is_the_emulated_core(score: float, recipe: str) -> None:
+    """V shows each key's: 127 for it, else 0."""
+    keys = head_dim = 64
+    shape = dict(heads=1, kv_heads=1, query_length=32, key_length=keys, head_dim=head_dim, recipe=recipe)
+    attention = described(
+        False, q_scale=(1.0,), k_scale=(1.0,), v_scale=(1 / 127,), scale=score / math.log2(math.e), **shape
+    )
+    random = np.random.default_rng(3)
+    given = {name: drawn("normal", (1, 1, rows, head_dim), random) for name, rows in (("q", 32), ("k", keys))}
+    given["v"] = np.diag(np.full(keys, 127, np.int8))[None, None]
+    with npuc.load(attention, backend="emulator", fallback=(), strict=True) as executable:
+        out = executable.serve(given, attention).outputs["o"].astype(np.float64)[0, 0]
+    products = given["q"][0, 0].astype(np.int64) @ given["k"][0, 0].astype(np.int64).T
+    model = Model(score, head_dim, recipe == "accurate")
+    largest = model.scores(products).max(-1)
+    if largest.max() == SIGNED_16 or largest.min() <= LOW:
+        model = Model(score, head_dim, recipe == "accurate", coarse=True)
+    scores = model.scores(products)
+    expected = model.probabilities(scores, model.exponents(scores.max(-1))[:, None])
+    found = out * expected.sum(-1, keepdims=True)
+    assert (np.abs(found - expected) <= 2.0**-8 * expected).all()

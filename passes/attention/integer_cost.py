@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 MACS_PER_CYCLE = 256  # on one core
 BLOCK_FIXED = 205  # lock hand-over, what the rows see, ramps of the loops over scores, most of the exponents
 # Eight queries: exponents; more where sums are whole, whose references scores move now and then.
-BLOCK_OCTET, BLOCK_WHOLE = 13, 20
-BLOCK_VECTOR, BLOCK_WIDE = 5.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
+BLOCK_OCTET, BLOCK_WHOLE = 3, 25
+BLOCK_VECTOR, BLOCK_WIDE = 4.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
 SCORE_PASS, LEAST_PASS = 3, 16  # sixteen keys and eight queries: bundles beside the products, and with few of these
 # Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
 # are whole; and ramps for eight queries.
@@ -20,7 +20,7 @@ WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET = 4, 3.5, 36
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
 MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
 MOVE_WHOLE_AGAIN = 0.3  # the same of whole sums
-ITEM_FIXED = 600
+ITEM_FIXED = 700
 ITEM_ROW = 85.0  # a query of an item, beside its blocks: Q turned, sums divided
 ITEM_OUTPUT = 0.42  # and each of its outputs
 ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 20.0, 0.25  # more where sums are whole: references that scores move, fp32 numbers

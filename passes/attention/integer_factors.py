@@ -2,8 +2,8 @@
 
 A score s of integers counts c s in base 2, c = q_scale * k_scale * scale * log2 e.  It is kept as x = s / 2^shift in 16
 bits, in a fine unit of at most 2^-8 in base 2; a block with scores beyond the range of that takes a coarse one, in
-which every score is within half the range, so that hidden ones are far below.  Of x the program makes the argument of
-its power (`Power`) and the exponent of a block.
+which every score is within half the range, so that hidden ones are far below.  Of x the program makes the exponent of
+a block, and, less a bias that counts in the same unit, the argument of its power (`Power`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from npuc.compiler.diagnostics import UnsupportedError
@@ -32,32 +33,36 @@ OUTPUT_RANGE = (2.0**-60, 2.0**14)
 
 @dataclass(frozen=True)
 class Power:
-    """2^t nearly, for t <= 0: y = slope t + intercept, then y^2 + constant for each constant, none of them below 0.
-
-    At t = 0 it is a little below 1, so that nothing exceeds the range of the probabilities.
-    """
+    """2^t nearly: y = slope (t + vertex), or 0 where that is less; then y^2 + constant for each constant."""
 
     slope: float
-    intercept: float
+    vertex: float
     constants: tuple[float, ...]
 
+    def steps(self, t: float) -> tuple[float, ...]:
+        """y, and what it becomes with each constant."""
+        found = [max(self.slope * (t + self.vertex), 0.0)]
+        for constant in self.constants:
+            found.append(found[-1] ** 2 + constant)
+        return tuple(found)
 
-# Own fit over t in [-10, 0]: error relative to 2^t + 2^-8 at most 0.38 %, 0.09 % rms, and 0 wherever t is far less.
+
+# Own fit over t in [-10, 1]: the error relative to 2^t + 2^-7.5 is at most 0.07 %, 0.03 % rms; farther below it comes
+# to 2^-11.4, which is nothing of 8 bits.  Probabilities of 16 bits are its square at half of t: over t in [-15, 2] the
+# error relative to 2^t + 2^-12 is at most 0.2 %, and from t = -17 on they are less than half of 2^-16.
 POWER = Power(
-    0.05839796217891613,
-    0.8377922358709571,
-    (0.11427459314672739, 0.4040723457329546, -0.1526395073334622, -0.00045817103669332937),
+    0.06359848578259199,
+    12.123742364284656,
+    (0.19388860212644982, 0.4983414866090672, -0.25364970060885317, -0.000747466069188631),
 )
-# The same with another square, for probabilities of 16 bits: over t in [-13, 0] the error relative to 2^t + 2^-12 is at
-# most 0.16 %, 0.08 % rms; from t = -17 on less than half of 2^-16.  Its slope is half of the other's, so that the same
-# multipliers make its arguments with one fraction bit more.
-FINE_POWER = Power(
-    POWER.slope / 2,
-    0.8611579826196939,
-    (0.04500218154793164, 0.4708241703776286, -0.18662392230037073, -0.0017736621946568734, 0.0),
-)
-ARGUMENT_BITS = 15  # fraction bits of y and of its squares
-SLOPE_PLACES = 4  # the slope has so many fraction bits more, as a 16-bit number
+# Arguments of the power are whole numbers of the scores' unit, and that is the scale of y: it is squared with y, and
+# halved as often as the square is shifted to 16 bits.  Constants are added in the scale of the square
+# (`core.integer.unit`).
+SQUARE_BITS = 31  # what squares stay below, with and without their constant
+HIGHEST_ARGUMENT = 1.5  # for arguments up to this: below 1, and what rounding of the bias adds in the coarsest unit
+LARGEST_PROBABILITY = 255.3  # what a score that is exactly its exponent comes to: what the power is off has room
+CONSTANT_BITS = 16  # fraction bits of constants
+OFFSET_PLACES = 3  # by which the offset of the bias is shifted in its word
 
 
 @dataclass(frozen=True)
@@ -121,17 +126,42 @@ def head_words(quantities: Quantities, head_dim: int) -> tuple[int, ...]:
             "what the kernel represents",
             remedy="use the reference backend",
         )
-    units = (word for shift in _shifts(quantities.score, head_dim) for word in _unit_words(quantities.score, shift))
     high, low = (bf16_bits(part) for part in bf16_split(quantities.output, 2))
-    return (*units, high | low << 16)
+    return (*_score_words(quantities.score, *_shifts(quantities.score, head_dim)), high | low << 16)
 
 
-def _unit_words(score: float, shift: int) -> tuple[int, int]:
-    """Multipliers and shifts where scores are shifted so far; what is shifted to nothing counts as the finest unit."""
-    unit = max(abs(score) * 2.0**shift, FINEST_UNIT / 2)
+def _score_words(score: float, fine: int, coarse: int) -> tuple[int, int, int, int]:
+    """Of the fine unit; what is shifted to nothing counts as the finest one."""
+    unit = max(abs(score) * 2.0**fine, FINEST_UNIT / 2)
     places = -math.ceil(math.log2(unit))  # so many bits more than those of whole exponents
-    argument, exponent = places + SLOPE_PLACES, places + MAGNITUDE_BITS
-    multiplier = round(unit * POWER.slope * 2.0 ** (ARGUMENT_BITS + argument))
-    to_exponent = round(unit * 2.0**exponent)
+    mantissa = unit * 2.0**places  # in (1/2, 1]
+    to_exponent = round(mantissa * 2.0**MAGNITUDE_BITS)
+    per_exponent = min(round(2.0**MAGNITUDE_BITS / mantissa), 0x7FFF)
+    scale, shifts, more = power_scale(unit)
+    offset = round((POWER.vertex + more) / mantissa * 2.0 ** (MAGNITUDE_BITS - OFFSET_PLACES))
     negative = NEGATIVE if score < 0 else 0
-    return multiplier | to_exponent << 16, shift | negative | argument << 8 | exponent << 16 | places << 24
+    last = shifts[-1] * 2 // 3
+    return (
+        to_exponent | per_exponent << 16,
+        fine | negative | (coarse - fine) << 8 | places << 16 | (shifts[0] & 0xFF) << 24,
+        shifts[1] | shifts[2] << 8 | shifts[3] << 16 | last << 24,
+        scale | offset << 16,
+    )
+
+
+def power_scale(unit: float) -> tuple[int, tuple[int, ...], float]:
+    """The scale of the first square after its shift, the shifts of all squares, and what is added to t.
+
+    unit: of t.  That sum makes up for a scale that shifts bring only near the one that is wanted, 2^t times
+    LARGEST_PROBABILITY in the end: it is in [0, 1).  The first shift may be negative: the next one is less by twice
+    what is missing there.
+    """
+    steps = POWER.steps(HIGHEST_ARGUMENT)[1:]
+    # Binary logarithms, as all scales here: the largest scale of each square.
+    limits = [SQUARE_BITS / 2 - math.log2(max(y, math.sqrt(squared))) for y, squared in pairwise(steps)]
+    limits.append(math.log2(LARGEST_PROBABILITY))
+    scales, shifts = [-math.log2(POWER.slope * unit)], []
+    for limit in limits:
+        shifts.append(math.ceil(2.0 * scales[-1] - limit))
+        scales.append(2.0 * scales[-1] - shifts[-1])
+    return round(2.0 ** scales[1]), tuple(shifts), limits[-1] - scales[-1]

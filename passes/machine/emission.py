@@ -226,7 +226,12 @@ class Emitter:
         if key not in self.cache:
             most = min(loop.count, loop.max_stages or loop.count)
             self.cache[key] = modulo_schedule(
-                nodes, minimum=least, most_stages=most, pipelined=loop.pipelined, ordered=loop.ordered
+                nodes,
+                minimum=least,
+                most_stages=most,
+                pipelined=loop.pipelined,
+                ordered=loop.ordered,
+                thorough=loop.thorough,
             )
         return self.cache[key]
 

@@ -151,7 +151,8 @@ class HardwareLoop:
     pipelined: passes may overlap, `max_stages` of them at most (fewer make shorter ramps).  least_interval: no search
     for shorter ones, where it is known to end without.  ordered: what the vector unit does stays in order, for code
     around the loop that begins and ends with the same accumulators.  peeled: more passes before the loop than its
-    stages ask for, to overlap with what comes before.
+    stages ask for, to overlap with what comes before.  thorough: one that ships in the book of schedules is
+    searched for at length, as every bundle of it counts.
     """
 
     count: int
@@ -162,6 +163,7 @@ class HardwareLoop:
     least_interval: int = 1
     ordered: bool = False
     peeled: int = 0
+    thorough: bool = False
 
 
 @dataclass(eq=False)
@@ -354,10 +356,11 @@ class Builder:
         least_interval: int = 1,
         ordered: bool = False,
         peeled: int = 0,
+        thorough: bool = False,
     ) -> Iterator[None]:
         if count < 1:
             raise ValueError(f"hardware loop {name}: trip count {count}")
-        loop = HardwareLoop(count, name, [], pipelined, max_stages, least_interval, ordered, peeled)
+        loop = HardwareLoop(count, name, [], pipelined, max_stages, least_interval, ordered, peeled, thorough)
         with self._body(loop, loop.body):
             yield
         if not all(isinstance(s, Op) for s in loop.body):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -49,8 +49,25 @@ _VARIANTS = (
     _Variant(1, 1, 0.8, 7),
     _Variant(0, 2, 0.5, 8),
 )
-_LEAST_VARIANTS = 2
-_OPERATIONS_TRIED = 600
+
+
+class _Effort(NamedTuple):
+    """How long to search at an interval: variants at least and at most, between these by operations of them all;
+    whether on for fewer stages, too."""
+
+    least: int
+    most: int
+    operations: int
+    fewest_stages: bool = False
+
+    def variants(self, operations: int) -> int:
+        """How many, for a loop of so many operations."""
+        return max(self.least, min(self.most, self.operations // operations))
+
+
+_ORDINARY = _Effort(2, len(_VARIANTS), 600)
+_IN_ORDER = _Effort(len(_VARIANTS), len(_VARIANTS), 0)
+_AT_LENGTH = _Effort(len(_VARIANTS), 400, 50_000, True)
 _TRIES_PER_OPERATION = 8
 _ANY = 1 << 20  # number of stages
 _SUBWORD_CLEARANCE = 7  # bundles from a sub-word store to the loop's end (facts/schedule/aie2_hazards.md section 6)
@@ -120,23 +137,32 @@ def recurrence_bound(graph: Graph, least: int = 1) -> int:
 
 
 def modulo_schedule(
-    nodes: Sequence[Node], *, minimum: int = 1, most_stages: int = _ANY, pipelined: bool = True, ordered: bool = False
+    nodes: Sequence[Node],
+    *,
+    minimum: int = 1,
+    most_stages: int = _ANY,
+    pipelined: bool = True,
+    ordered: bool = False,
+    thorough: bool = False,
 ) -> ModuloSchedule:
     """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
 
-    Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.
+    Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.  thorough: where the
+    book is written, the search takes all the time it needs.
     """
     graph = dependences(nodes, cyclic=True)
     if ordered:
         _keep_order(graph, [i for i, node in enumerate(nodes) if node.choices[0].instruction.slot == "vec"])
     late = _prefers_late(nodes, graph)
     overlap = pipelined and most_stages > 1 and not any(map(_stores_subword, nodes))
-    least_variants = len(_VARIANTS) if ordered else _LEAST_VARIANTS  # a try is short where much has its place
+    effort = _IN_ORDER if ordered else _ORDINARY  # a try is short where much has its place
+    if thorough and schedule_book.is_written():
+        effort = _AT_LENGTH
     if overlap:
-        found = _known_or_searched(nodes, graph, late, minimum, _ANY, least_variants)
+        found = _known_or_searched(nodes, graph, late, minimum, _ANY, effort)
         if found.stages <= most_stages:
             return found
-    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1, least_variants)
+    return _known_or_searched(nodes, graph, late, minimum, most_stages if overlap else 1, effort)
 
 
 def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
@@ -148,12 +174,12 @@ def _keep_order(graph: Graph, operations: Sequence[int]) -> None:
 
 
 def _known_or_searched(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, effort: _Effort
 ) -> ModuloSchedule:
     key = schedule_book.key(nodes, graph, late, (minimum, most_stages))
     entry = schedule_book.find(key, nodes, graph)
     if entry is None:
-        entry = _search(nodes, graph, late, minimum, most_stages, least_variants)
+        entry = _search(nodes, graph, late, minimum, most_stages, effort)
         schedule_book.record(key, entry)
     choices = tuple(node.choices[number] for node, number in zip(nodes, entry.choices, strict=True))
     return ModuloSchedule(
@@ -162,7 +188,7 @@ def _known_or_searched(
 
 
 def _search(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], minimum: int, most_stages: int, effort: _Effort
 ) -> Entry:
     """The least interval at which a variant of the search succeeds."""
     resource, unit = resource_bound(nodes)
@@ -170,7 +196,7 @@ def _search(
     interval, times, choices = _plain_schedule(nodes, graph, minimum)
     if most_stages > 1:
         for shorter in range(max(resource, recurrence, minimum), interval):
-            found = _at_interval(nodes, graph, late, shorter, most_stages, least_variants)
+            found = _at_interval(nodes, graph, late, shorter, most_stages, effort)
             if found is not None:
                 interval, times, choices = shorter, *found
                 break
@@ -201,18 +227,29 @@ def _plain_schedule(
 
 
 def _at_interval(
-    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int, least_variants: int
+    nodes: Sequence[Node], graph: Graph, late: Sequence[bool], interval: int, most_stages: int, effort: _Effort
 ) -> tuple[tuple[int, ...], tuple[Choice, ...]] | None:
     ways = _longest_ways(graph, interval)
     assert ways is not None
     length = int(ways.max(axis=0).max()) + 1
     stages = -(-length // interval)
-    for variant in _VARIANTS[: max(least_variants, _OPERATIONS_TRIED // len(nodes))]:
+    fewest = None
+    for variant in _variants(effort.variants(len(nodes))):
         if stages + variant.start + variant.more <= most_stages:
             found = _SlackScheduler(nodes, late, interval, ways, stages, variant).run()
             if found is not None:
-                return found
-    return None
+                if not effort.fewest_stages or max(found[0]) < stages * interval:
+                    return found
+                fewest = min(fewest or found, found, key=lambda schedule: max(schedule[0]) // interval)
+    return fewest
+
+
+def _variants(count: int) -> Iterator[_Variant]:
+    """The chosen ones, and as many others as are wanted."""
+    yield from _VARIANTS[:count]
+    for seed in range(len(_VARIANTS), count):
+        noise = random.Random(seed)
+        yield _Variant(noise.choice((0, 1)), noise.choice((0, 1, 2)), noise.choice((0.0, 0.3, 0.5, 0.8, 0.9)), seed)
 
 
 class _SlackScheduler:

@@ -1,9 +1,10 @@
 """Schedules of loops that were searched for before: `schedules.json` beside this file ships with the compiler.
 
 A search gives the same schedule whenever it is asked for the same loop, so the book changes how long a compilation
-takes and nothing else.  A loop's key covers all that the search sees: dependences, units, preferences and limits, not
-names of registers, addresses or trip counts.  Whoever changes loops writes the book anew: `attention/write_schedules`;
-a loop that is not in it is searched.  What the book gives is checked against the dependences and units before use.
+takes, and for loops that are `thorough` how good a schedule they get: these are searched for at length where the book
+is written.  A loop's key covers all that the search sees: dependences, units, preferences and limits, not names of
+registers, addresses or trip counts.  Whoever changes loops writes the book anew: `attention/write_schedules`; a loop
+that is not in it is searched.  What the book gives is checked against the dependences and units before use.
 """
 
 from __future__ import annotations
@@ -77,6 +78,11 @@ def record(of: str, entry: Entry) -> None:
     recorded = _recorded.get()
     if recorded is not None:
         recorded[of] = entry
+
+
+def is_written() -> bool:
+    """Whether the book is written anew."""
+    return _recorded.get() is not None
 
 
 @contextmanager

@@ -54,3 +54,17 @@ def test_what_is_no_schedule_of_the_loop_is_searched_anew(monkeypatch, spoil):
     spoiled = {key: spoil(entry) for key, entry in schedule_book.book().items()}
     monkeypatch.setattr(schedule_book, "book", lambda: spoiled)
     assert codegen.generate(core_program(KINDS[0])).code == good
+
+
+def test_what_was_searched_for_at_length_is_no_longer_than_what_a_compilation_finds(monkeypatch):
+    def intervals():
+        program = codegen.generate(core_program(kind))
+        return {loop["name"]: loop["interval"] for loop in program.statistics["loops"]}
+
+    kind = next(one for one in integer_kinds() if one.head_dim == 128 and one.recipe == "fast")
+    booked = intervals()
+    monkeypatch.setattr(schedule_book, "book", dict)
+    searched = intervals()
+    assert booked.keys() == searched.keys()
+    assert all(booked[name] <= searched[name] for name in booked)
+    assert any(booked[name] < searched[name] for name in ("scores", "values")), "long searches gain nothing"

@@ -41,6 +41,8 @@ LOADS: dict[str, tuple[Constructor, Constructor]] = {
     "b": (isa.VLDB_dmw_ldb_ag_pstm_nrm_imm, isa.VLDB_dmw_ldb_ag_pstm_nrm),
 }
 
+INDEXED_LOADS: dict[str, Constructor] = {"a": isa.VLDA_dmw_lda_w_ag_idx_imm, "b": isa.VLDB_dmw_ldb_ag_idx_imm}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -370,11 +372,18 @@ class Context:
         for half, by in ((register.lo, HALF), (register.hi, step)):
             self.b.add(access_of(half, p, by), region=access.region, carried=access.carried, bank=access.bank)
 
-    def load_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
-        """x or bm register = the 64 bytes at p + offset."""
-        load = isa.VLDA_dmw_lda_w_ag_idx_imm if register.file == "x" else isa.VLDA_dmw_lda_am_ag_idx_imm
-        self.b.add(load(register.lo, p, offset), region=region)
-        self.b.add(load(register.hi, p, offset + HALF), region=region)
+    def load_at(self, register: Reg, p: Reg, offset: int, region: str, ports: str = "a") -> None:
+        """x or bm register = the 64 bytes at p + offset; an x register by one of the ports, tried in that order."""
+        first, *others = [INDEXED_LOADS[port] for port in ports]
+        if register.file != "x":
+            first, others = isa.VLDA_dmw_lda_am_ag_idx_imm, []
+        for half, place in ((register.lo, offset), (register.hi, offset + HALF)):
+            self.b.add(first(half, p, place), region=region, alternatives=tuple(others))
+
+    def move_on(self, p: Reg, by: Reg) -> None:
+        """p += by, an m register, in whichever slot is free."""
+        others = (isa.PADDB_ldb_ptr_inc_nospill_nrm, isa.PADDS_st_ptr_inc_idx)
+        self.b.add(isa.PADDA_lda_ptr_inc_idx(p, by), alternatives=others)
 
     def store_at(self, register: Reg, p: Reg, offset: int, region: str) -> None:
         """The 64 bytes at p + offset = x or bm register."""

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from npuc.passes.attention.core.context import INT16_ELEMENTWISE, Context
 from npuc.passes.attention.core.integer.beside import Beside, group_size
 from npuc.passes.attention.core.integer.bias import Bias
-from npuc.passes.attention.core.integer.head import LOW, lowest_exponent, multiplier, shift_byte, shift_register
 from npuc.passes.attention.core.integer.references import Watch
 from npuc.passes.attention.core.integer.shape import (
     BIASES,
@@ -24,7 +23,8 @@ from npuc.passes.attention.core.integer.shape import (
     SCORE_TILE,
     IntegerShape,
 )
-from npuc.passes.attention.core.integer.spread import RowSpread, Spread, spread_wide
+from npuc.passes.attention.core.integer.spread import RowSpread, Spread, no_shift, spread_wide
+from npuc.passes.attention.core.integer.unit import LOW, Factors, Head, Unit
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -42,21 +42,19 @@ class BlockExponents:
     """
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, self.shape, self.size, b = k, shape, group_size(shape), k.b
+        self.k, self.shape, self.size = k, shape, group_size(shape)
         self.beside = Beside(k, self.size)
         self.int16 = k.scalar(INT16_ELEMENTWISE, "int16")
-        self.to_exponent = multiplier(k, 1, "to_exponent")
-        self.shift = shift_register(k, 2, "exponent_shift")
-        half = b.r("half")
-        b.add(isa.ASHL(half, k.registers["one"], k.sum(shift_byte(k, 2), -1)))
-        self.half = spread_wide(k, half, "half")
-        self.floor = Spread(k, lowest_exponent(k))
+        factors = Factors(k)
+        self.to_exponent, self.half = factors.lanes_16(Head.TO_EXPONENT), factors.lanes_32(Unit.HALF)
+        self.shift = factors.shift(Unit.EXPONENT_SHIFT)
+        self.floor = Spread(k, factors.word(Unit.LOWEST))
         self.highest = Spread(k, k.scalar(HIGHEST, "highest"))  # and as far as that from the lowest to 0
         self.low_range = Spread(k, k.scalar(LOW + 1 - LOWEST, "low_range"))
         self.follow = (
-            Watch(k, shape, self.size, self.floor, self.int16)
+            Watch(k, Bias(k, factors, self.int16, self.size), self.floor)
             if shape.wide
-            else _Fresh(k, shape, self.size, self.int16)
+            else _Fresh(k, Bias(k, factors, self.int16, self.size), self.size)
         )
 
     def run(self) -> None:
@@ -113,11 +111,10 @@ class BlockExponents:
 class _Fresh:
     """What follows from exponents of octets beside each other where each block of keys has its own."""
 
-    def __init__(self, k: Context, shape: IntegerShape, size: int, int16: Reg) -> None:
-        self.k = k
-        self.bias = Bias(k, shape, int16, size)
+    def __init__(self, k: Context, bias: Bias, size: int) -> None:
+        self.k, self.bias = k, bias
         self.most_above = Spread(k, k.scalar(MOST_ABOVE, "most_above"))
-        self.magic = Magic(k, self.bias.none, self.bias.spread)
+        self.magic = Magic(k, no_shift(k), size)
 
     def load(self, state: Reg) -> None:
         self.reference = self.k.b.x("reference")
@@ -130,8 +127,8 @@ class _Fresh:
         b.add(isa.VSUB_16(above, exponent, self.reference))
         b.add(isa.VGE_S16(outgrown, above, self.most_above.x()))
         b.add(isa.OR(flag, flag, outgrown))
-        for biases, rows in zip(self.bias.octets((exponent,)), self.magic.rows(above), strict=True):
-            self.bias.store(biases, bias)
+        for of_octet, rows in zip(self.bias.octets(exponent), self.magic.rows(above), strict=True):
+            self.bias.store(of_octet, bias)
             self.magic.store_rows(rows, state)
             yield
 
@@ -139,10 +136,10 @@ class _Fresh:
 class Magic:
     """Patterns from which sums start; made before a loop over octets."""
 
-    def __init__(self, k: Context, none: Reg, spread: RowSpread | None = None) -> None:
-        """none: a shift by nothing.  spread: of octets beside each other, if not of one."""
+    def __init__(self, k: Context, none: Reg, size: int = 1) -> None:
+        """none: a shift by nothing.  size: octets beside each other."""
         self.k, b, self.none = k, k.b, none
-        self.spread = spread or RowSpread(k)
+        self.spread = RowSpread(k, size)
         self.base = spread_wide(k, k.scalar(MAGIC_BITS, "magic_bits"), "magic_base")
         self.places = b.s("exponent_places")
         b.constant(self.places, EXPONENT_PLACES)

@@ -1,4 +1,4 @@
-"""The factors of the head that an item is of: five words, which the call's parameters hold or a table has for each."""
+"""The words of the head that an item is of: five, which the call's parameters hold or a table has for each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from enum import IntEnum
 
 from npuc.passes.attention.core.context import Context
 from npuc.passes.attention.core.parameters import HEAD_TABLE, PARAMETER_BYTES, Word
-from npuc.passes.attention.integer_factors import MATMUL_8BIT, NEGATED, NEGATIVE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -14,28 +13,17 @@ from npuc.passes.machine.ir import Reg
 class HeadWord(IntEnum):
     """Words of a head, as `integer_factors.head_words` makes them."""
 
-    MULTIPLIERS = 0  # of scores in the fine unit: for the argument of the power, and for the exponent
-    SHIFTS = 1  # bytes: of scores, of the argument, of the exponent; fraction bits of exponents
-    COARSE_MULTIPLIERS = 2  # the same in the coarse unit
-    COARSE_SHIFTS = 3
+    MULTIPLIERS = 0  # halves: of scores in the fine unit for their exponent, and of exponents for the bias
+    SHIFTS = 1  # bytes: of scores, with NEGATIVE; more in the coarse unit; bits of exponents; of the first square
+    POWER_SHIFTS = 2  # bytes: of the other squares; the last two of 16-bit probabilities
+    POWER = 3  # halves: what the first square counts in; what the bias has less than the exponent
     OUTPUT = 4  # what results count, two bf16 parts
 
 
 HEAD_WORDS = len(HeadWord)
 PLACE = Word.FACTOR  # of the first, among a call's parameters
-NEGATIVE_BIT = NEGATIVE.bit_length() - 1  # of SHIFTS: the factor of scores is negative
-# The core's own: those of the unit in use, and for how many blocks row sums have room (`references`).
-MULTIPLIERS, SHIFTS, ROOM = range(len(Word), len(Word) + 3)
+ROOM = len(Word)  # the core's own: for how many blocks row sums have room (`references`)
 assert 4 * ROOM < PARAMETER_BYTES
-LOW = -0x5000  # with lower scores three eighths of the range may not be left down to hidden ones
-
-
-def use_unit(k: Context, coarse: bool) -> None:
-    """The fine unit of scores, or the coarse one, in which every score is in range."""
-    words = (HeadWord.COARSE_MULTIPLIERS, HeadWord.COARSE_SHIFTS) if coarse else (HeadWord.MULTIPLIERS, HeadWord.SHIFTS)
-    values = [head_word(k, word) for word in words]
-    for place, value in zip((MULTIPLIERS, SHIFTS), values, strict=True):
-        set_own_word(k, place, value)
 
 
 def own_word(k: Context, word: int, name: str) -> Reg:
@@ -67,49 +55,3 @@ def choose_head(k: Context) -> None:
 def head_word(k: Context, word: HeadWord) -> Reg:
     """A word of the head in a fresh register."""
     return own_word(k, PLACE + word, word.name.lower())
-
-
-def matmul_word(k: Context) -> Reg:
-    """The MAC's configuration for scores: products change their sign where the factor is negative."""
-    sign, word = k.b.r("negative"), k.b.r("scores_matmul")
-    k.b.add(isa.AND(sign, head_word(k, HeadWord.SHIFTS), k.scalar(1 << NEGATIVE_BIT, "negative_bit")))
-    k.b.add(isa.OR(word, k.shifted(sign, NEGATED.bit_length() - 1 - NEGATIVE_BIT), k.scalar(MATMUL_8BIT, "matmul_8")))
-    return word
-
-
-def shift_byte(k: Context, number: int) -> Reg:
-    """One of the shifts in use."""
-    r = k.b.r("shift_byte")
-    k.b.add(
-        isa.AND(r, k.shifted(own_word(k, SHIFTS, "shifts"), -8 * number, signed=False), k.scalar(0x3F, "shift_bits"))
-    )
-    return r
-
-
-def shift_register(k: Context, number: int, name: str) -> Reg:
-    """The same for the vector unit."""
-    s = k.b.s(name)
-    k.b.add(isa.MOV_mv_scl(s, shift_byte(k, number)))
-    return s
-
-
-def multiplier(k: Context, number: int, name: str) -> Reg:
-    """One of the multipliers in use, in all 16-bit lanes."""
-    x = k.b.x(name)
-    k.b.add(isa.VBCST_16(x, multiplier_word(k, number)))
-    return x
-
-
-def multiplier_word(k: Context, number: int) -> Reg:
-    """The same as a scalar; of the first only the low 16 bits count."""
-    word = own_word(k, MULTIPLIERS, "multipliers")
-    return k.shifted(word, -16, signed=False) if number else word
-
-
-def lowest_exponent(k: Context) -> Reg:
-    """The exponent of the lowest scores that a query may have: hidden ones are far below."""
-    scaled = k.b.r("lowest_scaled")
-    k.b.add(isa.MUL_mul_r_rr(scaled, multiplier_word(k, 1), k.scalar(LOW, "low")))
-    lowest = k.b.r("lowest")
-    k.b.add(isa.ASHL(lowest, scaled, k.difference(k.registers["zero"], shift_byte(k, 2))))
-    return lowest

@@ -6,6 +6,8 @@ Integers are rounded to nearest even and bounded to -128..127.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
 from npuc.passes.attention.core.integer.head import HeadWord, head_word
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
@@ -14,6 +16,7 @@ from npuc.passes.attention.core.normalise import not_zero, quotient, reciprocal
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
+STAGES = 3  # more would be longer ramps: these are few passes
 UNBOUNDED, FULL, SYMMETRIC = 0, 1, 3  # crSat: low bits; integers down to -128; what the program has otherwise
 CONV_FLOOR, CONV_EVEN = 0, 12  # crRnd: down; what the program has otherwise
 MAGIC_LOW, MAGIC_HIGH = 0x4B000000, 0x53008000  # fp32 2^23, and 2^39 + 2^31
@@ -21,12 +24,15 @@ MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its ne
 
 
 def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
-    """So many groups of four queries; before: register that says how many were done, which goes on to these."""
+    """So many groups of four queries; before: register that says how many were done, which goes on to these.
+
+    O is zero afterwards, but for what results take of it.
+    """
     b = k.b
-    group_bytes, done_bytes = shape.output_tiles * OUTPUT_TILE, OUTPUT_TILE // (4 if shape.output == "i8" else 2)
+    group_bytes = shape.output_tiles * OUTPUT_TILE
     load, store = k.pointer("o", name="p_o_load"), k.pointer("o", name="p_o_store")
     sums = k.pointer("o", shape.value_tiles * OUTPUT_TILE, name="p_sums")
-    for pointers, size in (((load, sums), group_bytes), ((store,), shape.value_tiles * done_bytes)):
+    for pointers, size in (((load, sums), group_bytes), ((store,), result_bytes(shape) // shape.groups)):
         on, done = b.m("o_done"), b.r("o_done")
         b.add(isa.MUL_mul_r_rr(done, before, k.scalar(size, "o_group")))
         b.add(isa.MOV_mv_scl(on, done))
@@ -35,41 +41,107 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
     b.add(isa.ADD_add_r_ri(before, before, count))
     if shape.wide:
         _make_numbers(k, load, count * shape.output_tiles)
-    groups, skip = k.scalar(count, "normalise_groups"), b.m("o_group")
-    b.constant(skip, group_bytes)
     _set_modes(k, crSat=FULL)
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
-    parts = [k.zero_x(f"o_parts{i}") for i in range(2)]
-    factor = _factor(k)
-    out = _Integers(k) if shape.output == "i8" else None
-    with b.counted_loop(groups, "normalise"):
-        inverses = []
-        for half in range(2):
-            row_sum = b.bm("row_sum")
-            k.load_at(row_sum, sums, TILE * half, "o")
-            inverses.append(_scaled(k, reciprocal(k, not_zero(k, row_sum), take_low), factor, take_low))
-            b.barrier()
-        b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
-        with b.hardware_loop(shape.value_tiles, "divide"):
-            tiles = [b.bm(f"o{i}") for i in range(2)]
-            for tile in tiles:  # all before the first store, which they must not pass
-                k.load_bm(tile, load, "o", carried=False, bank="o")
-            quotients = [
-                quotient(k, tile, part, *inverse, take_low)
-                for tile, part, inverse in zip(tiles, parts, inverses, strict=True)
-            ]
-            if out is not None:
-                out.store(quotients, store)
-            else:
-                for one in quotients:
-                    result = b.x("result")
-                    k.to_bf16(result.lo, one)
-                    b.add(
-                        isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, store, HALF), region="o", carried=False, bank="o"
-                    )
-        for _ in range(OUTPUT_TILE // TILE):
-            b.add(isa.PADDA_lda_ptr_inc_idx_imm(load, TILE))
+    _invert(k, count, sums, take_low, group_bytes)
+    b.barrier()  # both take nearly all vector registers
+    _Division(k, shape, load, store, take_low).run(count)
     _set_modes(k, crSat=SYMMETRIC)
+
+
+def result_bytes(shape: IntegerShape) -> int:
+    """Of all results, at the start of O."""
+    return shape.queries * shape.head_dim * (1 if shape.output == "i8" else 2)
+
+
+def _invert(k: Context, count: int, sums: Reg, take_low: Reg, group_bytes: int) -> None:
+    """The head's factor over the sums of so many groups, to where scores were; the sums are zero afterwards."""
+    b, skip, factor = k.b, k.b.m("sums_on"), _factor(k)
+    b.constant(skip, group_bytes)
+    inverses = k.pointer("scores", name="p_inverses")
+    zero = k.zero_x("zero")
+    with b.hardware_loop(count, "invert", max_stages=STAGES):
+        row_sums = [b.bm(f"row_sum{half}") for half in range(2)]
+        for half, row_sum in enumerate(row_sums):
+            k.load_at(row_sum, sums, TILE * half, "o")
+        for half in range(2):
+            k.store_at(zero, sums, TILE * half, "o")
+        b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
+        for row_sum in row_sums:
+            for part in _scaled(k, reciprocal(k, not_zero(k, row_sum), take_low), factor, take_low):
+                store = isa.VST_dmw_sts_w_ag_pstm_nrm_imm(part.lo, inverses, HALF)
+                b.add(store, region="scores", carried=False, bank="scores")
+
+
+class _Division:
+    """O times the inverses, tile by tile."""
+
+    def __init__(self, k: Context, shape: IntegerShape, load: Reg, store: Reg, take_low: Reg) -> None:
+        self.k, self.shape, self.load, self.store, self.take_low = k, shape, load, store, take_low
+        self.clear, self.inverses = k.b.p("p_o_clear"), k.pointer("scores", name="p_inverses")
+        k.b.add(isa.MOV_mv_scl(self.clear, load))
+        self.unrolled = 2 if shape.value_tiles % 2 == 0 else 1  # each waits for its own parts only
+        self.parts = [k.zero_x(f"o_parts{i}") for i in range(2 * self.unrolled)]
+        self.zero, self.low = k.zero_x("zero"), [k.zero_x(f"inverse_low{half}") for half in range(2)]
+        self.passes = shape.value_tiles // self.unrolled  # of a group
+        self.left = k.scalar(self.passes, "tiles_left")
+        self.out = _Integers(k) if shape.output == "i8" else None
+
+    def run(self, count: int) -> None:
+        """So many groups."""
+        k, b = self.k, self.k.b
+        with b.hardware_loop(count * self.passes, "divide", max_stages=STAGES):
+            to_sums, to_next = self._steps()
+            highs = [b.x(f"inverse_high{half}") for half in range(2)]
+            for half, (high, low) in enumerate(zip(highs, self.low, strict=True)):
+                for part, place in ((high.lo, 0), (high.hi, 0), (low.lo, HALF)):
+                    one = isa.VLDB_dmw_ldb_ag_idx_imm(part, self.inverses, TILE * half + place)
+                    b.add(one, region="scores", bank="scores")
+            b.add(isa.PADDA_lda_ptr_inc_idx(self.inverses, to_next))
+            inverses = list(zip(highs, self.low, strict=True))
+            tiles = [[b.bm(f"o{i}_{half}") for half in range(2)] for i in range(self.unrolled)]
+            for tile in tiles:  # all before the first store, which they must not pass
+                for half in tile:
+                    k.load_bm(half, self.load, "o", carried=False, bank="o")
+            for tile in tiles:  # before results, which begin where the first tile was
+                for _ in tile:
+                    k.store_x(self.zero, self.clear, "o", carried=False, bank="o")
+            for number, tile in enumerate(tiles):
+                self._tile(tile, self.parts[2 * number : 2 * number + 2], inverses)
+            for pointer in (self.load, self.clear):
+                b.add(isa.PADDA_lda_ptr_inc_idx(pointer, to_sums))
+
+    def _steps(self) -> tuple[Reg, Reg]:
+        """Behind the last tile of a group, over its sums; and to the next group's inverses.  Else nothing."""
+        k, b = self.k, self.k.b
+        b.add(isa.ADD_add_r_ri(self.left, self.left, -1))
+        last, mask, more = b.r("last_tile"), b.r("last_mask"), b.r("tiles_more")
+        b.add(isa.EQZ(last, self.left))
+        b.add(isa.SUB(mask, k.registers["zero"], last))
+        b.add(isa.AND(more, mask, k.scalar(self.passes, "tiles")))
+        b.add(isa.ADD(self.left, self.left, more))
+        found = []
+        for size, name in ((OUTPUT_TILE, "to_sums"), (2 * TILE, "to_next")):
+            step, on = b.r(name), b.m(name)
+            b.add(isa.AND(step, mask, k.scalar(size, f"{name}_size")))
+            b.add(isa.MOV_mv_scl(on, step))
+            found.append(on)
+        return found[0], found[1]
+
+    def _tile(self, halves: Sequence[Reg], parts: Sequence[Reg], inverses: Sequence[tuple[Reg, Reg]]) -> None:
+        k, b = self.k, self.k.b
+        quotients = [
+            quotient(k, half, part, *inverse, self.take_low)
+            for half, part, inverse in zip(halves, parts, inverses, strict=True)
+        ]
+        if self.out is not None:
+            self.out.store(quotients, self.store)
+            return
+        for one in quotients:
+            result = b.x("result")
+            k.to_bf16(result.lo, one)
+            store = isa.VST_dmw_sts_w_ag_pstm_nrm_imm(result.lo, self.store, HALF)
+            b.add(store, region="o", carried=False, bank="o")
 
 
 def _set_modes(k: Context, **modes: int) -> None:

@@ -27,7 +27,7 @@ class OutputWalk:
     def next_groups(self) -> None:
         """From behind the last tile of the first group to the groups behind these."""
         for pointer in (self._load, self._store):
-            self.k.b.add(isa.PADDA_lda_ptr_inc_idx(pointer, self._groups_on))
+            self.k.move_on(pointer, self._groups_on)
 
     def load(self, group: int, rows: Sequence[Register]) -> None:
         """The tile of one of the groups, in their order; rows: where its rows go."""

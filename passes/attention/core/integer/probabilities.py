@@ -1,19 +1,16 @@
 """Probabilities as integers of 8 or 16 bits, as the values' MAC takes them: 2^(t - E) times 2^8, or 2^16 by references.
 
-With y = slope (t - E) + intercept, P comes of squaring y and adding a constant, four or five times (`Power` of
-`integer_factors`): each time a product of 16-bit numbers, whose rounding and bounds come with the conversion to 16
-bits.  Scores lie key by query and are turned to query by key: those of eight keys of four queries, or of four keys of
-eight queries where probabilities have 16 bits.
+With y what a score is more than the query's bias, or 0, P comes of squaring y and adding a constant, four times
+(`POWER` of `integer_factors`); where probabilities have 16 bits a fifth square is taken.  Each time it is a product of
+16-bit numbers, whose rounding and bounds come with the conversion to 16 bits.  Scores lie key by query and are turned
+to query by key: those of eight keys of four queries, or of four keys of eight queries where probabilities have 16 bits.
 """
 
 from __future__ import annotations
 
-from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_4X8_TO_8X4, Context
-from npuc.passes.attention.core.integer.head import multiplier, shift_byte
-from npuc.passes.attention.core.integer.output_walk import rows_of
-from npuc.passes.attention.core.integer.shape import BIAS_BYTES, BIASES, BYTE, IntegerShape
-from npuc.passes.attention.core.integer.spread import spread_wide
-from npuc.passes.attention.integer_factors import ARGUMENT_BITS
+from npuc.passes.attention.core.context import HALF, SHUFFLE_4X8_TO_8X4, Context
+from npuc.passes.attention.core.integer.shape import BIASES, IntegerShape
+from npuc.passes.attention.core.integer.unit import Factors, Head, Unit
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -40,24 +37,23 @@ def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
         b.add(isa.ADD(place, place, share))
         b.add(isa.ADD(octet, octet, first))
         b.add(isa.MOV_mv_scl(bias_at, octet))
-        biases = [b.cm(f"bias{number}") for number in range(together)]
-        for number, bias in enumerate(biases):
-            for quarter, part in enumerate(rows_of(bias)):
-                offset = BIAS_BYTES * number + HALF * quarter
-                b.add(isa.VLDA_dmw_lda_am_ag_idx_imm(part, bias_at, offset), region="bias")
+        bias = b.x("bias")
+        for half, at in ((bias.lo, 0), (bias.hi, HALF)):
+            b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(half, bias_at, at), region="bias", bank="scores")
         scores = []
         for _ in range(together):  # all before the first store, which they must not pass
-            x, turned = b.x("scores"), b.x("scores_turned")
+            x, above, turned = b.x("scores"), b.x("scores_above"), b.x("scores_turned")
             k.load_x(x, load, "scores", port="b", carried=False, bank="scores")
-            b.add(isa.VSHUFFLE(turned, x, x, turn))
+            b.add(isa.VMAXDIFF_LT_S16(above, b.r("mask"), x, bias))
+            b.add(isa.VSHUFFLE(turned, above, above, turn))
             scores.append(turned)
         if sides:
             halves = [b.x("scores_side") for _ in sides]
             for half, side in zip(halves, sides, strict=True):
                 b.add(isa.VSHUFFLE(half, scores[0], scores[1], side))
             scores = halves
-        for x, bias in zip(scores, biases, strict=True):
-            p = power.of(x, bias)
+        for x in scores:
+            p = power.of(x)
             for part in (p.lo, p.hi) if shape.wide else (p,):
                 b.add(write(part, power.last, store, HALF), region="scores", carried=False, bank="scores")
 
@@ -66,34 +62,35 @@ class Power:
     """Vectors that may be made long before, `begin` before the loop, `of` in it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
-        self.k, self.shape = k, shape
-        self.slope = multiplier(k, 0, "slope")
-        self.constants = [
-            spread_wide(k, k.scalar(round(constant * 2.0 ** (2 * ARGUMENT_BITS)), f"constant{i}"), f"constant{i}")
-            if constant
-            else None
-            for i, constant in enumerate(shape.power.constants)
-        ]
+        self.k, self.shape, self.factors = k, shape, Factors(k)
+        constants = (Unit.FIRST_CONSTANT, Unit.SECOND_CONSTANT, Head.THIRD_CONSTANT, Head.FOURTH_CONSTANT)
+        self.constants = [self.factors.lanes_32(word) for word in constants]
 
     def begin(self) -> None:
-        k, b = self.k, self.k.b
-        self.int16, self.unsigned = k.scalar(INT16_ELEMENTWISE, "int16"), k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
-        self.argument, self.square, self.last = (b.s(name) for name in ("argument_shift", "square_shift", "last_shift"))
-        b.add(isa.MOV_mv_scl(self.argument, k.sum(shift_byte(k, 1), self.shape.argument_places)))
-        b.constant(self.square, ARGUMENT_BITS)
-        b.constant(self.last, 2 * ARGUMENT_BITS - BYTE * self.shape.probability_bytes)
+        k, factors = self.k, self.factors
+        self.unsigned = k.scalar(UNSIGNED_ELEMENTWISE, "uint16")
+        shifts = (Unit.FIRST_SHIFT, Unit.SECOND_SHIFT, Head.THIRD_SHIFT, Head.LAST_SHIFT)
+        *self.shifts, self.last = (factors.shift(word) for word in shifts)
+        k.registers["first_shift"] = self.shifts[0]
 
-    def of(self, x: Reg, bias: Reg) -> Reg:
-        """2^(t - E) of four keys' scores, with 2 * ARGUMENT_BITS fraction bits."""
-        b = self.k.b
-        wide, shift = b.cm("argument_wide"), self.argument
-        b.add(isa.VMAC_vmac_cm_core_dense(wide, bias, x, self.slope, self.int16))
-        for constant in self.constants:
-            y, squared = b.x("square"), b.cm("square_wide")
-            b.add(isa.VSRS_D16_S32_mv_x_srs(y, wide, shift))
-            if constant is None:
-                b.add(isa.VMUL_vmac_cm_core_dense(squared, y, y, self.unsigned))
-            else:
-                b.add(isa.VMAC_vmac_cm_core_dense(squared, constant, y, y, self.unsigned))
-            wide, shift = squared, self.square
+    def of(self, y: Reg) -> Reg:
+        """2^(t - E) of scores that are so much above their bias; to be shifted by `last`."""
+        first, *others = self.constants
+        wide = self._squared(y, first)
+        for constant, shift in zip(others, self.shifts, strict=True):
+            wide = self._squared(self._narrow(wide, shift), constant)
+        return self._squared(self._narrow(wide, self.last)) if self.shape.wide else wide
+
+    def _squared(self, y: Reg, constant: Reg | None = None) -> Reg:
+        b, wide = self.k.b, self.k.b.cm("square_wide")
+        if constant is None:
+            b.add(isa.VMUL_vmac_cm_core_dense(wide, y, y, self.unsigned))
+        else:
+            b.add(isa.VMAC_vmac_cm_core_dense(wide, constant, y, y, self.unsigned))
         return wide
+
+    def _narrow(self, wide: Reg, shift: Reg) -> Reg:
+        """Its rounded upper bits, 16 of them."""
+        y = self.k.b.x("square")
+        self.k.b.add(isa.VSRS_D16_S32_mv_x_srs(y, wide, shift))
+        return y

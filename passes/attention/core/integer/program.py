@@ -12,16 +12,17 @@ from npuc.passes.attention.core.context import (
     Context,
 )
 from npuc.passes.attention.core.integer.exponents import BlockExponents
-from npuc.passes.attention.core.integer.head import choose_head, use_unit
+from npuc.passes.attention.core.integer.head import choose_head
 from npuc.passes.attention.core.integer.layouts import ONES_BYTES, require_layouts
-from npuc.passes.attention.core.integer.normalise import normalise
+from npuc.passes.attention.core.integer.normalise import normalise, result_bytes
 from npuc.passes.attention.core.integer.probabilities import Power, exponentiate
 from npuc.passes.attention.core.integer.query import clear_state, turn_rows
 from npuc.passes.attention.core.integer.rebase import clear_output, move_references
 from npuc.passes.attention.core.integer.references import look_at_sums, make_room, no_room, take_room
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
-from npuc.passes.attention.core.integer.shape import IntegerShape
+from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
+from npuc.passes.attention.core.integer.unit import make_units, reserve, use_unit
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
 from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
@@ -49,6 +50,7 @@ def build(plan: Plan, recipe: str = "balanced") -> KernelProgram:
     buffers = {name: buffer.address for name, buffer in plan.core_buffers.items()}
     pool = ConstantPool(CORE_MEMORY + buffers["constants"], plan.core_buffers["constants"].size)
     k = Context(b, shape, buffers, dict(plan.core_locks), pool)
+    reserve(k)
     with b.source("constants and modes"):
         _prepare(k, shape)
     with b.forever("run"):
@@ -86,6 +88,8 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         _prepare_sums(k)
     k.sums |= {"keys": k.address("k0") + k.address("k1"), "values": k.address("v0") + k.address("v1")}
     k.registers["pool"] = k.pointer("constants", name="p_constants")
+    k.registers["unit"] = k.pointer("constants", name="p_unit")
+    clear_output(k, shape.groups * shape.output_tiles * OUTPUT_TILE)
 
 
 def _prepare_sums(k: Context) -> None:
@@ -99,18 +103,16 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries(k, turn_rows)
     with b.source("the head's factors, references cleared"):
         choose_head(k)
+        make_units(k, shape)
         clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
         if shape.wide:
             make_room(k, shape)
-        not_first, first_key, blocks = k.scalar(0, "not_first"), k.word(Word.FIRST_KEY), k.word(Word.BLOCKS)
+        not_first, blocks = k.scalar(0, "not_first"), k.word(Word.BLOCKS)
+    block = _Block(k)
     with b.counted_loop(blocks, "block"):
-        _key_block(k, shape, first_key, not_first)
-        with b.source("next block"):
-            for ring in ("keys", "values"):
-                k.advance(ring)
-            next_block(k, first_key)
-    _begin_output(k, not_first)  # where no block was seen
+        _key_block(k, shape, block, not_first)
+    _begin_output(k, shape, not_first)  # where no block was seen
 
     def finish(count: int, done: Reg) -> None:
         if shape.wide:
@@ -120,33 +122,53 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
     take_queries_between(k, turn_rows, finish)
 
 
-def _begin_output(k: Context, not_first: Reg) -> None:
+def _begin_output(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     """Before the first block is added to O: what the last item left there is out, and it is cleared."""
     first = k.b.r("first")
     k.b.add(isa.EQZ(first, not_first))
     with k.b.if_nonzero(first):
         k.acquire("o_empty", output_pieces(k.shape.queries))
-        with k.b.source("O and sums cleared"):
-            clear_output(k)
+        with k.b.source("O cleared of results"):  # `normalise` leaves the rest of it zero
+            clear_output(k, result_bytes(shape))
 
 
-def _key_block(k: Context, shape: IntegerShape, first_key: Reg, not_first: Reg) -> None:
+class _Block:
+    """The block at hand: its first key, and what the rows see of it.  hidden: nothing, partial: not all of it."""
+
+    def __init__(self, k: Context) -> None:
+        """The item's first."""
+        self.k = k
+        self.first_key, self.hidden, self.partial = k.word(Word.FIRST_KEY), k.b.r("hidden"), k.b.r("partial")
+        self._look()
+
+    def go_on(self) -> None:
+        """To the next one: where code of this one leaves the scalar unit idle, once it has done with its scores."""
+        with self.k.b.source("next block"):
+            next_block(self.k, self.first_key)
+        self._look()
+
+    def _look(self) -> None:
+        with self.k.b.source("what the rows see of the block"):
+            classify(self.k, self.first_key, self.hidden, self.partial)
+            use_unit(self.k, coarse=False)
+
+
+def _key_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
     b = k.b
     with b.source("what the rows see of the block"):
-        hidden, partial = b.r("hidden"), b.r("partial")
-        classify(k, first_key, hidden, partial)
-        use_unit(k, coarse=False)
         seen = b.r("seen")
-        b.add(isa.EQZ(seen, hidden))
-    with b.if_nonzero(hidden), b.source("block that no row sees"):
-        for ring in ("k", "v"):
-            k.acquire(f"{ring}_full")
-            k.release(f"{ring}_empty")
+        b.add(isa.EQZ(seen, block.hidden))
+    with b.if_nonzero(block.hidden), b.source("block that no row sees"):
+        for stream, ring in (("k", "keys"), ("v", "values")):
+            k.acquire(f"{stream}_full")
+            k.release(f"{stream}_empty")
+            k.advance(ring)
+        block.go_on()
     with b.if_nonzero(seen):
-        _seen_block(k, shape, first_key, partial, not_first)
+        _seen_block(k, shape, block, not_first)
 
 
-def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, not_first: Reg) -> None:
+def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
     passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
@@ -155,8 +177,8 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
             compute_scores(k, keep["keys"], shape)
         with b.source("exponents of the block"):
             exponents = BlockExponents(k, shape)
-        with b.if_nonzero(partial), b.source("scores of hidden keys"):
-            hide_scores(k, first_key, shape)
+        with b.if_nonzero(block.partial), b.source("scores of hidden keys"):
+            hide_scores(k, block.first_key, shape)
         again, moved = b.r("again"), b.r("must_move")
         with b.source("exponents of the block"):
             exponents.run()
@@ -172,14 +194,17 @@ def _seen_block(k: Context, shape: IntegerShape, first_key: Reg, partial: Reg, n
         with b.if_nonzero(moved):
             _move(k, shape, again, not_first)
     k.release("k_empty")
+    k.acquire("v_full")  # which is there by now: not between loops whose ramps overlap
     with b.source("probabilities: P = 2^(t - E)"):
         b.constant(not_first, 1)
         if shape.wide:
             take_room(k)
+        k.advance("keys")
+        block.go_on()
         exponentiate(k, shape, power)
-    k.acquire("v_full")
     with b.source("values: O += P V"):
         (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
+        k.advance("values")
     k.release("v_empty")
 
 
@@ -204,4 +229,4 @@ def _move(k: Context, shape: IntegerShape, again: Reg, not_first: Reg) -> None:
 def _move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     with k.b.source("rebase: references of O moved, to the block's exponents"):
         (move_whole_references if shape.wide else move_references)(k, shape, not_first)
-    _begin_output(k, not_first)
+    _begin_output(k, shape, not_first)

@@ -1,10 +1,10 @@
 """References of sums that are whole numbers: O and probabilities of all blocks count in one unit for each query.
 
-With R the reference, a probability is 2^(t - R - ABOVE) in units of 2^-16, so that a block's exponent may be up to
-ABOVE more than R.  R moves up to an exponent beyond that, by one where the row sum comes near 2^24 (with V's integers
-sums are below 2^31 then), and down to the exponent of a block that is far below, as far as the row sum leaves room: a
-key that outweighs all others does not leave them without bits.  Row sums are looked at whenever as many blocks came as
-they have room for.
+With R the reference, a probability is 2^(t - R - ABOVE) nearly in units of 2^-16, so that a block's exponent may be up
+to ABOVE more than R; it has 16 bits, whatever rounding adds.  R moves up to an exponent beyond that, by one where the
+row sum comes near 2^24 (with V's integers sums are below 2^31 then), and down to the exponent of a block that is far
+below, as far as the row sum leaves room: a key that outweighs all others does not leave them without bits.  Row sums
+are looked at whenever as many blocks came as they have room for.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from npuc.passes.attention.core.context import HALF, INT16_ELEMENTWISE, SHUFFLE_EVEN_16, Context, u32x16
 from npuc.passes.attention.core.integer.beside import records_apart, records_together
 from npuc.passes.attention.core.integer.bias import Bias
-from npuc.passes.attention.core.integer.head import ROOM, lowest_exponent, own_word, set_own_word
+from npuc.passes.attention.core.integer.head import ROOM, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
+    ABOVE,
     BIASES,
     EXPONENT,
     LEAST,
@@ -28,10 +29,10 @@ from npuc.passes.attention.core.integer.shape import (
     IntegerShape,
 )
 from npuc.passes.attention.core.integer.spread import Spread, spread_16
+from npuc.passes.attention.core.integer.unit import Factors, Unit
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-ABOVE = 2  # exponents above the reference that leave it: it stays for all of ordinary scores
 BELOW = 5  # a block that is further below moves the reference, if by LEAST_DOWN at least
 LEAST_DOWN, MOST_DOWN = 3, 8
 FAR = 20  # probabilities so far below are zero
@@ -63,9 +64,9 @@ def no_room(k: Context) -> Reg:
 class Watch:
     """For the loop over a block's octets, so many beside each other: constants before it, the rest in it."""
 
-    def __init__(self, k: Context, shape: IntegerShape, size: int, lowest: Spread, int16: Reg) -> None:
+    def __init__(self, k: Context, bias: Bias, lowest: Spread) -> None:
         self.k, self.lowest = k, lowest
-        self.bias = _ReferenceBias(k, shape, int16, size)
+        self.bias = _ReferenceBias(k, bias)
 
     def load(self, state: Reg) -> None:
         self.reference, self.least = (self.k.b.x(name) for name in ("reference", "least"))
@@ -85,17 +86,16 @@ class Watch:
         b.add(isa.OR(low, low, beyond))
         b.add(isa.AND(low, low, seen))
         b.add(isa.OR(flag, flag, low))
-        for biases in self.bias.bias.octets((exponent, distance)):
-            self.bias.bias.store(biases, bias)
+        for of_octet in self.bias.octets(exponent, distance):
+            self.bias.bias.store(of_octet, bias)
             yield
 
 
 class _ReferenceBias:
     """The power's bias by exponent and reference, whose distance counts up to FAR."""
 
-    def __init__(self, k: Context, shape: IntegerShape, int16: Reg, size: int = 1) -> None:
-        self.k = k
-        self.bias = Bias(k, shape, int16, size, ABOVE)
+    def __init__(self, k: Context, bias: Bias) -> None:
+        self.k, self.bias = k, bias
         self.above, self.far = (Spread(k, k.scalar(value, "bound")) for value in (-ABOVE, FAR))
 
     def distance(self, exponent: Reg, reference: Reg) -> tuple[Reg, Reg]:
@@ -107,10 +107,16 @@ class _ReferenceBias:
         b.add(isa.VMAX_LT_S16(distance, beyond, distance, self.above.x()))
         return distance, beyond
 
+    def octets(self, exponent: Reg, distance: Reg) -> Iterator[Reg]:
+        """By the exponent that is so far above the block's."""
+        counted = self.k.b.x("exponent_counted")
+        self.k.b.add(isa.VADD_16(counted, exponent, distance))
+        return self.bias.octets(counted)
+
     def store(self, exponent: Reg, reference: Reg, place: Reg) -> None:
         """Of one octet."""
         distance, _ = self.distance(exponent, reference)
-        self.bias.store(next(self.bias.octets((exponent, distance))), place)
+        self.bias.store(next(self.octets(exponent, distance)), place)
 
 
 def look_at_sums(k: Context, shape: IntegerShape) -> None:
@@ -135,7 +141,9 @@ def move_references(k: Context, shape: IntegerShape, not_first: Reg) -> None:
     b.constant(k.registers["unseen"], 0)
     make_room(k, shape)
     records_apart(k, shape, (EXPONENT, REFERENCE, LEAST))
-    bias, lowest = _ReferenceBias(k, shape, k.scalar(INT16_ELEMENTWISE, "int16")), Spread(k, lowest_exponent(k))
+    factors = Factors(k)
+    bias = _ReferenceBias(k, Bias(k, factors, k.scalar(INT16_ELEMENTWISE, "int16")))
+    lowest = Spread(k, factors.word(Unit.LOWEST))
     state, outputs = k.pointer("state", name="p_state"), k.scalar(k.address("o"), "outputs")
     bias_at, record_on, bias_on = k.pointer("bias", name="p_bias"), b.m("record_on"), b.m("bias_on")
     octet_bytes = 2 * shape.output_tiles * OUTPUT_TILE

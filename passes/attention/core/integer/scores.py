@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npuc.passes.attention.core.context import HALF, Context
-from npuc.passes.attention.core.integer.head import matmul_word, shift_register
 from npuc.passes.attention.core.integer.shape import BIASES, OCTET, QUERY_TILE, SCORE_TILE, IntegerShape
+from npuc.passes.attention.core.integer.unit import Factors, Head, Unit
 from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
@@ -24,7 +24,7 @@ PASS_KEYS = KEY_TILES // 2 * KEY_TILE  # bytes from the keys of a pass to those 
 def compute_scores(k: Context, keys: Reg, shape: IntegerShape) -> None:
     """Scores of the block of keys at the address `keys`."""
     work = _Pass(k, keys, shape)
-    with k.b.hardware_loop(shape.octets * shape.score_passes, "scores", ordered=True):
+    with k.b.hardware_loop(shape.octets * shape.score_passes, "scores", ordered=True, thorough=True):
         work.run()
 
 
@@ -42,7 +42,8 @@ class _Pass:
 
     def __init__(self, k: Context, keys: Reg, shape: IntegerShape) -> None:
         self.k, self.shape, self.keys, b = k, shape, keys, k.b
-        self.configuration, self.shift = matmul_word(k), shift_register(k, 0, "score_shift")
+        factors = Factors(k)
+        self.configuration, self.shift = factors.word(Head.MATMUL), factors.shift(Unit.SCORE_SHIFT)
         self.tiles = [b.cm(f"s{i}") for i in range(KEY_TILES)]
         self.rights = [b.x(f"q{turn}") for turn in range(2)]  # by turns: loaded anew while MACs take the other
         self.lefts = [k.zero_x(f"k{i}") for i in range(KEY_TILES)]  # the MAC takes the lower half
@@ -52,13 +53,14 @@ class _Pass:
         sizes = {"q": shape.queries * shape.head_dim, "scores": 2 * shape.queries * shape.keys}
         sizes["bias"] = shape.octets * BIASES
         self.banks = {name: banks(k, (name, name), 0, size) for name, size in sizes.items()}
-        b.constant(self.along, half * OCTET - KEY_TILE)
+        self.to_last = (shape.depth_steps - 1) * self.step_keys  # from the first step, as passes begin with the last
+        b.constant(self.along, -self.step_keys - KEY_TILE)
         b.constant(self.to_upper, half * shape.head_dim)
         b.constant(self.across, shape.key_tiles // 2 * SCORE_TILE - (KEY_TILES // 2 * SCORE_TILE - HALF))
         # How far a pass is from the first, in each buffer; for the next one counted from its number times PASS_KEYS.
         self.offsets = [b.m(name) for name in ("at_keys", "at_q", "at_scores", "at_largest")]
         for register in self.offsets:
-            b.constant(register, 0)
+            b.constant(register, self.to_last if register is self.offsets[0] else 0)
         self.place = k.scalar(PASS_KEYS, "pass_place")
         self.first = k.scalar(-1, "octet_begins")  # whether a pass is the first of its octet, in every bit
         self.largest = k.zero_x("largest")  # of the octet so far
@@ -70,17 +72,17 @@ class _Pass:
         first = b.r("first_pass")
         b.add(isa.MOV_mv_scl(first, self.first))
         self._next()
-        for step in range(self.shape.depth_steps):
+        for step in reversed(range(self.shape.depth_steps)):
             right = self.rights[step % len(self.rights)]
-            for half in (right.lo, right.hi):
-                self.k.load_half(half, queries, "q", carried=False, bank=self.banks["q"])
+            for half, on in ((right.lo, HALF), (right.hi, -HALF - QUERY_TILE)):
+                self.k.load_half(half, queries, "q", step=on, carried=False, bank=self.banks["q"])
             for i, (left, into) in enumerate(zip(self.lefts, self.tiles, strict=True)):
                 pointer = low if i < KEY_TILES // 2 else high
                 begin = (step + i // (KEY_TILES // 2) * self.shape.depth_steps) * self.step_keys
                 places = banks(self.k, ("k0", "k1"), begin, begin + self.step_keys)
                 on = self.along if i % 2 else KEY_TILE
                 self.k.load_half(left.lo, pointer, "k", step=on, carried=False, bank=places)
-                if step == 0:
+                if step == self.shape.depth_steps - 1:
                     b.add(isa.VMUL_vmac_cm_core_dense(into, left, right, self.configuration))
                 else:
                     b.add(isa.VMAC_vmac_cm_core_dense(into, into, left, right, self.configuration))
@@ -90,7 +92,8 @@ class _Pass:
         """To the keys of both halves, queries, scores, and where the largest go."""
         k = self.k
         low, high = (k.pointer_from(self.keys, name) for name in ("p_k_low", "p_k_high"))
-        queries, scores, largest = k.pointer("q"), k.pointer("scores"), k.pointer("bias", name="p_largest")
+        queries = k.pointer("q", (self.shape.depth_steps - 1) * QUERY_TILE)
+        scores, largest = k.pointer("scores"), k.pointer("bias", name="p_largest")
         at_keys, at_q, at_scores, at_largest = self.offsets
         for pointer, offset in (
             (low, at_keys),
@@ -100,8 +103,7 @@ class _Pass:
             (scores, at_scores),
             (largest, at_largest),
         ):
-            others = (isa.PADDB_ldb_ptr_inc_nospill_nrm, isa.PADDS_st_ptr_inc_idx)
-            k.b.add(isa.PADDA_lda_ptr_inc_idx(pointer, offset), alternatives=others)
+            k.move_on(pointer, offset)
         return low, high, queries, scores, largest
 
     def _next(self) -> None:
@@ -117,8 +119,9 @@ class _Pass:
         b.add(isa.ADD(self.place, self.place, k.scalar(PASS_KEYS, "pass_on")))
         b.add(isa.MUL_mul_r_rr(at_q, before, k.scalar(shape.depth_steps, "steps")))
         at_q = k.shifted(at_q, QUERY_TILE.bit_length() - octet.bit_length(), "at_q")
+        at_keys = k.sum(within, k.scalar(self.to_last, "to_last"))
         at_largest = k.shifted(before, BIASES.bit_length() - octet.bit_length(), "at_largest")
-        for register, offset in zip(self.offsets, (within, at_q, at_scores, at_largest), strict=True):
+        for register, offset in zip(self.offsets, (at_keys, at_q, at_scores, at_largest), strict=True):
             b.add(isa.MOV_mv_scl(register, offset))
         b.add(isa.EQZ(self.first, within))
         b.add(isa.SUB(self.first, k.registers["zero"], self.first))

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import Shape
-from npuc.passes.attention.integer_factors import FINE_POWER, POWER, Power
 
 OCTET = 8  # queries whose scores lie side by side
 SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
@@ -24,12 +23,11 @@ LEAST = 128  # the reference moves down for a block below this exponent: of octe
 SHIFTS = 192  # by how much it moves, where it does
 RECORD = 256
 
-# The bias of an octet's arguments of the power, 32 bits a lane, query by key: by fours of queries, or where sums are
-# whole those of all eight.  Before that is known: the largest scores of the block, 16 bits a lane as scores lie.
-BIAS_BYTES = 128  # of a register
-BIASES = 256  # from one octet's to the next one's
+# What an octet's scores are less by in the arguments of the power, 16 bits a lane as scores lie.  Before that is known:
+# the largest scores of the block.
+BIASES = 64  # bytes, from one octet's to the next one's
 
-BYTE = 8  # bits
+ABOVE = 2  # exponents above the reference of whole sums that leave it: it stays for all of ordinary scores
 
 
 @dataclass(frozen=True)
@@ -65,19 +63,6 @@ class IntegerShape(Shape):
     def wide(self) -> bool:
         """Whether probabilities take 16 bits, and sums are whole numbers in the unit of O's reference."""
         return self.recipe != "fast"
-
-    @property
-    def power(self) -> Power:
-        return FINE_POWER if self.wide else POWER
-
-    @property
-    def argument_places(self) -> int:
-        """Fraction bits of the power's arguments beyond those that a head's words say."""
-        return 1 if self.wide else 0
-
-    @property
-    def probability_bytes(self) -> int:
-        return 2 if self.wide else 1
 
     @property
     def value_steps(self) -> int:

@@ -45,26 +45,25 @@ def no_shift(k: Context) -> Reg:
 
 
 class RowSpread:
-    """16-bit numbers by query, of so many octets beside each other, to rows of O: eight lanes a query, or four."""
+    """16-bit numbers by query, of so many octets beside each other, to rows of O: eight lanes a query."""
 
-    def __init__(self, k: Context, size: int = 1, lanes: int = 8) -> None:
-        self.k, self.size, self.whole = k, size, lanes == 8
-        modes = (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH)
-        self.modes = [k.scalar(mode, "mode_spread") for mode in (modes if self.whole or size > 1 else modes[:1])]
+    def __init__(self, k: Context, size: int = 1) -> None:
+        self.k, self.size = k, size
+        self.modes = [k.scalar(mode, "mode_spread") for mode in (INTERLEAVE_16_LOW, INTERLEAVE_16_HIGH)]
 
     def rows(self, x: Reg) -> tuple[Reg, ...]:
-        """Of the first octet: queries 0 to 3 and 4 to 7, or all of four lanes."""
+        """Of the first octet: queries 0 to 3 and 4 to 7."""
         return next(self.octets(x))
 
     def octets(self, x: Reg) -> Iterator[tuple[Reg, ...]]:
         """The same of every octet, in registers that later ones take again."""
         b = self.k.b
         pair, octet = b.x("spread_pair"), b.x("spread_octet")
-        rows = (b.x("rows_low"), b.x("rows_high")) if self.whole else ()
+        rows = b.x("rows_low"), b.x("rows_high")
         for of_pair in self.modes[: max(1, self.size // 2)]:
             b.add(isa.VSHUFFLE(pair, x, x, of_pair))
             for of_octet in self.modes[: min(2, self.size)]:
                 b.add(isa.VSHUFFLE(octet, pair, pair, of_octet))
-                for group, of_group in zip(rows, self.modes, strict=False):
+                for group, of_group in zip(rows, self.modes, strict=True):
                     b.add(isa.VSHUFFLE(group, octet, octet, of_group))
-                yield rows or (octet,)
+                yield rows

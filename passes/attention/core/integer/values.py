@@ -7,6 +7,8 @@ One operation takes the start away and adds O.  The last tile of V is all ones: 
 
 from __future__ import annotations
 
+from itertools import cycle, pairwise
+
 from npuc.passes.attention.core.context import HALF, Context, bf16_pair
 from npuc.passes.attention.core.integer.output_walk import GROUPS, OutputWalk
 from npuc.passes.attention.core.integer.shape import MAGIC, RECORD, SCORE_TILE, IntegerShape
@@ -15,77 +17,78 @@ from npuc.passes.machine.ir import Reg
 
 UNSIGNED_8X8 = 0x108  # facts/semantics/vmac.md: 4x8x8 with A unsigned
 PATTERN_PLACES = 16  # of bf16 numbers in fp32 ones
-TURNS = 2
-BESIDE_O, AFTER_O = "ab", "ba"  # load ports in the order in which they are tried: O comes by the first one
+KEPT = 3  # registers for steps of P
+LOOPS = 2  # that follow each other without a jump, their ramps overlapping
+AFTER_O = "ba"  # load ports in the order in which they are tried: O comes by the first one
 
 
 def accumulate_values(k: Context, values: Reg, shape: IntegerShape) -> None:
     """Add the block of values whose address is in `values`."""
-    b = k.b
     work = _Values(k, shape)
-    unrolled = shape.octets_at_once(2)
-    passes = k.scalar(shape.octets // unrolled, "value_octets")
-    with b.counted_loop(passes, "value_octets"):
-        for _ in range(unrolled):  # loops that follow each other without a jump, their ramps overlapping
-            work.begin_octet()
+    loops = shape.octets_at_once(LOOPS * work.together) // work.together
+    with k.passes(shape.octets // (loops * work.together), "value_octets"):
+        for _ in range(loops):
+            work.begin()
             v = k.pointer_from(values, "p_v")
-            with b.hardware_loop(shape.output_tiles, "values"):
+            with k.b.hardware_loop(shape.output_tiles, "values", thorough=True):
                 work.tile(v)
-            work.next_octet()
+            work.next_octets()
 
 
 class _Values:
-    """Registers of the loop over tiles, and the tile itself."""
+    """Registers of the loop over tiles of two octets, or of one, and a pass of it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, b = k, shape, k.b
+        self.together = shape.octets_at_once(2)
+        groups = range(self.together * GROUPS)
         self.matmul = k.scalar(UNSIGNED_8X8, "values_matmul")
-        self.pattern = b.s("pattern_places")
+        self.pattern = k.registers["first_shift"]  # that of the power, whose last passes may still run: four there are
         b.constant(self.pattern, PATTERN_PLACES)
         self.take = [k.constant_x(bf16_pair(*pair), "take") for pair in ((1.0, 0.0), (0.0, 1.0))]
         # The MAC takes the lower half of these: by turns, as one is not filled anew before it was read.
-        self.p = [[k.zero_x(f"p{g}_{turn}") for turn in range(TURNS)] for g in range(GROUPS)]
+        self.p = [k.zero_x(f"p{turn}") for turn in range(KEPT)]
         # The same registers for all octets: the ramps of their loops overlap as far as these are free.
-        self.rows = [b.x(f"rows{g}") for g in range(GROUPS)]
-        self.starts = [b.cm(f"start{g}") for g in range(GROUPS)]
-        self.sums = [[b.cm(f"sum{g}_{step}") for step in range(shape.value_steps)] for g in range(GROUPS)]
+        self.rows = [b.x(f"rows{g}") for g in groups]
+        self.starts = [b.cm(f"start{g}") for g in groups]
+        self.sums = [[b.cm(f"sum{g}_{step}") for g in groups] for step in range(shape.value_steps)]
         self.v = [b.x(f"v{step}") for step in range(shape.value_steps)]
-        self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in range(GROUPS)]
-        self.probabilities = k.pointer("scores", name="p_p")
-        octet_bytes = shape.value_steps * SCORE_TILE
-        self.back, self.octet_on = b.m("p_back"), b.m("p_octet")
-        b.constant(self.back, HALF - octet_bytes)
-        b.constant(self.octet_on, octet_bytes)
-        self.output = OutputWalk(k, shape, GROUPS)
+        self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in groups]
+        self.probabilities, self.on_p = k.pointer("scores", name="p_p"), b.m("p_on")
+        b.constant(self.on_p, self.together * shape.value_steps * SCORE_TILE)
+        beyond = {move: b.m("p_move") for move in self._moves() if move != HALF}  # what an instruction may not hold
+        for move, register in beyond.items():
+            b.constant(register, move)
+        self.moves = [beyond.get(move, move) for move in self._moves()]
+        self.output = OutputWalk(k, shape, len(groups))
         self.state, self.record_on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
         b.constant(self.record_on, RECORD)
 
-    def begin_octet(self) -> None:
-        """What its sums start from."""
-        k, b = self.k, self.k.b
-        for group, (rows, start) in enumerate(zip(self.rows, self.starts, strict=True)):
-            k.load_at(rows, self.state, SCORE_TILE * group, "records")
-            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
-        b.add(isa.PADDA_lda_ptr_inc_idx(self.state, self.record_on))
+    def begin(self) -> None:
+        """What sums start from."""
+        for octet in range(self.together):
+            for group, rows in enumerate(self.rows[GROUPS * octet : GROUPS * (octet + 1)]):
+                self.k.load_at(rows, self.state, SCORE_TILE * group, "records", ports=AFTER_O)
+            self.k.move_on(self.state, self.record_on)
 
-    def next_octet(self) -> None:
-        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.octet_on))
+    def next_octets(self) -> None:
+        self.k.move_on(self.probabilities, self.on_p)
         self.output.next_groups()
 
     def tile(self, v: Reg) -> None:
-        """Eight dimensions of an octet."""
-        k, b, steps = self.k, self.k.b, self.shape.value_steps
-        sums = self.starts
-        for step in range(steps):
-            right = self.v[step]
+        """Eight dimensions of the octets."""
+        k, b = self.k, self.k.b
+        for rows, start in zip(self.rows, self.starts, strict=True):
+            b.add(isa.VUPS_S32_S16_mv_ups_x2c(start, rows, self.pattern))
+        sums, moves, p = self.starts, iter(self.moves), cycle(self.p)
+        for right, into in zip(self.v, self.sums, strict=True):
             for part in (right.lo, right.hi):
                 k.load_half(part, v, "v", ports=AFTER_O, bank="v")
-            for g, into in enumerate(self.sums):
-                p, back = self.p[g][step % TURNS], step == steps - 1 and g == GROUPS - 1
-                by, ports = (self.back, BESIDE_O) if back else (HALF, AFTER_O)
-                k.load_half(p.lo, self.probabilities, "scores", ports=ports, step=by, bank="scores")
-                b.add(isa.VMAC_vmac_cm_core_dense(into[step], sums[g], p, right, self.matmul))
-            sums = [into[step] for into in self.sums]
+            for total, before in zip(into, sums, strict=True):
+                left = next(p)
+                k.load_half(left.lo, self.probabilities, "scores", ports=AFTER_O, step=next(moves), bank="scores")
+                b.add(isa.VMAC_vmac_cm_core_dense(total, before, left, right, self.matmul))
+            sums = into
         rows_of_o = [[part for half in halves for part in (half.lo, half.hi)] for halves in self.o]
         for group, parts in enumerate(rows_of_o):  # all before the first store, which they must not pass
             self.output.load(group, parts)
@@ -94,3 +97,14 @@ class _Values:
                 b.add(isa.VADDMSC_F_vmac_bm_core_dense(into_o, into_o, half, rows, take, k.registers["elementwise"]))
         for group, parts in enumerate(rows_of_o):
             self.output.store(group, parts)
+
+    def _moves(self) -> list[int]:
+        """Bytes from each part of P to that of the next product, at the end to the first."""
+        steps = self.shape.value_steps
+        places = [
+            SCORE_TILE * (octet * steps + step) + HALF * group
+            for step in range(steps)
+            for octet in range(self.together)
+            for group in range(GROUPS)
+        ]
+        return [after - place for place, after in pairwise([*places, places[0]])]

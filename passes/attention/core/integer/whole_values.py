@@ -21,8 +21,7 @@ def accumulate_whole_values(k: Context, values: Reg, shape: IntegerShape) -> Non
     """Add the block of values whose address is in `values`."""
     b = k.b
     work = _Values(k, shape)
-    passes = k.scalar(shape.octets // work.together, "value_passes")
-    with b.counted_loop(passes, "value_passes"):
+    with k.passes(shape.octets // work.together, "value_passes"):
         v = k.pointer_from(values, "p_v")
         with b.hardware_loop(shape.output_tiles, "values"):
             work.tiles(v)
@@ -49,7 +48,7 @@ class _Values:
         self.output = OutputWalk(k, shape, self.together * GROUPS)
 
     def next_octets(self) -> None:
-        self.k.b.add(isa.PADDA_lda_ptr_inc_idx(self.probabilities, self.pass_on))
+        self.k.move_on(self.probabilities, self.pass_on)
         self.output.next_groups()
 
     def tiles(self, v: Reg) -> None:

@@ -1,0 +1,218 @@
+"""What a head's words make of its scores and of the power, for the fine unit of scores and the coarse one.
+
+They are made at the start of an item, and lie behind the parameters of the call, where `constants` begins: a record of
+the head, one of the fine unit and one of the coarse one.  The register `unit` has the address of that in use.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from npuc.passes.attention.core.context import TILE, Context
+from npuc.passes.attention.core.integer.head import PLACE
+from npuc.passes.attention.core.integer.shape import ABOVE, IntegerShape
+from npuc.passes.attention.core.integer.spread import spread_wide
+from npuc.passes.attention.core.parameters import PARAMETER_BYTES
+from npuc.passes.attention.integer_factors import (
+    CONSTANT_BITS,
+    MAGNITUDE_BITS,
+    MATMUL_8BIT,
+    NEGATED,
+    NEGATIVE,
+    OFFSET_PLACES,
+    POWER,
+)
+from npuc.passes.machine import instructions as isa
+from npuc.passes.machine.ir import Constructor, Reg
+
+# A query whose largest score is not above this takes the coarse unit, in which every score is: -2^14 is the least.  Of
+# others the bias has 16 bits: it is less than the largest score by what the power reaches down, at most 2 (vertex + 1)
+# = 26.3 in base 2 where it is squared once more, in units of more than 2^-9.
+LOW = -0x4B00
+HEAD, FINE, COARSE = 0, TILE, 2 * TILE  # places of the records
+WORD = 4  # bytes
+SIGN_PLACES = NEGATED.bit_length() - NEGATIVE.bit_length()
+
+
+class Unit(IntEnum):
+    """Words of a unit's record."""
+
+    SCORE_SHIFT = 0
+    EXPONENT_SHIFT = 1  # of scores times TO_EXPONENT
+    HALF = 2  # of an exponent, there
+    LOWEST = 3  # exponent of LOW: a query whose exponent is that has only hidden scores
+    BIAS_SHIFT = 4  # of exponents times PER_EXPONENT
+    FIRST_SHIFT = 5  # of the power's squares
+    SECOND_SHIFT = 6
+    FIRST_CONSTANT = 7
+    SECOND_CONSTANT = 8
+
+
+class Head(IntEnum):
+    """Words of the head's record."""
+
+    MATMUL = 0  # the MAC's configuration for scores
+    TO_EXPONENT = 1
+    PER_EXPONENT = 2
+    OFFSET = 3  # what the bias has more than the exponent, times PER_EXPONENT
+    THIRD_SHIFT = 4
+    LAST_SHIFT = 5
+    THIRD_CONSTANT = 6
+    FOURTH_CONSTANT = 7
+
+
+def reserve(k: Context) -> None:
+    """The places of the records, before anything else is put behind the parameters."""
+    for place, name in ((HEAD, "head"), (FINE, "fine unit"), (COARSE, "coarse unit")):
+        assert k.pool.slot(name) == place
+
+
+def use_unit(k: Context, coarse: bool) -> None:
+    """The fine unit of scores, or the coarse one, in which every score is in range."""
+    k.b.constant(k.registers["unit"], k.address("constants", COARSE if coarse else FINE))
+
+
+class Factors:
+    """Words of the head and of the unit in use, in fresh registers: scalars, shifts, in all lanes of vectors."""
+
+    def __init__(self, k: Context) -> None:
+        self.k, self.unit = k, k.registers["unit"]
+
+    def word(self, which: Unit | Head) -> Reg:
+        r = self.k.b.r(which.name.lower())
+        pointer = self.unit if isinstance(which, Unit) else self.k.registers["pool"]
+        place = WORD * which + (0 if isinstance(which, Unit) else HEAD)
+        self.k.b.add(isa.LDA_dms_lda_idx_imm(r, pointer, place), region="units")
+        return r
+
+    def shift(self, which: Unit | Head) -> Reg:
+        s = self.k.b.s(which.name.lower())
+        self.k.b.add(isa.MOV_mv_scl(s, self.word(which)))
+        return s
+
+    def lanes_16(self, which: Unit | Head) -> Reg:
+        x = self.k.b.x(which.name.lower())
+        self.k.b.add(isa.VBCST_16(x, self.word(which)))
+        return x
+
+    def lanes_32(self, which: Unit | Head) -> Reg:
+        return spread_wide(self.k, self.word(which), which.name.lower())
+
+
+def make_units(k: Context, shape: IntegerShape) -> None:
+    """The records of the head whose words are in their place among the parameters."""
+    make = _Make(k, shape)
+    make.head()
+    make.power()
+    b, record, units = k.b, k.b.p("p_unit_made"), k.scalar(2, "units")
+    b.add(isa.MOV_mv_scl(record, k.registers["pool"]))
+    b.add(isa.PADDA_lda_ptr_inc_idx_imm(record, FINE))
+    with b.counted_loop(units, "units"):
+        make.unit(record)
+
+
+class _Make:
+    """Halves and bytes of the head's words, as they follow each other, and what is made of them."""
+
+    def __init__(self, k: Context, shape: IntegerShape) -> None:
+        self.k, self.shape, b = k, shape, k.b
+        self.words = b.p("p_head_words")
+        b.add(isa.MOV_mv_scl(self.words, k.registers["pool"]))
+        b.add(isa.PADDA_lda_ptr_inc_idx_imm(self.words, WORD * PLACE - PARAMETER_BYTES))
+        half, byte, signed = isa.LDA_U16_ag_pstm_nrm_imm, isa.LDA_U8_ag_pstm_nrm_imm, isa.LDA_S8_ag_pstm_nrm_imm
+        self.to_exponent, self.per_exponent = self._next(half, "to_exponent"), self._next(half, "per_exponent")
+        self.score_shift, self.coarser = self._next(byte, "score_shift"), self._next(byte, "coarser")
+        self.places, self.first_shift = self._next(byte, "places"), self._next(signed, "first_shift")
+        self.second_shift, self.third_shift, self.last_shift, self.last_two = (
+            self._next(byte, name) for name in ("second_shift", "third_shift", "last_shift", "last_two")
+        )
+        self.scale, self.offset = self._next(half, "scale"), self._next(half, "offset")
+
+    def _next(self, load: Constructor, name: str) -> Reg:
+        r, size = self.k.b.r(name), 2 if load is isa.LDA_U16_ag_pstm_nrm_imm else 1
+        self.k.b.add(load(r, self.words, size), region="params")
+        return r
+
+    def head(self) -> None:
+        """What of its record has nothing to do with the power's constants.
+
+        With 16 bits t is half of what it is with 8, and a further square is taken of the last one's 16 bits, shifted as
+        far as that: what is added to t is doubled, and more by how far both shifts are beyond the last one twice.
+        """
+        k, b = self.k, self.k.b
+        sign, matmul = b.r("negative"), b.r("scores_matmul")
+        b.add(isa.AND(sign, self.score_shift, k.scalar(NEGATIVE, "negative_bit")))
+        b.add(isa.XOR(self.score_shift, self.score_shift, sign))
+        b.add(isa.OR(matmul, k.scalar(MATMUL_8BIT, "matmul_8"), k.shifted(sign, SIGN_PLACES, "negated")))
+        offset, last = k.shifted(self.offset, OFFSET_PLACES), self.last_shift
+        if self.shape.wide:
+            last, twice = self.last_two, k.sum(self.last_shift, self.last_shift)
+            beyond = k.difference(k.sum(k.sum(last, last), last), twice, "beyond")
+            more = b.r("more")
+            b.add(isa.MUL_mul_r_rr(more, k.sum(beyond, -ABOVE), self.per_exponent))
+            offset = k.sum(k.sum(offset, offset), more)
+            b.add(isa.ADD_add_r_ri(self.first_shift, self.first_shift, 2))
+        for word, value in (
+            (Head.MATMUL, matmul),
+            (Head.TO_EXPONENT, self.to_exponent),
+            (Head.PER_EXPONENT, self.per_exponent),
+            (Head.OFFSET, k.difference(k.registers["zero"], offset)),
+            (Head.THIRD_SHIFT, self.third_shift),
+            (Head.LAST_SHIFT, last),
+        ):
+            self._store(k.registers["pool"], HEAD, word, value)
+
+    def power(self) -> None:
+        """The constants, times the square of the scale of what is squared before they are added."""
+        k, scale = self.k, self.scale
+        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
+        self.first_constant = self._product(scale, k.scalar(first, "constant"), "first_constant")
+        made = []
+        for constant, shift in zip(others, (self.second_shift, self.third_shift, None), strict=True):
+            square = self._product(scale, scale, "scale_squared")
+            upper = k.shifted(square, 1 - CONSTANT_BITS, signed=False)
+            made.append(self._product(upper, k.scalar(constant >> 1, "constant"), "constant"))
+            if shift is not None:
+                scale = k.b.r("scale")
+                k.b.add(isa.LSHL(scale, square, k.difference(k.registers["zero"], shift)))
+        self.second_constant = made[0]
+        for word, value in zip((Head.THIRD_CONSTANT, Head.FOURTH_CONSTANT), made[1:], strict=True):
+            self._store(k.registers["pool"], HEAD, word, value)
+
+    def unit(self, record: Reg) -> None:
+        """A unit's record; on to the coarse one."""
+        k, b, zero = self.k, self.k.b, self.k.registers["zero"]
+        missing = k.minimum(self.first_shift, zero, "missing")
+        exponent_shift, half = k.sum(self.places, MAGNITUDE_BITS), b.r("half")
+        b.add(isa.ASHL(half, k.registers["one"], k.sum(exponent_shift, -1)))
+        lowest = self._product(self.to_exponent, k.scalar(LOW, "low"), "lowest")
+        values = {
+            Unit.SCORE_SHIFT: self.score_shift,
+            Unit.EXPONENT_SHIFT: exponent_shift,
+            Unit.HALF: half,
+            Unit.LOWEST: self._shifted(lowest, k.difference(zero, exponent_shift)),
+            Unit.BIAS_SHIFT: k.difference(k.scalar(MAGNITUDE_BITS, "magnitude_bits"), self.places),
+            Unit.FIRST_SHIFT: k.difference(self.first_shift, missing),
+            Unit.SECOND_SHIFT: k.sum(self.second_shift, k.sum(missing, missing)),
+            Unit.FIRST_CONSTANT: self._shifted(self.first_constant, k.sum(self.first_shift, -CONSTANT_BITS)),
+            Unit.SECOND_CONSTANT: self._shifted(self.second_constant, k.sum(missing, missing)),
+        }
+        for word, value in values.items():
+            self._store(record, 0, word, value)
+        b.add(isa.ADD(self.score_shift, self.score_shift, self.coarser))
+        b.add(isa.SUB(self.places, self.places, self.coarser))
+        b.add(isa.SUB(self.first_shift, self.first_shift, k.sum(self.coarser, self.coarser)))
+        b.add(isa.PADDA_lda_ptr_inc_idx_imm(record, COARSE - FINE))
+
+    def _product(self, a: Reg, factor: Reg, name: str) -> Reg:
+        r = self.k.b.r(name)
+        self.k.b.add(isa.MUL_mul_r_rr(r, a, factor))
+        return r
+
+    def _shifted(self, value: Reg, places: Reg) -> Reg:
+        r = self.k.b.r("shifted")
+        self.k.b.add(isa.ASHL(r, value, places))
+        return r
+
+    def _store(self, pointer: Reg, place: int, word: IntEnum, value: Reg) -> None:
+        self.k.b.add(isa.ST_dms_sts_idx_imm(value, pointer, place + WORD * word), region="units")
