@@ -79,9 +79,10 @@ class Inlet:
             self._marks = [mark for mark in self._marks if mark[0] > self.open_until]
             for index, accepted in due:
                 accepted(max(at + index - 1 - former, self.last_arrival - (self.entered - index)))
-        blocked, self.blocked = self.blocked, []
-        for outlet in blocked:
-            outlet.unblock(at)
+        if self.blocked:
+            blocked, self.blocked = self.blocked, []
+            for outlet in blocked:
+                outlet.unblock(at)
 
     def when_taken(self, index: int, accepted: Callable[[float], None]) -> None:
         """Call back with the cycle at which the words before `index` are all taken, once that is known."""
@@ -212,7 +213,8 @@ class Outlet:
     def unblock(self, at: float) -> None:
         """An end takes more words, from `at` on."""
         self._forget_blocks()
-        self.free_at = max(self.free_at, at)
+        if self.free_at < at:
+            self.free_at = at
         self.pump()
 
     def _forget_blocks(self) -> None:
