@@ -45,16 +45,15 @@ class Task:
 
 @dataclass(slots=True)
 class Window:
-    """Where a descriptor's words lie: words[base + offset].  memory: of the tile, None for the host's."""
+    """Where a descriptor's words lie: by their offsets, from the word `base` of a memory on.
+
+    memory: of the tile, None for the host's.  written: in strict mode, which bytes of the words are defined, four a row.
+    """
 
     words: np.ndarray
     base: int
     memory: DataMemory | None
-
-    @property
-    def written(self) -> np.ndarray | None:
-        """In strict mode, which bytes are defined."""
-        return self.memory.written if self.memory is not None else None
+    written: np.ndarray | None = None
 
 
 class _Known(NamedTuple):
@@ -319,14 +318,16 @@ class Channel:
         base, reach = descriptor.base, descriptor.pattern.reach
         if self.tile.memory is None:
             words, index = self.array.host.window(base, reach, who)
-            return Window(words, index, None)
+            return Window(words[index : index + reach + 1], index, None)
         memory = self.tile.memory
         if self.tile.kind == "memtile":
             view, base = divmod(base, geometry.MEMTILE_MEMORY_SIZE // 4)
             memory = self._neighbour(view, f"address {4 * descriptor.base:#x}").memory or memory
         if base + reach >= memory.size // 4:
             raise EmulationError(f"{who} leaves {memory.name}: words {base:#x}..{base + reach:#x}")
-        return Window(memory.words, base, memory)
+        area = slice(base, base + reach + 1)
+        written = None if memory.written is None else memory.written.reshape(-1, 4)[area]
+        return Window(memory.words[area], base, memory, written)
 
     # diagnosis
 

@@ -267,16 +267,15 @@ class Receiver(Channel):
             pieces.append(words)
             wanted -= len(words)
         pattern, window = self.descriptor.pattern, self.window
-        area = slice(window.base, window.base + pattern.reach + 1)
         places: slice | np.ndarray
         if pattern.linear:
             places = slice(self.stored, self.stored + count)
-            np.concatenate(pieces, out=window.words[area][places])
+            np.concatenate(pieces, out=window.words[places])
         else:
             places = pattern.offsets(self.stored, count)
-            window.words[area][places] = np.concatenate(pieces)
+            window.words[places] = np.concatenate(pieces)
         if window.written is not None:
-            window.written.reshape(-1, 4)[area][places] = True
+            window.written[places] = True
         self.stored += count
 
     def _end(self, count: int) -> None:

@@ -149,27 +149,26 @@ class Sender(Channel, Supply):
         return words
 
     def _read(self, run: Run, count: int) -> np.ndarray:
-        pattern, window = run.descriptor.pattern, run.window
+        pattern, window, position = run.descriptor.pattern, run.window, run.position
         if pattern.linear:
-            start = window.base + run.position
             if window.written is not None:
-                self._check_written(run, np.arange(start, start + count))
-            return window.words[start : start + count].copy()
-        offsets = pattern.offsets(run.position, count)
+                self._check_written(run, np.arange(position, position + count))
+            return window.words[position : position + count].copy()
+        offsets = pattern.offsets(position, count)
         if window.written is not None:
-            self._check_written(run, window.base + offsets[offsets >= 0])
-        words = window.words[window.base : window.base + pattern.reach + 1].take(offsets)
+            self._check_written(run, offsets[offsets >= 0])
+        words = window.words.take(offsets)
         if pattern.pads:
             words[offsets < 0] = 0
         return words
 
-    def _check_written(self, run: Run, places: np.ndarray) -> None:
+    def _check_written(self, run: Run, offsets: np.ndarray) -> None:
         """Strict: memory that is sent was written before, with defined values."""
         memory = run.window.memory
-        assert memory is not None and memory.written is not None
-        missing = places[~memory.written.reshape(-1, 4)[places].all(axis=1)]
+        assert memory is not None and run.window.written is not None
+        missing = offsets[~run.window.written[offsets].all(axis=1)]
         if missing.size:
-            first = 4 * int(missing[0])
+            first = 4 * (run.window.base + int(missing[0]))
             origin = memory.origin(first, 4)
             what = memory.why() if origin is None else "memory that holds undefined bits"
             error = UndefinedData(
