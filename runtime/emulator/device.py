@@ -5,7 +5,6 @@ It is given the bytes that hardware is given and nothing else (array image, sequ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -161,7 +160,7 @@ class Device:
         return explained(self._array, [each for each in left if each not in (self._held_ahead or ())])
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
-        last = math.inf if max_cycles is None else started + max_cycles
+        last = None if max_cycles is None else started + max_cycles
         if not Watch(self._array, controller).run(last):
             raise CycleLimit(
                 f"not finished after {max_cycles} cycles",

@@ -36,7 +36,7 @@ class Watch:
         self._computing = {tile.rank for tile in array.tiles.values() if tile.core is not None}
         self._recurrence = Recurrence(array, controller)
 
-    def run(self, last: float) -> bool:
+    def run(self, last: int | None) -> bool:
         """Run events until the sequence has ended; False: the next one lies behind the cycle `last`.
 
         Raises Deadlock when nothing that is due can change what the controller waits for.  Cores that compute, whose
@@ -44,7 +44,7 @@ class Watch:
         """
         array, controller, recurrence, computing = self.array, self.controller, self._recurrence, self._computing
         clock, queue = array.clock, array.clock.queue
-        progress, quiet_since, patience = array.progress, clock.cycle, QUIET
+        progress, quiet_since, patience, tokens = array.progress, clock.cycle, QUIET, array.tokens_arrived
         events = waited = 0  # waited: those of the sequence's present wait
         while not controller.finished:
             if not events & _LOOK_UP:
@@ -52,20 +52,20 @@ class Watch:
             events += 1
             if not queue:
                 raise deadlock(array, controller, {})
-            if queue[0][0] > last:
+            if last is not None and queue[0][0] > last:
                 return False
-            tokens = array.tokens_arrived
-            clock.cycle, clock.rank, _, action, arguments = heappop(queue)  # as Clock.step
+            cycle, rank, _, action, arguments = heappop(queue)
+            clock.cycle, clock.rank = cycle, rank  # as Clock.step
             action(*arguments)
-            if array.tokens_arrived > tokens:
+            if array.tokens_arrived != tokens:
+                tokens = array.tokens_arrived
                 controller.token_arrived()
-            rank = clock.rank
             polling = rank == RANK and controller.polling
             if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
                 raise deadlock(array, controller, {})
             if array.progress != progress or not (rank in computing or polling):
-                progress, quiet_since, patience = array.progress, clock.cycle, QUIET
-            elif clock.cycle - quiet_since > patience:
+                progress, quiet_since, patience = array.progress, cycle, QUIET
+            elif cycle - quiet_since > patience:
                 patience *= 2
                 self._look_for_loops()
             if controller.waiting is None:

@@ -191,16 +191,15 @@ class Program:
 
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
-        registers, numbers = state.address, state.numbers
-        turns = 0
+        registers, numbers, turns = state.address, state.numbers, 0
         while True:
-            if not turns & _LOOK_UP:
-                check()
-            turns += 1
             kind = block(registers, memory)
             place = numbers[_EXIT]
             if kind not in _GO_ON and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
+            turns += 1
+            if not turns & _LOOK_UP:
+                check()
             shape = self.exit(place).shape
             if kind == COMPUTED:
                 shape = shape._replace(pc=numbers[_TARGET])
