@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -48,12 +48,17 @@ class Window:
     """Where a descriptor's words lie: by their offsets, from the word `base` of a memory on.
 
     memory: of the tile, None for the host's.  written: in strict mode, which bytes of the words are defined, four a row.
+    bytes: the words again; to put pieces there takes a fraction of numpy's time.
     """
 
     words: np.ndarray
     base: int
     memory: DataMemory | None
     written: np.ndarray | None = None
+    bytes: memoryview = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bytes = memoryview(self.words).cast("B")
 
 
 class _Known(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,7 +115,7 @@ class Receiver(Channel):
             raise
 
     def run_ended(self) -> None:
-        if not self.out_of_order:
+        if not self.control or not self.out_of_order:
             super().run_ended()
             return
         assert self.task is not None
@@ -127,10 +127,10 @@ class Receiver(Channel):
             self.next_task()
 
     def ends_task(self) -> bool:
-        if self.out_of_order:
-            assert self.task is not None
-            return self.task.left == 1
-        return super().ends_task()
+        if not self.control or not self.out_of_order:
+            return super().ends_task()
+        assert self.task is not None
+        return self.task.left == 1
 
     # a descriptor
 
@@ -255,25 +255,27 @@ class Receiver(Channel):
     def _store(self, count: int) -> None:
         """Write the next words of the descriptor to memory."""
         assert self.descriptor is not None and self.window is not None
-        pending, pieces, wanted = self.pending, [], count
+        pending, wanted = self.pending, count
+        pieces: list[Any] = []
         while wanted:
             segment = pending.popleft()
             words = segment.words
-            if len(words) > wanted:
+            size = len(words)
+            if size > wanted:
                 period = segment.period
                 rest = Segment(words[wanted:], segment.first + wanted * period, period, segment.last)
                 pending.appendleft(rest)
-                words = words[:wanted]
+                words, size = words[:wanted], wanted
             pieces.append(words)
-            wanted -= len(words)
-        pattern, window = self.descriptor.pattern, self.window
+            wanted -= size
+        pattern, window, first = self.descriptor.pattern, self.window, self.stored
         places: slice | np.ndarray
         if pattern.linear:
-            places = slice(self.stored, self.stored + count)
-            np.concatenate(pieces, out=window.words[places])
+            places = slice(first, first + count)
+            window.bytes[4 * first : 4 * (first + count)] = b"".join(pieces)
         else:
-            places = pattern.offsets(self.stored, count)
-            window.words[places] = np.concatenate(pieces)
+            places = pattern.offsets(first, count)
+            window.words[places] = np.frombuffer(b"".join(pieces), np.uint32)
         if window.written is not None:
             window.written[places] = True
         self.stored += count
