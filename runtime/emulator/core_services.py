@@ -83,7 +83,7 @@ class CoreServices:
         waited: whether it has waited before.  waker: gives a function that has the request answered again, so many
         cycles after it is called.
         """
-        if type(request) is LockRequest:
+        if isinstance(request, LockRequest):
             return self._lock(request, waited, waker)
         cycle = self.array.clock.cycle
         if isinstance(request, StreamRead):

@@ -58,7 +58,7 @@ class Window:
     bytes: memoryview = field(init=False)
 
     def __post_init__(self) -> None:
-        self.bytes = memoryview(self.words).cast("B")
+        self.bytes = self.words.data.cast("B")
 
 
 class _Known(NamedTuple):

@@ -107,7 +107,9 @@ class Sender(Channel, Supply):
         self.in_packet = not descriptor.tlast
         if not self.runs:
             self.ready_since = self.clock.cycle
-        self.runs.append(Run(number, descriptor, window, self.task if self.ends_task() else None, word, descriptor.pattern.length))
+        self.runs.append(
+            Run(number, descriptor, window, self.task if self.ends_task() else None, word, descriptor.pattern.length)
+        )
         self.parked = True
         if self.array.listeners:
             self.array.note(self.name, "descriptor started", self.clock.cycle)
