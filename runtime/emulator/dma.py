@@ -47,8 +47,8 @@ class Task:
 class Window:
     """Where a descriptor's words lie: by their offsets, from the word `base` of a memory on.
 
-    memory: of the tile, None for the host's.  written: in strict mode, which bytes of the words are defined, four a row.
-    bytes: the words again; to put pieces there takes a fraction of numpy's time.
+    memory: of the tile, None for the host's.  written: in strict mode, which bytes of the words are defined, four a
+    row.  bytes: the words again; to put pieces there takes a fraction of numpy's time.
     """
 
     words: np.ndarray
@@ -62,7 +62,7 @@ class Window:
 
 
 class _Known(NamedTuple):
-    """A descriptor by its words: what they mean, the memory they reach, the words after a run where that changes them."""
+    """A descriptor by its words: what they mean, the memory they reach, the words after a run if that changes them."""
 
     words: list[int]
     descriptor: Descriptor

@@ -130,8 +130,10 @@ class Supply:
         return None
 
     def leaving(self, first: float, end: float, late: list[tuple[Inlet, int]]) -> None:
-        """The words taken last enter from `first` to `end`.  late: the inlets that do not take them as they arrive, each
-        with the index up to which it will have to."""
+        """The words taken last enter from `first` to `end`.
+
+        late: the inlets that do not take them as they arrive, each with the index up to which it will have to.
+        """
 
     def sent(self, count: int, cycles: float) -> None:
         """The words taken last have entered the way, in that many cycles."""
