@@ -180,7 +180,7 @@ class Receiver(Channel):
         """
         if self.stored:
             return self._taken_of_rest(count)
-        # Words arrive a cycle apart at least, so that none but the last one's arrival matters.
+        # Words arrive a cycle apart at least, so that of their arrivals only the last one's matters.
         left, arrived = count, 0.0
         for segment in self.pending:
             words = len(segment.words)

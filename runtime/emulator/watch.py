@@ -1,5 +1,5 @@
-"""Runs a sequence to its end, and sees, without a timeout, that it cannot come there: nothing is due, or all that is due
-cannot change anything."""
+"""Runs a sequence, and sees, without a timeout, that it has come to a stop: nothing is due, or all that is due cannot
+change anything."""
 
 from __future__ import annotations
 
