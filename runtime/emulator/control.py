@@ -35,8 +35,6 @@ class ControlPort(Inlet, Supply):
         self.open_until = UNLIMITED
         self.packets: deque[tuple[np.ndarray, str | None]] = deque()  # to be sent
         self._sent = 0  # words of the first of them
-        self._token: str | None = None
-        self._tail = False
         self._words: list[int] = []
         self.outlet = Outlet(array, tile, slave_of(tile.kind, "ctrl"), self.name, tile.rank + RANK, self)
 
@@ -83,7 +81,7 @@ class ControlPort(Inlet, Supply):
     def contents(self) -> Hashable:
         """The words that lie in the port."""
         packets = tuple((words.tobytes(), token) for words, token in self.packets)
-        return tuple(self._words), packets, self._sent, self._tail
+        return tuple(self._words), packets, self._sent, self.tail
 
     # packets that go out
 
@@ -99,20 +97,14 @@ class ControlPort(Inlet, Supply):
         return int(self.packets[0][0][self._sent])
 
     def take(self, count: int) -> np.ndarray:
-        words, self._token = self.packets[0]
+        words, self.token = self.packets[0]
         taken = words[self._sent : self._sent + count]
         self._sent += count
-        self._tail = self._sent == len(words)
-        if self._tail:
+        self.tail = self._sent == len(words)
+        if self.tail:
             self.packets.popleft()
             self._sent = 0
         return taken
-
-    def ends_packet(self) -> bool:
-        return self._tail
-
-    def token(self) -> str | None:
-        return self._token
 
 
 class ControllerPort(Inlet):

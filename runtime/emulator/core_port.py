@@ -103,7 +103,6 @@ class _Output(Supply):
         self.array, self.tile = array, tile
         self.wake: list[Callable[[], None]] = []
         self._words: deque[tuple[int, bool]] = deque()
-        self._tail = False
         name = f"the stream output of {tile.name}"
         self.outlet = Outlet(array, tile, slave_of("core", "core"), name, tile.rank, self)
 
@@ -133,11 +132,8 @@ class _Output(Supply):
 
     def take(self, count: int) -> np.ndarray:
         taken = [self._words.popleft() for _ in range(count)]
-        self._tail = taken[-1][1]
+        self.tail = taken[-1][1]
         wakers, self.wake = self.wake, []
         for wake in wakers:
             self.array.clock.at(self.array.clock.cycle + 1, self.tile.rank, wake)
         return np.array([word for word, _ in taken], dtype=np.uint32)
-
-    def ends_packet(self) -> bool:
-        return self._tail

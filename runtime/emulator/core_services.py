@@ -25,6 +25,7 @@ from npuc.runtime.emulator.cascade import (
 )
 from npuc.runtime.emulator.core import Core
 from npuc.runtime.emulator.errors import EmulationError
+from npuc.runtime.emulator.locks import Locks
 from npuc.runtime.emulator.suspension import (
     CascadeRead,
     CascadeWrite,
@@ -72,7 +73,8 @@ class CoreServices:
     def __init__(self, array: Array, tile: Tile, core: Core, neighbour: Callable[[str], Tile | None]) -> None:
         self.array, self.tile, self.core = array, tile, core
         self._neighbour = neighbour
-        self._places: dict[int, tuple[Tile, int]] = {}  # of the locks that were asked for, by the core's numbers
+        self._memory = core.data_memory
+        self._places: dict[int, tuple[Locks, int]] = {}  # of the locks that were asked for, by the core's numbers
         self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
 
     def answer(self, request: Request, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
@@ -81,9 +83,9 @@ class CoreServices:
         waited: whether it has waited before.  waker: gives a function that has the request answered again, so many
         cycles after it is called.
         """
-        cycle = self.array.clock.cycle
         if isinstance(request, LockRequest):
             return self._lock(request, waited, waker)
+        cycle = self.array.clock.cycle
         if isinstance(request, StreamRead):
             port = self.array.core_port(self.tile)
             taken = port.take()
@@ -119,25 +121,25 @@ class CoreServices:
     # locks
 
     def _lock(self, request: LockRequest, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
-        machine = self.array.machine
+        machine, value, who = self.array.machine, request.value, self.tile.name
         place = self._places.get(request.number)
         if place is None:
-            place = self._places[request.number] = self.lock_place(request)
-        tile, lock = place
-        if not -64 <= request.value <= 63:
+            tile, lock = self.lock_place(request)
+            place = self._places[request.number] = tile.locks, lock
+        locks, lock = place
+        if not -64 <= value <= 63:
             raise EmulationError(
-                f"{self.tile.name} {'acquires' if request.acquire else 'releases'} lock {lock} by "
-                f"{request.value}: a lock value has 7 signed bits, what more means is not known",
+                f"{who} {'acquires' if request.acquire else 'releases'} lock {lock} by "
+                f"{value}: a lock value has 7 signed bits, what more means is not known",
                 place=f"bundle before {self.core.pc:#x}, cycle {request.cycle}",
             )
-        if request.acquire:
-            if not tile.locks.try_acquire(lock, request.value, self.tile.name):
-                tile.locks.wait(lock, waker(machine.lock_visible))
-                return None
-            if self.tile.memory is not None:
-                self.tile.memory.unguarded = False
+        if not request.acquire:
+            locks.release(lock, value, who)
+        elif locks.try_acquire(lock, value, who):
+            self._memory.unguarded = False
         else:
-            tile.locks.release(lock, request.value, self.tile.name)
+            locks.wait(lock, waker(machine.lock_visible))
+            return None
         return self.array.clock.cycle + (machine.lock_resume if waited else machine.lock_stall)
 
     def lock_place(self, request: LockRequest) -> tuple[Tile, int]:

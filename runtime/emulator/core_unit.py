@@ -218,7 +218,7 @@ class CoreUnit:
 
     def _run_from(self, cycle: int) -> None:
         """Lets the core run from a cycle on, which may lie ahead of the clock."""
-        clock, core = self.array.clock, self.core
+        core = self.core
         limit = cycle + self._slice(cycle)
         while True:
             try:
@@ -230,7 +230,7 @@ class CoreUnit:
                 self._pass_on()
             if not isinstance(suspension, SharedAccess) or suspension.registers:
                 break
-            due = clock.next_cycle()
+            due = self.array.clock.next_cycle()
             if due is not None and due <= suspension.cycle:
                 break
             cycle = suspension.cycle  # nothing else happens until then

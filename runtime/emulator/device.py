@@ -5,17 +5,14 @@ It is given the bytes that hardware is given and nothing else (array image, sequ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from heapq import heappop
 from typing import Any
 
 from npuc.compiler.diagnostics import InputError, Place
 from npuc.compiler.emit import cdo, txn
 from npuc.compiler.emit.pdi import read_pdi
 from npuc.compiler.target.npu1 import geometry
-from npuc.runtime.apart import check
 from npuc.runtime.emulator.array import Array
 from npuc.runtime.emulator.controller import Controller
 from npuc.runtime.emulator.diagnosis import diagnose, reason
@@ -26,14 +23,12 @@ from npuc.runtime.emulator.recorder import Recorder
 from npuc.runtime.emulator.stacks import stack_notes
 from npuc.runtime.emulator.timing import PHOENIX, MachineTable
 from npuc.runtime.emulator.unwritten import name_writers
-from npuc.runtime.emulator.watch import Watch, deadlock
+from npuc.runtime.emulator.watch import Watch
 from npuc.runtime.statistics import CoreStatistics
 from npuc.runtime.trace import Trace
 from npuc.runtime.trace_names import Names
 
 TOLD = 2  # what is left elsewhere that the line of an error tells beside the first
-
-_LOOK_UP = 15  # every so many events, less one, the run looks whether it is to stop
 
 
 @dataclass(frozen=True)
@@ -165,27 +160,13 @@ class Device:
         return explained(self._array, [each for each in left if each not in (self._held_ahead or ())])
 
     def _drain(self, controller: Controller, started: int, max_cycles: int | None) -> None:
-        array, clock = self._array, self._array.clock
-        queue, look, events = clock.queue, Watch(array, controller).look, 0
-        last = math.inf if max_cycles is None else started + max_cycles
-        while not controller.finished:
-            if not events & _LOOK_UP:
-                check()
-            events += 1
-            if not queue:
-                raise deadlock(array, controller, {})
-            if queue[0][0] > last:
-                raise CycleLimit(
-                    f"not finished after {max_cycles} cycles",
-                    remedy="raise --max-cycles if the kernel needs more",
-                    diagnosis=diagnose(array, controller, {}),
-                )
-            tokens = array.tokens_arrived
-            clock.cycle, clock.rank, _, action, arguments = heappop(queue)  # as Clock.step
-            action(*arguments)
-            if array.tokens_arrived > tokens:
-                controller.token_arrived()
-            look()
+        last = None if max_cycles is None else started + max_cycles
+        if not Watch(self._array, controller).run(last):
+            raise CycleLimit(
+                f"not finished after {max_cycles} cycles",
+                remedy="raise --max-cycles if the kernel needs more",
+                diagnosis=diagnose(self._array, controller, {}),
+            )
 
     def _counters(self) -> dict[Any, tuple[int, ...]]:
         counters: dict[Any, tuple[int, ...]] = {}

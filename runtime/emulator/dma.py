@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -45,25 +45,29 @@ class Task:
 
 @dataclass(slots=True)
 class Window:
-    """Where a descriptor's words lie: words[base + offset].  memory: of the tile, None for the host's."""
+    """Where a descriptor's words lie: by their offsets, from the word `base` of a memory on.
+
+    memory: of the tile, None for the host's.  written: in strict mode, which bytes of the words are defined, four a
+    row.  bytes: the words again; to put pieces there takes a fraction of numpy's time.
+    """
 
     words: np.ndarray
     base: int
     memory: DataMemory | None
+    written: np.ndarray | None = None
+    bytes: memoryview = field(init=False)
 
-    @property
-    def written(self) -> np.ndarray | None:
-        """In strict mode, which bytes are defined."""
-        return self.memory.written if self.memory is not None else None
+    def __post_init__(self) -> None:
+        self.bytes = self.words.data.cast("B")
 
 
 class _Known(NamedTuple):
-    """A descriptor by its words: what they mean, the memory they reach, the words after a run."""
+    """A descriptor by its words: what they mean, the memory they reach, the words after a run if that changes them."""
 
-    words: tuple[int, ...]
+    words: list[int]
     descriptor: Descriptor
     window: Window
-    after: tuple[int, ...]
+    after: list[int] | None
 
 
 class Channel:
@@ -86,6 +90,7 @@ class Channel:
         self.waiting_lock: tuple[int, int] | None = None
         self.lock_asked = 0
         self.words = self.busy_cycles = self.starved_cycles = self.tasks = self.lock_cycles = 0
+        self._locks: dict[int, tuple[Locks, int]] = {}  # that descriptors named, by their numbers
         self._known: dict[int, _Known] = {}  # what descriptors meant when they were run last, by number
 
     @property
@@ -188,30 +193,28 @@ class Channel:
 
     def load(self, bd: int, delay: int) -> None:
         """Begin a descriptor after `delay` cycles."""
-        known = self._known.get(bd)
+        tile, known = self.tile, self._known.get(bd)
         if known is None:
             self._check_number(bd)
         self.loaded = bd
-        self._note_descriptor(bd)
-        descriptors = self.tile.descriptors
-        words = tuple(descriptors[bd])
+        ran = tile.ran_by.get(bd)
+        if ran is None or len(ran) > 1 or self._key not in ran:
+            self._note_descriptor(bd)
+        words = tile.descriptors[bd]
         if known is None or known.words != words:
-            who = f"descriptor {bd} of {self.tile.name} ({self.name})"
-            descriptor, after = interpret(self.tile.kind, words, who)
+            who = f"descriptor {bd} of {tile.name} ({self.name})"
+            descriptor, after = interpret(tile.kind, words, who)
             window = self._reach(descriptor, who)
-            known = _Known(words, descriptor, window, after)
-            if self.tile.kind != "shim":  # buffers of the host come and go
+            known = _Known(list(words), descriptor, window, None if after == tuple(words) else list(after))
+            if tile.kind != "shim":  # buffers of the host come and go
                 self._known[bd] = known
         self.descriptor, self.window = known.descriptor, known.window
-        if known.after != words:
-            descriptors[bd] = list(known.after)
+        if known.after is not None:
+            tile.descriptors[bd] = list(known.after)
         clock = self.clock
         clock.at(clock.cycle + delay, self.rank, self.begin)
 
     def _note_descriptor(self, bd: int) -> None:
-        ran = self.tile.ran_by.get(bd)
-        if ran is not None and len(ran) == 1 and self._key in ran:
-            return
         ran = self.tile.ran_by.setdefault(bd, set())
         ran.add(self._key)
         others = [self.tile.channels[key].name for key in sorted(ran) if key[0] != self.direction]
@@ -255,13 +258,16 @@ class Channel:
 
     def lock(self, number: int) -> tuple[Locks, int]:
         """The lock a descriptor of this channel means by a number."""
-        tile = self.tile
-        kind = tile.kind
-        if kind != "memtile":
-            return tile.locks, number
-        view, lock = divmod(number, geometry.LOCK_COUNT[kind])
-        tile = self._neighbour(view, f"lock {number}")
-        return tile.locks, lock
+        place = self._locks.get(number)
+        if place is None:
+            place = self._locks[number] = self._lock(number)
+        return place
+
+    def _lock(self, number: int) -> tuple[Locks, int]:
+        if self.tile.kind != "memtile":
+            return self.tile.locks, number
+        view, lock = divmod(number, geometry.LOCK_COUNT["memtile"])
+        return self._neighbour(view, f"lock {number}").locks, lock
 
     def begin(self) -> None:
         """The descriptor is loaded: ask for its lock."""
@@ -271,22 +277,24 @@ class Channel:
     def _acquire(self) -> None:
         assert self.descriptor is not None
         wanted = self.descriptor.acquire
-        self.waiting_lock = None
         if wanted is not None:
             locks, lock = self.lock(wanted[0])
             if not locks.try_acquire(lock, wanted[1], self.name):
                 self.waiting_lock = wanted
                 locks.wait(lock, self._wake)
                 return
-        cycle = self.clock.cycle
-        if cycle > self.lock_asked:
-            self.lock_cycles += cycle - self.lock_asked
-            self.array.note(self.name, "lock stall", self.lock_asked, cycle)
+        self.waiting_lock = None
+        cycle, asked = self.clock.cycle, self.lock_asked
+        if cycle > asked:
+            self.lock_cycles += cycle - asked
+            if self.array.listeners:
+                self.array.note(self.name, "lock stall", asked, cycle)
         self.granted = True
         self.proceed()
 
     def _wake(self) -> None:
-        self.later(self.clock.cycle + self.array.machine.lock_visible, self._again)
+        clock = self.clock
+        clock.at(clock.cycle + self.array.machine.lock_visible, self.rank, self._again)
 
     def _again(self) -> None:
         if self.waiting_lock is not None:
@@ -315,14 +323,16 @@ class Channel:
         base, reach = descriptor.base, descriptor.pattern.reach
         if self.tile.memory is None:
             words, index = self.array.host.window(base, reach, who)
-            return Window(words, index, None)
+            return Window(words[index : index + reach + 1], index, None)
         memory = self.tile.memory
         if self.tile.kind == "memtile":
             view, base = divmod(base, geometry.MEMTILE_MEMORY_SIZE // 4)
             memory = self._neighbour(view, f"address {4 * descriptor.base:#x}").memory or memory
         if base + reach >= memory.size // 4:
             raise EmulationError(f"{who} leaves {memory.name}: words {base:#x}..{base + reach:#x}")
-        return Window(memory.words, base, memory)
+        area = slice(base, base + reach + 1)
+        written = None if memory.written is None else memory.written.reshape(-1, 4)[area]
+        return Window(memory.words[area], base, memory, written)
 
     # diagnosis
 

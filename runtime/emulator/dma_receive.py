@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Receiver(Channel):
         self.pending: deque[Segment] = deque()
         self.stored_by = 0.0  # when the last of them was taken
         self.loaded_at = self.granted_at = self.resume_at = 0  # resume: from when on the lock lets words through
+        self.fits = 0  # words of the descriptor that the buffer holds
         self.ending = False
         self.wants_header = False  # out-of-order mode: the next word is a header that names the descriptor
         self.header: int | None = None  # in that mode, of the packet whose descriptor is under way
@@ -114,7 +115,7 @@ class Receiver(Channel):
             raise
 
     def run_ended(self) -> None:
-        if not self.out_of_order:
+        if not self.control or not self.out_of_order:
             super().run_ended()
             return
         assert self.task is not None
@@ -126,10 +127,10 @@ class Receiver(Channel):
             self.next_task()
 
     def ends_task(self) -> bool:
-        if self.out_of_order:
-            assert self.task is not None
-            return self.task.left == 1
-        return super().ends_task()
+        if not self.control or not self.out_of_order:
+            return super().ends_task()
+        assert self.task is not None
+        return self.task.left == 1
 
     # a descriptor
 
@@ -138,35 +139,38 @@ class Receiver(Channel):
         return self.descriptor.pattern.length if self.descriptor is not None else 0
 
     def begin(self) -> None:
-        now = self.clock.cycle
-        self.loaded_at = now
+        assert self.descriptor is not None
+        self.loaded_at = now = self.clock.cycle
         self.stored, self.stored_by, self.ending = 0, now - 1.0, False
-        self.inlet.open(self.base + min(self.array.machine.receive_words, self._wanted()), now)
+        length, buffer = self.descriptor.pattern.length, self.array.machine.receive_words
+        self.fits = length if length < buffer else buffer
+        wanted = self._wanted() if self.control else length
+        self.inlet.open(self.base + (wanted if wanted < buffer else buffer), now)
         super().begin()
 
     def proceed(self) -> None:
-        if self.paused or not self.granted or self.descriptor is None:
+        if not self.granted or self.descriptor is None or (self.control and self.paused):
             return
-        now = self.clock.cycle
-        buffer = min(self.array.machine.receive_words, self.descriptor.pattern.length)
+        now, inlet = self.clock.cycle, self.inlet
         self.granted_at = self.resume_at = now
-        held = self.inlet.entered - self.base
-        if now > self.loaded_at and held >= buffer and (full := self._taken(buffer) + 1) <= now:
+        held, buffer = inlet.entered - self.base, self.fits
+        if held >= buffer and now > self.loaded_at and (full := self._taken(buffer) + 1) <= now:
             self.resume_at += self.array.machine.receive_resume
-            if full < now:
+            if full < now and self.array.listeners:
                 self.array.note(self.name, "memory backpressure", full, now + 1)
-        self.inlet.open(self.base + self._wanted(), self.resume_at)
+        wanted = self._wanted() if self.control else self.descriptor.pattern.length
+        inlet.open(self.base + wanted, self.resume_at)
         self._check()
 
     def _wanted(self) -> int:
         """Words the descriptor takes: its length, or up to a TLAST that is under way and ends it."""
-        if self.control and self.finishes_on_tlast:
+        if self.finishes_on_tlast:
             so_far = self.stored
             for segment in self.pending:
                 so_far += len(segment.words)
                 if segment.last and so_far <= self.length:
                     return so_far
-        return self.descriptor.pattern.length if self.descriptor is not None else 0
+        return self.length
 
     def _taken(self, count: int) -> float:
         """The cycle in which the descriptor's `count`-th word is taken, all words up to it being under way.
@@ -174,28 +178,39 @@ class Receiver(Channel):
         A word is taken when it has arrived, a cycle after the one before it at the earliest, and beyond the buffer not
         before the lock is held.
         """
+        if self.stored:
+            return self._taken_of_rest(count)
+        # Words arrive a cycle apart at least, so that of their arrivals only the last one's matters.
+        left, arrived = count, 0.0
+        for segment in self.pending:
+            words = len(segment.words)
+            if words >= left:
+                arrived = segment.first + (left - 1) * segment.period
+                break
+            left -= words
+        if not arrived.is_integer():  # sums in another order would round in another way
+            return self._taken_of_rest(count)
+        last = self.stored_by + count
+        beyond = count - self.array.machine.receive_words
+        if beyond > 0 and last < self.resume_at - 1 + beyond:
+            last = self.resume_at - 1.0 + beyond
+        return arrived if arrived > last else last
+
+    def _taken_of_rest(self, count: int) -> float:
+        """As `_taken`, segment by segment, also when some words are in memory already."""
         buffer = self.array.machine.receive_words
         last, done = self.stored_by, self.stored
         for segment in self.pending:
-            words = len(segment.words)
-            if words > count - done:
-                words = count - done
-                if words <= 0:
-                    break
-            inside = 0
-            if done < buffer:
-                inside = buffer - done if words > buffer - done else words
-                last += inside
-                arrived = segment.first + (inside - 1) * segment.period
-                if arrived > last:
-                    last = arrived
+            words = min(len(segment.words), count - done)
+            if words <= 0:
+                break
+            inside = min(max(buffer - done, 0), words)
+            if inside:
+                last = max(last + inside, segment.first + (inside - 1) * segment.period)
             if words > inside:
-                if done <= buffer and last < self.resume_at - 1.0:
-                    last = self.resume_at - 1.0
-                last += words - inside
-                arrived = segment.first + (words - 1) * segment.period
-                if arrived > last:
-                    last = arrived
+                if done <= buffer:
+                    last = max(last, self.resume_at - 1.0)
+                last = max(last + words - inside, segment.first + (words - 1) * segment.period)
             done += words
         return last
 
@@ -215,15 +230,16 @@ class Receiver(Channel):
                 return
             if self.paused:
                 return
-        if self.granted:
+        if self.granted and not self.ending:
             self._check()
 
     def _check(self) -> None:
         """Ends the descriptor when its last word is on the way."""
-        if self.ending or self.descriptor is None:
+        descriptor = self.descriptor
+        if self.ending or descriptor is None:
             return
         held = self.inlet.entered - self.base
-        count = self._wanted()
+        count = self._wanted() if self.control else descriptor.pattern.length
         if held < count:
             if held - self.stored > WRITE_THROUGH:
                 taken = self._taken(held)
@@ -231,54 +247,57 @@ class Receiver(Channel):
                 self.stored_by = taken
             return
         self.ending = True
-        buffered = math.ceil(min(count, self.array.machine.receive_words) / 4)  # the buffer empties by 16 bytes a cycle
-        last = max(self._taken(count), self.granted_at - 1 + buffered)
-        self.later(math.floor(last) + 1, self._end, count)
+        buffered = (min(count, self.array.machine.receive_words) + 3) // 4  # the buffer empties by 16 bytes a cycle
+        last, empty = self._taken(count), self.granted_at - 1 + buffered
+        clock = self.clock
+        clock.at(math.floor(last if last > empty else empty) + 1, self.rank, self._end, count)
 
     def _store(self, count: int) -> None:
         """Write the next words of the descriptor to memory."""
         assert self.descriptor is not None and self.window is not None
-        pieces: list[np.ndarray] = []
-        wanted = count
+        pending, wanted = self.pending, count
+        pieces: list[Any] = []
         while wanted:
-            segment = self.pending.popleft()
-            size = len(segment.words)
+            segment = pending.popleft()
+            words = segment.words
+            size = len(words)
             if size > wanted:
-                rest = Segment(
-                    segment.words[wanted:], segment.first + wanted * segment.period, segment.period, segment.last
-                )
-                self.pending.appendleft(rest)
-                pieces.append(segment.words[:wanted])
-                break
-            pieces.append(segment.words)
+                period = segment.period
+                rest = Segment(words[wanted:], segment.first + wanted * period, period, segment.last)
+                pending.appendleft(rest)
+                words, size = words[:wanted], wanted
+            pieces.append(words)
             wanted -= size
-        words = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        pattern, window = self.descriptor.pattern, self.window
-        area = slice(window.base, window.base + pattern.reach + 1)
+        pattern, window, first = self.descriptor.pattern, self.window, self.stored
         places: slice | np.ndarray
         if pattern.linear:
-            places = slice(self.stored, self.stored + count)
+            places = slice(first, first + count)
+            window.bytes[4 * first : 4 * (first + count)] = b"".join(pieces)
         else:
-            places = pattern.offsets(self.stored, count)
-        window.words[area][places] = words
+            places = pattern.offsets(first, count)
+            window.words[places] = np.frombuffer(b"".join(pieces), np.uint32)
         if window.written is not None:
-            window.written.reshape(-1, 4)[area][places] = True
+            window.written[places] = True
         self.stored += count
 
     def _end(self, count: int) -> None:
         descriptor, now = self.descriptor, self.clock.cycle
         assert descriptor is not None
-        first = max(self.loaded_at, self.pending[0].first) if self.pending and not self.stored else self.loaded_at
+        first: float = self.loaded_at
+        if self.pending and not self.stored and self.pending[0].first > first:
+            first = self.pending[0].first
         if count > self.stored:
             self._store(count - self.stored)
         task: Task | None = self.task if self.ends_task() else None
         self.base += count
         self.words += count
         self.busy_cycles += count
-        self.starved_cycles += max(0, now - max(self.granted_at, self.loaded_at) - count)
+        starved = now - (self.granted_at if self.granted_at > self.loaded_at else self.loaded_at) - count
+        if starved > 0:
+            self.starved_cycles += starved
         if self.array.listeners:
             self.array.note(self.name, "receiving", first, now)
-        if self.control >> FINISH_ON_TLAST_LSB & 3 == COUNTS_IN_REGISTER:
+        if self.control and self.control >> FINISH_ON_TLAST_LSB & 3 == COUNTS_IN_REGISTER:
             self._count(count, task is not None)
         self.finished(descriptor, task)
         self.run_ended()

@@ -33,19 +33,19 @@ ENTRY_WORDS = 4  # words of a fetched 16-byte entry
 
 @dataclass(slots=True)
 class Run:
-    """One run of a descriptor whose lock is held.  task: the one it ends; header: still to be sent before the words."""
+    """One run of a descriptor whose lock is held.
+
+    task: the one it ends.  header: still to be sent before the words.  position: of the next word.  left: words still
+    to be sent, without the header.
+    """
 
     number: int
     descriptor: Descriptor
     window: Window
     task: Task | None
     header: int | None
+    left: int
     position: int = 0
-
-    @property
-    def left(self) -> int:
-        """Words still to be sent, without the header."""
-        return self.descriptor.pattern.length - self.position
 
 
 class Sender(Channel, Supply):
@@ -107,7 +107,9 @@ class Sender(Channel, Supply):
         self.in_packet = not descriptor.tlast
         if not self.runs:
             self.ready_since = self.clock.cycle
-        self.runs.append(Run(number, descriptor, window, self.task if self.ends_task() else None, word))
+        self.runs.append(
+            Run(number, descriptor, window, self.task if self.ends_task() else None, word, descriptor.pattern.length)
+        )
         self.parked = True
         if self.array.listeners:
             self.array.note(self.name, "descriptor started", self.clock.cycle)
@@ -138,36 +140,37 @@ class Sender(Channel, Supply):
         run = self.runs[0]
         if run.header is None:
             words = self._read(run, count)
-            run.position += count
-            return words
-        words = np.empty(count, dtype=np.uint32)
-        words[0], run.header = run.header, None
-        words[1:] = self._read(run, count - 1)
-        run.position += count - 1
+        else:
+            words = np.empty(count, dtype=np.uint32)
+            words[0], run.header = run.header, None
+            count -= 1
+            words[1:] = self._read(run, count)
+        run.position += count
+        run.left -= count
+        self.tail = not run.left and run.descriptor.tlast
         return words
 
     def _read(self, run: Run, count: int) -> np.ndarray:
-        pattern, window = run.descriptor.pattern, run.window
+        pattern, window, position = run.descriptor.pattern, run.window, run.position
         if pattern.linear:
-            start = window.base + run.position
             if window.written is not None:
-                self._check_written(run, np.arange(start, start + count))
-            return window.words[start : start + count].copy()
-        offsets = pattern.offsets(run.position, count)
+                self._check_written(run, np.arange(position, position + count))
+            return window.words[position : position + count].copy()
+        offsets = pattern.offsets(position, count)
         if window.written is not None:
-            self._check_written(run, window.base + offsets[offsets >= 0])
-        words = window.words[window.base : window.base + pattern.reach + 1].take(offsets)
+            self._check_written(run, offsets[offsets >= 0])
+        words = window.words.take(offsets)
         if pattern.pads:
             words[offsets < 0] = 0
         return words
 
-    def _check_written(self, run: Run, places: np.ndarray) -> None:
+    def _check_written(self, run: Run, offsets: np.ndarray) -> None:
         """Strict: memory that is sent was written before, with defined values."""
         memory = run.window.memory
-        assert memory is not None and memory.written is not None
-        missing = places[~memory.written.reshape(-1, 4)[places].all(axis=1)]
+        assert memory is not None and run.window.written is not None
+        missing = offsets[~run.window.written[offsets].all(axis=1)]
         if missing.size:
-            first = 4 * int(missing[0])
+            first = 4 * (run.window.base + int(missing[0]))
             origin = memory.origin(first, 4)
             what = memory.why() if origin is None else "memory that holds undefined bits"
             error = UndefinedData(
@@ -179,9 +182,6 @@ class Sender(Channel, Supply):
             error.sent = (memory, first, begin, end) if origin is None else None
             raise error
 
-    def ends_packet(self) -> bool:
-        return self.runs[0].descriptor.tlast and not self.runs[0].left
-
     def ddr(self) -> tuple[str, float, float] | None:
         machine = self.array.machine
         if self.tile.kind != "shim":
@@ -192,18 +192,20 @@ class Sender(Channel, Supply):
     def held_up(self) -> None:
         self.fetch_ahead()
 
-    def leaving(self, first: float, end: float, ends: list[tuple[Inlet, int]] | None) -> None:
+    def leaving(self, first: float, end: float, late: list[tuple[Inlet, int]]) -> None:
         run = self.runs[0]
-        self.starved_cycles += max(0, int(first) - self.ready_since)
+        starved = int(first) - self.ready_since
+        if starved > 0:
+            self.starved_cycles += starved
         if self.array.listeners:
             self.array.note(self.name, "sending", first, end)
         if run.left:
             return
         self.unfinished.append(run.number)
-        if ends is None:
+        if not late:
             self.later(max(end + self._finish_offset(run.descriptor), first + 1), self._done, run)
             return
-        missing = {id(inlet) for inlet, _ in ends}
+        missing = {id(inlet) for inlet, _ in late}
         latest, resets = 0.0, self._resets
 
         def taken(inlet: Inlet, cycle: float) -> None:
@@ -213,7 +215,7 @@ class Sender(Channel, Supply):
             if not missing and resets == self._resets:
                 self.later(latest, self._done, run)
 
-        for inlet, index in ends:
+        for inlet, index in late:
             inlet.when_taken(index, partial(taken, inlet))
 
     def _finish_offset(self, descriptor: Descriptor) -> int:

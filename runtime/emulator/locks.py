@@ -30,10 +30,16 @@ class Locks:
     def try_acquire(self, lock: int, value: int, who: str) -> bool:
         """value < 0: when the counter is at least -value, subtract it.  value >= 0: when it is equal, subtract it."""
         current = self.values[lock]
-        if (current < -value) if value < 0 else (current != value):
+        if value < 0:
+            left = current + value
+            if left < 0:
+                return False
+        elif current != value:
             return False
+        else:
+            left = 0
         self.acquirers[lock].add(who)
-        self._set(lock, current - abs(value), who)
+        self._set(lock, left, who)
         return True
 
     def release(self, lock: int, value: int, who: str) -> None:

@@ -45,7 +45,7 @@ class Recurrence:
 
     def __init__(self, array: Array, controller: Controller) -> None:
         self.array, self.controller = array, controller
-        self.events = 0  # of the present wait, counted by who looks
+        self._events = 0  # of the present wait, when it was last looked at
         self.due = FIRST_ANCHOR  # at which number of events to look in any case
         self.rank = -1  # of the unit at whose events the anchor is compared
         self._anchor: _Anchor | None = None
@@ -55,23 +55,26 @@ class Recurrence:
 
     def forget(self) -> None:
         """The sequence goes on: what was is no longer of use."""
-        if self.events:
-            self.events, self.due, self.rank = 0, FIRST_ANCHOR, -1
-            self._anchor = self._length = None
+        self.due, self.rank = FIRST_ANCHOR, -1
+        self._anchor = self._length = None
 
-    def look(self) -> Round | None:
-        """After an event that has been counted.  What repeats, once it is proved to."""
-        if self.events >= self.due:
+    def look(self, events: int) -> Round | None:
+        """After so many events of the present wait.  What repeats, once it is proved to.
+
+        Nothing is found unless so many are `due`, or the last one was of the unit of `rank`.
+        """
+        self._events = events
+        if events >= self.due:
             self.due *= 2
             if self._possible is not False and self.array.clock.rank:
                 self._drop_anchor(registers=False)
-        elif self.array.clock.rank == self.rank and self.events >= self._not_before:
+        elif self.array.clock.rank == self.rank and self._events >= self._not_before:
             return self._compare()
         return None
 
     def _drop_anchor(self, registers: bool) -> None:
         self.rank = self.array.clock.rank
-        self._anchor = _Anchor(self.array, self.rank, self.events, registers)
+        self._anchor = _Anchor(self.array, self.rank, self._events, registers)
         self._compared = self._not_before = 0
 
     def _compare(self) -> Round | None:
@@ -81,19 +84,19 @@ class Recurrence:
             return None
         if not anchor.equals(self.array):
             self._compared += 1
-            self._not_before = self.events + EVERY if self._compared >= FREE else 0
+            self._not_before = self._events + EVERY if self._compared >= FREE else 0
             return None
         if self._possible is None:
             self._possible = not any(_reads_time(tile) for tile in self.array.tiles.values())
         if not self._possible:
             self.rank = -1
             return None
-        length = self.events - anchor.event, self.array.clock.cycle - anchor.cycle
+        length = self._events - anchor.event, self.array.clock.cycle - anchor.cycle
         if anchor.has_registers and self._length == length:
             return Round(length[1], dict(_movers(self.array, length[1])))
         self._length = length if anchor.has_registers else None
         self._drop_anchor(registers=True)
-        self.due = max(self.due, self.events + 4 * length[0])
+        self.due = max(self.due, self._events + 4 * length[0])
         return None
 
 

@@ -79,9 +79,10 @@ class Inlet:
             self._marks = [mark for mark in self._marks if mark[0] > self.open_until]
             for index, accepted in due:
                 accepted(max(at + index - 1 - former, self.last_arrival - (self.entered - index)))
-        blocked, self.blocked = self.blocked, []
-        for outlet in blocked:
-            outlet.unblock(at)
+        if self.blocked:
+            blocked, self.blocked = self.blocked, []
+            for outlet in blocked:
+                outlet.unblock(at)
 
     def when_taken(self, index: int, accepted: Callable[[float], None]) -> None:
         """Call back with the cycle at which the words before `index` are all taken, once that is known."""
@@ -104,7 +105,13 @@ class Inlet:
 
 
 class Supply:
-    """What gives an outlet its words."""
+    """What gives an outlet its words.
+
+    tail: whether the word taken last carries TLAST.  token: the channel whose task token the words taken last are.
+    """
+
+    tail = False
+    token: str | None = None
 
     def offer(self) -> int:
         """Words that can be sent now, all of one packet."""
@@ -118,21 +125,15 @@ class Supply:
         """The next `count` words of those on offer; they are gone."""
         raise NotImplementedError
 
-    def ends_packet(self) -> bool:
-        """Whether the word taken last carries TLAST."""
-        raise NotImplementedError
-
-    def token(self) -> str | None:
-        """The channel whose task token the words taken last are."""
-        return None
-
     def ddr(self) -> tuple[str, float, float] | None:
         """As that of an inlet, when the words come from DDR."""
         return None
 
-    def leaving(self, first: float, end: float, ends: list[tuple[Inlet, int]] | None) -> None:
-        """The words taken last enter from `first` to `end`.  ends: None when they are taken as they arrive; else the
-        inlets that will have to take the words before an index."""
+    def leaving(self, first: float, end: float, late: list[tuple[Inlet, int]]) -> None:
+        """The words taken last enter from `first` to `end`.
+
+        late: the inlets that do not take them as they arrive, each with the index up to which it will have to.
+        """
 
     def sent(self, count: int, cycles: float) -> None:
         """The words taken last have entered the way, in that many cycles."""
@@ -180,6 +181,8 @@ class Way:
         self.held = 0
         self.started = False
         self.not_before = 0.0
+        self.circuit = not route.turns
+        self.drops_headers = any(end[3] for end in ends)
         self.meets_ddr = outlet.tile.kind == "shim" or any(end[0].tile.kind == "shim" for end in ends)
 
 
@@ -212,7 +215,8 @@ class Outlet:
     def unblock(self, at: float) -> None:
         """An end takes more words, from `at` on."""
         self._forget_blocks()
-        self.free_at = max(self.free_at, at)
+        if self.free_at < at:
+            self.free_at = at
         self.pump()
 
     def _forget_blocks(self) -> None:
@@ -233,33 +237,49 @@ class Outlet:
         offered = self.supply.offer()
         if not offered:
             return
-        way = self._claim()
-        if way is None:
-            return
-        room, head = offered, not way.started
-        for inlet, _, words, headless in way.ends:  # a header that will be dropped needs no room
-            free = inlet.open_until + words - inlet.entered + (headless and head)
+        way = self.way
+        if way is None or not way.circuit or way.version != self.array.switch_version:
+            way = self._claim()
+            if way is None:
+                return
+        room, now, opening = offered, self.clock.cycle, False
+        head = not way.started and way.drops_headers  # a header that will be dropped needs no room
+        for inlet, _, words, headless in way.ends:
+            free = inlet.open_until + words - inlet.entered
+            if head and headless:
+                free += 1
             if free < room:
                 room = free
+            if inlet.opened_at > now:
+                opening = True
         if room <= 0:
-            self.blocked_on = [
-                inlet
-                for inlet, _, words, headless in way.ends
-                if inlet.open_until + words - inlet.entered + (headless and head) <= 0
-            ]
-            for inlet in self.blocked_on:
-                inlet.blocked.append(self)
-            self.supply.held_up()
+            self._block(way, head)
             return
-        now = self.clock.cycle
+        if opening:
+            room = self._until_opened(way, head, room)
+        self._burst(way, room)
+
+    def _block(self, way: Way, head: bool) -> None:
+        """Wait for the ends that have no room."""
+        self.blocked_on = [
+            inlet
+            for inlet, _, words, headless in way.ends
+            if inlet.open_until + words - inlet.entered + (headless and head) <= 0
+        ]
+        for inlet in self.blocked_on:
+            inlet.blocked.append(self)
+        self.supply.held_up()
+
+    def _until_opened(self, way: Way, head: bool, room: int) -> int:
+        """Until an opening holds the end takes what it took before: that many words, or later."""
         for inlet, _, words, headless in way.ends:
-            if inlet.opened_at > now:  # until then the end takes what it took before
+            if inlet.opened_at > self.clock.cycle:
                 before = inlet.open_before + words - inlet.entered + (headless and head)
                 if before > 0:
                     room = min(room, before)
                 else:
                     self.free_at = max(self.free_at, inlet.opened_at)
-        self._burst(way, room)
+        return room
 
     # the way
 
@@ -321,34 +341,39 @@ class Outlet:
             count = min(count, LONGEST_BURST)
             self.array.ddr_users[direction] += 1
             period = max(word, 4 * self.array.ddr_users[direction] / total)
-        words = self.supply.take(count)
-        tail = self.supply.ends_packet()
-        token = self.supply.token()
-        first = max(float(self.clock.cycle), self.free_at, way.not_before)
-        end = first + count * period
-        self.free_at = end
+        supply = self.supply
+        words = supply.take(count)
+        tail, token = supply.tail, supply.token
+        first = float(self.clock.cycle)
+        if first < self.free_at:
+            first = self.free_at
+        if first < way.not_before:
+            first = way.not_before
+        self.free_at = end = first + count * period
         self.moving = True
-        head, way.started = not way.started, True
+        head = not way.started and way.drops_headers
+        way.started = True
         late: list[tuple[Inlet, int]] = []
         arriving = []
         for inlet, latency, _, headless in way.ends:
-            skip = 1 if headless and head else 0
-            if count > skip:
-                arrival, soonest = first + skip * period + latency, inlet.last_arrival + 1
-                if arrival < soonest:
-                    arrival = soonest
-                segment = Segment(words[skip:] if skip else words, arrival, period, tail, token)
-                inlet.last_arrival = arrival + (count - skip - 1) * period
-                inlet.entered = entered = inlet.entered + count - skip
-                if entered > inlet.open_until:
-                    late.append((inlet, entered))
-                arriving.append((inlet, segment))
+            arrival, size, arrived = first + latency, count, words
+            if head and headless:
+                arrival, size, arrived = first + period + latency, count - 1, words[1:]
+                if not size:
+                    continue
+            if arrival < inlet.last_arrival + 1:
+                arrival = inlet.last_arrival + 1
+            inlet.last_arrival = arrival + (size - 1) * period
+            inlet.entered = entered = inlet.entered + size
+            if entered > inlet.open_until:
+                late.append((inlet, entered))
+            arriving.append((inlet.receive, Segment(arrived, arrival, period, tail, token)))
         if ddr is not None:
             self.array.note(DDR, ddr[0], first, end, 4 * count)
-        self.supply.leaving(first, end, late or None)
+        supply.leaving(first, end, late)
         self.clock.at(math.ceil(end), self.rank, self._arrived, self._generation, count, end - first, tail, ddr)
-        for inlet, segment in arriving:
-            inlet.receive(segment)
+        for receive, segment in arriving:
+            receive(segment)
 
     def _ddr(self, way: Way) -> tuple[str, float, float] | None:
         ddr = self.supply.ddr()

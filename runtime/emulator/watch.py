@@ -1,13 +1,16 @@
-"""Sees, without a timeout, that a run has come to a stop: nothing is due, or all that is due cannot change anything."""
+"""Runs a sequence, and sees, without a timeout, that it has come to a stop: nothing is due, or all that is due cannot
+change anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import heappop
 from typing import TYPE_CHECKING
 
 from npuc.compiler.emit import txn
 from npuc.compiler.target.npu1.geometry import split_address, tile_kind
 from npuc.compiler.target.npu1.registers import offset_name
+from npuc.runtime.apart import check
 from npuc.runtime.emulator.controller import RANK
 from npuc.runtime.emulator.diagnosis import diagnose
 from npuc.runtime.emulator.errors import Deadlock
@@ -21,44 +24,62 @@ if TYPE_CHECKING:
 
 # Cycles in which nothing but cores computing happened, before they are looked at for a loop; doubled after each look.
 QUIET = 50_000
+_LOOK_UP = 15  # every so many events, less one, the run looks whether it is to stop
 _CHANGE_BY_THEMSELVES = ("Timer_", "Performance_C")
 
 
 class Watch:
-    """Looks at the array after every event."""
+    """Runs events, and looks at the array after each."""
 
     def __init__(self, array: Array, controller: Controller) -> None:
-        self.array, self.controller, self._clock = array, controller, array.clock
+        self.array, self.controller = array, controller
         self._computing = {tile.rank for tile in array.tiles.values() if tile.core is not None}
-        self._progress = array.progress
-        self._quiet_since = array.clock.cycle
-        self._patience = QUIET
         self._recurrence = Recurrence(array, controller)
 
-    def look(self) -> None:
-        """After an event.  Raises Deadlock when nothing that is due can change what the controller waits for.
+    def run(self, last: int | None) -> bool:
+        """Run events until the sequence has ended; False: the next one lies behind the cycle `last`.
 
-        Cores that compute, whose state does not come back, may take as long as they like.
+        Raises Deadlock when nothing that is due can change what the controller waits for.  Cores that compute, whose
+        state does not come back, may take as long as they like.
         """
-        array, clock, controller = self.array, self._clock, self.controller
-        rank = clock.rank
-        polling = rank == RANK and controller.polling
-        if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
-            raise deadlock(array, controller, {})
-        if array.progress != self._progress or not (polling or rank in self._computing):
-            self._progress, self._quiet_since, self._patience = array.progress, clock.cycle, QUIET
-        elif clock.cycle - self._quiet_since > self._patience:
-            self._patience *= 2
-            self._look_for_loops()
-        recurrence = self._recurrence
-        if controller.waiting is None:
-            recurrence.forget()
-            return
-        recurrence.events = events = recurrence.events + 1
-        if events < recurrence.due and rank != recurrence.rank:
-            return
-        if (found := recurrence.look()) is not None and not (polling and self._polls_what_changes()):
-            raise deadlock(array, controller, found.movers)
+        array, controller, recurrence, computing = self.array, self.controller, self._recurrence, self._computing
+        clock, queue = array.clock, array.clock.queue
+        progress, quiet_since, patience, tokens = array.progress, clock.cycle, QUIET, array.tokens_arrived
+        events = waited = 0  # waited: those of the sequence's present wait
+        while not controller.finished:
+            if not events & _LOOK_UP:
+                check()
+            events += 1
+            if not queue:
+                raise deadlock(array, controller, {})
+            if last is not None and queue[0][0] > last:
+                return False
+            cycle, rank, _, action, arguments = heappop(queue)
+            clock.cycle, clock.rank = cycle, rank  # as Clock.step
+            action(*arguments)
+            if array.tokens_arrived != tokens:
+                tokens = array.tokens_arrived
+                controller.token_arrived()
+            polling = rank == RANK and controller.polling
+            if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
+                raise deadlock(array, controller, {})
+            if array.progress != progress or not (rank in computing or polling):
+                progress, quiet_since, patience = array.progress, cycle, QUIET
+            elif cycle - quiet_since > patience:
+                patience *= 2
+                self._look_for_loops()
+            if controller.waiting is None:
+                if waited:
+                    recurrence.forget()
+                    waited = 0
+                continue
+            waited += 1
+            if waited < recurrence.due and rank != recurrence.rank:
+                continue
+            found = recurrence.look(waited)
+            if found is not None and not (polling and self._polls_what_changes()):
+                raise deadlock(array, controller, found.movers)
+        return True
 
     def _polls_what_changes(self) -> bool:
         operation = self.controller.operations[self.controller.position]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,6 +141,42 @@ def test_a_run_in_slices_is_the_same_run(slices: int, often: int, monkeypatch: p
     cores = _cores(LOOP, p0=OWN_MEMORY + 64, p1=OWN_MEMORY)
     assert run(cores[0], 4000, slices) == run(cores[1], 4000, slices)
     assert difference(*cores) is None
+
+
+def _calls_of_a_loop(calls: int, after: str) -> tuple[str, int]:
+    """Twenty rounds of calls of a function that runs a hardware loop over the bundles from r6 to r7, with what is done
+    after each call; the address of the bundles that may be looped over."""
+    slots = "\n" * 5
+    round_ = f"jl #{{function}}\n{slots}{after}\n" * calls
+    main = f"mova r31, #20\n{round_}add r31, r31, #-1\njnz r31, #16\n{slots}done\n"
+    function = f"mov ls, r6\nmov le, r7\nmov lc, r5\n{slots}{slots}"
+    start = 16 * (main + function).count("\n")
+    body = "add r1, r1, #1\nadd r2, r2, r1\nadd r3, r3, r2\nadd r4, r4, r3\nadd r1, r1, r4\n"
+    text = (main + function + body).replace("{function}", str(16 * main.count("\n"))) + f"ret lr\n{slots}"
+    return text, start
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_native_code_goes_on_by_itself_where_it_went_before_and_nowhere_else(
+    changes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind the start of a loop with other bundles each time, and behind the return to another place each time."""
+    swap = "mov r10, r6\nmov r6, r8\nmov r8, r10\nmov r11, r7\nmov r7, r9\nmov r9, r11"
+    text, first = _calls_of_a_loop(2, swap) if changes else _calls_of_a_loop(1, "")
+    asked: list[int] = []
+    found = program.Program._found
+
+    def counted(self: program.Program, place: int, *rest: Any) -> Any:
+        asked.append(place)
+        return found(self, place, *rest)
+
+    monkeypatch.setattr(program.Program, "_found", counted)
+    cores = _cores(text, r5=7, r6=first, r7=first + 16, r8=first + 32, r9=first + 64)
+    assert run(cores[0], 100_000, 0) == run(cores[1], 100_000, 0)
+    assert difference(*cores) is None
+    assert cores[1].native_bundles > 0.9 * cores[1].bundles  # type: ignore[attr-defined]
+    times = max(map(asked.count, asked))
+    assert times > 15 if changes else times < 3
 
 
 def test_registers_may_be_read_and_written_while_native_code_is_suspended() -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from array_bench import Bench
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npuc.compiler.target.npu1 import geometry
+from npuc.runtime.emulator.array import Array
+from npuc.runtime.emulator.dma_receive import Receiver
+from npuc.runtime.emulator.streams import Segment
 from npuc.runtime.emulator.timing import PHOENIX
 
 MEMTILE, TILES = (0, 1), ((0, 2), (0, 3))
@@ -130,3 +134,26 @@ def test_bursts_take_the_cycles_of_single_words(
         name = f"S2MM 0 of core({tile[0]},{tile[1]})"
         assert [cycle for cycle, _ in bench.of(name, "descriptor finished")] == sink.finished
     assert bench.of("MM2S 0 of memtile(0,1)", "sending")[-1][1] == entered[-1] + 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 24), st.integers(0, 12)), min_size=1, max_size=8),
+    st.sampled_from([1.0, 1.05, 4 / 3]),
+    st.integers(0, 60),
+    st.integers(0, 120),
+    st.data(),
+)
+def test_when_a_word_is_taken_follows_from_its_own_arrival(
+    segments: list[tuple[int, int]], period: float, loaded: int, resume: int, data: st.DataObject
+) -> None:
+    """As an account of all segments says it, whatever arrives late and whenever the lock lets words through."""
+    channel = Array(1, PHOENIX, strict=False).tiles[0, 2].channels["s2mm", 0]
+    assert isinstance(channel, Receiver)
+    channel.stored_by, channel.resume_at = loaded - 1.0, max(loaded, resume)
+    arrival = 0.0
+    for words, gap in segments:
+        channel.pending.append(Segment(np.zeros(words, np.uint32), arrival + gap, period, False))
+        arrival += gap + (words - 1) * period + 1
+    count = data.draw(st.integers(1, sum(words for words, _ in segments)))
+    assert channel._taken(count) == channel._taken_of_rest(count)

@@ -27,6 +27,7 @@ from npuc.runtime.emulator.native.ir import (
     scalar,
     writing,
 )
+from npuc.runtime.emulator.native.machine import acquiring_load
 from npuc.runtime.emulator.native.pipeline import Pipeline, describe, waiting_place
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Shape
 from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
@@ -39,6 +40,12 @@ MAXIMUM_LINES = 2000
 LINK, WRONG, INTERPRET, LOCK, COMPUTED, LIMIT, LOOP, MARK = range(1, 9)
 """Ways out: to a block; a test failed; what the translator does not know; lock request; computed jump; cycle limit; a
 hardware loop becomes active whose registers are not known; to a block at a watched address."""
+FOUND_BY = {COMPUTED: (layout.TARGET // 8,), LOOP: (layout.SCALARS // 8 + LS, layout.SCALARS // 8 + LE)}
+"""Words of the state that the block behind an exit depends on.
+
+What such an exit's place points to is a record: the words by which a block was found, and that block. Records are
+complete before a single store puts them there, and are never changed, so that threads may read while another adds.
+"""
 
 
 class Issue(NamedTuple):
@@ -166,7 +173,24 @@ class BlockWriter:
         else:
             place = self.out.value(f"getelementptr i8, ptr @exits, i64 {8 * number}")
             self.out.line(f"store ptr {place}, ptr {pointer(layout.EXIT)}, align 8")
+            if kind in FOUND_BY:
+                self._go_where_it_was_found(kind, place)
             self.out.line(f"ret i64 {kind}")
+
+    def _go_where_it_was_found(self, kind: int, place: str) -> None:
+        """On to the block of the exit's record, where the words of the state are those that it was found by."""
+        out, record, same = self.out, self.out.value(acquiring_load(place)), "true"
+        for position, word in enumerate(FOUND_BY[kind]):
+            known = out.value(f"load i64, ptr {out.value(f'getelementptr i64, ptr {record}, i64 {position}')}, align 8")
+            present = out.value(f"load i64, ptr {pointer(8 * word)}, align 8")
+            same = out.value(f"and i1 {same}, {out.value(f'icmp eq i64 {known}, {present}')}")
+        found, other = out.new_label(), out.new_label()
+        out.line(f"br i1 {same}, label %{found}, label %{other}, !prof !0")
+        out.start(found)
+        where = out.value(f"getelementptr i64, ptr {record}, i64 {len(FOUND_BY[kind])}")
+        block = out.value(f"load ptr, ptr {where}, align 8")
+        out.line(f"ret i64 {out.value(f'musttail call i64 {block}(ptr %s, ptr %m)')}")
+        out.start(other)
 
     def _missing(self) -> str:
         """The label where the interpreter takes this cycle over, because a test failed; to be branched to once."""

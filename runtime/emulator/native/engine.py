@@ -458,12 +458,16 @@ class NativeCore(Core):
         program, numbers = self._program, self._buffer.numbers
         assert program is not None and self._shape is not None
         taken_over = None if self._ahead is None else self._taken_over(limit)
-        kind, place = taken_over or self._executed(program, limit)
+        if taken_over is None:
+            self._prepare_words(self.cycle, limit)
+            kind, place = program.run(self._next_block, self._buffer, self._memory, self.passing)
+        else:
+            kind, place = taken_over
         way_out, behind = program.links[place]
         if not isinstance(way_out, Exit):
             way_out = program.exit(place)
-        bundles = numbers[_BUNDLES] + way_out.bundles
-        cycle = numbers[_CYCLE] + way_out.bundles
+        passed = way_out.bundles
+        bundles, cycle = numbers[_BUNDLES] + passed, numbers[_CYCLE] + passed
         if kind == WRONG:
             cycle += numbers[layout.STALL // 8]
         self.bundles += bundles
@@ -502,10 +506,6 @@ class NativeCore(Core):
         self._to_interpreter()
         with np.errstate(all="ignore"):
             return self._stepped(), 0 if kind == INTERPRET else PATIENCE
-
-    def _executed(self, program: Program, limit: int) -> tuple[int, int]:
-        self._prepare_words(self.cycle, limit)
-        return program.run(self._next_block, self._buffer, self._memory, self.passing)
 
     def _prepare_words(self, cycle: int, limit: int) -> None:
         numbers = self._buffer.numbers

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.runtime.emulator.native import effects, layout, objects
-from npuc.runtime.emulator.native.blocks import LINK, Block, BlockWriter, Exit, Issue, Module, link_line
+from npuc.runtime.emulator.native.blocks import FOUND_BY, LINK, Block, BlockWriter, Exit, Issue, Module, link_line
 from npuc.runtime.emulator.native.calls import KEYS, seek_text
 from npuc.runtime.emulator.native.machine import Library, acquiring_load
 from npuc.runtime.emulator.native.shape import Shape, shape_from, tuples
@@ -131,10 +131,12 @@ def write(
             text = text.replace(link_line(exit_number), "\n".join(lines))
         functions.append(f"define i64 @block{number}({_SIGNATURE}) #0 {{\n{text}\n}}\n")
         declarations |= block.declarations
+    first = ["ptr @unfound" if each.kind in FOUND_BY else "ptr @unlinked" for each in module.exits]
     exits, families = len(module.exits), KEYS * max(len(module.families), 1)
     unlinked = "define i64 @unlinked(ptr %s, ptr %m) #0 {\n  ret i64 " + str(LINK) + "\n}\n"
     data = [
-        f"@exits = global [{exits} x ptr] [" + ", ".join(["ptr @unlinked"] * exits) + "]",
+        "@unfound = private constant { i64, i64, ptr } { i64 -1, i64 -1, ptr null }, align 8",
+        f"@exits = global [{exits} x ptr] [" + ", ".join(first) + "]",
         f"@families = global [{families} x ptr] [" + ", ".join(["ptr @nothing"] * families) + "], align 64",
     ]
     return "\n".join([*data, *sorted(declarations), unlinked, seek_text(), *functions, _TAIL]), module, blocks
@@ -179,7 +181,7 @@ class Loaded:
         self.library = Library(code.code, ["exits", "families", "resolve", "publish", *names])
         address = self.library.address
         self._publish = _Publish(address["publish"])
-        self._records: list[Any] = []  # what lists of families consist of
+        self._records: list[Any] = []  # what exits and lists of families point to
         self.families = [effects.named(*name) for name in code.families]
         self.entries = {shape: address[name] for shape, name in zip(code.shapes, names, strict=True)}
         self.exits_at, self.table = address["exits"], address["families"]
@@ -192,6 +194,12 @@ class Loaded:
     def link(self, place: int, address: Any) -> None:
         """A link leads to this code from now on; other threads may follow it at any time."""
         self._publish(place, address)
+
+    def found(self, place: int, by: Sequence[int], address: int) -> None:
+        """An exit leads to this code from now on where the state has these words (`FOUND_BY`)."""
+        record = (ctypes.c_int64 * (len(by) + 1))(*by, address)
+        self._records.append(record)
+        self.link(place, ctypes.addressof(record))
 
     def resolve(self, position: int, key: int, index: int) -> int:
         """Compiles a family's function for a key and adds it to a list of the family; one thread at a time."""

@@ -21,7 +21,7 @@ from npuc.runtime.emulator.actions import compile_action
 from npuc.runtime.emulator.core import multiplies, stores_part_of_a_word
 from npuc.runtime.emulator.errors import EmulationError
 from npuc.runtime.emulator.native import blocks, layout, machine, modules
-from npuc.runtime.emulator.native.blocks import COMPUTED, INTERPRET, LIMIT, LINK, LOOP, MARK, Exit, Issue
+from npuc.runtime.emulator.native.blocks import COMPUTED, FOUND_BY, INTERPRET, LIMIT, LINK, LOOP, MARK, Exit, Issue
 from npuc.runtime.emulator.native.calls import HASH, KEYS
 from npuc.runtime.emulator.native.ir import NeedsConstant, Untranslatable
 from npuc.runtime.emulator.native.shape import Loop, Shape
@@ -56,7 +56,6 @@ class Program:
         self._steps: dict[Shape, Any] = {}
         self.broken = False
         self.limited = 0  # how often a block was too long for what was left before the limit
-        self._behind: dict[tuple[int, ...], Any] = {}  # blocks by exit and what was known only there
         self._single: dict[int, bool] = {}  # whether an exit is that of a step
         self.links: dict[int, tuple[Exit | bytes, dict[Any, Any]]] = {}  # exits, maybe as stored, and what is behind
         self._stranded = itertools.count(-1, -1)  # places of exits that no code has
@@ -192,47 +191,33 @@ class Program:
 
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
-        registers, numbers, behind = state.address, state.numbers, self._behind
-        turns = 0
+        registers, numbers, turns = state.address, state.numbers, 0
         while True:
-            if not turns & _LOOK_UP:
-                check()
-            turns += 1
             kind = block(registers, memory)
             place = numbers[_EXIT]
             if kind not in _GO_ON and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
-            if passing is None:
-                if kind == COMPUTED:
-                    found = behind.get((place, numbers[_TARGET]))
-                elif kind == LOOP:
-                    found = behind.get((place, numbers[LS], numbers[LE]))
-                else:
-                    found = None
-                if found is not None:
-                    block = found
-                    continue
-            known: dict[str, Any] = {}
-            if kind == COMPUTED:
-                known["pc"] = int(state.words[layout.TARGET // 8])
-            if passing is not None and kind != LINK:
-                address = known.get("pc", self.exit(place).shape.pc)
-                if address in self.watched:
-                    passing(int(state.words[layout.CYCLE // 8]), address)
-            if kind == LOOP:  # a hardware loop becomes active: its registers as they are
-                known["loop"] = Loop(int(state.scalars[LS]), int(state.scalars[LE]), False, True)
+            turns += 1
+            if not turns & _LOOK_UP:
+                check()
             shape = self.exit(place).shape
+            if kind == COMPUTED:
+                shape = shape._replace(pc=numbers[_TARGET])
+            elif kind == LOOP:  # a hardware loop becomes active: its registers as they are
+                shape = shape._replace(loop=Loop(numbers[LS], numbers[LE], False, True))
+            if passing is not None and kind != LINK and shape.pc in self.watched:
+                passing(numbers[layout.CYCLE // 8], shape.pc)
             try:
                 block = (
                     self.follow(place)
                     if kind in (LINK, MARK)
                     else self.step(shape)
                     if kind == LIMIT
-                    else self._found(place, **known)
+                    else self._found(place, shape, [numbers[word] for word in FOUND_BY[kind]])
                 )
             except Untranslatable as problem:
                 stranded = next(self._stranded)
-                self.links[stranded] = Exit(INTERPRET, shape._replace(**known), str(problem)), {}
+                self.links[stranded] = Exit(INTERPRET, shape, str(problem)), {}
                 return INTERPRET, stranded
 
     def _may_step(self, state: StateBuffer) -> bool:
@@ -242,15 +227,15 @@ class Program:
         self.limited += 1
         return self.limited >= OFTEN
 
-    def _found(self, place: int, **known: Any) -> Any:
-        """The block behind an exit for what is known only now."""
-        way_out, found = self.exit(place), self.links[place][1]
-        key = tuple(known.values())
-        if key not in found:
-            found[key] = self.block(way_out.shape._replace(**known))
-            numbers = (known["loop"].start, known["loop"].end) if "loop" in known else key
-            self._behind[(place,) + numbers] = found[key]
-        return found[key]
+    def _found(self, place: int, shape: Shape, by: Sequence[int]) -> Any:
+        """The block behind an exit for what is known only now, the shape there. by: see `FOUND_BY`."""
+        found, key = self.links[place][1], tuple(by)
+        block = found.get(key)
+        if block is None:
+            block = found[key] = self.block(shape)
+            if shape.pc not in self.watched:
+                self._linking[place].found(place, by, ctypes.cast(block, ctypes.c_void_p).value or 0)
+        return block
 
     def after(self, place: int) -> Any:
         """The code that goes on behind an exit."""
