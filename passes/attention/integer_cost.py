@@ -12,18 +12,18 @@ BLOCK_FIXED = 205  # lock hand-over, what the rows see, ramps of the loops over 
 # Eight queries: exponents; more where sums are whole, whose references scores move now and then.
 BLOCK_OCTET, BLOCK_WHOLE = 3, 25
 BLOCK_VECTOR, BLOCK_WIDE = 4.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
-SCORE_PASS, LEAST_PASS = 3, 16  # sixteen keys and eight queries: bundles beside the products, and with few of these
+SCORE_PASS, LEAST_PASS = 1.5, 17  # sixteen keys and eight queries: bundles beside the products, and with few of these
 # Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
 # are whole; and ramps for eight queries.
-VALUE_TILE, VALUE_STEP, VALUE_OCTET = 11, 1.25, 48
+VALUE_TILE, VALUE_STEP, VALUE_OCTET = 11.5, 1.15, 22
 WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET = 4, 3.5, 36
 PARTIAL_OCTET, PARTIAL_TILE = 60.0, 6.0  # in a block that limits hide in part, and each 32 scores of it
-MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.13, 0.6  # where references move: a query, and each of its outputs
+MOVE_ROW, CLEAR_OUTPUT, MOVE_AGAIN = 12.0, 0.03, 0.6  # where references move: a query, and each of its outputs
 MOVE_WHOLE_AGAIN = 0.3  # the same of whole sums
 ITEM_FIXED = 700
-ITEM_ROW = 85.0  # a query of an item, beside its blocks: Q turned, sums divided
-ITEM_OUTPUT = 0.42  # and each of its outputs
-ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 20.0, 0.25  # more where sums are whole: references that scores move, fp32 numbers
+ITEM_ROW = 30.0  # a query of an item, beside its blocks: Q turned, sums divided
+ITEM_OUTPUT = 0.31  # and each of its outputs
+ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 2.0, 0.4  # more where sums are whole: references that scores move, fp32 numbers
 
 
 def block_cycles(tiles: Tiles) -> int:
