@@ -192,3 +192,26 @@ def test_the_model_of_probabilities_is_the_emulated_core(score: float, recipe: s
     expected = model.probabilities(scores, model.exponents(scores.max(-1))[:, None])
     found = out * expected.sum(-1, keepdims=True)
     assert (np.abs(found - expected) <= 2.0**-8 * expected).all()
+
+
+@pytest.mark.parametrize("recipe", ["fast", "accurate"])
+def test_blocks_in_the_coarse_unit_and_in_the_fine_one_follow_each_other(recipe: str) -> None:
+    """Some keys of every other block are loud to the first queries; the others see all keys much alike."""
+    rows, keys, head_dim, loud = 32, 320, 64, 32
+    shape = dict(heads=1, kv_heads=1, query_length=rows, key_length=keys, head_dim=head_dim, recipe=recipe)
+    score = 2.0**-10
+    attention = described(
+        False, q_scale=(1.0,), k_scale=(1.0,), v_scale=(1 / 127,), scale=score / math.log2(math.e), **shape
+    )
+    random = np.random.default_rng(9)
+    given = {name: drawn("small", (1, 1, n, head_dim), random) for name, n in (("q", rows), ("k", keys))}
+    given["v"] = drawn("normal", (1, 1, keys, head_dim), random)
+    given["q"][..., :loud] = np.where(np.arange(rows) < rows // 2, 127, 0)[:, None]
+    given["k"][..., :loud] = np.where((np.arange(keys) // 64 % 2 == 1) & (np.arange(keys) % 5 == 0), 127, 0)[:, None]
+    fine, coarse = (Model(score, head_dim, coarse=unit) for unit in (False, True))
+    assert fine.scores(np.array([loud * 127 * 127]))[0] == SIGNED_16 > coarse.scores(np.array([loud * 127 * 127]))[0]
+    with npuc.load(attention, backend="emulator", fallback=(), strict=True) as executable:
+        call = executable.serve(given, attention)
+        result = check_run(replace(executable.kernel, source=None), given, call.outputs["o"], seed=0)
+    assert not call.warnings
+    assert result.passed and result.mean_rel_l1 < 1.2e-2, result

@@ -19,9 +19,8 @@ UNSIGNED_ELEMENTWISE = 0x038  # facts/semantics/vmac.md section 2: neither opera
 
 
 def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
-    """All scores of the block to probabilities, in place."""
+    """All scores of the block to probabilities, in place; the power has begun."""
     b = k.b
-    power.begin()
     load, store = k.pointer("scores", name="p_u"), k.pointer("scores", name="p_p")
     together = 1 if shape.wide else 2  # tiles of four keys
     passes = shape.key_tiles // together
@@ -59,7 +58,7 @@ def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
 
 
 class Power:
-    """Vectors that may be made long before, `begin` before the loop, `of` in it."""
+    """Vectors that may be made long before, `begin` before the loop while the unit is the scores', `of` in it."""
 
     def __init__(self, k: Context, shape: IntegerShape) -> None:
         self.k, self.shape, self.factors = k, shape, Factors(k)

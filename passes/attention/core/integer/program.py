@@ -199,8 +199,9 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         b.constant(not_first, 1)
         if shape.wide:
             take_room(k)
+        power.begin()
         k.advance("keys")
-        block.go_on()
+        block.go_on()  # whose unit is the fine one again
         exponentiate(k, shape, power)
     with b.source("values: O += P V"):
         (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
