@@ -19,8 +19,8 @@ from npuc.passes.options import Options
 HEAD_SIZES = (8, 16, 24, 32, 48, 64, 72, 128, 192, 256)  # others have the loops of these
 RECIPES = ("balanced", "accurate", "fast")  # the last where scores are 16-bit numbers, else as the first
 SOFTCAPS = (None, 50.0, 100.0)  # the last where programs for large ones differ
-INTEGER_SIZES = {8: (2048, 16, 8), 64: (2048, 16, 8), 128: (2048, 16, 8), 256: (2048, 16, 8)}  # with lengths
-INTEGER_SIZES |= dict.fromkeys((32, 48, 72, 80, 96, 112, 160, 192), (2048,))
+INTEGER_LENGTHS = (2048, 16, 8)  # all with these head sizes, the first with others
+INTEGER_SIZES, FURTHER_SIZES = (8, 64, 128, 256), (32, 48, 72, 80, 96, 112, 160, 192)
 MASKS = ((None, "bf16"), ("add", "bf16"), ("add", "f32"))  # what is done to scores, elements: none, one part, two
 
 
@@ -46,7 +46,7 @@ def kinds() -> Iterator[Attention]:
 
 def integer_kinds() -> Iterator[Attention]:
     """The same of int8, whose loops depend on the head size, the blocks of queries and keys and the result's type."""
-    sizes = [(head_dim, length) for head_dim, lengths in INTEGER_SIZES.items() for length in lengths]
+    sizes = [*product(INTEGER_SIZES, INTEGER_LENGTHS), *product(FURTHER_SIZES, INTEGER_LENGTHS[:1])]
     for (head_dim, length), recipe, output in product(sizes, ("fast", "balanced"), ("i8", "bf16")):
         made = Attention.make(
             heads=4,

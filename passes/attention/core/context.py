@@ -372,13 +372,15 @@ class Context:
         for half, by in ((register.lo, HALF), (register.hi, step)):
             self.b.add(access_of(half, p, by), region=access.region, carried=access.carried, bank=access.bank)
 
-    def load_at(self, register: Reg, p: Reg, offset: int, region: str, ports: str = "a") -> None:
+    def load_at(
+        self, register: Reg, p: Reg, offset: int, region: str, ports: str = "a", bank: str | None = None
+    ) -> None:
         """x or bm register = the 64 bytes at p + offset; an x register by one of the ports, tried in that order."""
         first, *others = [INDEXED_LOADS[port] for port in ports]
         if register.file != "x":
             first, others = isa.VLDA_dmw_lda_am_ag_idx_imm, []
         for half, place in ((register.lo, offset), (register.hi, offset + HALF)):
-            self.b.add(first(half, p, place), region=region, alternatives=tuple(others))
+            self.b.add(first(half, p, place), region=region, bank=bank, alternatives=tuple(others))
 
     def move_on(self, p: Reg, by: Reg) -> None:
         """p += by, an m register, in whichever slot is free."""

@@ -101,8 +101,8 @@ class _Division:
             inverses = list(zip(highs, self.low, strict=True))
             tiles = [[b.bm(f"o{i}_{half}") for half in range(2)] for i in range(self.unrolled)]
             for tile in tiles:  # all before the first store, which they must not pass
-                for half in tile:
-                    k.load_bm(half, self.load, "o", carried=False, bank="o")
+                for numbers in tile:
+                    k.load_bm(numbers, self.load, "o", carried=False, bank="o")
             for tile in tiles:  # before results, which begin where the first tile was
                 for _ in tile:
                     k.store_x(self.zero, self.clear, "o", carried=False, bank="o")

@@ -37,8 +37,7 @@ def exponentiate(k: Context, shape: IntegerShape, power: Power) -> None:
         b.add(isa.ADD(octet, octet, first))
         b.add(isa.MOV_mv_scl(bias_at, octet))
         bias = b.x("bias")
-        for half, at in ((bias.lo, 0), (bias.hi, HALF)):
-            b.add(isa.VLDA_dmw_lda_w_ag_idx_imm(half, bias_at, at), region="bias", bank="scores")
+        k.load_at(bias, bias_at, 0, "bias", bank="scores")
         scores = []
         for _ in range(together):  # all before the first store, which they must not pass
             x, above, turned = b.x("scores"), b.x("scores_above"), b.x("scores_turned")

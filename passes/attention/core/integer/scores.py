@@ -74,8 +74,8 @@ class _Pass:
         self._next()
         for step in reversed(range(self.shape.depth_steps)):
             right = self.rights[step % len(self.rights)]
-            for half, on in ((right.lo, HALF), (right.hi, -HALF - QUERY_TILE)):
-                self.k.load_half(half, queries, "q", step=on, carried=False, bank=self.banks["q"])
+            for half, back in ((right.lo, 0), (right.hi, 2 * QUERY_TILE)):
+                self.k.load_half(half, queries, "q", step=HALF - back, carried=False, bank=self.banks["q"])
             for i, (left, into) in enumerate(zip(self.lefts, self.tiles, strict=True)):
                 pointer = low if i < KEY_TILES // 2 else high
                 begin = (step + i // (KEY_TILES // 2) * self.shape.depth_steps) * self.step_keys
