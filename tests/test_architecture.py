@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,3 +170,35 @@ def test_the_map_names_every_part_and_nothing_that_is_not_there() -> None:
     }
     # Written as `compiler/asm`, or beside its neighbour: `compiler/frontend`, `dialects`.
     assert not [path for path in packages if f"`{path}`" not in text and not re.search(rf"`{Path(path).name}/?`", text)]
+
+
+# Each in a copy of a process that has read the large libraries, one behind the other.
+IMPORT_EACH = """
+import os, sys
+import click, llvmlite.binding, numpy
+for name in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        try:
+            __import__(name)
+        except ModuleNotFoundError as error:
+            os._exit(error.name.startswith("npuc"))
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print(name, "cannot be imported first", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_any_module_may_be_imported_first() -> None:
+    modules = []
+    for path in sorted(path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py")):
+        parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        modules.append(".".join(("npuc", *(parts[:-1] if parts[-1] == "__init__" else parts))))
+    run = subprocess.run([sys.executable, "-c", IMPORT_EACH, *modules], capture_output=True, text=True, check=False)
+    assert len(modules) > 500 and run.returncode == 0, run.stderr
+    assert not run.stdout, run.stdout

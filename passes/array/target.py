@@ -59,6 +59,11 @@ class Target:
     def cores_per_column(self) -> int:
         return len(self.core_rows)
 
+    @property
+    def core_bank(self) -> int:
+        """Bytes in a row that one access of 256 bits keeps busy: it occupies both of the physical banks."""
+        return self.core_memory // self.core_banks
+
 
 NPU1 = Target(
     name="npu1",

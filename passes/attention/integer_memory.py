@@ -13,13 +13,10 @@ from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
 # What one bundle accesses lies in different banks: K, and Q and scores; scores, V and O.  Biases have that of scores,
-# where accesses to both are apart.  O, at the end of the memory,
-# has a bank for itself and what little it has beyond that in the one before, where V ends.  K begins in the bank of
-# scores where it must: with its first dimensions, which a pass of scores reads last (`core.integer.scores`).
+# where accesses to both are apart.  O, at the end of the memory, has a bank for itself and what little it has beyond
+# that in the one before, where V ends.  K begins in the bank of scores where it must: with its first dimensions, which
+# a pass of scores reads last (`core.integer.scores`).
 INTEGER_ORDER = ("scores", "q", "bias", "state", "constants", "heads", "k0", "v0", "k1", "v1", "o")
-# Where O leaves too little of that one: K with scores, V, and Q have a bank each.
-LONG_ORDER = ("k0", "k1", "scores", "v0", "v1", "state", "q", "bias", "o")
-LONG_NOT_BEFORE = {"v0": 1 * BANK, "q": 2 * BANK}
 
 
 def core_memory(head_dim: int, query_block: int, key_block: int, output: str) -> dict[str, Buffer]:
@@ -42,10 +39,6 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
     }
     names = {*INTEGER_ORDER, *ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
-    last = {"o": NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)}
-    choices: list[tuple[tuple[str, ...], dict[str, int]]] = [
-        (INTEGER_ORDER, {"k0": min(BANK, last["o"] - sum(sizes[name] for name in ("k0", "v0", "k1", "v1")))}),
-        (LONG_ORDER, LONG_NOT_BEFORE),
-        (INTEGER_ORDER, {}),
-    ]
-    return laid_out(sizes, names, of_what, [(order, {**wishes, **last}) for order, wishes in choices])
+    output_begins = NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)
+    keys_begin = min(BANK, output_begins - sum(sizes[name] for name in ("k0", "v0", "k1", "v1")))
+    return laid_out(sizes, names, of_what, [(INTEGER_ORDER, {"k0": keys_begin, "o": output_begins})])

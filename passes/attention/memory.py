@@ -12,7 +12,7 @@ from npuc.passes.attention.core.state import STATE
 from npuc.passes.attention.plan import ELEMENT_BYTES, Buffer
 from npuc.passes.attention.streams import streams
 
-BANK = NPU1.core_memory // NPU1.core_banks  # 256-bit accesses occupy both 8 KiB siblings
+BANK = NPU1.core_bank
 CONSTANT_BYTES = 1024
 
 # In address order, with the bank boundary a buffer lies across or the bank it begins in.  What one bundle may access

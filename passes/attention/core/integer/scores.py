@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from npuc.passes.array.target import NPU1
 from npuc.passes.attention.core.context import HALF, Context
 from npuc.passes.attention.core.integer.shape import BIASES, OCTET, QUERY_TILE, SCORE_TILE, IntegerShape
 from npuc.passes.attention.core.integer.unit import Factors, Head, Unit
-from npuc.passes.attention.memory import BANK
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
@@ -33,7 +33,7 @@ def banks(k: Context, rings: Sequence[str], begin: int, end: int) -> tuple[str, 
     found = []
     for turn, buffer in enumerate(rings):
         first, last = (k.buffers[buffer] + offset for offset in (begin, end - 1))
-        found += [f"{bank} of k{turn}" for bank in range(first // BANK, last // BANK + 1)]
+        found += [f"{bank} of k{turn}" for bank in range(first // NPU1.core_bank, last // NPU1.core_bank + 1)]
     return tuple(found)
 
 
