@@ -148,7 +148,7 @@ def modulo_schedule(
     """A schedule of the loop body with the smallest interval >= minimum that is found, of at most `most_stages` stages.
 
     Falls back to passes that do not overlap.  ordered: what the vector unit does stays in order.  thorough: where the
-    book is written, the search takes all the time it needs.
+    book is written, the search is one at length.
     """
     graph = dependences(nodes, cyclic=True)
     if ordered:

@@ -1,8 +1,8 @@
 """Scores of one block of keys: K Q^T in int32, rounded to 16 bits in the head's unit.
 
 A pass is four tiles of four keys, two of each half of the block, against an octet of queries: all steps along the head,
-so that one loop goes through the block and its ramps are those of a block.  The largest scores of each query, in this
-pass and the octet's before it, go where the octet's bias comes, for the exponents.
+from the last to the first, so that one loop goes through the block and its ramps are those of a block.  The largest
+scores of each query, in this pass and the octet's before it, go where the octet's bias comes, for the exponents.
 """
 
 from __future__ import annotations
