@@ -8,7 +8,7 @@ from npuc.passes.attention.core.integer.head import HEAD_WORDS
 from npuc.passes.attention.core.integer.shape import BIASES, OCTET, OUTPUT_TILE, RECORD
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import HEADS_LIMIT
-from npuc.passes.attention.memory import BANK, CONSTANT_BYTES, FILLERS, MASK_BUFFERS, ORDER, aligned, laid_out
+from npuc.passes.attention.memory import BANK, CONSTANT_BYTES, aligned, laid_out
 from npuc.passes.attention.plan import WORD_BYTES, Buffer
 from npuc.passes.attention.streams import integer_streams
 
@@ -37,8 +37,7 @@ def core_memory(head_dim: int, query_block: int, key_block: int, output: str) ->
         "bias": query_block // OCTET * BIASES,
         "heads": HEADS_LIMIT * HEAD_WORDS * WORD_BYTES,
     }
-    names = {*INTEGER_ORDER, *ORDER, *FILLERS} - MASK_BUFFERS
     of_what = f"int8: {query_block} queries of head size {head_dim}, blocks of {key_block} keys"
     output_begins = NPU1.core_memory - aligned(sizes["o"], ALIGNMENT)
     keys_begin = min(BANK, output_begins - sum(sizes[name] for name in ("k0", "v0", "k1", "v1")))
-    return laid_out(sizes, names, of_what, [(INTEGER_ORDER, {"k0": keys_begin, "o": output_begins})])
+    return laid_out(sizes, set(INTEGER_ORDER), of_what, INTEGER_ORDER, [{"k0": keys_begin, "o": output_begins}])

@@ -94,7 +94,8 @@ def core_memory(
         sizes,
         {*ORDER, *FILLERS} - INTEGER_BUFFERS - (set() if mask_parts else MASK_BUFFERS),
         f"{query_block} queries of head size {head_dim} with blocks of {key_block} keys",
-        ((ORDER, {**across(sizes), **NOT_BEFORE}), (ORDER, {})),
+        ORDER,
+        ({**across(sizes), **NOT_BEFORE}, {}),
     )
 
 
@@ -102,16 +103,17 @@ def laid_out(
     sizes: Mapping[str, int],
     names: set[str],
     of_what: str,
-    choices: Sequence[tuple[Sequence[str], Mapping[str, int]]],
+    order: Sequence[str],
+    choices: Sequence[Mapping[str, int]],
 ) -> dict[str, Buffer]:
-    """Buffers of those sizes, which must be those named.
+    """Buffers of those sizes, which must be those named, in that order.
 
-    choices: an order, and addresses before which buffers are not to begin; the first with which all fit is taken.
+    choices: addresses before which buffers are not to begin; the first with which all fit is taken.
     """
     unplaced = set(sizes) ^ names
     if unplaced:
         raise ResourceError(f"the streams' buffers are not those of the memory map: {', '.join(sorted(unplaced))}")
-    for order, wishes in choices:
+    for wishes in choices:
         placed = _place(sizes, wishes, order)
         if all(buffer.end <= NPU1.core_memory for buffer in placed.values()):
             return {name: placed[name] for name in ("params", *sizes)}

@@ -56,10 +56,11 @@ class _Values:
         self.o = [[b.bm(f"o{g}_{half}") for half in range(2)] for g in groups]
         self.probabilities, self.on_p = k.pointer("scores", name="p_p"), b.m("p_on")
         b.constant(self.on_p, self.together * shape.value_steps * SCORE_TILE)
-        beyond = {move: b.m("p_move") for move in self._moves() if move != HALF}  # what an instruction may not hold
+        moves = self._moves()
+        beyond = {move: b.m("p_move") for move in moves if move != HALF}  # what an instruction may not hold
         for move, register in beyond.items():
             b.constant(register, move)
-        self.moves = [beyond.get(move, move) for move in self._moves()]
+        self.moves = [beyond.get(move, move) for move in moves]
         self.output = OutputWalk(k, shape, len(groups))
         self.state, self.record_on = k.pointer("state", MAGIC, "p_magic"), b.m("record_on")
         b.constant(self.record_on, RECORD)
