@@ -211,6 +211,13 @@ def test_what_a_mask_leaves_is_between_the_first_and_the_last_key_seen(kind: str
     assert what_is_left(mask[1, 0, 20:21, 60:100]) is None, "not worth another sequence"
 
 
+@pytest.mark.parametrize("keys", [31, 32, 33, 64])
+def test_a_mask_that_hides_all_of_a_block_of_keys_gives_zeros(keys: int) -> None:
+    q, k = np.ones((1, 1, 3, 16), ml_dtypes.bfloat16), np.ones((1, 1, keys, 16), ml_dtypes.bfloat16)
+    for mask in (np.zeros((1, keys), bool), np.full((3, keys), -np.inf, np.float32)):
+        assert not npuc.attention(q, k, k, mask, backend="emulator", fallback=()).any()
+
+
 def seen_by(call: Call, query: int) -> set[int]:
     """Keys by CONTRACT's words: i - window < j <= i, i along the diagonal."""
     here = query + call.diagonal

@@ -36,7 +36,7 @@ def what_is_left(mask: np.ndarray) -> Left | None:
             low, high = min(low, int((begins - query).min())), max(high, int((ends - query).max()) - 1)
         if first == 0 and end == keys and (rows == 1 or (low <= 1 - rows and high >= keys - 1)):
             return None
-    if end == 0 and keys > WORTH:
+    if end == 0 and keys >= WORTH:
         return Left(0, 1)
     first, end = first if first >= WORTH else 0, end if keys - end >= WORTH else keys
     limits = (
