@@ -62,6 +62,18 @@ def test_lengths_grow_shrink_and_repeat_on_one_loaded_kernel(kernel: Path) -> No
             assert not out[:, :, : max(0, queries - keys)].any(), "queries that see no key"
 
 
+def test_items_whose_rows_and_keys_need_more_descriptors_than_a_shim_has_are_right() -> None:
+    random = np.random.default_rng(6)
+    for queries in (4, 13, 5, 13):
+        q, k, v = (random.standard_normal((1, heads, rows, 256)) for heads, rows in ((4, queries), (1, 129), (1, 129)))
+        last = np.arange(queries)[:, None] + 129 - queries
+        keys = np.arange(129)
+        options: dict[str, Any] = {"align": "bottom-right", "backend": "emulator", "fallback": ()}
+        out = npuc.attention(q, k, v, window=64, **options).astype(np.float64)
+        expected = npuc.attention(q, k, v, (keys > last - 64) & (keys <= last), backend="reference").astype(np.float64)
+        assert np.abs(out - expected).sum() <= 4e-3 * np.abs(expected).sum()
+
+
 def test_dim_gives_what_the_file_left_open(kernel: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dims = ("--dim", "B=1", "--dim", "S=17", "--dim", "Skv=33")
     code, out, _ = run(capsys, "run", kernel, *dims, "--backend", "emulator", "--check", "--json")

@@ -66,12 +66,14 @@ _Stage = dict[Channel, tuple[Template, ...]]
 class _Tasks(NamedTuple):
     """Of an item in one column: stages by channel, of which the default style has one.
 
-    descriptors: all that the first stage needs; most: its tasks of one channel.
+    descriptors: all that the first stage needs; most: its tasks of one channel.  late: K and V of an item that needs
+    more descriptors than a shim has, for which those of its Q are awaited.
     """
 
     stages: tuple[_Stage, ...]
     descriptors: int
     most: int
+    late: _Stage | None = None
 
     @property
     def of(self) -> _Stage:
@@ -182,7 +184,16 @@ class _Sequence:
         return tasks
 
     def _made(self, first: Item, member: int) -> _Tasks:
-        stages = tuple(map(self._templates, self.styled(self.transfers.stages(first, member))))
+        moved = self.transfers.stages(first, member)
+        made = self._of_stages(moved)
+        if self.plan.split and made.descriptors > DESCRIPTORS:
+            *queries, keys, output = moved
+            late = self._templates(joined((keys,)))
+            made = self._of_stages((*queries, output))._replace(descriptors=DESCRIPTORS, late=late)
+        return made
+
+    def _of_stages(self, moved: Sequence[Stage]) -> _Tasks:
+        stages = tuple(map(self._templates, self.styled(moved)))
         some = stages[0].values()
         return _Tasks(stages, sum(task.count for tasks in some for task in tasks), max(map(len, some)))
 
@@ -233,6 +244,18 @@ class _Sequence:
             for channel in (SECOND, *OUTPUTS, FIRST):
                 for part in parts:
                     self._send_next(part, channel)
+        for part in parts:
+            if part.tasks.late is not None:
+                self._send_late(part, part.tasks.late)
+
+    def _send_late(self, part: _Part, late: _Stage) -> None:
+        """K and V, once all Q has come, which waits for no K or V, and has left its descriptors."""
+        for channel in (FIRST, SECOND):
+            while part.flight.tasks[channel]:
+                part.shim.done(part.flight, channel)
+        for channel in (FIRST, SECOND):
+            for task in late[channel]:
+                part.shim.push(part.flight, channel, task, part.item.head, token=False)
 
     def _begin(self, part: _Part) -> None:
         """Wait until the column holds the item's tasks, or has nothing else under way."""
@@ -254,7 +277,8 @@ class _Sequence:
     def _send_next(self, part: _Part, channel: Channel) -> None:
         """The item's next task of a channel, if there is one: when the queue is full, after the token of its oldest.
 
-        Tokens are given by the last task of the output, and by tasks that one beyond the queue waits for.
+        Tokens are given by the last task of the output, by tasks that one beyond the queue waits for, and by all Q
+        before K and V that wait for it.
         """
         tasks, sent = part.tasks.of[channel], part.sent[channel]
         left = len(tasks) - sent - 1
@@ -262,7 +286,7 @@ class _Sequence:
             return
         if sent >= DEPTH:
             part.shim.done(part.flight, channel)
-        token = left == 0 if channel in OUTPUTS else left >= DEPTH
+        token = left == 0 if channel in OUTPUTS else left >= DEPTH or part.tasks.late is not None
         part.shim.push(part.flight, channel, tasks[sent], part.item.head, token)
         part.sent[channel] = sent + 1
 
@@ -275,6 +299,9 @@ class _Plain(_Sequence):
 
     def _under_way(self) -> int:
         return 1
+
+    def _made(self, first: Item, member: int) -> _Tasks:
+        return self._of_stages(self.transfers.stages(first, member))
 
     def _turn(self, items: Sequence[tuple[int, Item]], first: bool) -> None:
         if first:

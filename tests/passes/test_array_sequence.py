@@ -357,6 +357,17 @@ def test_long_keys_pass_through_the_queue_by_waiting_for_its_oldest_task(keys: i
     check_keys_values(plan, work, operands, replay.words(0, FIRST), 0)
 
 
+@pytest.mark.parametrize("batch,queries", [(1, 3), (2, 3), (1, 7)])
+def test_keys_of_an_item_with_more_descriptors_than_a_shim_has_wait_for_its_queries(batch: int, queries: int) -> None:
+    plan = planned(4, 4, 256, 16, split=True)
+    call = Call(batch, 14, 2, queries, 513, 1.0, diagonal=513 - queries, window=64)
+    operands = whole_arguments(plan, call, ROLES)
+    work = plan_work(plan, call, masked=False)
+    replay = Replay(plan, work, sequence(plan, call, operands))
+    for channel in (FIRST, SECOND):
+        check_channel(plan, work, operands, replay.at_cores(0, channel), channel, 0)
+
+
 def test_two_items_are_under_way_where_queues_and_descriptors_hold_them() -> None:
     plan = planned(1, 1, 64, 32)
     for keys in (256, 250):
