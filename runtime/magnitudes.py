@@ -6,16 +6,22 @@ taken as an integer, grow with its magnitude, and infinities and NaN are the lar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from npuc.compiler.frontend.attention import Attention
+from npuc.passes.attention.image_class import bounded_softcap
 
 LARGEST_SCORE = 1e9
 """Of |scale| * D * max|q| * max|k|: kernels are right up to it, whatever the spread of the scores."""
 LARGEST_BF16 = float.fromhex("0x1.fep127")
+SMALLEST_VALUE = 2.0**-104
+"""Of max|v|: below it products with probabilities, of which the largest are 2^-14 or so, are flushed to zero."""
+SMALLEST_PRODUCT = 2.0**-120
+"""Of max|v| and probabilities that are taken of capped scores as they are, without a reference."""
 PIECE = 1 << 16
 """Elements looked at twice in a row, while they are in the processor's cache."""
 
@@ -56,6 +62,8 @@ def _problem(
             return f"argument {name} holds values that are not finite"
         if magnitude > LARGEST_BF16:
             return f"argument {name} holds values that bf16 rounds to infinity"
+    if 0 < found["v"] < _smallest_value(attention, score):
+        return f"argument {attention.argument('v').name} holds values so small that products leave the range of fp32"
     if not score <= LARGEST_SCORE:
         return f"scores may be above {LARGEST_SCORE:g} (|scale| * D * max|q| * max|k|)"
     if attention.mask == "add":
@@ -64,6 +72,14 @@ def _problem(
         if mask.size and not float(mask.max()) <= LARGEST_SCORE:  # NaN is the maximum where there is one
             return f"the mask holds NaN or values above {LARGEST_SCORE:g}"
     return None
+
+
+def _smallest_value(attention: Attention, score: float) -> float:
+    if attention.precision == "int8":
+        return 0.0
+    if attention.softcap is None or not bounded_softcap(attention):
+        return SMALLEST_VALUE
+    return max(SMALLEST_VALUE, SMALLEST_PRODUCT * math.exp(min(attention.softcap, score)))
 
 
 def largest_magnitude(array: np.ndarray) -> float:

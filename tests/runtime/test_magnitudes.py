@@ -158,6 +158,33 @@ def test_masks_hide_by_minus_infinity_and_by_nothing_else_that_is_odd(mask, says
     assert problem is None if says is None else says in problem
 
 
+@pytest.mark.parametrize("softcap", [None, 20.0, 64.0])
+@pytest.mark.parametrize("exponent", [-110, -100, -90, -40, -30, -20])
+def test_tiny_values_are_right_or_refused(seed, exponent, softcap):
+    """Scores are far below zero, so that with a softcap all probabilities are as small as they get."""
+    r = np.random.default_rng(seed)
+    q, k, v = (r.uniform(1, 2, (1, 1, 64, 64)), -r.uniform(1, 2, (1, 1, 64, 64)) * 20, r.uniform(-1, 1, (1, 1, 64, 64)))
+    q, k, v = (x.astype(BF16) for x in (q, k, v * 2.0**exponent))
+    exact = [x.astype(np.float64)[0, 0] for x in (q, k, v)]
+    scores = exact[0] @ exact[1].T / 8
+    scores = scores if softcap is None else softcap * np.tanh(scores / softcap)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = weights @ exact[2] / weights.sum(-1, keepdims=True)
+    refused = exponent < {None: -104, 20.0: -91, 64.0: -27}[softcap]
+    settings = {"softcap": softcap, "backend": "emulator"}
+    if refused:
+        with pytest.raises(npuc.UnsupportedError, match="argument v holds values so small"):
+            npuc.attention(q, k, v, **settings, fallback=())
+    out = npuc.attention(q, k, v, **settings)[0, 0].astype(np.float64)
+    assert npuc.last_stats().backend == ("reference" if refused else "emulator")
+    assert np.abs(out - expected).sum() <= 1e-2 * np.abs(expected).sum()
+
+
+def test_values_of_zero_are_not_too_small(seed):
+    q, k, _ = inputs(seed)
+    assert not npuc.attention(q, k, np.zeros_like(k), softcap=64.0, backend="emulator", fallback=()).any()
+
+
 def test_integers_count_with_what_they_stand_for():
     attention = Attention.make(
         heads=2,
