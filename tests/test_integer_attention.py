@@ -95,6 +95,22 @@ def test_floating_tensors_are_quantised_head_by_head() -> None:
     assert (apart <= 0.5 / 127 * 1.001).all() and apart.max() > 0
 
 
+def test_heads_of_zeros_among_floating_ones_are_served() -> None:
+    """As those of a batch entry that is padding."""
+    shape = dict(batch=2, heads=2, kv_heads=1, query_length=20, head_dim=64)
+    attention = Attention.make(**shape, dtype="f32", precision="int8")  # type: ignore[arg-type]
+    q, k, v = np.random.default_rng(3).standard_normal((3, 2, 2, 20, 64)).astype(np.float32)
+    k, v = k[:, :1], v[:, :1]
+    for one in (q, k, v):
+        one[1] = 0
+    with npuc.load(attention, backend="emulator", fallback=(), strict=True) as executable:
+        out = executable(q, k, v)
+        q[1], v[1] = q[0], v[0]
+        mean = executable(q, k, v)[1]
+    assert not out[1].any() and out[0].any()
+    assert np.abs(mean - v[1].mean(axis=1)).max() < 0.01
+
+
 KEYS, HEAD_DIM = 1024, 16
 LEVELS = {
     "equal": lambda key: 0 * key,
