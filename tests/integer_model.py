@@ -24,9 +24,9 @@ def rounded(number: np.ndarray, places: int) -> np.ndarray:
 
 
 class Model:
-    """A head in one of the units of scores.  wide: of recipes whose probabilities have 16 bits."""
+    """A head in one of the units of scores, of which there are three.  wide: probabilities have 16 bits."""
 
-    def __init__(self, score: float, head_dim: int, wide: bool = False, coarse: bool = False) -> None:
+    def __init__(self, score: float, head_dim: int, wide: bool = False, unit: int = 0) -> None:
         self.score, self.wide = score, wide
         multipliers, shifts, further_shifts, power, _ = head_words(Quantities(score, 1.0), head_dim)
         score_shift, coarser, places, first = shifts.to_bytes(4, "little")
@@ -37,7 +37,7 @@ class Model:
         if wide:
             first, beyond = first + 2, 3 * last_two - 2 * last
             self.offset, last = 2 * self.offset + (beyond - ABOVE) * self.per_exponent, last_two
-        away = coarser if coarse else 0
+        away = (0, 1, coarser)[unit]
         first -= 2 * away
         missing = min(first, 0)
         self.shift, self.sign = (score_shift & ~NEGATIVE) + away, -1 if score_shift & NEGATIVE else 1

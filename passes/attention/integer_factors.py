@@ -1,9 +1,10 @@
 """What the factors of int8 tensors make of a head's scores and results, as the core program takes them.
 
 A score s of integers counts c s in base 2, c = q_scale * k_scale * scale * log2 e.  It is kept as x = s / 2^shift in 16
-bits, in a fine unit of at most 2^-8 in base 2; a block with scores beyond the range of that takes a coarse one, in
-which every score is within half the range, so that hidden ones are far below.  Of x the program makes the exponent of
-a block, and, less a bias that counts in the same unit, the argument of its power (`Power`).
+bits, in a fine unit of at most 2^-9 in base 2; a block with scores beyond the range of that takes one twice as large,
+and if they are beyond that one's a coarse one, in which every score is within half the range, so that hidden ones are
+far below.  Of x the program makes the exponent of a block, and, less a bias that counts in the same unit, the argument
+of its power (`Power`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from npuc.compiler.frontend.attention import Attention
 
 DEFAULT_SCALE = 1.0 / 32.0  # what an integer of q, k and v stands for where the source does not say
-FINEST_UNIT = 2.0**-8
+FINEST_UNIT = 2.0**-9  # at most; more than half of that (`core.integer.unit`)
 COARSEST_UNIT = 0.5
 NEGATIVE = 1 << 7  # in a word of shifts
 HEADS_LIMIT = 128  # with factors of their own, of all batch entries
@@ -104,10 +105,10 @@ def quantities_of_scales(
 
 
 def _shifts(score: float, head_dim: int) -> tuple[int, int]:
-    """Places by which scores are shifted to the right, in the fine and in the coarse unit."""
+    """Places by which scores are shifted to the right, in the fine and in the coarse unit; one is between them."""
     wanted = math.floor(math.log2(FINEST_UNIT / abs(score))) if score else LARGEST_SHIFT
     fine = min(max(0, wanted), LARGEST_SHIFT)
-    return fine, max(fine, math.ceil(math.log2(head_dim)) + PRODUCT_BITS - MAGNITUDE_BITS)
+    return fine, max(fine + 1, math.ceil(math.log2(head_dim)) + PRODUCT_BITS - MAGNITUDE_BITS)
 
 
 def representable(quantities: Quantities, head_dim: int) -> bool:
