@@ -16,7 +16,6 @@ from npuc.passes.attention.core.integer.beside import records_apart, records_tog
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import ROOM, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
-    ABOVE,
     BIASES,
     EXPONENT,
     LEAST,
@@ -30,6 +29,7 @@ from npuc.passes.attention.core.integer.shape import (
 )
 from npuc.passes.attention.core.integer.spread import Spread, spread_16
 from npuc.passes.attention.core.integer.unit import Factors, Unit
+from npuc.passes.attention.integer_factors import ABOVE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 

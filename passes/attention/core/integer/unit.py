@@ -11,7 +11,7 @@ from enum import IntEnum
 
 from npuc.passes.attention.core.context import TILE, Context
 from npuc.passes.attention.core.integer.head import PLACE
-from npuc.passes.attention.core.integer.shape import ABOVE, IntegerShape
+from npuc.passes.attention.core.integer.shape import IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_wide
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import (
@@ -21,15 +21,15 @@ from npuc.passes.attention.integer_factors import (
     NEGATED,
     NEGATIVE,
     OFFSET_PLACES,
-    POWER,
+    power_of,
 )
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
 
 # A query whose largest score is not above this takes the next unit.  Of others the bias has 16 bits: it is less than
-# the largest score by what the power reaches down, at most 2 (vertex + 1) = 26.3 in base 2 where it is squared once
-# more, in units of more than 2^-10, and of more than 2^-9.  In the coarse unit every score is above: -2^14 is least.
-LOW = (-0x1600, -0x4B00, -0x4B00)
+# the largest score by what the power reaches down, at most 23 in base 2 (`integer_factors`), in units of more than
+# 2^-10, and of more than 2^-9.  In the coarse unit every score is above: -2^14 is least.
+LOW = (-0x2000, -0x4B00, -0x4B00)
 UNITS = len(LOW)
 HEAD, FINE = 0, TILE  # places of the records; coarser units follow the fine one
 HALF_RANGE = 0x8000  # of scores
@@ -132,54 +132,42 @@ class _Make:
         b.add(isa.MOV_mv_scl(self.words, k.registers["pool"]))
         b.add(isa.PADDA_lda_ptr_inc_idx_imm(self.words, WORD * PLACE - PARAMETER_BYTES))
         half, byte, signed = isa.LDA_U16_ag_pstm_nrm_imm, isa.LDA_U8_ag_pstm_nrm_imm, isa.LDA_S8_ag_pstm_nrm_imm
-        self.to_exponent, self.per_exponent = self._next(half, "to_exponent"), self._next(half, "per_exponent")
+        self.to_exponent, self.per_exponent = self._next(half, "to_exponent", 2), self._next(half, "per_exponent", 2)
         self.score_shift, self.coarser = self._next(byte, "score_shift"), self._next(byte, "coarser")
         self.places, self.first_shift = self._next(byte, "places"), self._next(signed, "first_shift")
-        self.second_shift, self.third_shift, self.last_shift, self.last_two = (
-            self._next(byte, name) for name in ("second_shift", "third_shift", "last_shift", "last_two")
-        )
-        self.scale, self.offset = self._next(half, "scale"), self._next(half, "offset")
+        self.second_shift, self.third_shift = self._next(byte, "second_shift"), self._next(byte, "third_shift")
+        self.last_shift = self._next(byte, "last_shift", 2)  # nothing is behind it
+        self.scale, self.offset = self._next(half, "scale", 2), self._next(half, "offset", 2)
         self.step, self.low = k.scalar(1, "unit_step"), k.scalar(LOW[0], "low")
         b.add(isa.ADD_add_r_ri(self.coarser, self.coarser, -1))
 
-    def _next(self, load: Constructor, name: str) -> Reg:
-        r, size = self.k.b.r(name), 2 if load is isa.LDA_U16_ag_pstm_nrm_imm else 1
+    def _next(self, load: Constructor, name: str, size: int = 1) -> Reg:
+        """size: bytes to what follows it."""
+        r = self.k.b.r(name)
         self.k.b.add(load(r, self.words, size), region="params")
         return r
 
     def head(self) -> None:
-        """What of its record has nothing to do with the power's constants.
-
-        With 16 bits t is half of what it is with 8, and a further square is taken of the last one's 16 bits, shifted as
-        far as that: what is added to t is doubled, and more by how far both shifts are beyond the last one twice.
-        """
+        """What of its record has nothing to do with the power's constants."""
         k, b = self.k, self.k.b
         sign, matmul = b.r("negative"), b.r("scores_matmul")
         b.add(isa.AND(sign, self.score_shift, k.scalar(NEGATIVE, "negative_bit")))
         b.add(isa.XOR(self.score_shift, self.score_shift, sign))
         b.add(isa.OR(matmul, k.scalar(MATMUL_8BIT, "matmul_8"), k.shifted(sign, SIGN_PLACES, "negated")))
-        offset, last = k.shifted(self.offset, OFFSET_PLACES), self.last_shift
-        if self.shape.wide:
-            last, twice = self.last_two, k.sum(self.last_shift, self.last_shift)
-            beyond = k.difference(k.sum(k.sum(last, last), last), twice, "beyond")
-            more = b.r("more")
-            b.add(isa.MUL_mul_r_rr(more, k.sum(beyond, -ABOVE), self.per_exponent))
-            offset = k.sum(k.sum(offset, offset), more)
-            b.add(isa.ADD_add_r_ri(self.first_shift, self.first_shift, 2))
         for word, value in (
             (Head.MATMUL, matmul),
             (Head.TO_EXPONENT, self.to_exponent),
             (Head.PER_EXPONENT, self.per_exponent),
-            (Head.OFFSET, k.difference(k.registers["zero"], offset)),
+            (Head.OFFSET, k.difference(k.registers["zero"], k.shifted(self.offset, OFFSET_PLACES))),
             (Head.THIRD_SHIFT, self.third_shift),
-            (Head.LAST_SHIFT, last),
+            (Head.LAST_SHIFT, self.last_shift),
         ):
             self._store(k.registers["pool"], HEAD, word, value)
 
     def power(self) -> None:
         """The constants, times the square of the scale of what is squared before they are added."""
         k, scale = self.k, self.scale
-        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
+        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in power_of(self.shape.wide).constants)
         self.first_constant = self._product(scale, k.scalar(first, "constant"), "first_constant")
         made = []
         for constant, shift in zip(others, (self.second_shift, self.third_shift, None), strict=True):
