@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from npuc.passes.attention.core.integer.shape import ABOVE
 from npuc.passes.attention.integer_factors import (
     CONSTANT_BITS,
     MAGNITUDE_BITS,
     NEGATIVE,
     OFFSET_PLACES,
-    POWER,
     Quantities,
     head_words,
+    power_of,
 )
 
 SIGNED_16 = 0x7FFF  # symmetric
@@ -24,25 +23,22 @@ def rounded(number: np.ndarray, places: int) -> np.ndarray:
 
 
 class Model:
-    """A head in one of the units of scores.  wide: of recipes whose probabilities have 16 bits."""
+    """A head in one of the units of scores, of which there are three.  wide: probabilities have 16 bits."""
 
-    def __init__(self, score: float, head_dim: int, wide: bool = False, coarse: bool = False) -> None:
+    def __init__(self, score: float, head_dim: int, wide: bool = False, unit: int = 0) -> None:
         self.score, self.wide = score, wide
-        multipliers, shifts, further_shifts, power, _ = head_words(Quantities(score, 1.0), head_dim)
+        multipliers, shifts, further_shifts, power, _ = head_words(Quantities(score, 1.0, wide), head_dim)
         score_shift, coarser, places, first = shifts.to_bytes(4, "little")
-        second, third, last, last_two = further_shifts.to_bytes(4, "little")
+        second, third, last, _ = further_shifts.to_bytes(4, "little")
         first -= (first & 0x80) << 1  # signed
         self.to_exponent, self.per_exponent = multipliers & 0xFFFF, multipliers >> 16
         self.offset = power >> 16 << OFFSET_PLACES
-        if wide:
-            first, beyond = first + 2, 3 * last_two - 2 * last
-            self.offset, last = 2 * self.offset + (beyond - ABOVE) * self.per_exponent, last_two
-        away = coarser if coarse else 0
+        away = (0, 1, coarser)[unit]
         first -= 2 * away
         missing = min(first, 0)
         self.shift, self.sign = (score_shift & ~NEGATIVE) + away, -1 if score_shift & NEGATIVE else 1
         self.places = places - away
-        self.constants = _constants(power & 0xFFFF, second, third)
+        self.constants = _constants(power & 0xFFFF, second, third, wide=wide)
         self.constants[0] = _shifted(self.constants[0], first - CONSTANT_BITS)
         self.constants[1] = _shifted(self.constants[1], 2 * missing)
         self.shifts = first - missing, second + 2 * missing, third, last
@@ -76,9 +72,9 @@ class Model:
         return y
 
 
-def _constants(scale: int, *shifts: int) -> list[int]:
+def _constants(scale: int, *shifts: int, wide: bool) -> list[int]:
     """Of the power, of which the first is to be shifted by how far its square is; 32-bit numbers."""
-    first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
+    first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in power_of(wide).constants)
     found = [scale * first]
     for constant, shift in zip(others, (*shifts, 0), strict=True):
         square = scale * scale

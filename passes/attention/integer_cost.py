@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 MACS_PER_CYCLE = 256  # on one core
 BLOCK_FIXED = 205  # lock hand-over, what the rows see, ramps of the loops over scores, most of the exponents
 # Eight queries: exponents; more where sums are whole, whose references scores move now and then.
-BLOCK_OCTET, BLOCK_WHOLE = 3, 25
+BLOCK_OCTET, BLOCK_WHOLE = 3, 5
 BLOCK_VECTOR, BLOCK_WIDE = 4.0, 2.0  # 32 scores: exponentials; more where probabilities have 16 bits
 SCORE_PASS, LEAST_PASS = 1.5, 17  # sixteen keys and eight queries: bundles beside the products, and with few of these
 # Products and sums for eight dimensions of eight queries: bundles, and more for each eight keys; the same where sums
@@ -23,7 +23,7 @@ MOVE_WHOLE_AGAIN = 0.3  # the same of whole sums
 ITEM_FIXED = 700
 ITEM_ROW = 30.0  # a query of an item, beside its blocks: Q turned, sums divided
 ITEM_OUTPUT = 0.31  # and each of its outputs
-ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 2.0, 0.4  # more where sums are whole: references that scores move, fp32 numbers
+ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 2.0, 0.29  # more where sums are whole: references that scores move, fp32 numbers
 
 
 def block_cycles(tiles: Tiles) -> int:

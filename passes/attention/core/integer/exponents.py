@@ -24,11 +24,11 @@ from npuc.passes.attention.core.integer.shape import (
     IntegerShape,
 )
 from npuc.passes.attention.core.integer.spread import RowSpread, Spread, no_shift, spread_wide
-from npuc.passes.attention.core.integer.unit import LOW, Factors, Head, Unit
+from npuc.passes.attention.core.integer.unit import Factors, Head, Unit
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
-HIGHEST, LOWEST = 0x7FFF, -0x7FFF  # where scores are cut off; a hidden one is less
+HIGHEST = 0x7FFF  # where scores are cut off, as their opposites are; a hidden one is less
 MOST_ABOVE = 40  # exponents above the reference: sums of all blocks stay in fp32's range
 MOST_BELOW = -100  # less counts as that: it is lost in sums
 MAGIC_BITS = (150 << 7) + 0x40  # bf16 1.5 * 2^23
@@ -50,7 +50,7 @@ class BlockExponents:
         self.shift = factors.shift(Unit.EXPONENT_SHIFT)
         self.floor = Spread(k, factors.word(Unit.LOWEST))
         self.highest = Spread(k, k.scalar(HIGHEST, "highest"))  # and as far as that from the lowest to 0
-        self.low_range = Spread(k, k.scalar(LOW + 1 - LOWEST, "low_range"))
+        self.low_range = Spread(k, factors.word(Unit.LOW_RANGE))
         self.follow = (
             Watch(k, Bias(k, factors, self.int16, self.size), self.floor)
             if shape.wide

@@ -15,7 +15,7 @@ class HeadWord(IntEnum):
 
     MULTIPLIERS = 0  # halves: of scores in the fine unit for their exponent, and of exponents for the bias
     SHIFTS = 1  # bytes: of scores, with NEGATIVE; more in the coarse unit; bits of exponents; of the first square
-    POWER_SHIFTS = 2  # bytes: of the other squares; the last two of 16-bit probabilities
+    POWER_SHIFTS = 2  # bytes: of the other squares
     POWER = 3  # halves: what the first square counts in; what the bias has less than the exponent
     OUTPUT = 4  # what results count, two bf16 parts
 

@@ -1,6 +1,6 @@
 """Results = O / row sums times the head's factor, in bf16 or int8, compacted at the start of the O buffer.
 
-Reciprocal and products are those of the bf16 program (`core.normalise`); whole numbers are made fp32 numbers before.
+Reciprocal and products are those of the bf16 program (`core.normalise`); whole numbers become fp32 numbers (`_Whole`).
 Integers are rounded to nearest even and bounded to -128..127.
 """
 
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import HALF, TILE, Context, bf16_pair, f32x16
+from npuc.passes.attention.core.context import HALF, SHUFFLE_EVEN_16, TILE, Context, bf16_pair, f32x16
 from npuc.passes.attention.core.integer.head import HeadWord, head_word
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
 from npuc.passes.attention.core.integer.spread import no_shift, spread_wide
 from npuc.passes.attention.core.normalise import not_zero, quotient, reciprocal
 from npuc.passes.machine import instructions as isa
-from npuc.passes.machine.ir import Reg
+from npuc.passes.machine.ir import Constructor, Reg
 
 STAGES = 3  # more would be longer ramps: these are few passes
-UNBOUNDED, FULL, SYMMETRIC = 0, 1, 3  # crSat: low bits; integers down to -128; what the program has otherwise
-CONV_FLOOR, CONV_EVEN = 0, 12  # crRnd: down; what the program has otherwise
+WIDE_STAGES = 5  # of the loop over tiles where sums are whole, whose passes are twice as many
+FULL, SYMMETRIC = 1, 3  # crSat: integers down to -128; what the program has otherwise
+SHUFFLE_ODD_16 = 3  # vshuffle mode
 MAGIC_LOW, MAGIC_HIGH = 0x4B000000, 0x53008000  # fp32 2^23, and 2^39 + 2^31
 MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its nearest integer in the low bits
 
@@ -39,11 +40,9 @@ def normalise(k: Context, shape: IntegerShape, count: int, before: Reg) -> None:
         for pointer in pointers:
             b.add(isa.PADDA_lda_ptr_inc_idx(pointer, on))
     b.add(isa.ADD_add_r_ri(before, before, count))
-    if shape.wide:
-        _make_numbers(k, load, count * shape.output_tiles)
     _set_modes(k, crSat=FULL)
     take_low = k.constant_x(bf16_pair(1.0, 0.0), "take_low")
-    _invert(k, count, sums, take_low, group_bytes)
+    _invert(k, shape, count, sums, take_low)
     b.barrier()  # both take nearly all vector registers
     _Division(k, shape, load, store, take_low).run(count)
     _set_modes(k, crSat=SYMMETRIC)
@@ -54,16 +53,15 @@ def result_bytes(shape: IntegerShape) -> int:
     return shape.queries * shape.head_dim * (1 if shape.output == "i8" else 2)
 
 
-def _invert(k: Context, count: int, sums: Reg, take_low: Reg, group_bytes: int) -> None:
+def _invert(k: Context, shape: IntegerShape, count: int, sums: Reg, take_low: Reg) -> None:
     """The head's factor over the sums of so many groups, to where scores were; the sums are zero afterwards."""
     b, skip, factor = k.b, k.b.m("sums_on"), _factor(k)
-    b.constant(skip, group_bytes)
+    b.constant(skip, shape.output_tiles * OUTPUT_TILE)
+    numbers = _Whole(k) if shape.wide else _Numbers(k)
     inverses = k.pointer("scores", name="p_inverses")
     zero = k.zero_x("zero")
     with b.hardware_loop(count, "invert", max_stages=STAGES):
-        row_sums = [b.bm(f"row_sum{half}") for half in range(2)]
-        for half, row_sum in enumerate(row_sums):
-            k.load_at(row_sum, sums, TILE * half, "o")
+        row_sums = numbers.loaded_at(sums)
         for half in range(2):
             k.store_at(zero, sums, TILE * half, "o")
         b.add(isa.PADDA_lda_ptr_inc_idx(sums, skip))
@@ -80,17 +78,18 @@ class _Division:
         self.k, self.shape, self.load, self.store, self.take_low = k, shape, load, store, take_low
         self.clear, self.inverses = k.b.p("p_o_clear"), k.pointer("scores", name="p_inverses")
         k.b.add(isa.MOV_mv_scl(self.clear, load))
-        self.unrolled = 2 if shape.value_tiles % 2 == 0 else 1  # each waits for its own parts only
+        self.unrolled = 2 if shape.value_tiles % 2 == 0 and not shape.wide else 1  # each waits for its own parts only
         self.parts = [k.zero_x(f"o_parts{i}") for i in range(2 * self.unrolled)]
         self.zero, self.low = k.zero_x("zero"), [k.zero_x(f"inverse_low{half}") for half in range(2)]
         self.passes = shape.value_tiles // self.unrolled  # of a group
         self.left = k.scalar(self.passes, "tiles_left")
+        self.numbers = _Whole(k) if shape.wide else _Numbers(k)
         self.out = _Integers(k) if shape.output == "i8" else None
 
     def run(self, count: int) -> None:
         """So many groups."""
         k, b = self.k, self.k.b
-        with b.hardware_loop(count * self.passes, "divide", max_stages=STAGES):
+        with b.hardware_loop(count * self.passes, "divide", max_stages=WIDE_STAGES if self.shape.wide else STAGES):
             to_sums, to_next = self._steps()
             highs = [b.x(f"inverse_high{half}") for half in range(2)]
             for half, (high, low) in enumerate(zip(highs, self.low, strict=True)):
@@ -99,10 +98,7 @@ class _Division:
                     b.add(one, region="scores", bank="scores")
             b.add(isa.PADDA_lda_ptr_inc_idx(self.inverses, to_next))
             inverses = list(zip(highs, self.low, strict=True))
-            tiles = [[b.bm(f"o{i}_{half}") for half in range(2)] for i in range(self.unrolled)]
-            for tile in tiles:  # all before the first store, which they must not pass
-                for numbers in tile:
-                    k.load_bm(numbers, self.load, "o", carried=False, bank="o")
+            tiles = [self.numbers.loaded(self.load) for _ in range(self.unrolled)]  # all before the first store
             for tile in tiles:  # before results, which begin where the first tile was
                 for _ in tile:
                     k.store_x(self.zero, self.clear, "o", carried=False, bank="o")
@@ -151,39 +147,73 @@ def _set_modes(k: Context, **modes: int) -> None:
     k.b.barrier()
 
 
-def _make_numbers(k: Context, tiles_at: Reg, count: int) -> None:
-    """Tiles of whole numbers to fp32 numbers, in place.
+class _Numbers:
+    """Halves of tiles of O as fp32 numbers: constants before a loop, loads in it."""
+
+    def __init__(self, k: Context) -> None:
+        self.k = k
+
+    def loaded(self, pointer: Reg) -> list[Reg]:
+        """Those of the tile at the pointer, which moves on."""
+        halves = [self._half() for _ in range(2)]
+        for half in halves:
+            self._load(half, pointer)
+        return self._numbers(halves)
+
+    def loaded_at(self, pointer: Reg) -> list[Reg]:
+        halves = [self._half() for _ in range(2)]
+        for place, half in enumerate(halves):
+            self.k.load_at(half, pointer, TILE * place, "o")
+        return self._numbers(halves)
+
+    def _half(self) -> Reg:
+        return self.k.b.bm("o_half")
+
+    def _load(self, half: Reg, pointer: Reg) -> None:
+        self.k.load_bm(half, pointer, "o", carried=False, bank="o")
+
+    def _numbers(self, halves: list[Reg]) -> list[Reg]:
+        return halves
+
+
+class _Whole(_Numbers):
+    """The same of whole numbers.
 
     The lower half of a number, and the upper one 2^15 more, are the last bits of fp32 numbers 2^23 and 2^39 more.
     """
-    b = k.b
-    _set_modes(k, crRnd=CONV_FLOOR, crSat=UNBOUNDED)
-    low_magic, high_magic = (spread_wide(k, k.scalar(bits, "magic"), "magic") for bits in (MAGIC_LOW, MAGIC_HIGH))
-    more = k.constant_bm(f32x16(2.0**39 + 2.0**31 + 2.0**23), "more")
-    none, half_places = no_shift(k), b.s("half_places")
-    b.constant(half_places, 16)
-    load, store = (b.p(f"p_whole_{what}") for what in ("load", "store"))
-    for pointer in (load, store):
-        b.add(isa.MOV_mv_scl(pointer, tiles_at))
-    with b.hardware_loop(count, "whole_numbers"):
-        whole, low, high = b.cm("whole"), b.x("low_half"), b.x("high_half")
-        for half in (whole.lo, whole.hi):
-            for part in (half.lo, half.hi):
-                b.add(isa.VLDA_dmw_lda_am_ag_pstm_nrm_imm(part, load, HALF), region="o", carried=False, bank="o")
-        b.add(isa.VSRS_S16_S32_mv_x_srs(high, whole, half_places))
-        b.add(isa.VSRS_S16_S32_mv_x_srs(low, whole, none))
-        upper_bits, lower_bits, upper, lower = (b.cm(name) for name in ("upper_bits", "lower_bits", "upper", "lower"))
-        b.add(isa.VUPS_S32_S16_mv_ups_x2c(upper_bits, high, none))
-        b.add(isa.VUPS_S32_D16_mv_ups_x2c(lower_bits, low, none))
-        b.add(isa.VADD(upper, upper_bits, high_magic, k.registers["zero"]))
-        b.add(isa.VADD(lower, lower_bits, low_magic, k.registers["zero"]))
-        for high_part, low_part in ((upper.lo, lower.lo), (upper.hi, lower.hi)):
-            rest, number = b.bm("number_rest"), b.bm("number")
-            k.subtract(rest, high_part, more)
-            k.add(number, rest, low_part)
-            for part in (number.lo, number.hi):
-                b.add(isa.VST_dmw_sts_am_ag_pstm_nrm_imm(part, store, HALF), region="o", carried=False, bank="o")
-    _set_modes(k, crRnd=CONV_EVEN)
+
+    def __init__(self, k: Context) -> None:
+        super().__init__(k)
+        self.low, self.high = (spread_wide(k, k.scalar(bits, "magic"), "magic") for bits in (MAGIC_LOW, MAGIC_HIGH))
+        self.more = k.constant_bm(f32x16(2.0**39 + 2.0**31 + 2.0**23), "more")
+        self.none = no_shift(k)
+        self.even, self.odd = (k.scalar(mode, "mode_half") for mode in (SHUFFLE_EVEN_16, SHUFFLE_ODD_16))
+
+    def _half(self) -> Reg:
+        return self.k.b.x("whole")
+
+    def _load(self, half: Reg, pointer: Reg) -> None:
+        self.k.load_x(half, pointer, "o", carried=False, bank="o")
+
+    def _numbers(self, halves: list[Reg]) -> list[Reg]:
+        k, numbers = self.k, []
+        lower = self._patterns(halves, self.even, isa.VUPS_S32_D16_mv_ups_x2c, self.low)
+        upper = self._patterns(halves, self.odd, isa.VUPS_S32_S16_mv_ups_x2c, self.high)
+        for low, high in zip((lower.lo, lower.hi), (upper.lo, upper.hi), strict=True):
+            rest, number = k.b.bm("number_rest"), k.b.bm("number")
+            k.subtract(rest, high, self.more)
+            k.add(number, rest, low)
+            numbers.append(number)
+        return numbers
+
+    def _patterns(self, halves: list[Reg], mode: Reg, spread: Constructor, magic: Reg) -> Reg:
+        """Every other 16 bits, spread to 32, added to the magic number's."""
+        b = self.k.b
+        bits, wide, pattern = b.x("half_bits"), b.cm("half_wide"), b.cm("half_pattern")
+        b.add(isa.VSHUFFLE(bits, halves[0], halves[1], mode))
+        b.add(spread(wide, bits, self.none))
+        b.add(isa.VADD(pattern, wide, magic, self.k.registers["zero"]))
+        return pattern
 
 
 def _factor(k: Context) -> Reg:

@@ -1,7 +1,7 @@
 """Probabilities as integers of 8 or 16 bits, as the values' MAC takes them: 2^(t - E) times 2^8, or 2^16 by references.
 
 With y what a score is more than the query's bias, or 0, P comes of squaring y and adding a constant, four times
-(`POWER` of `integer_factors`); where probabilities have 16 bits a fifth square is taken.  Each time it is a product of
+(`integer_factors.Power`); where probabilities have 16 bits a fifth square is taken.  Each time it is a product of
 16-bit numbers, whose rounding and bounds come with the conversion to 16 bits.  Scores lie key by query and are turned
 to query by key: those of eight keys of four queries, or of four keys of eight queries where probabilities have 16 bits.
 """

@@ -22,7 +22,7 @@ from npuc.passes.attention.core.integer.references import look_at_sums, make_roo
 from npuc.passes.attention.core.integer.references import move_references as move_whole_references
 from npuc.passes.attention.core.integer.scores import compute_scores
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
-from npuc.passes.attention.core.integer.unit import make_units, reserve, use_unit
+from npuc.passes.attention.core.integer.unit import UNITS, first_unit, make_units, next_unit, reserve
 from npuc.passes.attention.core.integer.values import accumulate_values
 from npuc.passes.attention.core.integer.visibility import hide_scores
 from npuc.passes.attention.core.integer.whole_values import accumulate_whole_values
@@ -82,6 +82,7 @@ def _prepare(k: Context, shape: IntegerShape) -> None:
         ("flag", 0),
         ("unseen", 0),
         ("beyond", 0),
+        ("coarser_units", 0),
     ):
         k.registers[name] = k.scalar(value, name)
     if not shape.wide:  # else where they are needed, as registers are few
@@ -106,6 +107,7 @@ def _work_item(k: Context, shape: IntegerShape) -> None:
         make_units(k, shape)
         clear_state(k, shape)
         b.constant(k.registers["unseen"], 1)
+        b.constant(k.registers["coarser_units"], UNITS - 1)
         if shape.wide:
             make_room(k, shape)
         not_first, blocks = k.scalar(0, "not_first"), k.word(Word.BLOCKS)
@@ -150,7 +152,7 @@ class _Block:
     def _look(self) -> None:
         with self.k.b.source("what the rows see of the block"):
             classify(self.k, self.first_key, self.hidden, self.partial)
-            use_unit(self.k, coarse=False)
+            first_unit(self.k)
 
 
 def _key_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
@@ -171,7 +173,8 @@ def _key_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -
 def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) -> None:
     b, keep = k.b, k.registers
     k.acquire("k_full")
-    passes, fine = k.scalar(1, "score_passes"), k.scalar(1, "fine")
+    passes, units_left = k.scalar(1, "score_passes"), b.r("units_left")
+    b.add(isa.MOV_mv_scl(units_left, keep["coarser_units"]))
     with b.counted_loop(passes, "score_passes"):
         with b.source("scores: K Q^T in 16 bits"):
             compute_scores(k, keep["keys"], shape)
@@ -182,14 +185,16 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
         again, moved = b.r("again"), b.r("must_move")
         with b.source("exponents of the block"):
             exponents.run()
+            more = b.r("more_units")
             b.add(isa.NEZ(again, keep["beyond"]))
-            b.add(isa.AND(again, again, fine))
+            b.add(isa.NEZ(more, units_left))
+            b.add(isa.AND(again, again, more))
             b.add(isa.OR(moved, keep["flag"], keep["unseen"]))
             b.add(isa.OR(moved, moved, again))
             if shape.wide:
                 b.add(isa.OR(moved, moved, no_room(k)))
             b.add(isa.ADD(passes, passes, again))
-            b.add(isa.SUB(fine, fine, again))
+            b.add(isa.SUB(units_left, units_left, again))
             power = Power(k, shape)
         with b.if_nonzero(moved):
             _move(k, shape, again, not_first)
@@ -201,7 +206,7 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
             take_room(k)
         power.begin()
         k.advance("keys")
-        block.go_on()  # whose unit is the fine one again
+        block.go_on()  # which begins in the first unit again
         exponentiate(k, shape, power)
     with b.source("values: O += P V"):
         (accumulate_whole_values if shape.wide else accumulate_values)(k, keep["values"], shape)
@@ -210,11 +215,11 @@ def _seen_block(k: Context, shape: IntegerShape, block: _Block, not_first: Reg) 
 
 
 def _move(k: Context, shape: IntegerShape, again: Reg, not_first: Reg) -> None:
-    """What few blocks need: the coarse unit, in which their scores are computed again, or another reference of O."""
+    """What few blocks need: the next unit, in which their scores are computed again, or another reference of O."""
     b, last = k.b, k.b.r("not_again")
     b.add(isa.EQZ(last, again))
     with b.if_nonzero(again):
-        use_unit(k, coarse=True)
+        next_unit(k)
     with b.if_nonzero(last):
         if shape.wide:
             with b.if_nonzero(no_room(k)), b.source("row sums that come near the range of whole numbers"):

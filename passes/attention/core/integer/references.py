@@ -16,7 +16,6 @@ from npuc.passes.attention.core.integer.beside import records_apart, records_tog
 from npuc.passes.attention.core.integer.bias import Bias
 from npuc.passes.attention.core.integer.head import ROOM, own_word, set_own_word
 from npuc.passes.attention.core.integer.shape import (
-    ABOVE,
     BIASES,
     EXPONENT,
     LEAST,
@@ -30,9 +29,13 @@ from npuc.passes.attention.core.integer.shape import (
 )
 from npuc.passes.attention.core.integer.spread import Spread, spread_16
 from npuc.passes.attention.core.integer.unit import Factors, Unit
+from npuc.passes.attention.integer_factors import ABOVE
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Reg
 
+# A reference that moves up to an ordinary exponent leaves this much above it: few blocks have an exponent beyond that
+# and ABOVE then.  Scores around zero are not far below it; where it is larger all bits are for the block's others.
+ORDINARY, MARGIN = 5, 1
 BELOW = 5  # a block that is further below moves the reference, if by LEAST_DOWN at least
 LEAST_DOWN, MOST_DOWN = 3, 8
 FAR = 20  # probabilities so far below are zero
@@ -212,6 +215,7 @@ class _Octet:
         """Changes them; returns lanes of queries whose reference moved."""
         k, b = self.k, self.k.b
         distance, fine, stuck, moved = self._distance_down(), b.r("fine"), b.r("stuck"), b.r("moved")
+        loud = b.r("loud")
         b.add(isa.VGE_S16(fine, distance, spread_16(k, LEAST_DOWN, "least_down")))
         b.add(isa.AND(fine, fine, self.down))
         b.add(isa.XOR(stuck, self.down, fine))
@@ -223,7 +227,10 @@ class _Octet:
         b.add(isa.VSEL_16(new, self.old, other, self.full))
         b.add(isa.VSUB_16(other, self.old, distance))
         b.add(isa.VSEL_16(new, new, other, fine))
-        b.add(isa.VSEL_16(new, new, self.exponent, self.up))
+        b.add(isa.VLT_S16(loud, spread_16(k, ORDINARY, "ordinary"), self.exponent))
+        b.add(isa.VADD_16(other, self.exponent, spread_16(k, MARGIN, "margin")))
+        b.add(isa.VSEL_16(other, other, self.exponent, loud))
+        b.add(isa.VSEL_16(new, new, other, self.up))
         b.add(isa.VSUB_16(other, new, spread_16(k, BELOW, "below_reference")))
         b.add(isa.VSEL_16(least, least, other, moved))
         b.add(isa.VSEL_16(least, least, spread_16(k, NEVER, "never"), stuck))

@@ -27,8 +27,6 @@ RECORD = 256
 # the largest scores of the block.
 BIASES = 64  # bytes, from one octet's to the next one's
 
-ABOVE = 2  # exponents above the reference of whole sums that leave it: it stays for all of ordinary scores
-
 
 @dataclass(frozen=True)
 class IntegerShape(Shape):

@@ -1,7 +1,8 @@
-"""What a head's words make of its scores and of the power, for the fine unit of scores and the coarse one.
+"""What a head's words make of its scores and of the power, for each unit of scores: fine, middle and coarse.
 
 They are made at the start of an item, and lie behind the parameters of the call, where `constants` begins: a record of
-the head, one of the fine unit and one of the coarse one.  The register `unit` has the address of that in use.
+the head and one of each unit.  The register `unit` has the address of that in use, `coarser_units` the number of those
+behind the one in which blocks begin: the fine one until a block of the item was beyond its range, then the middle one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from enum import IntEnum
 
 from npuc.passes.attention.core.context import TILE, Context
 from npuc.passes.attention.core.integer.head import PLACE
-from npuc.passes.attention.core.integer.shape import ABOVE, IntegerShape
+from npuc.passes.attention.core.integer.shape import IntegerShape
 from npuc.passes.attention.core.integer.spread import spread_wide
 from npuc.passes.attention.core.parameters import PARAMETER_BYTES
 from npuc.passes.attention.integer_factors import (
@@ -20,16 +21,18 @@ from npuc.passes.attention.integer_factors import (
     NEGATED,
     NEGATIVE,
     OFFSET_PLACES,
-    POWER,
+    power_of,
 )
 from npuc.passes.machine import instructions as isa
 from npuc.passes.machine.ir import Constructor, Reg
 
-# A query whose largest score is not above this takes the coarse unit, in which every score is: -2^14 is the least.  Of
-# others the bias has 16 bits: it is less than the largest score by what the power reaches down, at most 2 (vertex + 1)
-# = 26.3 in base 2 where it is squared once more, in units of more than 2^-9.
-LOW = -0x4B00
-HEAD, FINE, COARSE = 0, TILE, 2 * TILE  # places of the records
+# A query whose largest score is not above this takes the next unit.  Of others the bias has 16 bits: it is less than
+# the largest score by what the power reaches down, at most 23 in base 2 (`integer_factors`), in units of more than
+# 2^-10, and of more than 2^-9.  In the coarse unit every score is above: -2^14 is least.
+LOW = (-0x2000, -0x4B00, -0x4B00)
+UNITS = len(LOW)
+HEAD, FINE = 0, TILE  # places of the records; coarser units follow the fine one
+HALF_RANGE = 0x8000  # of scores
 WORD = 4  # bytes
 SIGN_PLACES = NEGATED.bit_length() - NEGATIVE.bit_length()
 
@@ -46,6 +49,7 @@ class Unit(IntEnum):
     SECOND_SHIFT = 6
     FIRST_CONSTANT = 7
     SECOND_CONSTANT = 8
+    LOW_RANGE = 9  # scores up to LOW, counted from the lowest
 
 
 class Head(IntEnum):
@@ -63,13 +67,21 @@ class Head(IntEnum):
 
 def reserve(k: Context) -> None:
     """The places of the records, before anything else is put behind the parameters."""
-    for place, name in ((HEAD, "head"), (FINE, "fine unit"), (COARSE, "coarse unit")):
+    for place, name in ((HEAD, "head"), *((FINE + TILE * unit, f"unit {unit}") for unit in range(UNITS))):
         assert k.pool.slot(name) == place
 
 
-def use_unit(k: Context, coarse: bool) -> None:
-    """The fine unit of scores, or the coarse one, in which every score is in range."""
-    k.b.constant(k.registers["unit"], k.address("constants", COARSE if coarse else FINE))
+def first_unit(k: Context) -> None:
+    """That in which a block begins."""
+    last = k.scalar(k.address("constants", FINE + TILE * (UNITS - 1)), "coarse_unit")
+    address = k.difference(last, k.shifted(k.registers["coarser_units"], TILE.bit_length() - 1), "unit_address")
+    k.b.add(isa.MOV_mv_scl(k.registers["unit"], address))
+
+
+def next_unit(k: Context) -> None:
+    """For this block; those that follow need not try the fine one."""
+    k.b.add(isa.PADDA_lda_ptr_inc_idx_imm(k.registers["unit"], TILE))
+    k.b.constant(k.registers["coarser_units"], UNITS - 2)
 
 
 class Factors:
@@ -104,7 +116,7 @@ def make_units(k: Context, shape: IntegerShape) -> None:
     make = _Make(k, shape)
     make.head()
     make.power()
-    b, record, units = k.b, k.b.p("p_unit_made"), k.scalar(2, "units")
+    b, record, units = k.b, k.b.p("p_unit_made"), k.scalar(UNITS, "units")
     b.add(isa.MOV_mv_scl(record, k.registers["pool"]))
     b.add(isa.PADDA_lda_ptr_inc_idx_imm(record, FINE))
     with b.counted_loop(units, "units"):
@@ -120,52 +132,42 @@ class _Make:
         b.add(isa.MOV_mv_scl(self.words, k.registers["pool"]))
         b.add(isa.PADDA_lda_ptr_inc_idx_imm(self.words, WORD * PLACE - PARAMETER_BYTES))
         half, byte, signed = isa.LDA_U16_ag_pstm_nrm_imm, isa.LDA_U8_ag_pstm_nrm_imm, isa.LDA_S8_ag_pstm_nrm_imm
-        self.to_exponent, self.per_exponent = self._next(half, "to_exponent"), self._next(half, "per_exponent")
+        self.to_exponent, self.per_exponent = self._next(half, "to_exponent", 2), self._next(half, "per_exponent", 2)
         self.score_shift, self.coarser = self._next(byte, "score_shift"), self._next(byte, "coarser")
         self.places, self.first_shift = self._next(byte, "places"), self._next(signed, "first_shift")
-        self.second_shift, self.third_shift, self.last_shift, self.last_two = (
-            self._next(byte, name) for name in ("second_shift", "third_shift", "last_shift", "last_two")
-        )
-        self.scale, self.offset = self._next(half, "scale"), self._next(half, "offset")
+        self.second_shift, self.third_shift = self._next(byte, "second_shift"), self._next(byte, "third_shift")
+        self.last_shift = self._next(byte, "last_shift", 2)  # nothing is behind it
+        self.scale, self.offset = self._next(half, "scale", 2), self._next(half, "offset", 2)
+        self.step, self.low = k.scalar(1, "unit_step"), k.scalar(LOW[0], "low")
+        b.add(isa.ADD_add_r_ri(self.coarser, self.coarser, -1))
 
-    def _next(self, load: Constructor, name: str) -> Reg:
-        r, size = self.k.b.r(name), 2 if load is isa.LDA_U16_ag_pstm_nrm_imm else 1
+    def _next(self, load: Constructor, name: str, size: int = 1) -> Reg:
+        """size: bytes to what follows it."""
+        r = self.k.b.r(name)
         self.k.b.add(load(r, self.words, size), region="params")
         return r
 
     def head(self) -> None:
-        """What of its record has nothing to do with the power's constants.
-
-        With 16 bits t is half of what it is with 8, and a further square is taken of the last one's 16 bits, shifted as
-        far as that: what is added to t is doubled, and more by how far both shifts are beyond the last one twice.
-        """
+        """What of its record has nothing to do with the power's constants."""
         k, b = self.k, self.k.b
         sign, matmul = b.r("negative"), b.r("scores_matmul")
         b.add(isa.AND(sign, self.score_shift, k.scalar(NEGATIVE, "negative_bit")))
         b.add(isa.XOR(self.score_shift, self.score_shift, sign))
         b.add(isa.OR(matmul, k.scalar(MATMUL_8BIT, "matmul_8"), k.shifted(sign, SIGN_PLACES, "negated")))
-        offset, last = k.shifted(self.offset, OFFSET_PLACES), self.last_shift
-        if self.shape.wide:
-            last, twice = self.last_two, k.sum(self.last_shift, self.last_shift)
-            beyond = k.difference(k.sum(k.sum(last, last), last), twice, "beyond")
-            more = b.r("more")
-            b.add(isa.MUL_mul_r_rr(more, k.sum(beyond, -ABOVE), self.per_exponent))
-            offset = k.sum(k.sum(offset, offset), more)
-            b.add(isa.ADD_add_r_ri(self.first_shift, self.first_shift, 2))
         for word, value in (
             (Head.MATMUL, matmul),
             (Head.TO_EXPONENT, self.to_exponent),
             (Head.PER_EXPONENT, self.per_exponent),
-            (Head.OFFSET, k.difference(k.registers["zero"], offset)),
+            (Head.OFFSET, k.difference(k.registers["zero"], k.shifted(self.offset, OFFSET_PLACES))),
             (Head.THIRD_SHIFT, self.third_shift),
-            (Head.LAST_SHIFT, last),
+            (Head.LAST_SHIFT, self.last_shift),
         ):
             self._store(k.registers["pool"], HEAD, word, value)
 
     def power(self) -> None:
         """The constants, times the square of the scale of what is squared before they are added."""
         k, scale = self.k, self.scale
-        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in POWER.constants)
+        first, *others = (round(constant * 2.0**CONSTANT_BITS) for constant in power_of(self.shape.wide).constants)
         self.first_constant = self._product(scale, k.scalar(first, "constant"), "first_constant")
         made = []
         for constant, shift in zip(others, (self.second_shift, self.third_shift, None), strict=True):
@@ -180,12 +182,12 @@ class _Make:
             self._store(k.registers["pool"], HEAD, word, value)
 
     def unit(self, record: Reg) -> None:
-        """A unit's record; on to the coarse one."""
+        """A unit's record; on to the next one, twice as large, and from there to the coarse one."""
         k, b, zero = self.k, self.k.b, self.k.registers["zero"]
         missing = k.minimum(self.first_shift, zero, "missing")
         exponent_shift, half = k.sum(self.places, MAGNITUDE_BITS), b.r("half")
         b.add(isa.ASHL(half, k.registers["one"], k.sum(exponent_shift, -1)))
-        lowest = self._product(self.to_exponent, k.scalar(LOW, "low"), "lowest")
+        lowest = self._product(self.to_exponent, self.low, "lowest")
         values = {
             Unit.SCORE_SHIFT: self.score_shift,
             Unit.EXPONENT_SHIFT: exponent_shift,
@@ -196,13 +198,16 @@ class _Make:
             Unit.SECOND_SHIFT: k.sum(self.second_shift, k.sum(missing, missing)),
             Unit.FIRST_CONSTANT: self._shifted(self.first_constant, k.sum(self.first_shift, -CONSTANT_BITS)),
             Unit.SECOND_CONSTANT: self._shifted(self.second_constant, k.sum(missing, missing)),
+            Unit.LOW_RANGE: k.difference(self.low, k.scalar(-HALF_RANGE, "lowest_score")),
         }
         for word, value in values.items():
             self._store(record, 0, word, value)
-        b.add(isa.ADD(self.score_shift, self.score_shift, self.coarser))
-        b.add(isa.SUB(self.places, self.places, self.coarser))
-        b.add(isa.SUB(self.first_shift, self.first_shift, k.sum(self.coarser, self.coarser)))
-        b.add(isa.PADDA_lda_ptr_inc_idx_imm(record, COARSE - FINE))
+        b.add(isa.ADD(self.score_shift, self.score_shift, self.step))
+        b.add(isa.SUB(self.places, self.places, self.step))
+        b.add(isa.SUB(self.first_shift, self.first_shift, k.sum(self.step, self.step)))
+        b.add(isa.PADDA_lda_ptr_inc_idx_imm(record, TILE))
+        b.add(isa.MOV_mv_scl(self.step, self.coarser))
+        b.constant(self.low, LOW[-1])
 
     def _product(self, a: Reg, factor: Reg, name: str) -> Reg:
         r = self.k.b.r(name)
