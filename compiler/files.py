@@ -19,14 +19,15 @@ def reason(error: OSError) -> str:
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file. Raises InputError when it cannot be read, and for a Git LFS pointer in its place."""
-    if path == "-":
-        data, place = sys.stdin.buffer.read(), "<stdin>"
-    else:
-        try:
+    place = "<stdin>" if path == "-" else path
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read()
+        else:
             with open(path, "rb") as stream:
-                data, place = stream.read(), path
-        except OSError as error:
-            raise InputError(f"cannot read: {reason(error)}", place=path) from error
+                data = stream.read()
+    except OSError as error:
+        raise InputError(f"cannot read: {reason(error)}", place=place) from error
     try:
         refuse_pointer(data)
     except InputError as error:
