@@ -10,12 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_kernels import compiled
 
-from npuc.compiler import cli, interrupts
+from npuc.compiler import cli, files, interrupts
 from npuc.compiler.cli import INTERRUPTED
+from npuc.compiler.diagnostics import InputError
 from npuc.compiler.driver import STAGES, TEXT_STAGES
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
@@ -213,6 +215,17 @@ def test_a_kernel_and_an_array_come_from_standard_input(kernel, tmp_path):
     with open(tmp_path / "q.npy", "rb") as stream:
         words = ["--input", "q=-", "--random", "3"]
         assert run("run", kernel, "--backend", "reference", *words, stdin=stream)[0] == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero")
+def test_a_file_without_an_end_is_not_read_for_ever(monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_STREAM", 3 << 20)
+    with pytest.raises(InputError, match=r"^/dev/zero: has no end within 3,145,728 bytes \(give a regular file\)$"):
+        files.read_bytes("/dev/zero")
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
+        with pytest.raises(InputError, match="^<stdin>: has no end"):
+            files.read_bytes("-")
 
 
 # interrupts
