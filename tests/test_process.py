@@ -298,7 +298,7 @@ def test_an_interrupt_that_other_code_made_an_error_of_its_own_is_an_interrupt(m
         interrupts.note()
         raise RuntimeError("Error calling __set_name__")
 
-    monkeypatch.setattr("npuc.compiler.files.read_bytes", fails)
+    monkeypatch.setattr(cli.group, "invoke", fails)
     with pytest.raises(SystemExit) as end:
         cli.main(["inspect", "a.xclbin"])
     assert end.value.code == INTERRUPTED and capsys.readouterr() == ("", "interrupted\n")
