@@ -25,11 +25,17 @@ def prepare() -> None:
         sys.stdin = open(0, closefd=False)
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)
-    if sys.stderr is None or sys.stderr is sys.__stderr__:
+    if sys.stderr is None or (sys.stderr is sys.__stderr__ and _is_plain(sys.stderr)):
         encoding = None if sys.stderr is None else sys.stderr.encoding
         sys.stderr = io.TextIOWrapper(
             io.BufferedWriter(_Lossy(2, "w", closefd=False)), encoding, "backslashreplace", line_buffering=True
         )
+
+
+def _is_plain(stream: object) -> bool:
+    """Whether what is written goes to the descriptor as it is, which a console of Windows needs otherwise."""
+    buffer = getattr(stream, "buffer", None)
+    return type(getattr(buffer, "raw", buffer)) is io.FileIO
 
 
 def _wait_for_others(number: int) -> None:
