@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from npuc import __version__
-from npuc.compiler import interrupts
+from npuc.compiler import interrupts, standard_streams
 from npuc.compiler.diagnostics import CheckFailed, InputError, InternalError, NpucError, UsageError
 from npuc.compiler.plain_text import printable
 from npuc.compiler.progress_line import progress_line
@@ -29,6 +29,8 @@ EPILOG = (
     "Exit codes: 0 done; 1 a check or comparison says no; 2 wrong usage; 3 bad input; 4 backend or device unavailable "
     "or failed; 5 npuc's own fault."
 )
+OUTPUT_FAILS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+"""Why standard output takes nothing: full, broken or closed."""
 INTERRUPTED = 130
 """Exit code of a command that was interrupted: what shells say of a process that SIGINT ended.
 
@@ -103,6 +105,7 @@ def group(context: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point: run the command, turn what it raises into one line and an exit code, and exit."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    standard_streams.prepare()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     if instruction := os.environ.get(COMPLETE_VARIABLE):
@@ -165,7 +168,7 @@ def _exit_code(words: list[str]) -> int:
     except MemoryError:
         return _report(InputError("there is not enough memory for this input"), words)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        if isinstance(error, OSError) and error.errno in OUTPUT_FAILS:
             _abandon_output()  # files are written by npuc.compiler.files, which tells its own errors
             return _report(InputError(f"cannot write standard output: {error.strerror}"), words)
         if os.environ.get("NPUC_DEBUG") == "1":
@@ -184,6 +187,12 @@ def _usage_error(error: click.ClickException) -> UsageError:
 
 
 def _report(error: NpucError, words: list[str]) -> int:
+    if interrupts.noted():  # other code may turn its exception into one of its own: Python's, in the body of a class
+        return _interrupted()
+    try:
+        sys.stdout.flush()  # what was printed of a report belongs before its error
+    except OSError:
+        _abandon_output()
     print(f"error: {printable(' '.join(str(error).splitlines()))}", file=sys.stderr)
     # A failed check is part of the report that was printed.
     if "--json" in words and not isinstance(error, CheckFailed):

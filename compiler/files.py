@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
+from typing import BinaryIO
 
 from npuc.compiler import interrupts
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.git_lfs import refuse_pointer
+
+LONGEST_STREAM = 1 << 29
+_PART = 1 << 20
 
 
 def reason(error: OSError) -> str:
@@ -19,19 +24,36 @@ def reason(error: OSError) -> str:
 
 def read_bytes(path: str) -> bytes:
     """The bytes of a file. Raises InputError when it cannot be read, and for a Git LFS pointer in its place."""
-    if path == "-":
-        data, place = sys.stdin.buffer.read(), "<stdin>"
-    else:
-        try:
+    place = "<stdin>" if path == "-" else path
+    try:
+        if path == "-":
+            data = _all_of(sys.stdin.buffer, place)
+        else:
             with open(path, "rb") as stream:
-                data, place = stream.read(), path
-        except OSError as error:
-            raise InputError(f"cannot read: {reason(error)}", place=path) from error
+                data = _all_of(stream, place)
+    except OSError as error:
+        raise InputError(f"cannot read: {reason(error)}", place=place) from error
     try:
         refuse_pointer(data)
     except InputError as error:
         raise InputError(error.message, place=place, remedy=error.remedy) from None
     return data
+
+
+def _all_of(stream: BinaryIO, place: str) -> bytes:
+    """Up to the end, which devices and pipes need not have: of these at most LONGEST_STREAM bytes."""
+    try:
+        if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            return stream.read()
+    except io.UnsupportedOperation:  # it lies in memory
+        return stream.read()
+    parts, left = [], LONGEST_STREAM
+    while part := stream.read(_PART):
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise InputError(f"has no end within {LONGEST_STREAM:,} bytes", place=place, remedy="give a regular file")
+    return b"".join(parts)
 
 
 def write_bytes(path: str, data: bytes) -> None:

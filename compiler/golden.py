@@ -110,6 +110,8 @@ def read_cases(folder: str) -> tuple[Case, ...]:
         content = tomllib.loads(read_bytes(path).decode("utf-8"))
     except UnicodeDecodeError as error:
         raise InputError("is not text", place=path) from error
+    except RecursionError as error:
+        raise InputError("values are nested too deep", place=path) from error
     except tomllib.TOMLDecodeError as error:
         at = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
         place = Place(path, int(at[1]), int(at[2])) if at else Place(path)

@@ -8,6 +8,10 @@ look whether one is noted.
 
 from __future__ import annotations
 
+import signal
+import threading
+from types import FrameType
+
 _noted: list[None] = []
 
 
@@ -30,3 +34,28 @@ def check() -> None:
     """Raises KeyboardInterrupt where an interrupt is noted."""
     if _noted:
         raise KeyboardInterrupt
+
+
+class Held:
+    """Interrupts of the main thread come after what is within.
+
+    Some extension modules (nanobind's) end the process where one comes while they initialise.
+    """
+
+    def __enter__(self) -> None:
+        self._came: list[int] = []
+        self._replaced = None
+        if threading.current_thread() is threading.main_thread():
+            before = signal.getsignal(signal.SIGINT)
+            if callable(before):
+                signal.signal(signal.SIGINT, self._note)
+                self._replaced = before
+
+    def __exit__(self, *_: object) -> None:
+        if self._replaced is not None:
+            signal.signal(signal.SIGINT, self._replaced)
+        if self._came:
+            signal.raise_signal(signal.SIGINT)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.append(number)

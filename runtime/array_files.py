@@ -48,10 +48,11 @@ def read_array(path: str, name: str = "", fits: Fits | None = None) -> np.ndarra
 def read_arrays(path: str, fits: Fits, names: list[str]) -> dict[str, np.ndarray]:
     """Those arrays of one .npz or .safetensors file that have one of the names. Raises InputError."""
     with _opened(path) as stream:
-        if not stream.seekable():
-            stream = io.BytesIO(stream.read())
-        beginning = stream.read(2)
-        stream.seek(0)
+        with _told("broken file of arrays", path):
+            if not stream.seekable():
+                stream = io.BytesIO(stream.read())
+            beginning = stream.read(2)
+            stream.seek(0)
         if beginning == b"PK":
             with _told("broken .npz file", path):
                 return _read_npz(stream, fits, names)

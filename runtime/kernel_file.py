@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -110,7 +111,7 @@ class Strides(NamedTuple):
 class KernelFile(DescribedKernel):
     """A kernel with its code. entry: its name in the xclbin, None for a standalone NPUA.
 
-    xclbin: the whole file's bytes, which XRT loads; None for a standalone NPUA.
+    xclbin: the whole file's bytes, which XRT loads; None for a standalone NPUA. file: what messages call it.
     """
 
     entry: str | None
@@ -123,6 +124,7 @@ class KernelFile(DescribedKernel):
     call: Call | None = None  # what differs from the call that the file's own sequence is for
     strides: Mapping[str, Strides] = field(default_factory=dict)  # by role, of arguments that are not row-major
     left: Left | None = None  # what the call's mask leaves, where that is less than all
+    file: str = field(default="<bytes>", compare=False, repr=False)
     rows_apart: bool = False  # whether the device has a row of the mask for each query, though all are alike
 
     @cached_property
@@ -130,7 +132,8 @@ class KernelFile(DescribedKernel):
         """The plan of the array image. Raises InputError where the metadata holds none."""
         from npuc.passes.attention.plan import Plan
 
-        return Plan.from_json(self.metadata["plan"])
+        with told_of(self.file):
+            return Plan.from_json(self.metadata["plan"])
 
     def computing(self, attention: Attention) -> KernelFile:
         """As DescribedKernel's; the sequence is then one of that call. Raises InputError for another class."""
@@ -281,13 +284,20 @@ def is_kernel_file(data: bytes) -> bool:
 
 def read_kernel(data: bytes, file: str = "<bytes>", name: str | None = None) -> KernelFile:
     """The kernel of that name (None: the only one). Raises InputError, UsageError on a name that is not there."""
-    try:
+    with told_of(file):
         if not data:
             raise InputError("is empty")
         if data.startswith(NPUA_MAGIC):
             return _from_npua(data, file, name)
         return _from_xclbin(data, file, name)
-    except (InputError, UsageError) as error:
+
+
+@contextmanager
+def told_of(file: str) -> Iterator[None]:
+    """Errors that have no place are of this file."""
+    try:
+        yield
+    except InputError as error:
         if error.place is not None:
             raise
         raise type(error)(error.message, place=file, remedy=error.remedy) from error
@@ -312,9 +322,11 @@ def _from_xclbin(data: bytes, file: str, name: str | None) -> KernelFile:
         raise InputError("carries no npuc metadata", remedy="only kernels that npuc compiled can be run")
     names = [entry.name for entry in entries]
     if name is None and len(entries) > 1:
-        raise UsageError(f"holds {len(entries)} kernels: {', '.join(names)}", remedy="choose one with --kernel")
+        raise UsageError(
+            f"holds {len(entries)} kernels: {', '.join(names)}", place=file, remedy="choose one with --kernel"
+        )
     if name is not None and name not in names:
-        raise UsageError(f"no kernel {name!r}", remedy=f"there is {', '.join(names)}")
+        raise UsageError(f"no kernel {name!r}", place=file, remedy=f"there is {', '.join(names)}")
     entry = entries[0 if name is None else names.index(name)]
     kernel = _kernel(read_npua(entry.npua), xclbin.pdi_of(entry), file, entry.name, data, name)
     # Of several kernels the widest is as wide as the partition.
@@ -355,6 +367,7 @@ def _kernel(
             control=npua.control,
             pdi=pdi,
             xclbin=xclbin,
+            file=file,
             source=None if npua.source is None else SourceText(npua.source, f"{file} (source)"),
         )
         _require_same_arguments(kernel)
@@ -364,5 +377,5 @@ def _kernel(
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"broken metadata: {what}") from error
     if entry is None and wanted not in (None, kernel.name):
-        raise UsageError(f"no kernel {wanted!r}", remedy=f"there is {kernel.name}")
+        raise UsageError(f"no kernel {wanted!r}", place=file, remedy=f"there is {kernel.name}")
     return kernel

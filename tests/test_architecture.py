@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # sources
     "compiler.dialects": {"compiler.frontend", ERRORS},
-    "compiler.frontend": {"compiler.argument_layout", "compiler.dialects", ERRORS},
+    "compiler.frontend": {"compiler.argument_layout", "compiler.dialects", "compiler.interrupts", ERRORS},
     "compiler.interface": {"compiler.argument_layout", "compiler.frontend", ERRORS},
     # compilation
     "passes.machine": {"compiler.target", "compiler.asm", ERRORS},

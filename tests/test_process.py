@@ -8,12 +8,16 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_kernels import compiled
 
+from npuc.compiler import cli, files, interrupts
 from npuc.compiler.cli import INTERRUPTED
+from npuc.compiler.diagnostics import InputError
 from npuc.compiler.driver import STAGES, TEXT_STAGES
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.print_attn import to_attn_module
@@ -133,6 +137,61 @@ def test_a_full_disk_behind_standard_output_is_told(kernel, source):
     assert code == 3 and err == b"error: /dev/full: cannot write: No space left on device\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="closes descriptors by number")
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)], ids=str)
+def test_closed_standard_streams_are_as_in_other_commands(closed, kernel, tmp_path):
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    code, out, err = run("inspect", kernel, preexec_fn=close)
+    said = b"error: cannot write standard output: Bad file descriptor\n"
+    assert (code, err) == ((3, b"" if 2 in closed else said) if 1 in closed else (0, b"")) and bool(out) == (code == 0)
+    written = tmp_path / "k.s"
+    assert run("disasm", kernel, "-o", written, preexec_fn=close)[0] == 0 and written.stat().st_size > 10_000
+    assert run("diff", kernel, written, preexec_fn=close)[0] == 1
+    code, _, err = run("inspect", "-", preexec_fn=close)
+    assert code == 3 and (0 not in closed or 2 in closed or b"<stdin>: cannot read: Bad file descriptor" in err)
+
+
+def test_what_standard_error_does_not_take_changes_nothing_else(kernel, source, tmp_path):
+    """Neither the exit code nor what is written, with a full disk behind it or a reader that left."""
+    made = tmp_path / "a.xclbin"
+    for child in (
+        start("compile", source, "-o", made, "--no-cache", "--print-ir-after", "all"),
+        start("run", kernel, "--output", f"o={made}"),
+    ):
+        child.stderr.close()
+        assert child.stdout.read() and child.wait(600) == 0 and made.exists()
+        child.stdout.close()
+        made.unlink()
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            assert run("inspect", tmp_path / "none", stderr=full)[0] == 3
+            assert run("diff", kernel, kernel, "--limit", "-1", stderr=full)[0] == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "set_blocking"), reason="no pipes that do not wait")
+def test_pipes_that_do_not_wait_lose_nothing(kernel):
+    whole = run("disasm", kernel)[1]
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    child = start("disasm", kernel, stdout=writing)
+    os.close(writing)
+    with open(reading, "rb") as stream:
+        assert stream.read() == whole and len(whole) > 1 << 17
+    assert child.wait(60) == 0
+    child.stderr.close()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    child = start("inspect", "-", stdin=reading)
+    os.close(reading)
+    time.sleep(0.3)  # it looks before anything is there
+    with open(writing, "wb") as stream:
+        stream.write(kernel.read_bytes())
+    assert child.communicate(timeout=60)[1] == b"" and child.returncode == 0
+
+
 def test_file_names_need_not_be_text(source, tmp_path):
     name = os.path.join(os.fsencode(tmp_path), b"\xff.xclbin")
     code, out, err = run("compile", source, "-o", os.fsdecode(name))
@@ -158,6 +217,17 @@ def test_a_kernel_and_an_array_come_from_standard_input(kernel, tmp_path):
         assert run("run", kernel, "--backend", "reference", *words, stdin=stream)[0] == 0
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="no /dev/zero")
+def test_a_file_without_an_end_is_not_read_for_ever(monkeypatch):
+    monkeypatch.setattr(files, "LONGEST_STREAM", 3 << 20)
+    with pytest.raises(InputError, match=r"^/dev/zero: has no end within 3,145,728 bytes \(give a regular file\)$"):
+        files.read_bytes("/dev/zero")
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
+        with pytest.raises(InputError, match="^<stdin>: has no end"):
+            files.read_bytes("-")
+
+
 # interrupts
 
 
@@ -177,6 +247,62 @@ def test_an_interrupted_run_leaves_no_output_and_no_traceback(tmp_path):
         child.kill()
         child.wait()
     assert os.listdir(tmp_path) == ["long.mlir"]
+
+
+def test_an_interrupt_while_npuc_is_imported_says_nothing():
+    """Nothing of it is told by Python's own handler."""
+    text = """
+import importlib.abc, os, runpy, signal, sys
+
+class Interrupted(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "npuc.compiler.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupted())
+sys.argv[1:] = ["--help"]
+runpy.run_module("npuc", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+def test_an_interrupt_while_the_bindings_are_imported_ends_no_process():
+    """Their initialisation calls Python, and what that raises aborts."""
+    text = """
+import enum, os, signal, sys
+from npuc.compiler import interrupts
+from npuc.compiler.frontend.guarded import forked
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+made = enum.EnumMeta.__call__
+def interrupted(*words, **named):
+    if len(words) > 2:  # a class is made of names
+        os.kill(os.getpid(), signal.SIGINT)
+    return made(*words, **named)
+enum.EnumMeta.__call__ = interrupted
+try:
+    forked.import_bindings()
+except KeyboardInterrupt:
+    print("interrupted", "torch_mlir.passmanager" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"interrupted True\n", b"")
+
+
+def test_an_interrupt_that_other_code_made_an_error_of_its_own_is_an_interrupt(monkeypatch, capsys):
+    """As the body of a class does in some versions of Python, with what a member's __set_name__ raised."""
+
+    def fails(*_: object) -> None:
+        interrupts.note()
+        raise RuntimeError("Error calling __set_name__")
+
+    monkeypatch.setattr(cli.group, "invoke", fails)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["inspect", "a.xclbin"])
+    assert end.value.code == INTERRUPTED and capsys.readouterr() == ("", "interrupted\n")
+    assert not interrupts.noted()
 
 
 # time

@@ -22,7 +22,7 @@ from npuc.compiler.asm.text import operand_offset, refusal
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit.elf import CoreImage, DataSegment, Symbol
 from npuc.compiler.target.aie2.relocations import DATA_WORD, RELOCATIONS, RelocationType, relocation_type
-from npuc.compiler.target.npu1.geometry import CORE_VIEW_OWN, PROGRAM_MEMORY_SIZE
+from npuc.compiler.target.npu1.geometry import CORE_VIEW, CORE_VIEW_OWN, PROGRAM_MEMORY_SIZE
 
 
 class Patch(NamedTuple):
@@ -132,11 +132,7 @@ def _assemble(source: Source, program: SourceProgram, base: int) -> AssembledPro
         fill_in(source, part, address, resolver(source, symbols))
         _apply_relocations(source, part, resolver(source, symbols))
     code, first = _code_image(placed, addresses)
-    data = tuple(
-        DataSegment(address, bytes(part.data))
-        for part, address in zip(placed, addresses, strict=True)
-        if not part.section.is_code and part.data
-    )
+    data = _data_segments(placed, addresses)
     entry = first
     if program.entry is not None:
         expression, at = program.entry
@@ -200,6 +196,21 @@ def _code_image(placed: Sequence[Placed], addresses: Sequence[int]) -> tuple[byt
             raise InputError(f"code sections overlap at program address {address:#x}")
         image += bytes(address - first - len(image)) + data
     return bytes(image), first
+
+
+def _data_segments(placed: Sequence[Placed], addresses: Sequence[int]) -> tuple[DataSegment, ...]:
+    """All data, in the order of the text.  Raises InputError where it leaves the core's view or overlaps."""
+    parts = [(a, p) for p, a in zip(placed, addresses, strict=True) if not p.section.is_code and p.data]
+    end = 0
+    for address, part in sorted(parts, key=lambda part: part[0]):
+        what = f"section {part.section.name} of {len(part.data)} bytes at {address:#x}"
+        if not CORE_VIEW.start <= address <= address + len(part.data) <= CORE_VIEW.stop:
+            remedy = f"data lies from {CORE_VIEW.start:#x} to {CORE_VIEW.stop:#x}"
+            raise InputError(f"{what} leaves the memories that a core sees", remedy=remedy)
+        if address < end:
+            raise InputError(f"{what} overlaps another")
+        end = address + len(part.data)
+    return tuple(DataSegment(address, bytes(part.data)) for address, part in parts)
 
 
 # --- symbols ------------------------------------------------------------------------------------------------------

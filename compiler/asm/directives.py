@@ -88,7 +88,10 @@ def read_source(text: str, file: str = "<asm>") -> Source:
 
 def _read_statement(reader: _Reader, statement: Statement) -> None:
     for label, column in statement.labels:
-        name = _name(Argument(label, column))
+        try:
+            name = named(label)
+        except AssemblyError as error:
+            raise error.at(column - statement.column) from None
         _define(reader, name, At(statement.line, column))
         reader.add(Label(name, At(statement.line, column), reader.exact))
     text = statement.text

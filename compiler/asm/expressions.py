@@ -13,6 +13,7 @@ NAME = r'[A-Za-z_.$][\w.$]*|"(?:[^"\\\n]|\\[^\n])+"'
 _TERM = re.compile(rf"\s*([+-]?)\s*(0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+(?![\w.$])|{NAME})\s*")
 
 
+LONGEST_NAME = 4000  # bytes; ELF readers here take 4,095, and names of sections get that of their core
 LONGEST_NUMBER = 80  # characters; more than 64 bits in binary
 
 
@@ -51,10 +52,12 @@ def quoted(name: str) -> str:
 
 
 def named(text: str) -> str:
-    """The name that is written so, in quotes or without.  Raises AssemblyError for an escape that is none."""
-    if text[:1] != '"':
-        return text
-    return _ESCAPE.sub(_character, text[1:-1]) if "\\" in text else text[1:-1]
+    """The name that is written so, in quotes or without.  Raises AssemblyError for an escape that is none, or a name
+    that no ELF file takes."""
+    name = text if text[:1] != '"' else _ESCAPE.sub(_character, text[1:-1]) if "\\" in text else text[1:-1]
+    if len(name) > LONGEST_NAME // 4 and len(name.encode("utf-8", "surrogatepass")) > LONGEST_NAME:
+        raise AssemblyError(f"a name of {len(name):,} characters", remedy=f"it may have {LONGEST_NAME:,} bytes")
+    return name
 
 
 def _character(match: re.Match[str]) -> str:

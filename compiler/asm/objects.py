@@ -77,7 +77,7 @@ class _Object:
             fill_in(self.source, part, address or 0, self._resolver(relocations))
             for fixup in part.section.fixups:
                 ((_, name),) = fixup.expression.symbols
-                if fixup.offset >= max(1, len(part.data)):
+                if fixup.offset >= len(part.data):
                     raise self.source.error(fixup.at, f"{fixup.offset} is outside the section")
                 symbol = self._symbol(name)
                 self._check_addend(fixup.at, fixup.expression.constant)

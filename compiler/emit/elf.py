@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from npuc.compiler.emit.layout import Layout, malformed, string_at, take
-from npuc.compiler.target.npu1.geometry import CORE_VIEW_OWN, CORE_VIEW_SOUTH, PROGRAM_MEMORY_SIZE
+from npuc.compiler.target.npu1.geometry import CORE_VIEW, PROGRAM_MEMORY_SIZE
 
 WHAT = "ELF"
 MACHINE = 264
 MAGIC = b"\x7fELF\x01\x01\x01"
-_DATA_END = CORE_VIEW_OWN + 0x10000
 
 
 @dataclass(frozen=True)
@@ -202,7 +201,7 @@ def read_elf(data: bytes) -> CoreImage:
         if size == 0:
             continue
         in_program = address + size <= PROGRAM_MEMORY_SIZE
-        if not in_program and not CORE_VIEW_SOUTH <= address <= address + size <= _DATA_END:
+        if not in_program and not CORE_VIEW.start <= address <= address + size <= CORE_VIEW.stop:
             raise malformed(WHAT, segment["offset"], f"segment at {address:#x} of {size} bytes is in no core memory")
         if segment["file_size"] > size:
             raise malformed(WHAT, segment["offset"], f"file size {segment['file_size']} beyond memory size {size}")

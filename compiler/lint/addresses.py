@@ -10,6 +10,7 @@ from npuc.compiler.lint.effects import PART_BIT, Effects, Step
 from npuc.compiler.lint.findings import Findings
 from npuc.compiler.lint.flow import Flow
 from npuc.compiler.target.aie2.registers import file, width
+from npuc.compiler.target.npu1.geometry import CORE_VIEW
 
 _LEAST_VECTOR_BYTES = 16
 _VECTOR_FILES = ("wl", "wh", "amll", "amlh", "amhl", "amhh")
@@ -60,15 +61,20 @@ def _extent(step: Step) -> tuple[int, int]:
     return size, size
 
 
-def misaligned(flow: Flow, findings: Findings) -> None:
-    """Accesses through pointers that hold constants which are not aligned to what is accessed."""
+def misplaced(flow: Flow, findings: Findings) -> None:
+    """Accesses through pointers that hold constants which are not aligned to what is accessed, or in no data memory."""
     for number, node in enumerate(flow.nodes):
         for access in accesses(node.effects):
-            wrong = [place for place in _places(flow, number, access) if place % access.alignment]
+            name = access.step.decoded.instruction.mnemonic
+            places = _places(flow, number, access)
+            wrong = [place for place in places if place % access.alignment]
             if wrong:
-                name = access.step.decoded.instruction.mnemonic
                 text = f"{name} accesses {wrong[0]:#x}, not aligned to {access.alignment} bytes"
                 findings.add("misaligned-access", node.address, text)
+            outside = [p for p in places if not CORE_VIEW.start <= p <= p + access.size <= CORE_VIEW.stop]
+            if outside:
+                text = f"{name} accesses {outside[0]:#x}, which is in no memory that a core sees"
+                findings.add("outside-memory", node.address, text)
 
 
 def _places(flow: Flow, number: int, access: Access) -> list[int]:

@@ -103,7 +103,8 @@ def constants(flow: Flow, number: int, register: str, before: Before) -> set[int
                 continue
             seen.add(at)
             if flow.nodes[at].effects.written & part:
-                value = _landed(flow.nodes[at].effects.steps, register, distance)
+                unlinked = flow.code.is_unlinked(flow.nodes[at].bundle)
+                value = None if unlinked else _landed(flow.nodes[at].effects.steps, register, distance)
                 if value is None:
                     return None
                 found.add(value & _ADDRESS_BITS)

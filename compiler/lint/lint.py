@@ -8,7 +8,7 @@ from functools import cached_property
 
 from npuc.compiler.asm.programs import CoreProgram
 from npuc.compiler.emit.buffers import DescriptorBuffer
-from npuc.compiler.lint.addresses import misaligned
+from npuc.compiler.lint.addresses import misplaced
 from npuc.compiler.lint.build import build
 from npuc.compiler.lint.defined import find_undefined_reads
 from npuc.compiler.lint.findings import Finding, Findings, in_order
@@ -92,7 +92,7 @@ def _lint_code(program: CoreProgram, notes: bool, called: bool) -> Report:
     check_loops(flow, findings)
     find_hazards(flow, findings, notes)
     find_undefined_reads(flow, findings)
-    misaligned(flow, findings)
+    misplaced(flow, findings)
     _check_encodings(flow, findings)
     ordered = _judged(flow, findings).ordered()
     shown = ordered if notes else tuple(finding for finding in ordered if finding.severity != "note")

@@ -13,7 +13,7 @@ from npuc.runtime.backends import BackendSettings
 from npuc.runtime.backends.rows import padded, take_back
 from npuc.runtime.emulator.device import Device
 from npuc.runtime.emulator.timing import MACHINES, MachineTable
-from npuc.runtime.kernel_file import DescribedKernel, KernelFile
+from npuc.runtime.kernel_file import DescribedKernel, KernelFile, told_of
 from npuc.runtime.phases import names_of
 from npuc.runtime.statistics import RunReport
 from npuc.runtime.trace_names import Names
@@ -78,7 +78,8 @@ class EmulatorBackend:
         self._stream = b""
         self._operations: tuple[Operation, ...] = ()
         names = names_of(kernel) if settings.trace else Names(kernel.name)
-        self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, names)
+        with told_of(kernel.file):
+            self._emulation: Emulation | None = Emulation(kernel.pdi, kernel.columns, settings, names)
 
     def run(self, buffers: Sequence[bytearray | memoryview], kernel: DescribedKernel) -> RunReport:
         """Run the call's sequence once; errors as Emulation.run."""

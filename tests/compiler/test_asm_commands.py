@@ -67,3 +67,36 @@ def test_what_goes_wrong_is_one_line_with_the_contracts_exit_code(
         error = capsys.readouterr().err
         assert message in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.glob("k.o"))
+
+
+@pytest.mark.parametrize(
+    ("source", "suffix", "says"),
+    [
+        ('.section .data,"aw",0x7fffe\n.word 1\n', "elf", "section .data of 4 bytes at 0x7fffe leaves the memories"),
+        (
+            '.section a,"a",0x70000\n.word 1\n.section b,"a",0x70002\n.word 2\n',
+            "elf",
+            "b of 4 bytes at 0x70002 overlaps",
+        ),
+        (".reloc 0, R_AIE2_1, a\n", "o", ": 0 is outside the section"),
+        (f"{'x' * 4001}: nop\n", "o", "1:1: a name of 4,001 characters (it may have 4,000 bytes)"),
+        (f'"{chr(0x20AC) * 1400}" = 5\n', "elf", "1:1: a name of 1,400 characters"),
+        (f"nop\n.section {'x' * 5000}\n", "bin", "2:10: a name of 5,000 characters"),
+        ('  "\\x00": nop\n', "o", "1:3: \\x00: no character"),
+    ],
+)
+def test_what_no_reader_would_take_is_not_written(
+    source: str, suffix: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "k.s", tmp_path / f"k.{suffix}"
+    path.write_text(source)
+    assert run("asm", path, "-o", out) == 3 and not out.exists()
+    assert says in capsys.readouterr().err
+
+
+def test_the_longest_names_come_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, name = tmp_path / "k.s", "x" * 4000
+    source.write_text(f'.core 63, 20, 9999\n{name}: j #{name}\n.section {name[1:]}, "a"\n.word 1\n')
+    for suffix in ("o", "elf"):
+        assert run("asm", source, "-o", tmp_path / f"k.{suffix}") == 0
+        assert run("disasm", tmp_path / f"k.{suffix}") == 0 and f"{name}:" in capsys.readouterr().out

@@ -163,6 +163,7 @@ def test_a_case_that_no_longer_compiles_fails_the_check_and_the_others_are_still
         ('[[case]\nname = "a"', "golden.toml:1:"),
         ("[[cases]]\n", "key 'cases' is unknown"),
         ("", "lists no case"),
+        (f"a = {'[' * 5000}{']' * 5000}", "golden.toml: values are nested too deep"),
         ("case = 3", "cases are not tables"),
         ('[[case]]\nsource = "a.mlir"', "case number 1: has no name"),
         ('[[case]]\nname = "a"', "case a: has no source"),

@@ -247,6 +247,14 @@ j #elsewhere
 """
 
 
+def test_in_an_object_what_a_linker_fills_in_is_no_constant() -> None:
+    text = "movxm p0, #{}\nlda r0, [p0, #0x20]\nend: j #end\nnopa\nnopa\nnopa\nnopa\nnopa\n"
+    for address, expected in (("table", []), ("0x2", ["misaligned-access", "outside-memory"])):
+        (program,) = read_programs(assemble_to("o", text.format(address), "k.s"))
+        found = [finding.kind for finding in lint_program(program, called=True).findings]
+        assert sorted(kind for kind in found if kind in ("misaligned-access", "outside-memory")) == expected
+
+
 def test_in_an_object_unlinked_targets_are_unknown_and_other_rules_hold() -> None:
     def found(first: str) -> set[str]:
         delay = "\n".join([first, *["nop"] * 4])

@@ -9,6 +9,7 @@ import struct
 import tracemalloc
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +119,14 @@ def test_an_encrypted_or_strangely_compressed_npz_is_told(tmp_path):
     path.write_bytes(data)
     with pytest.raises(InputError, match="broken .npz file"):
         read_all(str(path))
+
+
+def test_an_archive_that_cannot_be_read_is_told():
+    """Not as an error of standard output, which some errors of reading could be."""
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("no /proc/self/mem, which cannot be read at 0")
+    with pytest.raises(InputError, match="^/proc/self/mem: cannot read: Input/output error$"):
+        read_arrays("/proc/self/mem", lambda *_: None, ["q"])
 
 
 def test_members_of_an_npz_that_are_no_arrays_are_left_out(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import npuc
 from npuc.compiler.diagnostics import InputError
 from npuc.compiler.emit import xclbin
 from npuc.compiler.emit.cdo import Write
+from npuc.compiler.emit.npua import read_npua, write_npua
 from npuc.compiler.emit.pdi import write_pdi
 from npuc.compiler.frontend.attention import Attention
 from npuc.runtime import executable
@@ -229,6 +231,17 @@ def test_files_that_cannot_be_trusted_are_refused_with_the_file_named(data, says
     with pytest.raises(npuc.InputError, match=says) as caught:
         npuc.load(path, backend="reference")
     assert str(caught.value).startswith(str(path))
+
+
+def test_an_image_or_a_plan_that_is_none_is_told_with_the_file_named(tmp_path):
+    path, image = tmp_path / "k.npua", b"no image"
+    good = read_npua(npua_of(described()))
+    path.write_bytes(write_npua(replace(good, pdi=image, pdi_sha256=hashlib.sha256(image).digest())))
+    with pytest.raises(npuc.InputError, match="PDI: offset 0x0: ") as caught:
+        npuc.load(path, backend="emulator")
+    assert str(caught.value).startswith(str(path))
+    with pytest.raises(npuc.InputError, match=r"^k\.npua: not a plan"):
+        _ = read_kernel(write_npua(good), "k.npua").plan
 
 
 def test_one_of_several_kernels_is_chosen_by_name():

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+from npuc.compiler import interrupts
 from npuc.compiler.frontend.guarded.limits import Limits, restrict
 from npuc.compiler.frontend.guarded.outcome import Answer, Died, Fault, Outcome, done, stage_line
 
@@ -152,12 +153,13 @@ def import_bindings() -> None:
     global _own_threads
     if "torch_mlir.passmanager" not in sys.modules:
         before = _native_threads()
-        import torch_mlir.dialects.builtin
-        import torch_mlir.passmanager  # noqa: F401
+        with interrupts.Held():
+            import torch_mlir.dialects.builtin
+            import torch_mlir.passmanager  # noqa: F401
 
-        from npuc.compiler.frontend.context import new_context
+            from npuc.compiler.frontend.context import new_context
 
-        new_context()
+            new_context()
         _own_threads = max(0, _native_threads() - before)
 
 
