@@ -188,7 +188,7 @@ class NativeCore(Core):
         self._branch_delay = shape.delay
         self._branch_target = int(self._words[layout.TARGET // 8]) if shape.target is None else shape.target
         unsigned = state.view(np.uint64)
-        arrays: dict[int, np.ndarray] = {}
+        arrays: dict[tuple[Any, ...], np.ndarray] = {}
 
         def value(spec: tuple[Any, ...]) -> Any:
             if spec[0] == "c":
@@ -199,9 +199,9 @@ class NativeCore(Core):
                 return [value(each) for each in spec[1]]
             if spec[0] == "p":
                 return settled(Partial(value(spec[1]), value(spec[2])), None)
-            if spec[1] not in arrays:
-                arrays[spec[1]] = state[spec[1] : spec[1] + spec[2]].copy()
-            return arrays[spec[1]]
+            if spec not in arrays:
+                arrays[spec] = state[spec[1] : spec[1] + spec[2]].copy()
+            return arrays[spec]
 
         for delay in range(WHEEL):
             slot = (self._time + delay) & (WHEEL - 1)

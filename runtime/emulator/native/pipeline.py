@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.native import layout, pieces
 from npuc.runtime.emulator.native.ir import Lanes, Scalar, Untranslatable, current
-from npuc.runtime.emulator.native.pieces import Pieces, load
+from npuc.runtime.emulator.native.pieces import Pieces, alignment, pointer
 from npuc.runtime.emulator.native.shape import Shape
-from npuc.runtime.emulator.native.symbolic import SymbolicCore, alignment, pointer
+from npuc.runtime.emulator.native.symbolic import SymbolicCore
 from npuc.runtime.emulator.semantics.definedness import Partial
 
 Wheels = tuple[list[Any], ...]
 """For each wheel its slots, each a sequence of entries."""
+Saved = tuple[Wheels, list[Scalar], dict[int, Any], list[int]]
+"""See `Pipeline.save`."""
 
 
 def store(value: Any, offset: int) -> None:
@@ -37,8 +39,10 @@ class Pipeline:
         self.core, self.stage_of = core, stage_of
         self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
         self.writes = core.write_landings
-        self._waiting: list[Any] = []  # values that wait in the state buffer since the block's entry
-        self._kept: dict[int, Any] = {}  # values in the wheels whose `slot` holds them, by identity
+        self._waiting: list[Scalar] = []  # values that wait in the state buffer since the block's entry
+        # Values whose `slot` holds them, by identity: those in the wheels now or when the present cycle began.
+        self._kept: dict[int, Any] = {}
+        self._free: Iterator[int] | None = None  # slots for the present cycle
 
     # the entry of a block
 
@@ -75,30 +79,33 @@ class Pipeline:
             offset = spec[1]
             if spec[0] == "s":
                 seen[spec] = Scalar(None, slot=offset, fetch=lambda: _fetch_scalar(offset))
+                self._waiting.append(seen[spec])
             else:
-                size = spec[2]
-                seen[spec] = Pieces(size, None, offset, lambda: load(size, pointer(offset), alignment(offset)))
-            self._waiting.append(seen[spec])
+                seen[spec] = Pieces(spec[2], None, offset)
             self._kept[id(seen[spec])] = seen[spec]
         return seen[spec]
 
     # a cycle that may have to be taken back
 
-    def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
-        """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
+    def save(self) -> Saved:
+        """The wheels as they are, the values that no code has loaded yet, those that wait and where."""
         return (
             tuple([*map(tuple, wheel)] for wheel in (*self.wheels, self.writes)),
             [value for value in self._waiting if not value.loaded],
             self._kept,
+            [value.slot for value in self._kept.values()],
         )
 
-    def restore(self, saved: tuple[Wheels, list[Any], dict[int, Any]]) -> None:
+    def restore(self, saved: Saved) -> None:
         """Back to what `save` gave; code written since is dropped."""
-        self._kept = saved[2]
+        self._kept, self._free = saved[2], None
         for wheel, entries in zip((*self.wheels, self.writes), saved[0], strict=True):
             wheel[:] = map(list, entries)
         for value in saved[1]:
             value.forget()
+        for value, slot in zip(self._kept.values(), saved[3], strict=True):
+            value.slot = slot
+        current().stretch += 1
 
     # where values wait
 
@@ -114,21 +121,59 @@ class Pipeline:
         return found
 
     def keep(self) -> None:
-        """Stores new values under way in the scratch area, where ways out find them.
+        """Stores new values under way in the scratch area, where ways out find them; those read from a register wait
+        in it."""
+        new = {
+            id(value): value
+            for value in self._values()
+            if isinstance(value, (Scalar, Lanes)) and id(value) not in self._kept
+        }
+        for value in new.values():
+            if not isinstance(value, Pieces) or value.slot is None:
+                self._store(value)
+        if new:
+            self._kept = {**self._kept, **new}
 
-        A value that was under way before (a register's, read twice) may have lost its slot to another and is new again.
+    def _store(self, value: Any) -> None:
+        if self._free is None:
+            taken = {each.slot for each in self._kept.values()}
+            self._free = (s for s in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if s not in taken)
+        slot = next(self._free, None)
+        if slot is None:
+            raise Untranslatable("more results under way than there is room for")
+        if isinstance(value, Pieces):
+            value.wait(slot)
+        else:
+            store(value, slot)
+            value.slot = slot
+
+    def vacate(self, landings: list[tuple[Any, Any]]) -> None:
+        """Values that wait in registers which are written now, by landings that have left the wheels, wait elsewhere.
+
+        Those that land themselves are loaded.
         """
-        values = {id(value): value for value in self._values() if isinstance(value, (Scalar, Lanes))}
-        live = {value.slot for key, value in values.items() if key in self._kept}
-        free = (slot for slot in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if slot not in live)
-        for key, value in values.items():
-            if key not in self._kept:
-                slot = next(free, None)
-                if slot is None:
-                    raise Untranslatable("more results under way than there is room for")
-                store(value, slot)
-                value.slot = slot
-        self._kept = values
+        written = [(place.offset, place.offset + place.size) for place, _ in landings]
+        staying: set[int] | None = None
+        for key, value in self._kept.items():
+            first = value.slot
+            if not isinstance(value, Pieces) or first is None or layout.UNDER_WAY <= first < layout.SCRATCH_END:
+                continue
+            if first >= layout.SCRATCH_END:
+                first -= layout.UNDEFINED
+            if any(start < first + value.count and first < end for start, end in written):
+                staying = {id(each) for each in self._values()} if staying is None else staying
+                value.fetch()
+                if key in staying:
+                    self._store(value)
+
+    def end_cycle(self) -> None:
+        """The slots of values that have left the wheels may be used again.
+
+        A value that comes back (a register's, read twice) is new then.
+        """
+        present = {id(value) for value in self._values()}
+        self._kept = {key: value for key, value in self._kept.items() if key in present}
+        self._free = None
 
     def settle(self, time: int) -> tuple[Any, ...]:
         """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description."""
