@@ -8,8 +8,9 @@ of that cycle, and the interpreter takes it from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
@@ -104,20 +105,30 @@ class Module:
         return self.families.setdefault(family.name, len(self.families))
 
 
+_NOTHING: Mapping[int, int] = MappingProxyType({})
+
+
 class _Unknown(Exception):
     """The loop registers are needed and not known."""
 
 
 class BlockWriter:
-    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles."""
+    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles.
+    planned: see Pipeline."""
 
     def __init__(
-        self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape, most: int
+        self,
+        module: Module,
+        core: SymbolicCore,
+        fetch: Callable[[int], Issue],
+        shape: Shape,
+        most: int,
+        planned: Mapping[int, int] = _NOTHING,
     ) -> None:
         self.most = most
         self.module, self.core, self.fetch, self.shape = module, core, fetch, shape
         self.out = Emitter()
-        self.pipeline = Pipeline(core, self._stage)
+        self.pipeline = Pipeline(core, self._stage, planned)
         self.pc, self.delay, self.target, self.loop = shape.pc, shape.delay, shape.target, shape.loop
         self.slots = shape.slots
         self.time = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -33,9 +33,15 @@ def _fetch_scalar(offset: int) -> str:
 
 
 class Pipeline:
-    """The wheels of a symbolic core. stage_of: the stage function by origin and name."""
+    """The wheels of a symbolic core. stage_of: the stage function by origin and name.
 
-    def __init__(self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any]) -> None:
+    planned: slots for some of the values that wait, by how many waited before; of a value that is still under way
+    at the end, the one that `settle` would move it to (`to_plan`).
+    """
+
+    def __init__(
+        self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any], planned: Mapping[int, int]
+    ) -> None:
         self.core, self.stage_of = core, stage_of
         self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
         self.writes = core.write_landings
@@ -43,6 +49,8 @@ class Pipeline:
         # Values whose `slot` holds them, by identity: those in the wheels now or when the present cycle began.
         self._kept: dict[int, Any] = {}
         self._free: Iterator[int] | None = None  # slots for the present cycle
+        self._planned, self.to_plan = planned, dict[int, int]()
+        self._stored: list[Any] = []  # all values that ever waited, in order
 
     # the entry of a block
 
@@ -135,10 +143,13 @@ class Pipeline:
             self._kept = {**self._kept, **new}
 
     def _store(self, value: Any) -> None:
-        if self._free is None:
-            taken = {each.slot for each in self._kept.values()}
-            self._free = (s for s in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if s not in taken)
-        slot = next(self._free, None)
+        slot = self._planned.get(len(self._stored))
+        self._stored.append(value)
+        if slot is None or any(slot == each.slot for each in self._kept.values()):
+            if self._free is None:
+                taken = {each.slot for each in self._kept.values()}
+                self._free = (s for s in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if s not in taken)
+            slot = next(self._free, None)
         if slot is None:
             raise Untranslatable("more results under way than there is room for")
         if isinstance(value, Pieces):
@@ -155,11 +166,9 @@ class Pipeline:
         written = [(place.offset, place.offset + place.size) for place, _ in landings]
         staying: set[int] | None = None
         for key, value in self._kept.items():
-            first = value.slot
-            if not isinstance(value, Pieces) or first is None or layout.UNDER_WAY <= first < layout.SCRATCH_END:
+            if not _in_register(value):
                 continue
-            if first >= layout.SCRATCH_END:
-                first -= layout.UNDEFINED
+            first = value.slot - (layout.UNDEFINED if value.slot >= layout.SCRATCH_END else 0)
             if any(start < first + value.count and first < end for start, end in written):
                 staying = {id(each) for each in self._values()} if staying is None else staying
                 value.fetch()
@@ -176,10 +185,15 @@ class Pipeline:
         self._free = None
 
     def settle(self, time: int) -> tuple[Any, ...]:
-        """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description."""
+        """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description.
+
+        What waits in registers stays there.
+        """
         order: dict[int, tuple[Any, int]] = {}
 
         def place(value: Any) -> int:
+            if _in_register(value):
+                return waiting_place(value)
             if id(value) not in order:
                 if len(order) == layout.UNDER_WAY_SLOTS:
                     raise Untranslatable("more results under way than there is room for")
@@ -187,6 +201,7 @@ class Pipeline:
             return order[id(value)][1]
 
         described = describe((*self.wheels, self.writes), time, place)
+        self.to_plan = {i: order[id(value)][1] for i, value in enumerate(self._stored) if id(value) in order}
         moved = [(value, slot) for value, slot in order.values() if value.slot != slot]
         for value, _ in moved:
             value.fetch()  # before its slot is taken
@@ -204,6 +219,13 @@ def _take_apart(values: Any, into: list[Any]) -> None:
         into += (values.value, values.undefined)
     else:
         into.append(values)
+
+
+def _in_register(value: Any) -> bool:
+    """Whether a value waits in the vector register that it was read from, or in the undefined bits of one."""
+    return (
+        isinstance(value, Pieces) and value.slot is not None and not layout.UNDER_WAY <= value.slot < layout.SCRATCH_END
+    )
 
 
 def waiting_place(value: Any) -> int:
