@@ -302,7 +302,7 @@ class BlockWriter:
         core.check_landings(slot)
         stall = banks.stall(core.accesses) if len(core.accesses) > 1 else None
         self._check_branches()
-        self.pipeline.keep()
+        self.pipeline.keep(slot)
         self._check()
         core.write_stores(places)
         if stall is not None:
@@ -458,7 +458,7 @@ class BlockWriter:
 
     def _call(self, family: effects.Family, arguments: list[Any]) -> Any:
         out, table = self.out, self.module.family(family)
-        self.pipeline.keep()  # nothing stays in registers of the host across the call
+        self.pipeline.keep(self.time & (WHEEL - 1))  # nothing stays in registers of the host across the call
         key = calls.key_of(out, [arguments[i] for i in family.decides], self.core.wrong) if family.decides else ""
         if (table, key) not in self.functions:
             self.functions[table, key] = (

@@ -117,23 +117,25 @@ class Pipeline:
 
     # where values wait
 
-    def _values(self) -> list[Any]:
-        """All values in the wheels, lists taken apart."""
+    def _values(self, but: int | None = None) -> list[Any]:
+        """All values in the wheels, lists taken apart. but: a slot whose landings are left out."""
         found: list[Any] = []
         for wheel in self.wheels:
-            for _, values in chain.from_iterable(wheel):
+            for _, values in chain.from_iterable(
+                wheel if but is None or wheel is self.core.late else wheel[:but] + wheel[but + 1 :]
+            ):
                 if isinstance(values, (tuple, list, Partial)):
                     _take_apart(values, found)
                 else:
                     found.append(values)
         return found
 
-    def keep(self) -> None:
-        """Stores new values under way in the scratch area, where ways out find them; those read from a register wait
-        in it."""
+    def keep(self, slot: int) -> None:
+        """Stores new values that stay under way beyond this cycle, whose landings are those of a slot, in the scratch
+        area, where ways out find them; those read from a register wait in it."""
         new = {
             id(value): value
-            for value in self._values()
+            for value in self._values(slot)
             if isinstance(value, (Scalar, Lanes)) and id(value) not in self._kept
         }
         for value in new.values():
@@ -163,6 +165,11 @@ class Pipeline:
 
         Those that land themselves are loaded.
         """
+        landing: list[Any] = []
+        _take_apart([value for _, value in landings], landing)
+        for value in landing:
+            if _in_register(value):
+                value.fetch()
         written = [(place.offset, place.offset + place.size) for place, _ in landings]
         staying: set[int] | None = None
         for key, value in self._kept.items():
@@ -171,8 +178,8 @@ class Pipeline:
             first = value.slot - (layout.UNDEFINED if value.slot >= layout.SCRATCH_END else 0)
             if any(start < first + value.count and first < end for start, end in written):
                 staying = {id(each) for each in self._values()} if staying is None else staying
-                value.fetch()
                 if key in staying:
+                    value.fetch()
                     self._store(value)
 
     def end_cycle(self) -> None:
