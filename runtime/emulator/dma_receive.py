@@ -270,6 +270,9 @@ class Receiver(Channel):
             pieces.append(words)
             wanted -= size
         pattern, window, first = self.descriptor.pattern, self.window, self.stored
+        if window.memory is None:
+            part = (first, count) if pattern.linear else (0, pattern.reach + 1)
+            self.array.host.about_to_write(self.descriptor.base + part[0], part[1])
         places: slice | np.ndarray
         if pattern.linear:
             places = slice(first, first + count)
