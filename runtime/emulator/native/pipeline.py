@@ -194,13 +194,11 @@ class Pipeline:
     def settle(self, time: int) -> tuple[Any, ...]:
         """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description.
 
-        What waits in registers stays there.
+        What waits in registers is moved, too: a block that is entered from the interpreter has the same shape then.
         """
         order: dict[int, tuple[Any, int]] = {}
 
         def place(value: Any) -> int:
-            if _in_register(value):
-                return waiting_place(value)
             if id(value) not in order:
                 if len(order) == layout.UNDER_WAY_SLOTS:
                     raise Untranslatable("more results under way than there is room for")
