@@ -37,6 +37,7 @@ WHOLE_DTYPES: dict[str, np.dtype[Any]] = {
     "i64": np.dtype(np.int64),
 }
 INTEGERS = ("i16", "i32", "i64")
+_PIECE = 1 << 14  # numbers that are converted at a time, in the cache of the host
 DRAWN_INTEGERS = 8  # below this: token ids, positions and lengths are within what they index
 DEVICE_DTYPES: dict[str, np.dtype[Any]] = {
     "bf16": BFLOAT16,
@@ -133,10 +134,15 @@ class KernelArgument:
 
 def round_to_bf16(array: np.ndarray) -> np.ndarray:
     """Any float array to bf16, nearest even in one rounding (ml_dtypes goes through float32 and rounds twice)."""
-    if array.dtype == np.float64:
-        array = to_float32_odd(array)
     with np.errstate(over="ignore", invalid="ignore"):
-        return array.astype(BFLOAT16)
+        if array.dtype != np.float64:
+            return array.astype(BFLOAT16)
+        rounded = np.empty(array.shape, BFLOAT16)
+        given, taken = array.reshape(-1), rounded.reshape(-1)
+        for first in range(0, array.size, _PIECE):
+            piece = slice(first, first + _PIECE)
+            taken[piece] = to_float32_odd(given[piece])
+        return rounded
 
 
 def to_float32_odd(array: np.ndarray) -> np.ndarray:

@@ -77,14 +77,11 @@ class CoreServices:
         self._places: dict[int, tuple[Locks, int]] = {}  # of the locks that were asked for, by the core's numbers
         self.cascade_inputs = {side: CascadeQueue(array.machine.cascade_hop) for side in INPUT_SIDES}
 
-    def answer(self, request: Request, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
-        """The cycle at which the core goes on; None when it waits.
+    def answer(self, request: Request, waker: Callable[[int], Callable[[], None]]) -> int | None:
+        """The cycle at which the core goes on after a request that is not for a lock; None when it waits.
 
-        waited: whether it has waited before.  waker: gives a function that has the request answered again, so many
-        cycles after it is called.
+        waker: gives a function that has the request answered again, so many cycles after it is called.
         """
-        if isinstance(request, LockRequest):
-            return self._lock(request, waited, waker)
         cycle = self.array.clock.cycle
         if isinstance(request, StreamRead):
             port = self.array.core_port(self.tile)
@@ -112,6 +109,7 @@ class CoreServices:
                 return None
             self.core.answer(data)
         else:
+            assert isinstance(request, CascadeWrite)
             queue = self._cascade_output()
             if not queue.put(request.data, cycle):
                 queue.wait("room", waker(0))
@@ -120,7 +118,8 @@ class CoreServices:
 
     # locks
 
-    def _lock(self, request: LockRequest, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
+    def answer_lock(self, request: LockRequest, waited: bool, waker: Callable[[int], Callable[[], None]]) -> int | None:
+        """The same for a lock. waited: whether the core has waited for it before."""
         machine, value, who = self.array.machine, request.value, self.tile.name
         place = self._places.get(request.number)
         if place is None:

@@ -219,7 +219,7 @@ class CoreUnit:
     def _run_from(self, cycle: int) -> None:
         """Lets the core run from a cycle on, which may lie ahead of the clock."""
         core = self.core
-        limit = cycle + self._slice(cycle)
+        limit = cycle + (SLICE if self._memory.shared is None else self._slice(cycle))
         while True:
             try:
                 suspension = core.run(cycle, limit)
@@ -311,7 +311,10 @@ class CoreUnit:
         request = self.waiting
         if generation != self._generation or request is None or not self.control & geometry.CORE_CONTROL_ENABLE:
             return
-        resume = self.services.answer(request, waited, self._waker)
+        if type(request) is LockRequest:
+            resume = self.services.answer_lock(request, waited, self._waker)
+        else:
+            resume = self.services.answer(request, self._waker)
         if resume is None:
             return
         self.waiting = None

@@ -223,14 +223,14 @@ class Channel:
 
     def run_ended(self) -> None:
         """The descriptor's words are all through: what comes next."""
-        assert self.descriptor is not None and self.task is not None
-        following = self.descriptor.following
+        descriptor, task = self.descriptor, self.task
+        assert descriptor is not None and task is not None
         self.descriptor, self.granted = None, False
-        if following is not None:
-            self.load(following, self.array.machine.next_descriptor)
-        elif self.task.left > 1:
-            self.task.left -= 1
-            self.load(self.task.first, self.array.machine.next_descriptor)
+        if descriptor.following is not None:
+            self.load(descriptor.following, self.array.machine.next_descriptor)
+        elif task.left > 1:
+            task.left -= 1
+            self.load(task.first, self.array.machine.next_descriptor)
         else:
             self.next_task()
 
@@ -242,8 +242,9 @@ class Channel:
     def finished(self, descriptor: Descriptor, task: Task | None) -> None:
         """A descriptor is done; task: the one that ended with it."""
         if descriptor.release is not None:
-            locks, lock = self.lock(descriptor.release[0])
-            locks.release(lock, descriptor.release[1], self.name)
+            number, value = descriptor.release
+            locks, lock = self._locks.get(number) or self.lock(number)
+            locks.release(lock, value, self.name)
         array, cycle = self.array, self.clock.cycle
         array.last_completion = cycle
         if array.listeners:
@@ -278,7 +279,7 @@ class Channel:
         assert self.descriptor is not None
         wanted = self.descriptor.acquire
         if wanted is not None:
-            locks, lock = self.lock(wanted[0])
+            locks, lock = self._locks.get(wanted[0]) or self.lock(wanted[0])
             if not locks.try_acquire(lock, wanted[1], self.name):
                 self.waiting_lock = wanted
                 locks.wait(lock, self._wake)

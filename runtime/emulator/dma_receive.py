@@ -116,7 +116,7 @@ class Receiver(Channel):
 
     def run_ended(self) -> None:
         if not self.control or not self.out_of_order:
-            super().run_ended()
+            Channel.run_ended(self)
             return
         assert self.task is not None
         self.descriptor, self.header, self.granted, self.ending = None, None, False, False
@@ -128,7 +128,7 @@ class Receiver(Channel):
 
     def ends_task(self) -> bool:
         if not self.control or not self.out_of_order:
-            return super().ends_task()
+            return Channel.ends_task(self)
         assert self.task is not None
         return self.task.left == 1
 
@@ -146,7 +146,8 @@ class Receiver(Channel):
         self.fits = length if length < buffer else buffer
         wanted = self._wanted() if self.control else length
         self.inlet.open(self.base + (wanted if wanted < buffer else buffer), now)
-        super().begin()
+        self.lock_asked = now
+        self._acquire()
 
     def proceed(self) -> None:
         if not self.granted or self.descriptor is None or (self.control and self.paused):
@@ -269,6 +270,9 @@ class Receiver(Channel):
             pieces.append(words)
             wanted -= size
         pattern, window, first = self.descriptor.pattern, self.window, self.stored
+        if window.memory is None:
+            part = (first, count) if pattern.linear else (0, pattern.reach + 1)
+            self.array.host.about_to_write(self.descriptor.base + part[0], part[1])
         places: slice | np.ndarray
         if pattern.linear:
             places = slice(first, first + count)

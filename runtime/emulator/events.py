@@ -47,6 +47,14 @@ class Clock:
         """Cycles from now and rank of the events to come, in their order."""
         return tuple((cycle - self.cycle, rank) for cycle, rank, *_ in sorted(self.queue, key=_order))
 
+    def is_due(self, events: tuple[tuple[int, int], ...]) -> bool:
+        """Whether `due_from_now` gives these."""
+        if len(self.queue) != len(events):
+            return False
+        if events and (self.queue[0][0] - self.cycle, self.queue[0][1]) != events[0]:
+            return False
+        return self.due_from_now() == events
+
     def drop(self, owner: object) -> None:
         """Forget the events that are calls of an object's methods: it is reset."""
         self.queue[:] = [event for event in self.queue if getattr(event[3], "__self__", None) is not owner]

@@ -10,6 +10,7 @@ from npuc.runtime.emulator.errors import EmulationError
 
 AIE_OFFSET = 0x80000000  # where the array sees host memory (facts/platform/txn.md, "DDR patch semantics")
 SPACING = 1 << 32  # device addresses of consecutive arguments: far apart, so that an overrun meets nothing
+BLOCK = 1 << 12  # words that are kept together when some of them are written
 
 
 class HostMemory:
@@ -17,10 +18,12 @@ class HostMemory:
 
     def __init__(self) -> None:
         self._buffers: list[np.ndarray] = []
+        # Blocks that were written since `mark`, as they were then, by argument and number.
+        self._former: dict[tuple[int, int], np.ndarray] | None = None
 
     def attach(self, arguments: Sequence[bytearray | memoryview]) -> None:
         """Use these buffers, padded to words."""
-        self._buffers = []
+        self._buffers, self._former = [], None
         for argument in arguments:
             words = np.zeros(-(-len(argument) // 4), dtype=np.uint32)
             words.view(np.uint8)[: len(argument)] = np.frombuffer(argument, dtype=np.uint8)
@@ -38,9 +41,30 @@ class HostMemory:
         """Bytes of all buffers."""
         return sum(words.nbytes for words in self._buffers)
 
-    def contents(self) -> list[np.ndarray]:
-        """Copies of the buffers."""
-        return [words.copy() for words in self._buffers]
+    def mark(self) -> None:
+        """From now on `as_marked` tells whether the buffers are as they are now."""
+        self._former = {}
+
+    def unmark(self) -> None:
+        """Nobody will ask any more."""
+        self._former = None
+
+    def about_to_write(self, base: int, count: int) -> None:
+        """Words of one buffer are about to be written, by the device address of the first."""
+        if self._former is None:
+            return
+        argument, index = self._place(base)
+        for block in range(index // BLOCK, (index + count - 1) // BLOCK + 1):
+            if (argument, block) not in self._former:
+                self._former[argument, block] = self._block(argument, block).copy()
+
+    def as_marked(self) -> bool:
+        """Whether all buffers are as they were when they were marked."""
+        assert self._former is not None
+        return all(np.array_equal(self._block(*place), former) for place, former in self._former.items())
+
+    def _block(self, argument: int, block: int) -> np.ndarray:
+        return self._buffers[argument][block * BLOCK : (block + 1) * BLOCK]
 
     def address(self, argument: int, offset: int, who: str) -> int:
         """The address the controller puts into a descriptor."""
@@ -53,8 +77,7 @@ class HostMemory:
 
         EmulationError unless words base..base+reach all lie in one buffer.
         """
-        argument = (base * 4 - AIE_OFFSET) // SPACING - 1
-        index = base - ((argument + 1) * SPACING + AIE_OFFSET) // 4
+        argument, index = self._place(base)
         if not 0 <= argument < len(self._buffers):
             raise EmulationError(f"{who} accesses address {base * 4:#x}, where no buffer lies")
         words = self._buffers[argument]
@@ -64,3 +87,9 @@ class HostMemory:
                 f"{argument}, which has {4 * len(words)}"
             )
         return words, index
+
+    @staticmethod
+    def _place(base: int) -> tuple[int, int]:
+        """The argument that a device word address means, and the index in its buffer."""
+        argument = (base * 4 - AIE_OFFSET) // SPACING - 1
+        return argument, base - ((argument + 1) * SPACING + AIE_OFFSET) // 4

@@ -29,7 +29,8 @@ class Locks:
 
     def try_acquire(self, lock: int, value: int, who: str) -> bool:
         """value < 0: when the counter is at least -value, subtract it.  value >= 0: when it is equal, subtract it."""
-        current = self.values[lock]
+        values = self.values
+        current = values[lock]
         if value < 0:
             left = current + value
             if left < 0:
@@ -39,7 +40,10 @@ class Locks:
         else:
             left = 0
         self.acquirers[lock].add(who)
-        self._set(lock, left, who)
+        values[lock] = left
+        self.writers[lock] = who
+        if self.changed is not None or lock in self._waiters:
+            self._tell(lock, left)
         return True
 
     def release(self, lock: int, value: int, who: str) -> None:
@@ -51,7 +55,10 @@ class Locks:
             self._misused(text)
             self.misuse["overflow" if total > 0 else "underflow"] |= 1 << lock
             total = min(max(total, 0), geometry.LOCK_MAXIMUM)
-        self._set(lock, total, who)
+        self.values[lock] = total
+        self.writers[lock] = who
+        if self.changed is not None or lock in self._waiters:
+            self._tell(lock, total)
 
     def _misused(self, text: str) -> None:
         if self._strict:
@@ -68,15 +75,15 @@ class Locks:
             kept = value & geometry.LOCK_MAXIMUM
             text = f"{who} writes {value} to lock {lock} of {self.name}, which holds 0..{geometry.LOCK_MAXIMUM}"
             self._misused(f"{text}: it becomes {kept}")
-        self._set(lock, value & geometry.LOCK_MAXIMUM, who)
+        self.values[lock] = value & geometry.LOCK_MAXIMUM
+        self.writers[lock] = who
+        self._tell(lock, self.values[lock])
 
     def wait(self, lock: int, wake: Wake) -> None:
         """Call `wake` once, when the lock next changes."""
         self._waiters.setdefault(lock, []).append(wake)
 
-    def _set(self, lock: int, value: int, who: str) -> None:
-        self.values[lock] = value
-        self.writers[lock] = who
+    def _tell(self, lock: int, value: int) -> None:
         if self.changed is not None:
             self.changed(self.name, lock, value)
         if lock in self._waiters:

@@ -20,7 +20,7 @@ import numpy as np
 
 from npuc.compiler.asm.codec import DecodeError, decode_bundle
 from npuc.compiler.asm.text import format_bundle
-from npuc.runtime.emulator.state import array_state, pending, registers_state, words_state
+from npuc.runtime.emulator.state import array_state, registers_state, words_state
 
 if TYPE_CHECKING:
     from npuc.runtime.emulator.array import Array
@@ -57,6 +57,7 @@ class Recurrence:
         """The sequence goes on: what was is no longer of use."""
         self.due, self.rank = FIRST_ANCHOR, -1
         self._anchor = self._length = None
+        self.array.host.unmark()
 
     def look(self, events: int) -> Round | None:
         """After so many events of the present wait.  What repeats, once it is proved to.
@@ -111,12 +112,14 @@ class _Anchor:
         self._cores = [tile.core for tile in array.tiles.values() if tile.core is not None]
         self._own = next((core for core in self._cores if core.tile.rank == rank), None)
         self._pc = self._own.core.pc if self._own is not None else 0
-        self._pending = pending(array)
+        self._pending = array.clock.due_from_now()
         self._state = array_state(array)
         self._words = words_state(array)
         self._memories = [tile.memory.data.copy() for tile in array.tiles.values() if tile.memory is not None]
         self._moved = _words_of_shims(array)
-        self._host = array.host.contents() if array.host.size <= HOST_LIMIT else None
+        self._host = array.host if array.host.size <= HOST_LIMIT else None
+        if self._host is not None:
+            self._host.mark()
         self._registers = self._all_registers() if registers else []
 
     def _all_registers(self) -> list[Hashable]:
@@ -126,18 +129,18 @@ class _Anchor:
         """Whether the unit at whose event this is, and what is due, are as they were."""
         if self._own is not None and self._own.core.pc != self._pc:
             return False
-        return pending(array) == self._pending
+        return array.clock.is_due(self._pending)
 
     def equals(self, array: Array) -> bool:
         """Whether all of the state is as it was."""
-        if array_state(array) != self._state or words_state(array) != self._words:
-            return False
         memories = [tile.memory.data for tile in array.tiles.values() if tile.memory is not None]
         if not all(map(np.array_equal, memories, self._memories)):
             return False
+        if array_state(array) != self._state or words_state(array) != self._words:
+            return False
         read, written = (now - before for now, before in zip(_words_of_shims(array), self._moved, strict=True))
         # Host memory matters to the array only where it is both read and written.
-        if read and written and (self._host is None or not all(map(np.array_equal, array.host.contents(), self._host))):
+        if read and written and (self._host is None or not self._host.as_marked()):
             return False
         return not self.has_registers or self._all_registers() == self._registers
 

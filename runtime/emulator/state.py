@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 UNLIMITED = 1 << 40  # words of room that no end runs out of
 
 
-def pending(array: Array) -> Hashable:
-    """When the next events are due, and of whose rank."""
-    return array.clock.due_from_now()
-
-
 def core_state(unit: CoreUnit, now: int) -> Hashable:
     """Program counter and what the core waits for."""
     return unit.core.pc, unit.running, ago(unit.core.cycle, now), _request(unit.waiting, now)

@@ -45,6 +45,7 @@ class Watch:
         array, controller, recurrence, computing = self.array, self.controller, self._recurrence, self._computing
         clock, queue = array.clock, array.clock.queue
         progress, quiet_since, patience, tokens = array.progress, clock.cycle, QUIET, array.tokens_arrived
+        due, anchored = recurrence.due, recurrence.rank
         events = waited = 0  # waited: those of the sequence's present wait
         while not controller.finished:
             if not events & _LOOK_UP:
@@ -63,7 +64,7 @@ class Watch:
             polling = rank == RANK and controller.polling
             if polling and clock.pending_ranks() == {RANK} and not self._polls_what_changes():
                 raise deadlock(array, controller, {})
-            if array.progress != progress or not (rank in computing or polling):
+            if not (rank in computing or polling) or array.progress != progress:
                 progress, quiet_since, patience = array.progress, cycle, QUIET
             elif cycle - quiet_since > patience:
                 patience *= 2
@@ -71,12 +72,13 @@ class Watch:
             if controller.waiting is None:
                 if waited:
                     recurrence.forget()
-                    waited = 0
+                    due, anchored, waited = recurrence.due, recurrence.rank, 0
                 continue
             waited += 1
-            if waited < recurrence.due and rank != recurrence.rank:
+            if waited < due and rank != anchored:
                 continue
             found = recurrence.look(waited)
+            due, anchored = recurrence.due, recurrence.rank
             if found is not None and not (polling and self._polls_what_changes()):
                 raise deadlock(array, controller, found.movers)
         return True

@@ -8,8 +8,9 @@ of that cycle, and the interpreter takes it from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from npuc.compiler.target.aie2.schedule import DELAY_SLOTS
@@ -28,9 +29,10 @@ from npuc.runtime.emulator.native.ir import (
     writing,
 )
 from npuc.runtime.emulator.native.machine import acquiring_load
+from npuc.runtime.emulator.native.pieces import pointer
 from npuc.runtime.emulator.native.pipeline import Pipeline, describe, waiting_place
 from npuc.runtime.emulator.native.shape import UNKNOWN_LOOP, Shape
-from npuc.runtime.emulator.native.symbolic import SymbolicCore, pointer
+from npuc.runtime.emulator.native.symbolic import SymbolicCore
 from npuc.runtime.emulator.register_file import LC, LE, LS
 
 log = logging.getLogger("npuc.emulator.native")
@@ -103,20 +105,30 @@ class Module:
         return self.families.setdefault(family.name, len(self.families))
 
 
+_NOTHING: Mapping[int, int] = MappingProxyType({})
+
+
 class _Unknown(Exception):
     """The loop registers are needed and not known."""
 
 
 class BlockWriter:
-    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles."""
+    """Writes the block of one shape. core: symbolic. fetch: bundles prepared for that core. most: bundles.
+    planned: see Pipeline."""
 
     def __init__(
-        self, module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape, most: int
+        self,
+        module: Module,
+        core: SymbolicCore,
+        fetch: Callable[[int], Issue],
+        shape: Shape,
+        most: int,
+        planned: Mapping[int, int] = _NOTHING,
     ) -> None:
         self.most = most
         self.module, self.core, self.fetch, self.shape = module, core, fetch, shape
         self.out = Emitter()
-        self.pipeline = Pipeline(core, self._stage)
+        self.pipeline = Pipeline(core, self._stage, planned)
         self.pc, self.delay, self.target, self.loop = shape.pc, shape.delay, shape.target, shape.loop
         self.slots = shape.slots
         self.time = 0
@@ -193,19 +205,23 @@ class BlockWriter:
         out.start(other)
 
     def _missing(self) -> str:
-        """The label where the interpreter takes this cycle over, because a test failed; to be branched to once."""
+        """A label where the interpreter takes this cycle over, because a test failed."""
         if self.wrong_now is None:
             described = describe(self.saved[0], self.time, waiting_place)
             shape = self._shape((self.pc, self.delay, self.target), self.loop, described)
             self.wrong_now = self.module.exit(Exit(WRONG, shape, "", self.bundles, self.mac_bundles))
-        self.wrong.append((self.out.label, self.wrong_now, self.stall or "0"))
-        return "wrong"
+        label = self.out.new_label()
+        self.wrong.append((label, self.wrong_now, self.stall or "0"))
+        return label
 
     def _write_wrong(self) -> None:
         """The common end of all cycles that the interpreter takes over."""
         if not self.wrong:
             return
         out = self.out
+        for label, _, _ in self.wrong:
+            out.start(label)
+            out.line("br label %wrong")
         out.start("wrong")
         numbers = ", ".join(f"[ {number}, %{label} ]" for label, number, _ in self.wrong)
         stalls = ", ".join(f"[ {stall}, %{label} ]" for label, _, stall in self.wrong)
@@ -286,6 +302,7 @@ class BlockWriter:
         core.check_landings(slot)
         stall = banks.stall(core.accesses) if len(core.accesses) > 1 else None
         self._check_branches()
+        self.pipeline.keep(slot)
         self._check()
         core.write_stores(places)
         if stall is not None:
@@ -328,13 +345,14 @@ class BlockWriter:
             core.land_scalar(index, value)
             if index in (LC, LS, LE):
                 self._loop_register(index, value)
-        core.scalar_landings[slot].clear()
-        for wheel in (core.vector_landings, core.bypass_landings):
-            for place, value in wheel[slot]:
-                core.land_vector(place, value)
+        landings = [*core.vector_landings[slot], *core.bypass_landings[slot]]
+        for wheel in (core.scalar_landings, core.vector_landings, core.bypass_landings, core.write_landings):
             wheel[slot].clear()
-        core.write_landings[slot].clear()
-        self.pipeline.keep()
+        if landings:
+            self.pipeline.vacate(landings)
+        for place, value in landings:
+            core.land_vector(place, value)
+        self.pipeline.end_cycle()
 
     # control
 
@@ -440,6 +458,7 @@ class BlockWriter:
 
     def _call(self, family: effects.Family, arguments: list[Any]) -> Any:
         out, table = self.out, self.module.family(family)
+        self.pipeline.keep(self.time & (WHEEL - 1))  # nothing stays in registers of the host across the call
         key = calls.key_of(out, [arguments[i] for i in family.decides], self.core.wrong) if family.decides else ""
         if (table, key) not in self.functions:
             self.functions[table, key] = (

@@ -30,6 +30,7 @@ def call(out: Emitter, family: effects.Family, function: str, arguments: list[An
         for kind, text in effects.operands_of(each)
     )
     result = out.value(f"call {family.result_type} {function}({texts}) #1")
+    out.stretch += 1
     kinds = effects.flat(family.results)
     count = sum(len(effects.types_of(kind)) for kind in kinds)
     parts = iter(

@@ -41,13 +41,14 @@ SAMPLE, SHORTEST, PAUSES = 64, 100, (64, 2048)
 two forms of state, as those of a core that works in a neighbour's memory, that costs more than native code gains: some
 calls are interpreted. Calls that end at lock requests do not change the form. PAUSES: how many calls, the first time
 and, twice as many each time it is so again, at most: while code is still being translated it is so for a short time."""
-_CYCLE, _LIMIT, _BUNDLES, _MAC_BUNDLES, _TIMER_ORIGIN, _LOCK_ACQUIRE, _LOCK_NUMBER, _LOCK_VALUE = (
+_CYCLE, _LIMIT, _BUNDLES, _MAC_BUNDLES, _EXIT, _TIMER_ORIGIN, _LOCK_ACQUIRE, _LOCK_NUMBER, _LOCK_VALUE = (
     place // 8
     for place in (
         layout.CYCLE,
         layout.LIMIT,
         layout.BUNDLES,
         layout.MAC_BUNDLES,
+        layout.EXIT,
         layout.TIMER_ORIGIN,
         layout.LOCK_ACQUIRE,
         layout.LOCK_NUMBER,
@@ -188,7 +189,7 @@ class NativeCore(Core):
         self._branch_delay = shape.delay
         self._branch_target = int(self._words[layout.TARGET // 8]) if shape.target is None else shape.target
         unsigned = state.view(np.uint64)
-        arrays: dict[int, np.ndarray] = {}
+        arrays: dict[tuple[Any, ...], np.ndarray] = {}
 
         def value(spec: tuple[Any, ...]) -> Any:
             if spec[0] == "c":
@@ -199,9 +200,9 @@ class NativeCore(Core):
                 return [value(each) for each in spec[1]]
             if spec[0] == "p":
                 return settled(Partial(value(spec[1]), value(spec[2])), None)
-            if spec[1] not in arrays:
-                arrays[spec[1]] = state[spec[1] : spec[1] + spec[2]].copy()
-            return arrays[spec[1]]
+            if spec not in arrays:
+                arrays[spec] = state[spec[1] : spec[1] + spec[2]].copy()
+            return arrays[spec]
 
         for delay in range(WHEEL):
             slot = (self._time + delay) & (WHEEL - 1)
@@ -455,35 +456,38 @@ class NativeCore(Core):
 
     def _run_native(self, limit: int) -> tuple[Suspension | None, int]:
         """Native code from the present shape on; a suspension, or how many bundles to interpret before translating."""
-        program, numbers = self._program, self._buffer.numbers
+        program, buffer = self._program, self._buffer
+        numbers = buffer.numbers
         assert program is not None and self._shape is not None
         taken_over = None if self._ahead is None else self._taken_over(limit)
         if taken_over is None:
             self._prepare_words(self.cycle, limit)
-            kind, place = program.run(self._next_block, self._buffer, self._memory, self.passing)
+            kind, place = self._next_block(buffer.address, self._memory), numbers[_EXIT]
+            if kind != LOCK:
+                kind, place = program.go_on(kind, buffer, self._memory, self.passing)
         else:
             kind, place = taken_over
         way_out, behind = program.links[place]
         if not isinstance(way_out, Exit):
             way_out = program.exit(place)
-        passed = way_out.bundles
-        bundles, cycle = numbers[_BUNDLES] + passed, numbers[_CYCLE] + passed
+        bundles, cycle, mac_bundles = numbers[_BUNDLES], numbers[_CYCLE], numbers[_MAC_BUNDLES]
         if kind == WRONG:
-            cycle += numbers[layout.STALL // 8]
+            bundles, mac_bundles = bundles + way_out.bundles, mac_bundles + way_out.mac_bundles
+            cycle += way_out.bundles + numbers[layout.STALL // 8]
         self.bundles += bundles
         self.native_bundles += bundles
-        self.mac_bundles += numbers[_MAC_BUNDLES] + way_out.mac_bundles
+        self.mac_bundles += mac_bundles
         self.stall_memory += cycle - self.cycle - bundles
         self._time += bundles
         self.cycle = cycle
         self._shape = shape = way_out.shape
         self.pc = shape.pc
-        self._next_block = None
         if kind == LOCK:
             self._next_block = behind.get(())
             if self._next_block is None:
                 self._go_on_behind(place)
             return LockRequest(cycle, numbers[_LOCK_NUMBER], numbers[_LOCK_VALUE], numbers[_LOCK_ACQUIRE] != 0), 0
+        self._next_block = None
         if kind == LIMIT and cycle < limit:
             self._to_interpreter()
             return None, INTERPRETED

@@ -32,11 +32,13 @@ class NeedsConstant(Exception):
 
 
 class Emitter:
-    """The text of one function, block by block."""
+    """The text of one function, block by block. stretch: number of the present one of those that no label or call
+    interrupts."""
 
     def __init__(self, label: str = "entry") -> None:
         self.lines: list[str] = [f"{label}:"]
         self.label = label
+        self.stretch = 0
         self.declarations: set[str] = set()
         self.count = 0
         self.check: Callable[[Bool], None] | None = None  # leaves the code unless the condition holds
@@ -57,6 +59,7 @@ class Emitter:
     def start(self, label: str) -> None:
         self.lines.append(f"{label}:")
         self.label = label
+        self.stretch += 1
 
     def intrinsic(self, name: str, result: str, *arguments: tuple[str, str]) -> str:
         """Calls an LLVM intrinsic; arguments are (type, value)."""

@@ -18,7 +18,7 @@ from npuc.runtime.emulator.native.ir import (
     i64,
     scalar,
 )
-from npuc.runtime.emulator.native.pieces import Pieces
+from npuc.runtime.emulator.native.pieces import Pieces, widths
 
 UNKNOWN = 1 << 40
 """Stands in a scalar register for the None of the interpreter: a value that is not known."""
@@ -86,7 +86,8 @@ class IRLanes:
 
     @staticmethod
     def concat(low: Lanes, high: Lanes) -> Lanes:
-        if isinstance(low, Pieces) and isinstance(high, Pieces) and low.count == high.count:
+        wide = widths(2 * low.count)[0]
+        if isinstance(low, Pieces) and isinstance(high, Pieces) and wide <= low.count == high.count:
             return Pieces(2 * low.count, [*low.pieces, *high.pieces])
         size = max(low.count, high.count)
         padded = [

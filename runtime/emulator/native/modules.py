@@ -101,6 +101,18 @@ def _link_lines(number: int, target: int | None) -> list[str]:
     return [*lines, f"  %t{number} = musttail call i64 {callee}(ptr %s, ptr %m)", f"  ret i64 %t{number}"]
 
 
+def _block(module: Module, core: SymbolicCore, fetch: Callable[[int], Issue], shape: Shape, most: int) -> Block:
+    """A block. One that goes on to itself, as loops do, is written again, so that results wait from the first where it
+    expects them: it runs often."""
+    exits = len(module.exits)
+    writer = BlockWriter(module, core, fetch, shape, most)
+    block = writer.write()
+    if shape not in block.successors or not writer.pipeline.to_plan:
+        return block
+    del module.exits[exits:]
+    return BlockWriter(module, core, fetch, shape, most, writer.pipeline.to_plan).write()
+
+
 def write(
     shape: Shape,
     core: SymbolicCore,
@@ -115,7 +127,7 @@ def write(
     places = {shape: 0}
     queue = deque([shape])
     while queue and len(blocks) < MAXIMUM_BLOCKS:
-        block = BlockWriter(module, core, fetch, queue.popleft(), most).write()
+        block = _block(module, core, fetch, queue.popleft(), most)
         blocks.append(block)
         for successor in block.successors:
             if successor not in places and successor not in known:

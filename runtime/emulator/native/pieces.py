@@ -7,10 +7,19 @@ value of its whole width it is only where something is computed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from npuc.runtime.emulator.native import machine
 from npuc.runtime.emulator.native.ir import Lanes, current
+
+
+def pointer(offset: int, base: str = "%s") -> str:
+    """The address of a place in the state buffer."""
+    return current().value(f"getelementptr i8, ptr {base}, i64 {offset}")
+
+
+def alignment(offset: int) -> int:
+    return min(64, offset & -offset) if offset else 64
 
 
 def widths(size: int) -> list[int]:
@@ -20,33 +29,34 @@ def widths(size: int) -> list[int]:
 
 
 class Pieces(Lanes):
-    """Bytes in several pieces. fetch: what loads them, where they wait in memory until they are used."""
+    """Bytes in one piece or several. slot: where they wait in the state buffer, if they do.
 
-    __slots__ = ("_load", "_pieces")
+    What waits is loaded where it is used, anew in each stretch of code: LLVM's fast register allocator would keep a
+    value that is used behind a call or a branch in memory, too.
+    """
 
-    def __init__(
-        self,
-        count: int,
-        pieces: Sequence[str] | None,
-        slot: int | None = None,
-        fetch: Callable[[], Sequence[str]] | None = None,
-    ) -> None:
+    __slots__ = ("_pieces", "_stretch")
+
+    def __init__(self, count: int, pieces: Sequence[str] | None, slot: int | None = None) -> None:
         super().__init__(None, count, "i8", slot=slot)
-        self._pieces, self._load = pieces, fetch
+        self._pieces, self._stretch = pieces, -1 if pieces is None else current().stretch
 
     @property
     def pieces(self) -> Sequence[str]:
         """The SSA names."""
-        if self._pieces is None:
-            self.fetch()
+        if self.slot is not None and self._stretch != current().stretch:
+            self._pieces, self._stretch = load(self.count, pointer(self.slot), alignment(self.slot)), current().stretch
         assert self._pieces is not None
         return self._pieces
 
     def fetch(self) -> None:
-        """Loads what waits in memory; done where it is first used."""
-        if self._pieces is None:
-            assert self._load is not None
-            self._pieces = self._load()
+        """Loads what waits in memory, for the present stretch."""
+        _ = self.pieces
+
+    def wait(self, slot: int) -> None:
+        """Stores the bytes in the state buffer."""
+        store(self, pointer(slot), alignment(slot))
+        self.slot, self._stretch = slot, current().stretch
 
     @property
     def ref(self) -> str:
@@ -63,13 +73,6 @@ class Pieces(Lanes):
             width *= 2
         return names[0]
 
-    @property
-    def loaded(self) -> bool:
-        return self._pieces is not None
-
-    def forget(self) -> None:
-        self._pieces = None
-
     def part(self, first: int, count: int) -> Lanes | None:
         """Some of the bytes, where that takes no more than to name their pieces."""
         width = widths(self.count)[0]
@@ -80,7 +83,7 @@ class Pieces(Lanes):
 
 def whole(count: int, pieces: Sequence[str]) -> Lanes:
     """A vector of that many bytes of its pieces."""
-    return Lanes(pieces[0], count, "i8") if len(pieces) == 1 else Pieces(count, pieces)
+    return Pieces(count, pieces)
 
 
 def pieces_of(value: Lanes) -> Sequence[str]:
@@ -105,9 +108,7 @@ def pieces_of(value: Lanes) -> Sequence[str]:
 
 def split(value: Lanes) -> Lanes:
     """Bytes that were computed, as they are moved from now on."""
-    if isinstance(value, Pieces) or len(widths(value.count)) == 1:
-        return value
-    return Pieces(value.count, pieces_of(value))
+    return value if isinstance(value, Pieces) else Pieces(value.count, pieces_of(value))
 
 
 def joined(value: Lanes) -> Lanes:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
 from npuc.runtime.emulator.actions import WHEEL
 from npuc.runtime.emulator.native import layout, pieces
 from npuc.runtime.emulator.native.ir import Lanes, Scalar, Untranslatable, current
-from npuc.runtime.emulator.native.pieces import Pieces, load
+from npuc.runtime.emulator.native.pieces import Pieces, alignment, pointer
 from npuc.runtime.emulator.native.shape import Shape
-from npuc.runtime.emulator.native.symbolic import SymbolicCore, alignment, pointer
+from npuc.runtime.emulator.native.symbolic import SymbolicCore
 from npuc.runtime.emulator.semantics.definedness import Partial
 
 Wheels = tuple[list[Any], ...]
 """For each wheel its slots, each a sequence of entries."""
+Saved = tuple[Wheels, list[Scalar], dict[int, Any], list[int]]
+"""See `Pipeline.save`."""
 
 
 def store(value: Any, offset: int) -> None:
@@ -31,14 +33,24 @@ def _fetch_scalar(offset: int) -> str:
 
 
 class Pipeline:
-    """The wheels of a symbolic core. stage_of: the stage function by origin and name."""
+    """The wheels of a symbolic core. stage_of: the stage function by origin and name.
 
-    def __init__(self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any]) -> None:
+    planned: slots for some of the values that wait, by how many waited before; of a value that is still under way
+    at the end, the one that `settle` would move it to (`to_plan`).
+    """
+
+    def __init__(
+        self, core: SymbolicCore, stage_of: Callable[[tuple[int, int], str], Any], planned: Mapping[int, int]
+    ) -> None:
         self.core, self.stage_of = core, stage_of
         self.wheels: Wheels = (core.late, core.scalar_landings, core.vector_landings, core.bypass_landings)
         self.writes = core.write_landings
-        self._waiting: list[Any] = []  # values that wait in the state buffer since the block's entry
-        self._kept: dict[int, Any] = {}  # values in the wheels whose `slot` holds them, by identity
+        self._waiting: list[Scalar] = []  # values that wait in the state buffer since the block's entry
+        # Values whose `slot` holds them, by identity: those in the wheels now or when the present cycle began.
+        self._kept: dict[int, Any] = {}
+        self._free: Iterator[int] | None = None  # slots for the present cycle
+        self._planned, self.to_plan = planned, dict[int, int]()
+        self._stored: list[Any] = []  # all values that ever waited, in order
 
     # the entry of a block
 
@@ -75,63 +87,115 @@ class Pipeline:
             offset = spec[1]
             if spec[0] == "s":
                 seen[spec] = Scalar(None, slot=offset, fetch=lambda: _fetch_scalar(offset))
+                self._waiting.append(seen[spec])
             else:
-                size = spec[2]
-                seen[spec] = Pieces(size, None, offset, lambda: load(size, pointer(offset), alignment(offset)))
-            self._waiting.append(seen[spec])
+                seen[spec] = Pieces(spec[2], None, offset)
             self._kept[id(seen[spec])] = seen[spec]
         return seen[spec]
 
     # a cycle that may have to be taken back
 
-    def save(self) -> tuple[Wheels, list[Any], dict[int, Any]]:
-        """The wheels as they are, the values that no code has loaded yet, those whose slot holds them."""
+    def save(self) -> Saved:
+        """The wheels as they are, the values that no code has loaded yet, those that wait and where."""
         return (
             tuple([*map(tuple, wheel)] for wheel in (*self.wheels, self.writes)),
             [value for value in self._waiting if not value.loaded],
             self._kept,
+            [value.slot for value in self._kept.values()],
         )
 
-    def restore(self, saved: tuple[Wheels, list[Any], dict[int, Any]]) -> None:
+    def restore(self, saved: Saved) -> None:
         """Back to what `save` gave; code written since is dropped."""
-        self._kept = saved[2]
+        self._kept, self._free = saved[2], None
         for wheel, entries in zip((*self.wheels, self.writes), saved[0], strict=True):
             wheel[:] = map(list, entries)
         for value in saved[1]:
             value.forget()
+        for value, slot in zip(self._kept.values(), saved[3], strict=True):
+            value.slot = slot
+        current().stretch += 1
 
     # where values wait
 
-    def _values(self) -> list[Any]:
-        """All values in the wheels, lists taken apart."""
+    def _values(self, but: int | None = None) -> list[Any]:
+        """All values in the wheels, lists taken apart. but: a slot whose landings are left out."""
         found: list[Any] = []
         for wheel in self.wheels:
-            for _, values in chain.from_iterable(wheel):
+            for _, values in chain.from_iterable(
+                wheel if but is None or wheel is self.core.late else wheel[:but] + wheel[but + 1 :]
+            ):
                 if isinstance(values, (tuple, list, Partial)):
                     _take_apart(values, found)
                 else:
                     found.append(values)
         return found
 
-    def keep(self) -> None:
-        """Stores new values under way in the scratch area, where ways out find them.
+    def keep(self, slot: int) -> None:
+        """Stores new values that stay under way beyond this cycle, whose landings are those of a slot, in the scratch
+        area, where ways out find them; those read from a register wait in it."""
+        new = {
+            id(value): value
+            for value in self._values(slot)
+            if isinstance(value, (Scalar, Lanes)) and id(value) not in self._kept
+        }
+        for value in new.values():
+            if not isinstance(value, Pieces) or value.slot is None:
+                self._store(value)
+        if new:
+            self._kept = {**self._kept, **new}
 
-        A value that was under way before (a register's, read twice) may have lost its slot to another and is new again.
+    def _store(self, value: Any) -> None:
+        slot = self._planned.get(len(self._stored))
+        self._stored.append(value)
+        if slot is None or any(slot == each.slot for each in self._kept.values()):
+            if self._free is None:
+                taken = {each.slot for each in self._kept.values()}
+                self._free = (s for s in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if s not in taken)
+            slot = next(self._free, None)
+        if slot is None:
+            raise Untranslatable("more results under way than there is room for")
+        if isinstance(value, Pieces):
+            value.wait(slot)
+        else:
+            store(value, slot)
+            value.slot = slot
+
+    def vacate(self, landings: list[tuple[Any, Any]]) -> None:
+        """Values that wait in registers which are written now, by landings that have left the wheels, wait elsewhere.
+
+        Those that land themselves are loaded.
         """
-        values = {id(value): value for value in self._values() if isinstance(value, (Scalar, Lanes))}
-        live = {value.slot for key, value in values.items() if key in self._kept}
-        free = (slot for slot in range(layout.SCRATCH, layout.SCRATCH_END, layout.SLOT) if slot not in live)
-        for key, value in values.items():
-            if key not in self._kept:
-                slot = next(free, None)
-                if slot is None:
-                    raise Untranslatable("more results under way than there is room for")
-                store(value, slot)
-                value.slot = slot
-        self._kept = values
+        landing: list[Any] = []
+        _take_apart([value for _, value in landings], landing)
+        for value in landing:
+            if _in_register(value):
+                value.fetch()
+        written = [(place.offset, place.offset + place.size) for place, _ in landings]
+        staying: set[int] | None = None
+        for key, value in self._kept.items():
+            if not _in_register(value):
+                continue
+            first = value.slot - (layout.UNDEFINED if value.slot >= layout.SCRATCH_END else 0)
+            if any(start < first + value.count and first < end for start, end in written):
+                staying = {id(each) for each in self._values()} if staying is None else staying
+                if key in staying:
+                    value.fetch()
+                    self._store(value)
+
+    def end_cycle(self) -> None:
+        """The slots of values that have left the wheels may be used again.
+
+        A value that comes back (a register's, read twice) is new then.
+        """
+        present = {id(value) for value in self._values()}
+        self._kept = {key: value for key, value in self._kept.items() if key in present}
+        self._free = None
 
     def settle(self, time: int) -> tuple[Any, ...]:
-        """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description."""
+        """Moves what is under way to the slots of the next block, whose first cycle is `time`; its description.
+
+        What waits in registers is moved, too: a block that is entered from the interpreter has the same shape then.
+        """
         order: dict[int, tuple[Any, int]] = {}
 
         def place(value: Any) -> int:
@@ -142,6 +206,7 @@ class Pipeline:
             return order[id(value)][1]
 
         described = describe((*self.wheels, self.writes), time, place)
+        self.to_plan = {i: order[id(value)][1] for i, value in enumerate(self._stored) if id(value) in order}
         moved = [(value, slot) for value, slot in order.values() if value.slot != slot]
         for value, _ in moved:
             value.fetch()  # before its slot is taken
@@ -159,6 +224,13 @@ def _take_apart(values: Any, into: list[Any]) -> None:
         into += (values.value, values.undefined)
     else:
         into.append(values)
+
+
+def _in_register(value: Any) -> bool:
+    """Whether a value waits in the vector register that it was read from, or in the undefined bits of one."""
+    return (
+        isinstance(value, Pieces) and value.slot is not None and not layout.UNDER_WAY <= value.slot < layout.SCRATCH_END
+    )
 
 
 def waiting_place(value: Any) -> int:

@@ -191,9 +191,14 @@ class Program:
 
         Changes nothing but the state, the memory and this program's links; other threads may run the program, too.
         """
+        return self.go_on(block(state.address, memory), state, memory, passing)
+
+    def go_on(
+        self, kind: int, state: StateBuffer, memory: int, passing: Callable[[int, int], None] | None = None
+    ) -> tuple[int, int]:
+        """As `run`, from an exit of that kind on."""
         registers, numbers, turns = state.address, state.numbers, 0
         while True:
-            kind = block(registers, memory)
             place = numbers[_EXIT]
             if kind not in _GO_ON and not (kind == LIMIT and self._may_step(state)):
                 return kind, place
@@ -219,6 +224,7 @@ class Program:
                 stranded = next(self._stranded)
                 self.links[stranded] = Exit(INTERPRET, shape, str(problem)), {}
                 return INTERPRET, stranded
+            kind = block(registers, memory)
 
     def _may_step(self, state: StateBuffer) -> bool:
         """Whether to go on bundle by bundle after a block that would go beyond the limit: when that happens often."""

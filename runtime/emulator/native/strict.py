@@ -23,7 +23,8 @@ from npuc.runtime.emulator.native.ir import (
     scalar,
 )
 from npuc.runtime.emulator.native.lanes import LANES
-from npuc.runtime.emulator.native.symbolic import Place, SymbolicCore, alignment, passed_on, pointer
+from npuc.runtime.emulator.native.pieces import alignment, pointer
+from npuc.runtime.emulator.native.symbolic import Place, SymbolicCore, passed_on
 from npuc.runtime.emulator.register_file import LC, LE, LS, SP
 from npuc.runtime.emulator.semantics import Effect
 from npuc.runtime.emulator.semantics.definedness import DefinedLanes, Partial, Undecided

@@ -14,17 +14,9 @@ from npuc.runtime.emulator.core_memory import OWN_MEMORY, MemoryAccess
 from npuc.runtime.emulator.native import effects, layout, pieces
 from npuc.runtime.emulator.native.ir import Bool, Lanes, NeedsConstant, Scalar, Untranslatable, current, i64, scalar
 from npuc.runtime.emulator.native.lanes import LANES, UNKNOWN
+from npuc.runtime.emulator.native.pieces import Pieces, alignment, pointer
 from npuc.runtime.emulator.register_file import is_scalar, vector_place
 from npuc.runtime.emulator.semantics import UNALIGNED, WARNINGS, Doubt, Effect
-
-
-def pointer(offset: int, base: str = "%s") -> str:
-    """The address of a place in the state buffer."""
-    return current().value(f"getelementptr i8, ptr {base}, i64 {offset}")
-
-
-def alignment(offset: int) -> int:
-    return min(64, offset & -offset) if offset else 64
 
 
 class _Scalars:
@@ -54,7 +46,8 @@ class Place:
         self.offset, self.size = offset, size
 
     def copy(self) -> Lanes:
-        return pieces.whole(self.size, pieces.load(self.size, pointer(self.offset), alignment(self.offset)))
+        """Its value, which waits in the register itself (`Pipeline.vacate`)."""
+        return Pieces(self.size, None, self.offset)
 
 
 class _Registers:
@@ -220,7 +213,7 @@ class SymbolicCore:
             shift = out.value(f"zext i64 {i64(start * 8)} to i128")
             piece = out.value(f"trunc i128 {out.value(f'lshr i128 {row}, {shift}')} to i64")
             whole = out.value(f"insertelement <4 x i64> {whole}, i64 {piece}, i64 {lane}")
-        return LANES.bits(Lanes(whole, 4, "i64"))
+        return pieces.split(LANES.bits(Lanes(whole, 4, "i64")))
 
     def write_stores(self, places: list[Scalar | int]) -> None:
         """Writes the stores of this cycle, at the places that `locate` gave."""
