@@ -19,7 +19,7 @@ from npuc.compiler.target.npu1 import geometry
 from npuc.passes.array.target import NPU1, Costs
 from npuc.passes.attention import cost
 from npuc.passes.attention.block_costs import runs
-from npuc.passes.attention.call import call_of
+from npuc.passes.attention.call import Call, call_of
 from npuc.passes.attention.core.parameters import AHEAD, MOST_SHORT, SHORT_ITEM, WORDS, Word
 from npuc.passes.attention.cost import Tiles
 from npuc.passes.attention.grouped import grouped_call
@@ -393,7 +393,7 @@ def predicted_cycles(plan: Plan, attention: Attention, style: str = "default", c
     costs: of the machine that is asked about; the sequence is the same on all.
     Raises InputError where a length is open, ResourceError where no sequence serves the call.
     """
-    call = call_of(attention)
+    call = _call_of(attention)
     numbers = {argument.role: number for number, argument in enumerate(attention.arguments)}
     mask_shape = attention.argument("mask").shape if attention.mask is not None else None
     operands = whole_arguments(plan, call, numbers, mask_shape)  # type: ignore[arg-type]
@@ -409,9 +409,17 @@ def predicted(plan: Plan, attention: Attention, style: str = "default", costs: C
     return replace(terms, total=predicted_cycles(plan, attention, style, costs))
 
 
+def _call_of(attention: Attention) -> Call:
+    """As it is run: floating tensors that are multiplied as integers have a scale for each head of all batches."""
+    call = call_of(attention)
+    if attention.precision != "int8" or attention.argument("q").dtype == "i8":
+        return call
+    return replace(call, quantities=call.quantities[:1] * (call.batch * call.heads))
+
+
 def _work_of(plan: Plan, attention: Attention) -> Work:
     """The items of a call on a plan."""
-    call, masked = call_of(attention), attention.mask is not None
+    call, masked = _call_of(attention), attention.mask is not None
     return plan_work(plan, call if masked else grouped_call(call, plan.rows_per_item), masked)
 
 

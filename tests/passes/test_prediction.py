@@ -55,3 +55,12 @@ def test_output_of_short_items_does_not_wait_for_the_next_queries(monkeypatch: p
     among, predicted_among = cycles(attention, split="1")
     assert first < 0.9 * among
     assert abs(predicted_first / first - 1) < LIMIT and abs(predicted_among / among - 1) < LIMIT
+
+
+@pytest.mark.parametrize("recipe", ["fast", "accurate"])
+def test_heads_with_a_scale_each_are_predicted(recipe: str) -> None:
+    """Floating tensors as int8: heads that share K and V have no rows of one item together."""
+    shape = dict(heads=5, kv_heads=1, query_length=129, key_length=300, head_dim=128, dtype="f32", precision="int8")
+    emulated, predicted = cycles(Attention.make(recipe=recipe, **shape))
+    print(f"{recipe}: {emulated:,} cycles, predicted {predicted / emulated:.2f} of that")
+    assert abs(predicted / emulated - 1) < LIMIT
