@@ -157,10 +157,11 @@ def test_closed_standard_streams_are_as_in_other_commands(closed, kernel, tmp_pa
 def test_what_standard_error_does_not_take_changes_nothing_else(kernel, source, tmp_path):
     """Neither the exit code nor what is written, with a full disk behind it or a reader that left."""
     made = tmp_path / "a.xclbin"
-    for child in (
-        start("compile", source, "-o", made, "--no-cache", "--print-ir-after", "all"),
-        start("run", kernel, "--output", f"o={made}"),
+    for arguments in (
+        ("compile", source, "-o", made, "--no-cache", "--print-ir-after", "all"),
+        ("run", kernel, "--output", f"o={made}"),
     ):
+        child = start(*arguments)
         child.stderr.close()
         assert child.stdout.read() and child.wait(600) == 0 and made.exists()
         child.stdout.close()
