@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
     "unit-conflict": Kind("error", f"{_TABLES}; {_HAZARDS} 4", "move one of the two by a bundle"),
     "subword-window": Kind("error", f"{_HAZARDS} 3", "keep 7 bundles between a sub-word store and the next access"),
     "misaligned-access": Kind("error", f"{_HAZARDS} 3", "align the data, or the pointer, to what is accessed"),
-    "outside-memory": Kind("error", "facts/platform/device_npu1.md", "let the pointer stay in 0x40000 to 0x7ffff"),
+    "outside-memory": Kind("warning", "facts/platform/device_npu1.md", "let the pointer stay in 0x40000 to 0x7ffff"),
     "memory-order": Kind("warning", f"{_HAZARDS} 3", "put the second access further from the store"),
     "lock-distance": Kind("error", f"{_HAZARDS} 7", "keep the distance between locks, streams and memory accesses"),
     "delay-slot-branch": Kind("error", f"{_HAZARDS} 5", "move the second branch behind the 5 delay slots of the first"),

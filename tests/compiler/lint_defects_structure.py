@@ -147,13 +147,13 @@ def scalar_access_not_aligned(rng: Random, wrong: bool) -> str:
     return f"movxm p5, #{0x70000 + (rng.choice([1, 2, 3]) if wrong else 4):#x}\nbad: lda r8, [p5, #-8]"
 
 
-@defect("outside-memory")
+@defect("outside-memory", "warning")
 def scalar_access_beside_data_memory(rng: Random, wrong: bool) -> str:
     good, bad = rng.choice([(0x40000, 0x3FFFC), (0x7FFFC, 0x80000), (0x70000, 0x10000), (0x50000, 0)])
     return f"movxm p5, #{bad if wrong else good:#x}\nbad: lda r8, [p5, #0]"
 
 
-@defect("outside-memory")
+@defect("outside-memory", "warning")
 def vector_access_across_the_end_of_data_memory(rng: Random, wrong: bool) -> str:
     offset = 0x20 if wrong else 0
     return f"movxm p5, #0x7ffe0\nbad: {rng.choice(['vldb wl2,', 'vlda amll3,', 'vst wl0,'])} [p5, #{offset}]"
