@@ -20,7 +20,7 @@ from npuc.passes.array.configure import configure
 from npuc.passes.array.design import Place
 from npuc.passes.attention import choose
 from npuc.passes.attention import core as attention_kernel
-from npuc.passes.attention.call import with_default_sizes
+from npuc.passes.attention.call import WORDS_REVISION, with_default_sizes
 from npuc.passes.attention.plan import Plan
 from npuc.passes.attention.sequence import STYLES, sequence
 from npuc.passes.attention.streams import make_design
@@ -171,6 +171,7 @@ def _metadata(kernel: CompiledKernel) -> None:
         "sequence": kernel.options.options.get("sequence", STYLES[0]),
         "columns": kernel.plan.columns,
         "compiler_version": npuc.__version__,
+        **({"words_revision": revision} if (revision := WORDS_REVISION[kernel.plan.precision]) > 1 else {}),
         "source_sha256": hashlib.sha256(source).hexdigest(),
     }
 

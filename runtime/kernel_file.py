@@ -156,6 +156,7 @@ class KernelFile(DescribedKernel):
         from npuc.passes.attention.sequence import sequence
         from npuc.passes.attention.transfers import whole_arguments, without_keys
 
+        self._require_known_words()
         numbers = {role: argument.buffer for argument in self.arguments for role in [argument.role]}
         operands = whole_arguments(self.plan, self._call, numbers, self._mask_shape, self.left)
         moved = {role: replace(getattr(operands, role), **steps._asdict()) for role, steps in self.strides.items()}
@@ -163,6 +164,19 @@ class KernelFile(DescribedKernel):
         if self.left is not None:
             operands = without_keys(operands, self.left.first)
         return sequence(self.plan, self._seen_call, operands, self.metadata.get("sequence", "default"))
+
+    def _require_known_words(self) -> None:
+        """Raises InputError where the core programs take other words of a call than sequences made now have."""
+        from npuc.passes.attention.call import WORDS_REVISION
+
+        if self.metadata.get("words_revision", 1) != WORDS_REVISION[self.plan.precision]:
+            version = self.metadata.get("compiler_version", "unknown")
+            raise InputError(
+                f"another npuc compiled this kernel (version {version}): its programs take other words of a call, and "
+                "it serves only the lengths, layouts and scales that it was compiled for",
+                place=self.file,
+                remedy="compile it again",
+            )
 
     @property
     def _call(self) -> Call:

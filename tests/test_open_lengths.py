@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import npuc
 from npuc.compiler import cli, driver
+from npuc.compiler.emit import npua
 from npuc.compiler.emit.txn import read_txn
 from npuc.compiler.frontend.attention import Attention
 from npuc.compiler.frontend.load import load
@@ -185,3 +187,23 @@ def test_a_destination_of_open_sizes_is_drawn(tmp_path: Path, npuc) -> None:
     dims = ("--dim", "B=2", "--dim", "S=24", "--dim", "Skv=40")
     code, _, err = npuc("run", path, "--backend", "reference", "--random", 1, "--check", *dims)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_kernel_of_another_npuc_whose_words_differ_serves_its_own_call_only(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, precision: str
+) -> None:
+    """Older files say nothing of the words that their programs take: those of bf16 are still the same."""
+    path, dtype = tmp_path / "k.npua", "i8" if precision == "int8" else "bf16"
+    shape = dict(heads=1, head_dim=16, dtype=dtype, precision=precision, o_scale=(1 / 256,) if dtype == "i8" else None)
+    for lengths, expected in ((dict(query_length=32), 0), (dict(query_length=None, key_length=None), 3)):
+        npuc.compile(Attention.make(**shape, **lengths)).save(path)
+        made = npua.read_npua(path.read_bytes())
+        metadata = {key: value for key, value in made.metadata.items() if key != "words_revision"}
+        assert (metadata != made.metadata) == (precision == "int8")
+        path.write_bytes(npua.write_npua(replace(made, metadata=metadata)))
+        dims = ("--dim", "S=32", "--dim", "Skv=32") if expected else ()
+        code, _, err = run(capsys, "run", path, "--backend", "emulator", "--check", *dims)
+        assert code == (expected if precision == "int8" else 0), err
+        told = f"error: {path}: another npuc compiled this kernel" in err and "compile it again" in err
+        assert told == (code == 3)

@@ -28,6 +28,11 @@ class Left(NamedTuple):
     high: int | None = None
 
 
+WORDS_REVISION = {"bf16": 1, "int8": 2}
+"""Which words of a call core programs take, by precision (`core.parameters`): one more with each change of them.
+Kernel files have it where it is not 1, as other sequences than their own are made for their programs."""
+
+
 @dataclass(frozen=True)
 class Call:
     """Lengths and factors of one call.
