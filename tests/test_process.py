@@ -8,7 +8,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -185,9 +184,9 @@ def test_pipes_that_do_not_wait_lose_nothing(kernel):
     child.stderr.close()
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
+    assert run("version", stdin=reading)[0] == 0 and os.get_blocking(reading), "what waits reads all that comes"
     child = start("inspect", "-", stdin=reading)
     os.close(reading)
-    time.sleep(0.3)  # it looks before anything is there
     with open(writing, "wb") as stream:
         stream.write(kernel.read_bytes())
     assert child.communicate(timeout=60)[1] == b"" and child.returncode == 0
