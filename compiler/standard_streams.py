@@ -27,9 +27,7 @@ def prepare() -> None:
         sys.stdout = open(1, "w", closefd=False)
     if sys.stderr is None or (sys.stderr is sys.__stderr__ and _is_plain(sys.stderr)):
         encoding = None if sys.stderr is None else sys.stderr.encoding
-        sys.stderr = io.TextIOWrapper(
-            io.BufferedWriter(_Lossy(2, "w", closefd=False)), encoding, "backslashreplace", line_buffering=True
-        )
+        sys.stderr = _Lossy(open(2, "wb", closefd=False), encoding, "backslashreplace", line_buffering=True)
 
 
 def _is_plain(stream: object) -> bool:
@@ -45,9 +43,19 @@ def _wait_for_others(number: int) -> None:
             os.set_blocking(number, True)
 
 
-class _Lossy(io.FileIO):
-    def write(self, data) -> int:  # type: ignore[no-untyped-def, override]
+class _Lossy(io.TextIOWrapper):
+    """Leaves out what cannot be written.
+
+    Text, not bytes: Python's code between the system's call and the buffer may be interrupted, and the buffer would
+    write again what the system had taken.
+    """
+
+    def write(self, text: str) -> int:
         try:
-            return super().write(data)
+            return super().write(text)
         except OSError:
-            return len(data)
+            return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()

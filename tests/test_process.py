@@ -249,6 +249,39 @@ def test_an_interrupted_run_leaves_no_output_and_no_traceback(tmp_path):
     assert os.listdir(tmp_path) == ["long.mlir"]
 
 
+def test_interrupts_write_no_line_of_standard_error_twice():
+    text = """
+import signal, sys
+from npuc.compiler import standard_streams
+
+class Interrupted(Exception):
+    pass
+
+armed = False
+
+def interrupt(*_):
+    if armed:
+        raise Interrupted
+
+standard_streams.prepare()
+signal.signal(signal.SIGALRM, interrupt)
+for number in range(3000):
+    try:
+        armed = True
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + number % 60))
+        print("line", number, file=sys.stderr)
+        for _ in range(2000):
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        armed = False
+    except Interrupted:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, timeout=60)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and 1000 < len(lines) == len(set(lines))
+
+
 def test_an_interrupt_while_npuc_is_imported_says_nothing():
     """Nothing of it is told by Python's own handler."""
     text = """
