@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from npuc.passes.attention.integer_factors import has_wide_probabilities
+
 if TYPE_CHECKING:
     from npuc.passes.attention.cost import Tiles
 
@@ -28,7 +30,7 @@ ITEM_WHOLE_ROW, ITEM_WHOLE_OUTPUT = 2.0, 0.29  # more where sums are whole: refe
 
 def block_cycles(tiles: Tiles) -> int:
     """One key block on one core."""
-    octets, wide = tiles.query_block / 8, tiles.recipe != "fast"
+    octets, wide = tiles.query_block / 8, has_wide_probabilities(tiles.recipe)
     macs = 8 * 16 * tiles.head_dim / MACS_PER_CYCLE
     scores = octets * tiles.key_block / 16 * max(macs + SCORE_PASS, LEAST_PASS)
     costs = (WHOLE_TILE, WHOLE_STEP, WHOLE_OCTET) if wide else (VALUE_TILE, VALUE_STEP, VALUE_OCTET)
@@ -41,7 +43,7 @@ def block_cycles(tiles: Tiles) -> int:
 def item_cycles(tiles: Tiles) -> int:
     """What an item costs a core beside its blocks."""
     row = ITEM_ROW + tiles.head_dim * ITEM_OUTPUT
-    if tiles.recipe != "fast":
+    if has_wide_probabilities(tiles.recipe):
         row += ITEM_WHOLE_ROW + (tiles.head_dim + 8) * ITEM_WHOLE_OUTPUT
     return round(ITEM_FIXED + tiles.query_block * row)
 
@@ -50,7 +52,7 @@ def moved_cycles(tiles: Tiles, again: bool = False) -> int:
     """What a block takes longer where references move; again: O holds earlier blocks."""
     output = CLEAR_OUTPUT
     if again:
-        output += MOVE_AGAIN if tiles.recipe == "fast" else MOVE_WHOLE_AGAIN
+        output += MOVE_WHOLE_AGAIN if has_wide_probabilities(tiles.recipe) else MOVE_AGAIN
     return round(tiles.query_block * (MOVE_ROW + output * (tiles.head_dim + 8)))
 
 

@@ -88,6 +88,11 @@ CONSTANT_BITS = 16  # fraction bits of constants
 OFFSET_PLACES = 4  # by which the offset of the bias is shifted in its word
 
 
+def has_wide_probabilities(recipe: str) -> bool:
+    """Whether probabilities of the recipe have 16 bits: of fast they have 8."""
+    return recipe != "fast"
+
+
 def power_of(wide: bool) -> Power:
     """wide: probabilities have 16 bits."""
     return WIDE_POWER if wide else POWER
@@ -115,7 +120,7 @@ def quantities_of(attention: Attention) -> tuple[Quantities, ...]:
         Quantities(
             attention.scale * math.log2(math.e) * factor("q", head) * factor("k", head // group),
             factor("v", head // group) / factor("o", head),
-            attention.recipe != "fast",
+            has_wide_probabilities(attention.recipe),
         )
         for head in range(attention.heads)
     ]
@@ -127,7 +132,7 @@ def quantities_of_scales(
 ) -> tuple[Quantities, ...]:
     """Of every head of all batches, from the scales of the heads of all batches of q, k and v."""
     group = attention.heads // attention.kv_heads
-    per_scale, wide = attention.scale * math.log2(math.e), attention.recipe != "fast"
+    per_scale, wide = attention.scale * math.log2(math.e), has_wide_probabilities(attention.recipe)
     return tuple(
         Quantities(per_scale * float(one) * float(k[head // group]), float(v[head // group]), wide)
         for head, one in enumerate(q)

@@ -28,6 +28,7 @@ INT16_ELEMENTWISE = 0x338
 
 # vshuffle modes (facts/semantics/vector_misc.md section 1).
 SHUFFLE_EVEN_16 = 2
+SHUFFLE_ODD_16 = 3
 SHUFFLE_LOW_HALVES = 10
 SHUFFLE_HIGH_HALVES = 11
 SHUFFLE_8X4_TO_4X8 = 28

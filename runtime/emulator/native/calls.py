@@ -8,7 +8,7 @@ from typing import Any
 from npuc.runtime.emulator.native import effects
 from npuc.runtime.emulator.native.ir import Emitter, Scalar, Untranslatable, i64
 from npuc.runtime.emulator.native.machine import acquiring_load
-from npuc.runtime.emulator.native.pieces import whole
+from npuc.runtime.emulator.native.pieces import Pieces
 from npuc.runtime.emulator.semantics.definedness import Partial
 
 KEYS = 16
@@ -39,7 +39,7 @@ def call(out: Emitter, family: effects.Family, function: str, arguments: list[An
         else [out.value(f"extractvalue {family.result_type} {result}, {i}") for i in range(count)]
     )
     values = iter(
-        [whole(kind, [next(parts) for _ in effects.types_of(kind)]) if kind else Scalar(next(parts)) for kind in kinds]
+        [Pieces(kind, [next(parts) for _ in effects.types_of(kind)]) if kind else Scalar(next(parts)) for kind in kinds]
     )
     results = [next(values) if kind >= 0 else Partial(next(values), next(values)) for kind in family.results]
     return results[0] if len(results) == 1 else tuple(results)

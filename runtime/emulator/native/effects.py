@@ -156,7 +156,7 @@ class Family:
     @staticmethod
     def _argument(letter: str, position: int, kind: Kind) -> Any:
         names = [f"%{letter}{position}_{i}" for i in range(len(types_of(kind)))]
-        return pieces.joined(pieces.whole(kind, names)) if kind else Scalar(names[0], frozenset((position,)))
+        return pieces.joined(pieces.Pieces(kind, names)) if kind else Scalar(names[0], frozenset((position,)))
 
     def _return(self, emitter: Emitter, result: Any) -> None:
         results = [as_bits(each) for each in (result if len(self.results) > 1 else (result,))]

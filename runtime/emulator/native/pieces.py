@@ -78,12 +78,7 @@ class Pieces(Lanes):
         width = widths(self.count)[0]
         if first % width or count % width or first + count > self.count:
             return None
-        return whole(count, self.pieces[first // width : (first + count) // width])
-
-
-def whole(count: int, pieces: Sequence[str]) -> Lanes:
-    """A vector of that many bytes of its pieces."""
-    return Pieces(count, pieces)
+        return Pieces(count, self.pieces[first // width : (first + count) // width])
 
 
 def pieces_of(value: Lanes) -> Sequence[str]:

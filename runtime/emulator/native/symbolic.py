@@ -181,7 +181,7 @@ class SymbolicCore:
     def located_load(self, address: Any, size: int) -> tuple[Scalar | int, Lanes]:
         """Where a vector is loaded from, and the vector."""
         place = self.locate(address, size, Scalar(f"%wrong{size}"))
-        return place, pieces.whole(size, pieces.load(size, self._at(place), min(size, 16)))
+        return place, Pieces(size, pieces.load(size, self._at(place), min(size, 16)))
 
     def load(self, address: Any, size: int, pc: int) -> Any:
         return self.located_load(address, size)[1]

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npuc.passes.attention.core.context import HALF, SHUFFLE_EVEN_16, TILE, Context, bf16_pair, f32x16
+from npuc.passes.attention.core.context import (
+    HALF,
+    SHUFFLE_EVEN_16,
+    SHUFFLE_ODD_16,
+    TILE,
+    Context,
+    bf16_pair,
+    f32x16,
+)
 from npuc.passes.attention.core.integer.head import HeadWord, head_word
 from npuc.passes.attention.core.integer.shape import OUTPUT_TILE, IntegerShape
 from npuc.passes.attention.core.integer.spread import no_shift, spread_wide
@@ -19,7 +27,6 @@ from npuc.passes.machine.ir import Constructor, Reg
 STAGES = 3  # more would be longer ramps: these are few passes
 WIDE_STAGES = 5  # of the loop over tiles where sums are whole, whose passes are twice as many
 FULL, SYMMETRIC = 1, 3  # crSat: integers down to -128; what the program has otherwise
-SHUFFLE_ODD_16 = 3  # vshuffle mode
 MAGIC_LOW, MAGIC_HIGH = 0x4B000000, 0x53008000  # fp32 2^23, and 2^39 + 2^31
 MAGIC_23, MAGIC_23_BITS = 1.5 * 2.0**23, 0x4B400000  # added to a number: its nearest integer in the low bits
 
@@ -57,7 +64,7 @@ def _invert(k: Context, shape: IntegerShape, count: int, sums: Reg, take_low: Re
     """The head's factor over the sums of so many groups, to where scores were; the sums are zero afterwards."""
     b, skip, factor = k.b, k.b.m("sums_on"), _factor(k)
     b.constant(skip, shape.output_tiles * OUTPUT_TILE)
-    numbers = _Whole(k) if shape.wide else _Numbers(k)
+    numbers = _numbers_of(k, shape)
     inverses = k.pointer("scores", name="p_inverses")
     zero = k.zero_x("zero")
     with b.hardware_loop(count, "invert", max_stages=STAGES):
@@ -83,7 +90,7 @@ class _Division:
         self.zero, self.low = k.zero_x("zero"), [k.zero_x(f"inverse_low{half}") for half in range(2)]
         self.passes = shape.value_tiles // self.unrolled  # of a group
         self.left = k.scalar(self.passes, "tiles_left")
-        self.numbers = _Whole(k) if shape.wide else _Numbers(k)
+        self.numbers = _numbers_of(k, shape)
         self.out = _Integers(k) if shape.output == "i8" else None
 
     def run(self, count: int) -> None:
@@ -140,6 +147,10 @@ class _Division:
             b.add(store, region="o", carried=False, bank="o")
 
 
+def _numbers_of(k: Context, shape: IntegerShape) -> _Numbers:
+    return _Whole(k) if shape.wide else _Numbers(k)
+
+
 def _set_modes(k: Context, **modes: int) -> None:
     k.b.barrier()
     for register, mode in modes.items():
@@ -155,19 +166,20 @@ class _Numbers:
 
     def loaded(self, pointer: Reg) -> list[Reg]:
         """Those of the tile at the pointer, which moves on."""
-        halves = [self._half() for _ in range(2)]
+        halves = self._halves()
         for half in halves:
             self._load(half, pointer)
         return self._numbers(halves)
 
     def loaded_at(self, pointer: Reg) -> list[Reg]:
-        halves = [self._half() for _ in range(2)]
+        """The same without moving on."""
+        halves = self._halves()
         for place, half in enumerate(halves):
             self.k.load_at(half, pointer, TILE * place, "o")
         return self._numbers(halves)
 
-    def _half(self) -> Reg:
-        return self.k.b.bm("o_half")
+    def _halves(self) -> list[Reg]:
+        return [self.k.b.bm("o_half") for _ in range(2)]
 
     def _load(self, half: Reg, pointer: Reg) -> None:
         self.k.load_bm(half, pointer, "o", carried=False, bank="o")
@@ -189,8 +201,8 @@ class _Whole(_Numbers):
         self.none = no_shift(k)
         self.even, self.odd = (k.scalar(mode, "mode_half") for mode in (SHUFFLE_EVEN_16, SHUFFLE_ODD_16))
 
-    def _half(self) -> Reg:
-        return self.k.b.x("whole")
+    def _halves(self) -> list[Reg]:
+        return [self.k.b.x("whole") for _ in range(2)]
 
     def _load(self, half: Reg, pointer: Reg) -> None:
         self.k.load_x(half, pointer, "o", carried=False, bank="o")

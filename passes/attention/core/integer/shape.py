@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from npuc.passes.attention.core.context import Shape
+from npuc.passes.attention.integer_factors import has_wide_probabilities
 
 OCTET = 8  # queries whose scores lie side by side
 SCORE_TILE = 64  # bytes of 16-bit scores of four keys and eight queries, or of their probabilities
@@ -60,7 +61,7 @@ class IntegerShape(Shape):
     @property
     def wide(self) -> bool:
         """Whether probabilities take 16 bits, and sums are whole numbers in the unit of O's reference."""
-        return self.recipe != "fast"
+        return has_wide_probabilities(self.recipe)
 
     @property
     def value_steps(self) -> int:
